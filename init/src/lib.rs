@@ -1,1 +1,19 @@
+//! The init of a container: an interpreter of operations that comes without libc and allocator.
+//!
+//! The host's library sends it a plan; see `pidone_proto` for the wire. The library part exists
+//! so that tests reach it under `std`; the real thing is the freestanding image of `main.rs`.
+#![no_std]
 
+#[cfg(test)]
+extern crate std;
+
+mod channel;
+mod failure;
+mod interpret;
+mod ops;
+mod root;
+mod slots;
+mod sys;
+mod times;
+
+pub mod program;

@@ -1,1 +1,14 @@
-fn main(){}
+//! The image of the init: a static program without libc.
+//!
+//! It is only itself when built with `--cfg init_image`, as the build script of the `pidone`
+//! library does; a workspace build must not have two panic handlers in it.
+#![cfg_attr(init_image, no_std, no_main)]
+
+#[cfg(init_image)]
+mod start;
+
+#[cfg(not(init_image))]
+fn main() -> std::process::ExitCode {
+    eprintln!("pidone-init: built for the host; the image is built by the library's build script");
+    std::process::ExitCode::from(125)
+}

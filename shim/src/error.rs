@@ -136,7 +136,12 @@ impl Error {
         let field = field.into();
         let name = if value.is_empty() { field } else { format!("{field} = {value}") };
         let subject = Subject::Name(name);
-        Self::new(Code::ConfigInvalid, Step::Host("configuration"), subject, Cause::Reason(reason.into()))
+        Self::new(
+            Code::ConfigInvalid,
+            Step::Host("configuration"),
+            subject,
+            Cause::Reason(reason.into()),
+        )
     }
 
     /// A rule that was broken by something other than the configuration.

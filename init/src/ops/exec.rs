@@ -1,0 +1,74 @@
+//! The last operation: the init becomes the program.
+#![allow(unsafe_code, reason = "pointers to strings for execve")]
+
+use core::ffi::{CStr, c_char};
+
+use pidone_proto::{Call, Report, Strings};
+use rustix::fs::{AtFlags, CWD, statat};
+use rustix::io::Errno;
+
+use crate::failure::{Context, Failure, Result};
+use crate::interpret::Init;
+use crate::sys;
+
+/// What is executed.
+pub(crate) struct Program<'a> {
+    /// The paths to try.
+    pub(crate) candidates: Strings<'a>,
+    /// The arguments, the program's name first.
+    pub(crate) arguments: Strings<'a>,
+    /// The environment.
+    pub(crate) environment: Strings<'a>,
+}
+
+/// Executes the first candidate that can be; only a failure returns.
+pub(crate) fn exec(
+    init: &mut Init,
+    program: Program<'_>,
+    preserved: u32,
+    (filter_flags, filter): (u32, &[u8]),
+) -> Result {
+    let arguments = pointers(program.arguments)?;
+    let environment = pointers(program.environment)?;
+    // Everything the init owns is close-on-exec; this is for what it does not know of.
+    sys::close_on_exec_from(3_u32.saturating_add(preserved)).during(Call::CloseRange)?;
+    init.channel.send(&Report::Executing, None)?;
+    if !filter.is_empty() {
+        sys::seccomp(filter_flags, filter).during(Call::Seccomp)?;
+    }
+
+    let mut worst = Failure::new(Call::Exec, Errno::NOENT);
+    for (path, detail) in program.candidates.iter().zip(0..) {
+        // SAFETY: every pointer was made from a string that ends in NUL and is still borrowed.
+        let errno = unsafe { sys::execve(path, arguments, environment) };
+        let failure = Failure { call: Call::Exec, detail, errno };
+        match errno {
+            // The file is there, so that what is missing is its interpreter.
+            Errno::NOENT if exists(path) => {
+                return Err(Failure { call: Call::Interpreter, ..failure });
+            }
+            Errno::NOENT | Errno::NOTDIR => {}
+            // As execvp(3): one directory without access does not hide the next.
+            Errno::ACCESS => worst = failure,
+            _ => return Err(failure),
+        }
+    }
+    Err(worst)
+}
+
+/// A list of pointers to strings, ended by a null pointer, in new memory.
+fn pointers(strings: Strings<'_>) -> Result<&'static [*const c_char]> {
+    let count = strings.count() + 1;
+    let memory = sys::memory(count * size_of::<*const c_char>()).during(Call::Memory)?;
+    // SAFETY: a new mapping is aligned to a page, and all zeroes are null pointers.
+    let (_, list, _) = unsafe { memory.align_to_mut::<*const c_char>() };
+    for (place, string) in list.iter_mut().zip(strings.iter()) {
+        *place = string.as_ptr();
+    }
+    Ok(list)
+}
+
+/// Whether there is a file at a path.
+fn exists(path: &CStr) -> bool {
+    statat(CWD, path, AtFlags::empty()).is_ok()
+}

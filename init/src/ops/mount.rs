@@ -1,0 +1,142 @@
+//! File systems as detached mounts, and where they are attached.
+
+use core::ffi::CStr;
+
+use pidone_proto::{Call, Create, Slot, Strings, Text};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::io::Errno;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags,
+    OpenTreeFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount,
+    mount_change, move_mount, open_tree,
+};
+
+use crate::failure::{Context, Failure, Result};
+use crate::interpret::Init;
+use crate::root::Root;
+use crate::sys;
+
+/// Changes the propagation of every mount that the init sees.
+pub(crate) fn propagation(flags: u32) -> Result {
+    let flags = MountPropagationFlags::from_bits_retain(flags);
+    mount_change(c"/", flags).during(Call::Mount)
+}
+
+/// Makes a file system; nothing is attached yet.
+pub(crate) fn make(
+    init: &mut Init,
+    into: Slot,
+    fstype: Text<'_>,
+    options: Strings<'_>,
+    attributes: u32,
+) -> Result {
+    let fstype = fstype.as_c_str();
+    let context = fsopen(fstype, FsOpenFlags::FSOPEN_CLOEXEC).during(Call::FsOpen)?;
+    let mut strings = options.iter();
+    let mut number = 0;
+    while let (Some(key), Some(value)) = (strings.next(), strings.next()) {
+        number += 1;
+        let set = if value.is_empty() {
+            fsconfig_set_flag(&context, key)
+        } else {
+            fsconfig_set_string(&context, key, value)
+        };
+        set.map_err(|errno| Failure { detail: number, ..Failure::new(Call::FsConfig, errno) })?;
+    }
+    fsconfig_create(&context).during(Call::FsCreate)?;
+    let attributes = MountAttrFlags::from_bits_retain(attributes);
+    let mount = fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)
+        .during(Call::FsMount)?;
+    init.slots.put(into, mount)
+}
+
+/// Copies a mount of the host that is still in sight.
+pub(crate) fn open_host(init: &mut Init, into: Slot, path: Text<'_>, recursive: bool) -> Result {
+    let path = path.as_c_str();
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    if recursive {
+        flags |= OpenTreeFlags::AT_RECURSIVE;
+    }
+    let tree = open_tree(CWD, path, flags).during(Call::OpenTree)?;
+    init.slots.put(into, tree)
+}
+
+/// Changes attributes of a mount.
+pub(crate) fn set_attributes(
+    init: &Init,
+    mount: Slot,
+    set: u64,
+    clear: u64,
+    propagation: u64,
+    recursive: bool,
+) -> Result {
+    let mount = init.slots.get(mount)?;
+    sys::mount_setattr(mount, set, clear, propagation, recursive).during(Call::MountSetAttr)
+}
+
+/// Attaches a mount at a name below the root.
+pub(crate) fn attach(
+    init: &mut Init,
+    mount: Slot,
+    at: Text<'_>,
+    create: Create,
+    follow: bool,
+) -> Result {
+    let mount = init.slots.take(mount)?;
+    let at = at.as_c_str();
+    let target = target(init.root()?, at, create, follow)?;
+    attach_to(mount.as_fd(), target.as_fd()).during(Call::MoveMount)
+}
+
+/// Attaches a mount to the very file that `target` stands for.
+pub(crate) fn attach_to(
+    mount: BorrowedFd<'_>,
+    target: BorrowedFd<'_>,
+) -> core::result::Result<(), Errno> {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    move_mount(mount, c"", target, c"", flags)
+}
+
+/// Copies the mount that `of` is on, from that file down.
+pub(crate) fn copy(of: BorrowedFd<'_>, recursive: bool) -> core::result::Result<OwnedFd, Errno> {
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_EMPTY_PATH;
+    if recursive {
+        flags |= OpenTreeFlags::AT_RECURSIVE;
+    }
+    open_tree(of, c"", flags)
+}
+
+/// Opens the place of a mount, and makes it if asked to.
+fn target(root: &Root, at: &CStr, create: Create, follow: bool) -> Result<OwnedFd> {
+    match (root.open(at, OFlags::PATH, follow), create) {
+        (Err(Errno::NOENT), Create::Directory) => root.make_directories(at, follow),
+        (Err(Errno::NOENT), Create::File) => {
+            let (parent, name) = root.parent(at, follow)?;
+            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+            rustix::fs::openat(&parent, name, flags, Mode::from_raw_mode(0o644))
+                .during(Call::MakeFile)?;
+            root.open(at, OFlags::PATH, follow).during(Call::Open)
+        }
+        (opened, _) => opened.during(Call::Open),
+    }
+}
+
+/// Mounts with options that are too long for `fsconfig(2)`.
+pub(crate) fn legacy(
+    init: &mut Init,
+    source: Text<'_>,
+    fstype: Text<'_>,
+    flags: u32,
+    data: Text<'_>,
+    at: Text<'_>,
+) -> Result {
+    let at = at.as_c_str();
+    let directory = init.root()?.make_directories(at, true)?;
+    // mount(2) takes a name for its target: "." of the directory that was resolved.
+    rustix::process::fchdir(&directory).during(Call::ChangeDirectory)?;
+    let flags = MountFlags::from_bits_retain(flags);
+    mount(source.as_c_str(), c".", fstype.as_c_str(), flags, data.as_c_str()).during(Call::Mount)
+}

@@ -1,0 +1,52 @@
+//! The identity of the container: host name, sysctls, labels, loopback.
+
+use pidone_proto::{Call, Slot, Text};
+use rustix::fd::AsFd;
+use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
+use rustix::io::{Errno, write};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
+
+use crate::failure::{Context, Failure, Result};
+use crate::interpret::Init;
+use crate::sys;
+
+/// Sets the host name.
+pub(crate) fn host_name(name: Text<'_>) -> Result {
+    let name = name.as_c_str();
+    rustix::system::sethostname(name.to_bytes()).during(Call::HostName)
+}
+
+/// Writes a file below a mount of proc that only the init has seen: what the container finds on
+/// `/proc` may be anything.
+pub(crate) fn write_proc(
+    init: &Init,
+    proc: Slot,
+    directory: &core::ffi::CStr,
+    path: Text<'_>,
+    value: Text<'_>,
+) -> Result {
+    let path = path.as_c_str();
+    let proc = init.slots.get(proc)?;
+    let open = |from, name: &core::ffi::CStr, flags, resolve| {
+        openat2(from, name, flags | OFlags::CLOEXEC, Mode::empty(), resolve)
+    };
+    // `thread-self` is a plain link to a name in the same mount.
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+    let directory =
+        open(proc, directory, OFlags::PATH | OFlags::DIRECTORY, resolve).during(Call::Open)?;
+    let resolve = resolve | ResolveFlags::NO_SYMLINKS;
+    let file = open(directory.as_fd(), path, OFlags::WRONLY, resolve).during(Call::Open)?;
+    let value = value.as_c_str().to_bytes();
+    match write(&file, value) {
+        Ok(written) if written == value.len() => Ok(()),
+        Ok(_) => Err(Failure::new(Call::Write, Errno::IO)),
+        Err(errno) => Err(errno).during(Call::Write),
+    }
+}
+
+/// Brings the interface `lo` up.
+pub(crate) fn loopback() -> Result {
+    let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)
+        .during(Call::Socket)?;
+    sys::loopback_up(socket.as_fd()).during(Call::Ioctl)
+}

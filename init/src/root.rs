@@ -1,0 +1,140 @@
+//! Names below the container's root.
+//!
+//! The root file system is hostile: every name is resolved by `openat2(2)` inside the root, and
+//! everything is done to the descriptor that comes out, or to one last component of it that is
+//! never followed.
+
+use core::ffi::CStr;
+
+use pidone_proto::Call;
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, mkdirat, openat2};
+use rustix::io::Errno;
+
+use crate::failure::{Context, Failure, Result};
+
+/// A resolution that raced with a rename answers `EAGAIN`. With 128 tries a determined attacker
+/// makes about one in a thousand fail, with 32 three in a hundred.
+const TRIES: usize = 128;
+
+/// The longest path that the kernel takes, with its NUL: `PATH_MAX`.
+const PATH: usize = 4096;
+
+/// The root that names are resolved in.
+pub(crate) struct Root(OwnedFd);
+
+impl Root {
+    /// Takes the descriptor of the root's directory.
+    pub(crate) fn new(directory: OwnedFd) -> Self {
+        Self(directory)
+    }
+
+    /// The process's own root.
+    pub(crate) fn current() -> Result<Self> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        rustix::fs::openat(CWD, c"/", flags, Mode::empty()).during(Call::Open).map(Self)
+    }
+
+    /// Opens what is at `path`, following symbolic links inside the root if asked to.
+    pub(crate) fn open(
+        &self,
+        path: &CStr,
+        flags: OFlags,
+        follow: bool,
+    ) -> core::result::Result<OwnedFd, Errno> {
+        let mut resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        if !follow {
+            resolve |= ResolveFlags::NO_SYMLINKS;
+        }
+        // The root itself has the path "/" or "", which openat2 takes as "." here.
+        let path = if path.is_empty() { c"." } else { path };
+        let mut tries = 0;
+        loop {
+            match openat2(&self.0, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
+                Err(Errno::AGAIN | Errno::INTR) if tries < TRIES => tries += 1,
+                other => break other,
+            }
+        }
+    }
+
+    /// Opens the directory that holds the last component of `path`, makes it and those above it
+    /// if they are missing, and tells the last component.
+    ///
+    /// `follow` is about links in the directories; the last component is the caller's to treat.
+    pub(crate) fn parent<'p>(&self, path: &'p CStr, follow: bool) -> Result<(OwnedFd, &'p CStr)> {
+        let bytes = path.to_bytes();
+        let cut = bytes.iter().rposition(|&b| b == b'/').map_or(0, |slash| slash + 1);
+        let name = bytes_from(path, cut);
+        if name.is_empty() || name == c"." || name == c".." {
+            return Err(Failure::new(Call::Open, Errno::INVAL));
+        }
+        let directory = self.directories(path, cut, follow)?;
+        Ok((directory, name))
+    }
+
+    /// Opens the directory at `path`, and makes it and those above it if they are missing.
+    pub(crate) fn make_directories(&self, path: &CStr, follow: bool) -> Result<OwnedFd> {
+        self.directories(path, path.count_bytes(), follow)
+    }
+
+    /// The directory at the first `length` bytes of `path`.
+    ///
+    /// Missing ones are made one at a time, each below a descriptor: a name that turns into a
+    /// link meanwhile is an error, since `mkdirat(2)` does not follow it.
+    fn directories(&self, path: &CStr, length: usize, follow: bool) -> Result<OwnedFd> {
+        const DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY);
+        let bytes = path.to_bytes().get(..length).unwrap_or_default();
+        let mut buffer = [0; PATH];
+        let whole =
+            prefix(&mut buffer, bytes).ok_or(Failure::new(Call::Open, Errno::NAMETOOLONG))?;
+        match self.open(whole, DIRECTORY, follow) {
+            Err(Errno::NOENT) => {}
+            other => return other.map_err(|errno| Failure::new(Call::Open, errno)),
+        }
+        let mut directory = None;
+        let mut start = 0;
+        while start < bytes.len() {
+            let rest = bytes.get(start..).unwrap_or_default();
+            let end = start + rest.iter().position(|&b| b == b'/').unwrap_or(rest.len());
+            if end > start {
+                let upto = bytes.get(..end).unwrap_or_default();
+                let path = prefix(&mut buffer, upto)
+                    .ok_or(Failure::new(Call::Open, Errno::NAMETOOLONG))?;
+                let mut next = self.open(path, DIRECTORY, follow);
+                if matches!(next, Err(Errno::NOENT)) {
+                    let above = directory.as_ref().unwrap_or(&self.0);
+                    match mkdirat(above, bytes_from(path, start), Mode::from_raw_mode(0o755)) {
+                        Ok(()) | Err(Errno::EXIST) => {}
+                        Err(errno) => return Err(Failure::new(Call::MakeDirectory, errno)),
+                    }
+                    next = self.open(path, DIRECTORY, follow);
+                }
+                directory = Some(next.map_err(|errno| Failure::new(Call::Open, errno))?);
+            }
+            start = end + 1;
+        }
+        directory.ok_or(Failure::new(Call::Open, Errno::NOENT))
+    }
+}
+
+impl AsFd for Root {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// The string without its first `skip` bytes, of which there are at least as many.
+fn bytes_from(string: &CStr, skip: usize) -> &CStr {
+    string
+        .to_bytes_with_nul()
+        .get(skip..)
+        .and_then(|bytes| CStr::from_bytes_with_nul(bytes).ok())
+        .unwrap_or(c"")
+}
+
+/// Copies bytes without NUL into the buffer and ends them in NUL, if they fit.
+fn prefix<'b>(buffer: &'b mut [u8; PATH], bytes: &[u8]) -> Option<&'b CStr> {
+    buffer.get_mut(..bytes.len())?.copy_from_slice(bytes);
+    *buffer.get_mut(bytes.len())? = 0;
+    CStr::from_bytes_with_nul(buffer.get(..=bytes.len())?).ok()
+}

@@ -1,0 +1,331 @@
+//! The system calls that rustix does not offer, or offers only as unsafe, behind safe functions.
+#![allow(unsafe_code, reason = "raw system calls")]
+
+use core::ffi::{CStr, c_char};
+use core::time::Duration;
+
+use rustix::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use rustix::io::Errno;
+
+/// Numbers of system calls; those above 400 are the same everywhere.
+#[cfg(target_arch = "x86_64")]
+mod number {
+    pub(super) const MMAP: usize = 9;
+    pub(super) const RT_SIGACTION: usize = 13;
+    pub(super) const RT_SIGPROCMASK: usize = 14;
+    pub(super) const EXECVE: usize = 59;
+    pub(super) const SETGROUPS: usize = 116;
+    pub(super) const SETRLIMIT: usize = 160;
+    pub(super) const CLOCK_GETTIME: usize = 228;
+    pub(super) const EXIT_GROUP: usize = 231;
+    pub(super) const UNSHARE: usize = 272;
+    pub(super) const DUP3: usize = 292;
+    pub(super) const SETNS: usize = 308;
+    pub(super) const SECCOMP: usize = 317;
+}
+
+/// Numbers of system calls; those above 400 are the same everywhere.
+#[cfg(target_arch = "aarch64")]
+mod number {
+    pub(super) const DUP3: usize = 24;
+    pub(super) const EXIT_GROUP: usize = 94;
+    pub(super) const UNSHARE: usize = 97;
+    pub(super) const CLOCK_GETTIME: usize = 113;
+    pub(super) const RT_SIGACTION: usize = 134;
+    pub(super) const RT_SIGPROCMASK: usize = 135;
+    pub(super) const SETGROUPS: usize = 159;
+    pub(super) const SETRLIMIT: usize = 164;
+    pub(super) const EXECVE: usize = 221;
+    pub(super) const MMAP: usize = 222;
+    pub(super) const SETNS: usize = 268;
+    pub(super) const SECCOMP: usize = 277;
+}
+
+const CLONE3: usize = 435;
+const CLOSE_RANGE: usize = 436;
+const MOUNT_SETATTR: usize = 442;
+
+/// Makes a system call.
+///
+/// # Safety
+/// What the call reads or writes through its arguments must be valid for it, and what it does to
+/// the process must not break what Rust relies on.
+#[cfg(target_arch = "x86_64")]
+unsafe fn syscall(number: usize, args: [usize; 6]) -> Result<usize, Errno> {
+    let answer: isize;
+    // SAFETY: the kernel clobbers rcx and r11 and nothing else; the rest is the caller's promise.
+    unsafe {
+        core::arch::asm!(
+            "syscall",
+            inlateout("rax") number => answer,
+            in("rdi") args[0],
+            in("rsi") args[1],
+            in("rdx") args[2],
+            in("r10") args[3],
+            in("r8") args[4],
+            in("r9") args[5],
+            lateout("rcx") _,
+            lateout("r11") _,
+            options(nostack)
+        );
+    }
+    decode(answer)
+}
+
+/// Makes a system call.
+///
+/// # Safety
+/// What the call reads or writes through its arguments must be valid for it, and what it does to
+/// the process must not break what Rust relies on.
+#[cfg(target_arch = "aarch64")]
+unsafe fn syscall(number: usize, args: [usize; 6]) -> Result<usize, Errno> {
+    let answer: isize;
+    // SAFETY: the kernel preserves every register but x0; the rest is the caller's promise.
+    unsafe {
+        core::arch::asm!(
+            "svc 0",
+            in("x8") number,
+            inlateout("x0") args[0] => answer,
+            in("x1") args[1],
+            in("x2") args[2],
+            in("x3") args[3],
+            in("x4") args[4],
+            in("x5") args[5],
+            options(nostack)
+        );
+    }
+    decode(answer)
+}
+
+/// The kernel answers with a value, or with a negated errno of at most 4095.
+fn decode(answer: isize) -> Result<usize, Errno> {
+    if (-4095..0).contains(&answer) {
+        let number = i32::try_from(-answer).unwrap_or(i32::MAX);
+        Err(Errno::from_raw_os_error(number))
+    } else {
+        Ok(answer.cast_unsigned())
+    }
+}
+
+/// A descriptor as an argument.
+fn fd(fd: BorrowedFd<'_>) -> usize {
+    fd.as_raw_fd().cast_unsigned() as usize
+}
+
+/// `exit_group(2)`: ends the process.
+pub(crate) fn exit(status: u8) -> ! {
+    loop {
+        // SAFETY: the call does not return and touches no memory.
+        let _ = unsafe { syscall(number::EXIT_GROUP, [usize::from(status), 0, 0, 0, 0, 0]) };
+    }
+}
+
+/// `unshare(2)` of namespaces.
+pub(crate) fn unshare(flags: u32) -> Result<(), Errno> {
+    // SAFETY: the init has one thread and no descriptor that another thread could lose.
+    unsafe { syscall(number::UNSHARE, [flags as usize, 0, 0, 0, 0, 0]) }.map(drop)
+}
+
+/// `setns(2)`.
+pub(crate) fn setns(target: BorrowedFd<'_>, flags: u32) -> Result<(), Errno> {
+    // SAFETY: the init has one thread, and no memory is involved.
+    unsafe { syscall(number::SETNS, [fd(target), flags as usize, 0, 0, 0, 0]) }.map(drop)
+}
+
+/// `clone3(2)` of this process as its own sibling: the pidfd in the parent, `None` in the child.
+pub(crate) fn fork(flags: u32) -> Result<Option<OwnedFd>, Errno> {
+    const CLONE_PIDFD: u64 = 0x1000;
+    const CLONE_PARENT: u64 = 0x8000;
+    let mut pidfd: RawFd = -1;
+    // struct clone_args: flags, pidfd, child_tid, parent_tid, exit_signal (inherited with
+    // CLONE_PARENT), stack, stack_size, tls.
+    let args: [u64; 8] =
+        [u64::from(flags) | CLONE_PIDFD | CLONE_PARENT, (&raw mut pidfd) as u64, 0, 0, 0, 0, 0, 0];
+    let call = [args.as_ptr() as usize, size_of_val(&args), 0, 0, 0, 0];
+    // SAFETY: without CLONE_VM the child has a copy of the memory and of the stack, and returns
+    // from here like the parent; this is the only thread.
+    match unsafe { syscall(CLONE3, call) }? {
+        0 => Ok(None),
+        // SAFETY: the kernel made the descriptor for this call.
+        _ => Ok(Some(unsafe { OwnedFd::from_raw_fd(pidfd) })),
+    }
+}
+
+/// `mount_setattr(2)` on the mount itself that a descriptor stands for.
+pub(crate) fn mount_setattr(
+    mount: BorrowedFd<'_>,
+    set: u64,
+    clear: u64,
+    propagation: u64,
+    recursive: bool,
+) -> Result<(), Errno> {
+    const AT_EMPTY_PATH: usize = 0x1000;
+    const AT_RECURSIVE: usize = 0x8000;
+    // struct mount_attr: attr_set, attr_clr, propagation, userns_fd.
+    let attributes: [u64; 4] = [set, clear, propagation, 0];
+    let flags = AT_EMPTY_PATH | if recursive { AT_RECURSIVE } else { 0 };
+    let args = [
+        fd(mount),
+        c"".as_ptr() as usize,
+        flags,
+        attributes.as_ptr() as usize,
+        size_of_val(&attributes),
+        0,
+    ];
+    // SAFETY: the path and the structure outlive the call, which only reads them.
+    unsafe { syscall(MOUNT_SETATTR, args) }.map(drop)
+}
+
+/// `setgroups(2)`; `ids` are native 32-bit numbers one behind the other.
+pub(crate) fn setgroups(ids: &[u8]) -> Result<(), Errno> {
+    // SAFETY: the kernel copies as many numbers as the slice holds, and asks no alignment.
+    unsafe { syscall(number::SETGROUPS, [ids.len() / 4, ids.as_ptr() as usize, 0, 0, 0, 0]) }
+        .map(drop)
+}
+
+/// `setrlimit(2)` by the number of the resource.
+pub(crate) fn setrlimit(resource: u32, soft: u64, hard: u64) -> Result<(), Errno> {
+    let limit = [soft, hard];
+    // SAFETY: the kernel only reads the pair.
+    unsafe { syscall(number::SETRLIMIT, [resource as usize, limit.as_ptr() as usize, 0, 0, 0, 0]) }
+        .map(drop)
+}
+
+/// `seccomp(SECCOMP_SET_MODE_FILTER)`; answers with a listener if the flags ask for one.
+pub(crate) fn seccomp(flags: u32, filter: &[u8]) -> Result<usize, Errno> {
+    const SET_MODE_FILTER: usize = 1;
+    #[repr(C)]
+    struct Program {
+        length: u16,
+        filter: *const u8,
+    }
+    let length = u16::try_from(filter.len() / 8).map_err(|_| Errno::INVAL)?;
+    let program = Program { length, filter: filter.as_ptr() };
+    let args = [SET_MODE_FILTER, flags as usize, (&raw const program) as usize, 0, 0, 0];
+    // SAFETY: the kernel copies as many instructions of 8 bytes as the slice holds.
+    unsafe { syscall(number::SECCOMP, args) }
+}
+
+/// `execve(2)`: only an error returns. Both lists end in a null pointer.
+///
+/// # Safety
+/// Every pointer but the last of each list must be to a string that ends in NUL.
+pub(crate) unsafe fn execve(
+    path: &CStr,
+    arguments: &[*const c_char],
+    environment: &[*const c_char],
+) -> Errno {
+    let args = [
+        path.as_ptr() as usize,
+        arguments.as_ptr() as usize,
+        environment.as_ptr() as usize,
+        0,
+        0,
+        0,
+    ];
+    // SAFETY: the strings are the caller's promise; on success nothing of this program remains.
+    match unsafe { syscall(number::EXECVE, args) } {
+        Ok(_) => Errno::IO,
+        Err(errno) => errno,
+    }
+}
+
+/// `close_range(2)` with `CLOSE_RANGE_CLOEXEC`: everything from `first` up is closed at exec.
+pub(crate) fn close_on_exec_from(first: u32) -> Result<(), Errno> {
+    const CLOEXEC: usize = 4;
+    // SAFETY: no descriptor is closed by the call itself.
+    unsafe { syscall(CLOSE_RANGE, [first as usize, u32::MAX as usize, CLOEXEC, 0, 0, 0]) }.map(drop)
+}
+
+/// `dup3(2)` over a descriptor of stdio, which nobody here owns.
+pub(crate) fn duplicate_to_stdio(from: BorrowedFd<'_>, to: u8) -> Result<(), Errno> {
+    if from.as_raw_fd() == RawFd::from(to) {
+        return Ok(());
+    }
+    // SAFETY: 0, 1 and 2 are never held as an `OwnedFd` by the init.
+    unsafe { syscall(number::DUP3, [fd(from), usize::from(to), 0, 0, 0, 0]) }.map(drop)
+}
+
+/// The descriptor that the host left for the init.
+///
+/// Called once, at the start: the init then owns it.
+pub(crate) fn adopt(fd: RawFd) -> OwnedFd {
+    // SAFETY: nothing else in this program knows the descriptor.
+    unsafe { OwnedFd::from_raw_fd(fd) }
+}
+
+/// Makes new zeroed memory, for ever. Pages that are not touched cost nothing.
+pub(crate) fn memory(length: usize) -> Result<&'static mut [u8], Errno> {
+    const READ_WRITE: usize = 3;
+    const PRIVATE_ANONYMOUS: usize = 0x22;
+    let args = [0, length, READ_WRITE, PRIVATE_ANONYMOUS, usize::MAX, 0];
+    // SAFETY: a new mapping at a place that the kernel chooses disturbs no other.
+    let address = unsafe { syscall(number::MMAP, args) }?;
+    // SAFETY: the mapping is new, `length` bytes long, zeroed, and never unmapped.
+    Ok(unsafe { core::slice::from_raw_parts_mut(address as *mut u8, length) })
+}
+
+/// Maps a file that can no longer change, for ever.
+pub(crate) fn map(file: BorrowedFd<'_>, length: usize) -> Result<&'static [u8], Errno> {
+    const READ: usize = 1;
+    const PRIVATE: usize = 2;
+    // SAFETY: a new mapping at a place that the kernel chooses disturbs no other.
+    let address = unsafe { syscall(number::MMAP, [0, length, READ, PRIVATE, fd(file), 0]) }?;
+    // SAFETY: the mapping is `length` bytes long and never unmapped; the caller has checked the
+    // seals that keep the file from changing and from shrinking under it.
+    Ok(unsafe { core::slice::from_raw_parts(address as *const u8, length) })
+}
+
+/// Gives every signal its default action and unblocks all: what the host ignores or blocks is
+/// inherited by exec, and is not the container's business.
+pub(crate) fn reset_signals() {
+    const SIGNALS: usize = 64;
+    const SIGKILL: usize = 9;
+    const SIGSTOP: usize = 19;
+    const SIG_SETMASK: usize = 2;
+    const MASK_SIZE: usize = 8;
+    // struct sigaction of the kernel: SIG_DFL, no flags, no restorer, an empty mask.
+    let default = [0_u64; 4];
+    for signal in (1..=SIGNALS).filter(|&signal| signal != SIGKILL && signal != SIGSTOP) {
+        let args = [signal, default.as_ptr() as usize, 0, MASK_SIZE, 0, 0];
+        // SAFETY: the kernel only reads the structure, and no handler is installed.
+        let _ = unsafe { syscall(number::RT_SIGACTION, args) };
+    }
+    let empty = 0_u64;
+    let args = [SIG_SETMASK, (&raw const empty) as usize, 0, MASK_SIZE, 0, 0];
+    // SAFETY: the kernel only reads the mask.
+    let _ = unsafe { syscall(number::RT_SIGPROCMASK, args) };
+}
+
+/// The monotonic clock.
+pub(crate) fn now() -> Duration {
+    const MONOTONIC: usize = 1;
+    let mut time = [0_u64; 2];
+    let args = [MONOTONIC, (&raw mut time) as usize, 0, 0, 0, 0];
+    // SAFETY: the kernel writes seconds and nanoseconds, two numbers of 64 bits.
+    let _ = unsafe { syscall(number::CLOCK_GETTIME, args) };
+    Duration::from_secs(time[0]) + Duration::from_nanos(time[1])
+}
+
+/// `ioctl(SIOCSIFFLAGS)`: brings the interface `lo` up.
+pub(crate) fn loopback_up(socket: BorrowedFd<'_>) -> Result<(), Errno> {
+    const SIOCSIFFLAGS: usize = 0x8914;
+    const UP_RUNNING: u16 = 0x1 | 0x40;
+    #[cfg(target_arch = "x86_64")]
+    const IOCTL: usize = 16;
+    #[cfg(target_arch = "aarch64")]
+    const IOCTL: usize = 29;
+    // struct ifreq: a name of 16 bytes, flags, and the rest of a union of 24 bytes.
+    let mut request = [0_u8; 40];
+    request[..2].copy_from_slice(b"lo");
+    request[16..18].copy_from_slice(&UP_RUNNING.to_ne_bytes());
+    let args = [fd(socket), SIOCSIFFLAGS, request.as_ptr() as usize, 0, 0, 0];
+    // SAFETY: the kernel reads 40 bytes and writes none for this request.
+    unsafe { syscall(IOCTL, args) }.map(drop)
+}
+
+/// A descriptor of stdio, for one look at it; `None` if the number is none of them.
+pub(crate) fn stdio(number: u8) -> Option<BorrowedFd<'static>> {
+    // SAFETY: stdio is never closed by the init. If the host left it closed, calls answer EBADF.
+    (number <= 2).then(|| unsafe { BorrowedFd::borrow_raw(RawFd::from(number)) })
+}

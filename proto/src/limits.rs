@@ -1,0 +1,22 @@
+//! The bounds of the wire: each is checked before anything is used.
+
+/// A frame with its header and body, in bytes. A plan that is longer travels in a memfd.
+pub const FRAME: usize = 64 * 1024;
+
+/// A plan in a memfd, in bytes.
+pub const PLAN: usize = 16 * 1024 * 1024;
+
+/// Descriptors in one message: the kernel's `SCM_MAX_FD`.
+pub const DESCRIPTORS: usize = 253;
+
+/// Slots for descriptors in the init. Those received take the first ones.
+pub const SLOTS: usize = 512;
+
+/// The first slot for descriptors that the init itself makes.
+pub const FIRST_MADE_SLOT: u16 = 256;
+
+/// Operations that are timed in one plan; later ones are not.
+pub const TIMED: usize = 4096;
+
+/// Times in one report.
+pub const TIMES_PER_REPORT: usize = 256;

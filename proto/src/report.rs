@@ -1,0 +1,127 @@
+//! What the init tells the host.
+//!
+//! All of it is hostile input to the host: the init may have been taken over by the container.
+
+use bincode::{BorrowDecode, Encode};
+
+/// A message from the init.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, BorrowDecode)]
+#[cfg_attr(feature = "postcard", derive(serde::Serialize, serde::Deserialize))]
+pub enum Report<'a> {
+    /// The init stands at [`crate::Op::Barrier`] and waits for [`crate::FrameType::Proceed`].
+    Barrier {
+        /// The number in the operation.
+        id: u32,
+    },
+    /// [`crate::Op::Fork`] made the child whose pidfd comes along as the one descriptor; it waits
+    /// for [`crate::FrameType::Proceed`].
+    Forked,
+    /// The master of the new terminal comes along as the one descriptor.
+    Console,
+    /// How long operations took.
+    Times {
+        /// The number of the first operation.
+        first: u32,
+        /// Nanoseconds of each, as little-endian numbers of 32 bits.
+        nanoseconds: &'a [u8],
+    },
+    /// All operations are done; `execve(2)` is next.
+    Executing,
+    /// An operation failed. The init exits behind it with status 125.
+    ///
+    /// What the operation was about is in the plan, which the host wrote.
+    Failed {
+        /// The number of the operation in the plan, counted from 1; 0 when the plan itself could
+        /// not be read.
+        step: u32,
+        /// The system call.
+        call: Call,
+        /// Which one of several things in the operation: the number of a mount's option, counted
+        /// from 1, or of exec's candidate, from 0; for a message that was refused, the code of
+        /// [`crate::FrameError`]; else 0.
+        detail: u16,
+        /// The kernel's answer.
+        errno: u16,
+    },
+}
+
+/// The system call that failed, so that an error says more than the operation's name.
+macro_rules! calls {
+    ($($variant:ident => $name:literal),+ $(,)?) => {
+        /// The system call that failed, or the rule that was broken.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, BorrowDecode)]
+        #[cfg_attr(feature = "postcard", derive(serde::Serialize, serde::Deserialize))]
+        #[non_exhaustive]
+        pub enum Call {
+            $(#[doc = concat!("`", $name, "`")] $variant,)+
+        }
+
+        impl Call {
+            /// All calls, in the order of their numbers.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
+
+            /// The name of the call.
+            #[must_use]
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)+
+                }
+            }
+        }
+    };
+}
+
+calls! {
+    Receive => "receive the plan",
+    Decode => "decode the plan",
+    Send => "send a report",
+    Slot => "use a slot",
+    Open => "open",
+    Stat => "stat",
+    MakeDirectory => "mkdir",
+    MakeNode => "mknod",
+    MakeLink => "symlink",
+    MakeFile => "create",
+    ChangeMode => "chmod",
+    ChangeOwner => "chown",
+    Remove => "unlink",
+    NodeDiffers => "find another kind of file",
+    FsOpen => "fsopen",
+    FsConfig => "set an option of",
+    FsCreate => "create the file system",
+    FsMount => "fsmount",
+    Mount => "mount",
+    OpenTree => "open_tree",
+    MountSetAttr => "mount_setattr",
+    MoveMount => "move_mount",
+    PivotRoot => "pivot_root",
+    Unmount => "umount",
+    Chroot => "chroot",
+    ChangeDirectory => "chdir",
+    OutsideRoot => "stay below the root",
+    SetNamespaces => "setns",
+    Clone => "clone3",
+    Unshare => "unshare",
+    Socket => "socket",
+    Ioctl => "ioctl",
+    HostName => "sethostname",
+    Write => "write",
+    Terminal => "terminal",
+    Session => "setsid",
+    Duplicate => "dup",
+    Rlimit => "setrlimit",
+    BoundingSet => "drop a bounding capability",
+    Groups => "setgroups",
+    SetGid => "setgid",
+    SetUid => "setuid",
+    CapSet => "capset",
+    Ambient => "raise an ambient capability",
+    NoNewPrivileges => "no_new_privs",
+    Seccomp => "seccomp",
+    ParentDeath => "set the parent-death signal",
+    ParentGone => "find the parent gone",
+    Memory => "mmap",
+    CloseRange => "close_range",
+    Exec => "exec",
+    Interpreter => "find the interpreter of",
+}

@@ -1,0 +1,132 @@
+//! Strings as the kernel wants them: NUL-terminated on the wire, borrowed where they lie.
+//!
+//! The init has no allocator. A path that already ends in NUL can go from the receive buffer
+//! straight into a system call.
+
+use core::ffi::CStr;
+
+use bincode::de::{BorrowDecode, BorrowDecoder};
+use bincode::enc::{Encode, Encoder};
+use bincode::error::{DecodeError, EncodeError};
+
+/// One string: any bytes without NUL, then NUL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Text<'a>(pub &'a CStr);
+
+/// Strings one behind the other, each with its NUL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Strings<'a>(&'a [u8]);
+
+/// Numbers of 32 bits, little-endian, one behind the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Words<'a>(&'a [u8]);
+
+impl<'a> Text<'a> {
+    /// The string with its NUL.
+    #[must_use]
+    pub fn as_c_str(self) -> &'a CStr {
+        self.0
+    }
+
+    fn to_wire(self) -> &'a [u8] {
+        self.0.to_bytes_with_nul()
+    }
+
+    fn from_wire(bytes: &'a [u8]) -> Option<Self> {
+        CStr::from_bytes_with_nul(bytes).ok().map(Self)
+    }
+}
+
+impl<'a> Strings<'a> {
+    /// Takes bytes that are empty or end in NUL.
+    #[must_use]
+    pub fn new(bytes: &'a [u8]) -> Option<Self> {
+        matches!(bytes.last(), None | Some(0)).then_some(Self(bytes))
+    }
+
+    /// The bytes of all strings.
+    #[must_use]
+    pub fn as_bytes(self) -> &'a [u8] {
+        self.0
+    }
+
+    /// How many strings there are.
+    #[must_use]
+    pub fn count(self) -> usize {
+        self.0.iter().filter(|&&b| b == 0).count()
+    }
+
+    /// Each string.
+    pub fn iter(self) -> impl Iterator<Item = &'a CStr> {
+        let mut rest = self.0;
+        core::iter::from_fn(move || {
+            let string = CStr::from_bytes_until_nul(rest).ok()?;
+            rest = rest.get(string.count_bytes() + 1..)?;
+            Some(string)
+        })
+    }
+}
+
+impl<'a> Words<'a> {
+    /// Takes bytes whose number is a multiple of four.
+    #[must_use]
+    pub fn new(bytes: &'a [u8]) -> Option<Self> {
+        bytes.len().is_multiple_of(4).then_some(Self(bytes))
+    }
+
+    /// The bytes of all numbers.
+    #[must_use]
+    pub fn as_bytes(self) -> &'a [u8] {
+        self.0
+    }
+
+    /// How many numbers there are.
+    #[must_use]
+    pub fn count(self) -> usize {
+        self.0.len() / 4
+    }
+
+    /// Each number.
+    pub fn iter(self) -> impl Iterator<Item = u32> + 'a {
+        self.0.as_chunks::<4>().0.iter().map(|bytes| u32::from_le_bytes(*bytes))
+    }
+}
+
+/// All three are byte strings on the wire and differ in what the bytes must look like.
+macro_rules! byte_string {
+    ($name:ident, $bytes:expr, $from:expr, $expected:literal) => {
+        impl Encode for $name<'_> {
+            fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
+                $bytes(*self).encode(encoder)
+            }
+        }
+
+        impl<'de, C> BorrowDecode<'de, C> for $name<'de> {
+            fn borrow_decode<D: BorrowDecoder<'de, Context = C>>(
+                decoder: &mut D,
+            ) -> Result<Self, DecodeError> {
+                let bytes = <&[u8]>::borrow_decode(decoder)?;
+                $from(bytes).ok_or(DecodeError::Other($expected))
+            }
+        }
+
+        #[cfg(feature = "postcard")]
+        impl serde::Serialize for $name<'_> {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_bytes($bytes(*self))
+            }
+        }
+
+        #[cfg(feature = "postcard")]
+        impl<'de: 'a, 'a> serde::Deserialize<'de> for $name<'a> {
+            fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+                let bytes = <&[u8]>::deserialize(d)?;
+                $from(bytes).ok_or_else(|| serde::de::Error::custom($expected))
+            }
+        }
+    };
+}
+
+byte_string!(Text, Text::to_wire, Text::from_wire, "one NUL, at the end");
+byte_string!(Strings, Strings::as_bytes, Strings::new, "NUL at the end");
+byte_string!(Words, Words::as_bytes, Words::new, "a multiple of four bytes");
