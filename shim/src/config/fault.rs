@@ -1,0 +1,101 @@
+//! A broken rule on its way out: the field's path is put together only when there is an error.
+
+use std::borrow::Cow;
+use std::fmt::Display;
+
+use crate::error::Error;
+
+/// The longest piece of a value that an error repeats, in characters.
+const EXCERPT: usize = 80;
+
+/// A field whose value breaks a rule.
+#[derive(Debug)]
+pub(super) struct Fault {
+    field: String,
+    value: String,
+    reason: Cow<'static, str>,
+}
+
+/// What a check answers.
+pub(super) type Check = Result<(), Fault>;
+
+impl Fault {
+    /// A number, or a value that is already text; `""` where the field alone says it.
+    pub(super) fn new(
+        field: &str,
+        value: impl Display,
+        reason: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        Self { field: field.to_owned(), value: excerpt(&value.to_string()), reason: reason.into() }
+    }
+
+    /// A string, which is quoted.
+    pub(super) fn text(field: &str, value: &str, reason: impl Into<Cow<'static, str>>) -> Self {
+        Self { field: field.to_owned(), value: quoted(value), reason: reason.into() }
+    }
+
+    /// The same fault with the text that the value is a part of.
+    pub(super) fn of_whole(mut self, text: &str) -> Self {
+        self.value = quoted(text);
+        self
+    }
+
+    /// The same fault seen from the object that holds the field.
+    pub(super) fn under(mut self, parent: &str) -> Self {
+        self.field = match self.field.as_str() {
+            "" => parent.to_owned(),
+            field if field.starts_with('[') => format!("{parent}{field}"),
+            field => format!("{parent}.{field}"),
+        };
+        self
+    }
+}
+
+impl From<Fault> for Error {
+    fn from(fault: Fault) -> Self {
+        Self::config(fault.field, fault.value, fault.reason)
+    }
+}
+
+/// Checks every element of a list, and names the one that is wrong by its index.
+pub(super) fn each<T>(field: &str, list: &[T], check: impl Fn(&T) -> Check) -> Check {
+    for (index, item) in list.iter().enumerate() {
+        check(item).map_err(|fault| fault.under(&format!("{field}[{index}]")))?;
+    }
+    Ok(())
+}
+
+/// The text between quotes, cut to a length that fits on a line.
+pub(super) fn quoted(text: &str) -> String {
+    format!("\"{}\"", excerpt(text))
+}
+
+/// The beginning of a text.
+pub(super) fn excerpt(text: &str) -> String {
+    match text.char_indices().nth(EXCERPT) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_path_grows_outwards() {
+        let fault = Fault::text("flags", "nosuidd", "unknown mount option").under("mounts[3]");
+        assert_eq!(
+            Error::from(fault).to_string(),
+            "configuration `mounts[3].flags = \"nosuidd\"`: unknown mount option"
+        );
+        let fault = Fault::new("", 7, "odd").under("[1]").under("list");
+        assert_eq!(Error::from(fault).to_string(), "configuration `list[1] = 7`: odd");
+    }
+
+    #[test]
+    fn a_long_value_is_cut_between_characters() {
+        let text = "é".repeat(1000);
+        assert_eq!(quoted(&text), format!("\"{}...\"", "é".repeat(EXCERPT)));
+    }
+}

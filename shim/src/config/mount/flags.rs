@@ -1,0 +1,132 @@
+//! The names of mount options that are flags: mount(8), "Filesystem-independent mount options",
+//! and the propagation of mount_namespaces(7).
+
+/// Only reading.
+pub const RDONLY: u64 = libc::MS_RDONLY;
+/// Set-user-id bits and file capabilities have no effect.
+pub const NOSUID: u64 = libc::MS_NOSUID;
+/// Device nodes cannot be opened.
+pub const NODEV: u64 = libc::MS_NODEV;
+/// Nothing can be executed.
+pub const NOEXEC: u64 = libc::MS_NOEXEC;
+/// Writes are synchronous.
+pub const SYNCHRONOUS: u64 = libc::MS_SYNCHRONOUS;
+/// An existing mount is changed; never of use in a configuration.
+pub const REMOUNT: u64 = libc::MS_REMOUNT;
+/// Mandatory locks are permitted.
+pub const MANDLOCK: u64 = libc::MS_MANDLOCK;
+/// Changes of directories are synchronous.
+pub const DIRSYNC: u64 = libc::MS_DIRSYNC;
+/// Symbolic links are not followed (Linux 5.10).
+pub const NOSYMFOLLOW: u64 = libc::MS_NOSYMFOLLOW;
+/// Access times are not kept.
+pub const NOATIME: u64 = libc::MS_NOATIME;
+/// Access times of directories are not kept.
+pub const NODIRATIME: u64 = libc::MS_NODIRATIME;
+/// A bind mount.
+pub const BIND: u64 = libc::MS_BIND;
+/// With everything that is mounted below.
+pub const REC: u64 = libc::MS_REC;
+/// Some messages of the kernel's log are left out.
+pub const SILENT: u64 = libc::MS_SILENT;
+/// Mounts do not propagate, and it cannot be bound.
+pub const UNBINDABLE: u64 = libc::MS_UNBINDABLE;
+/// Mounts do not propagate.
+pub const PRIVATE: u64 = libc::MS_PRIVATE;
+/// Mounts propagate from the source only.
+pub const SLAVE: u64 = libc::MS_SLAVE;
+/// Mounts propagate both ways.
+pub const SHARED: u64 = libc::MS_SHARED;
+/// Access times are kept when older than the change.
+pub const RELATIME: u64 = libc::MS_RELATIME;
+/// The inode's version counts changes.
+pub const I_VERSION: u64 = libc::MS_I_VERSION;
+/// Access times are always kept.
+pub const STRICTATIME: u64 = libc::MS_STRICTATIME;
+/// Times are written late.
+pub const LAZYTIME: u64 = libc::MS_LAZYTIME;
+
+/// Every kind of propagation: a mount has at most one.
+pub const PROPAGATION: u64 = UNBINDABLE | PRIVATE | SLAVE | SHARED;
+
+/// Everything that has a name here.
+pub const ALL: u64 = {
+    let mut all = 0;
+    let mut index = 0;
+    while index < TABLE.len() {
+        all |= TABLE[index].1;
+        index += 1;
+    }
+    all
+};
+
+/// The options: the name, its `MS_*` bits of mount(2), and whether it sets or clears them.
+pub const TABLE: &[(&str, u64, bool)] = &[
+    ("async", SYNCHRONOUS, false),
+    ("atime", NOATIME, false),
+    ("bind", BIND, true),
+    ("defaults", 0, true),
+    ("dev", NODEV, false),
+    ("diratime", NODIRATIME, false),
+    ("dirsync", DIRSYNC, true),
+    ("exec", NOEXEC, false),
+    ("iversion", I_VERSION, true),
+    ("lazytime", LAZYTIME, true),
+    ("loud", SILENT, false),
+    ("mand", MANDLOCK, true),
+    ("noatime", NOATIME, true),
+    ("nodev", NODEV, true),
+    ("nodiratime", NODIRATIME, true),
+    ("noexec", NOEXEC, true),
+    ("noiversion", I_VERSION, false),
+    ("nolazytime", LAZYTIME, false),
+    ("nomand", MANDLOCK, false),
+    ("norelatime", RELATIME, false),
+    ("nostrictatime", STRICTATIME, false),
+    ("nosuid", NOSUID, true),
+    ("nosymfollow", NOSYMFOLLOW, true),
+    ("private", PRIVATE, true),
+    ("rbind", BIND | REC, true),
+    ("relatime", RELATIME, true),
+    ("remount", REMOUNT, true),
+    ("ro", RDONLY, true),
+    ("rprivate", PRIVATE | REC, true),
+    ("rshared", SHARED | REC, true),
+    ("rslave", SLAVE | REC, true),
+    ("runbindable", UNBINDABLE | REC, true),
+    ("rw", RDONLY, false),
+    ("shared", SHARED, true),
+    ("silent", SILENT, true),
+    ("slave", SLAVE, true),
+    ("strictatime", STRICTATIME, true),
+    ("suid", NOSUID, false),
+    ("symfollow", NOSYMFOLLOW, false),
+    ("sync", SYNCHRONOUS, true),
+    ("unbindable", UNBINDABLE, true),
+];
+
+/// The bits of an option, and whether it sets or clears them; `None` if it is no flag.
+#[must_use]
+pub fn find(name: &str) -> Option<(u64, bool)> {
+    let index = TABLE.binary_search_by_key(&name, |(name, ..)| name).ok()?;
+    Some((TABLE[index].1, TABLE[index].2))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_sorted_and_without_doubles() {
+        assert!(TABLE.windows(2).all(|pair| pair[0].0 < pair[1].0));
+    }
+
+    #[test]
+    fn finds_options_by_name() {
+        assert_eq!(find("ro"), Some((RDONLY, true)));
+        assert_eq!(find("rw"), Some((RDONLY, false)));
+        assert_eq!(find("rbind"), Some((BIND | REC, true)));
+        assert_eq!(find("nosuidd"), None);
+        assert_eq!(find(""), None);
+    }
+}

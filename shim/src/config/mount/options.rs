@@ -1,0 +1,163 @@
+//! Mount options as words.
+
+use std::fmt;
+
+use serde::de::{self, Deserialize, Deserializer, SeqAccess, Visitor};
+
+use super::flags;
+
+/// The file systems' own options that are a single word, of those that a container mounts: devpts,
+/// tmpfs, overlay and cgroup2 of the kernel's documentation. The others are `name=value`.
+const WORDS: [&str; 14] = [
+    "favordynmods",
+    "grpquota",
+    "inode32",
+    "inode64",
+    "memory_localevents",
+    "memory_recursiveprot",
+    "newinstance",
+    "noswap",
+    "nsdelegate",
+    "quota",
+    "userxattr",
+    "usrquota",
+    "volatile",
+    "xattr",
+];
+
+/// Mount options, sorted into flags and the file system's own.
+///
+/// In a file: a number of `MS_*` bits, a list of words, or words with commas between.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MountOptions {
+    /// The `MS_*` bits that are set, propagation and `MS_REC` among them.
+    pub set: u64,
+    /// The `MS_*` bits that were cleared by a word such as `rw` or `suid`, and not set again: what
+    /// must not be inherited from the source of a bind.
+    pub cleared: u64,
+    /// The file system's own options, in their order.
+    pub data: Vec<String>,
+}
+
+impl MountOptions {
+    /// Adds one option. What is no flag goes to the file system, which has the last word.
+    ///
+    /// A later option wins over an earlier one, as in mount(8).
+    pub fn add(&mut self, word: &str) {
+        match flags::find(word) {
+            Some((bits, true)) => {
+                self.set |= bits;
+                self.cleared &= !bits;
+            }
+            Some((bits, false)) => {
+                self.set &= !bits;
+                self.cleared |= bits;
+            }
+            None => self.data.push(word.to_owned()),
+        }
+    }
+
+    /// Adds options with commas between, and answers whether each is a known flag, a known word of
+    /// a file system, or of the form `name=value`.
+    fn add_known(&mut self, text: &str) -> bool {
+        text.split(',').filter(|word| !word.is_empty()).all(|word| {
+            self.add(word);
+            flags::find(word).is_some() || word.contains('=') || WORDS.contains(&word)
+        })
+    }
+}
+
+/// What is wrong with a word, for the reader of a file.
+fn unknown<E: de::Error>() -> E {
+    E::custom("unknown mount option")
+}
+
+impl<'de> Deserialize<'de> for MountOptions {
+    fn deserialize<D: Deserializer<'de>>(reader: D) -> Result<Self, D::Error> {
+        reader.deserialize_any(OptionsVisitor)
+    }
+}
+
+struct OptionsVisitor;
+
+impl<'de> Visitor<'de> for OptionsVisitor {
+    type Value = MountOptions;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a number, a list of mount options or a string of them")
+    }
+
+    fn visit_u64<E: de::Error>(self, set: u64) -> Result<MountOptions, E> {
+        Ok(MountOptions { set, ..MountOptions::default() })
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<MountOptions, E> {
+        let mut options = MountOptions::default();
+        if options.add_known(text) { Ok(options) } else { Err(unknown()) }
+    }
+
+    fn visit_unit<E: de::Error>(self) -> Result<MountOptions, E> {
+        Ok(MountOptions::default())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut words: A) -> Result<MountOptions, A::Error> {
+        let mut options = MountOptions::default();
+        while words.next_element_seed(Word(&mut options))?.is_some() {}
+        Ok(options)
+    }
+}
+
+/// One element of a list; read with what it is added to, so that an error has its index.
+struct Word<'a>(&'a mut MountOptions);
+
+impl<'de> de::DeserializeSeed<'de> for Word<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<(), D::Error> {
+        let word = String::deserialize(reader)?;
+        if self.0.add_known(&word) { Ok(()) } else { Err(unknown()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(json: &str) -> Result<MountOptions, serde_json::Error> {
+        serde_json::from_str(json)
+    }
+
+    #[test]
+    fn number_list_and_string_are_one() {
+        let number = read("15").unwrap();
+        let list = read(r#"["nosuid", "noexec", "nodev", "ro"]"#).unwrap();
+        assert_eq!(number, list);
+        assert_eq!(list, read(r#""nosuid,noexec,nodev,ro""#).unwrap());
+        assert_eq!(read("null").unwrap(), MountOptions::default());
+        assert_eq!(read("\"\"").unwrap(), MountOptions::default());
+    }
+
+    #[test]
+    fn options_of_the_file_system_are_data() {
+        let options = read(r#"["nosuid", "mode=755", "newinstance"]"#).unwrap();
+        assert_eq!(options.set, flags::NOSUID);
+        assert_eq!(options.data, ["mode=755", "newinstance"]);
+    }
+
+    #[test]
+    fn the_last_word_wins() {
+        let options = read(r#""ro,nosuid,rw,suid,nosuid""#).unwrap();
+        assert_eq!((options.set, options.cleared), (flags::NOSUID, flags::RDONLY));
+    }
+
+    #[test]
+    fn an_unknown_word_is_refused_in_a_file_and_data_elsewhere() {
+        assert!(read(r#"["nosuidd"]"#).is_err());
+        assert!(read(r#""ro,nosuidd""#).is_err());
+        assert!(read("[[\"ro\"]]").is_err());
+        assert!(read("-1").is_err());
+        let mut options = MountOptions::default();
+        options.add("nosuidd");
+        assert_eq!(options.data, ["nosuidd"]);
+    }
+}

@@ -1,0 +1,182 @@
+//! nsinit's security profiles.
+
+use std::str::FromStr;
+
+use super::{Config, Rlimit, Seccomp, SeccompArg, SeccompSyscall};
+use crate::error::{Error, Result};
+
+/// A profile: capabilities, limits and refused system calls at one stroke.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Security {
+    /// For a program that neither installs software nor changes files of others.
+    High,
+    /// Enough for a package manager.
+    Medium,
+    /// As medium, with chroot(2) and the host name.
+    Low,
+}
+
+/// Reads `high`, `medium` or `low`.
+impl FromStr for Security {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        match name {
+            "high" => Ok(Self::High),
+            "medium" => Ok(Self::Medium),
+            "low" => Ok(Self::Low),
+            _ => Err(Error::config("--security", name, "must be high, medium or low")),
+        }
+    }
+}
+
+/// The system calls that every profile refuses: other namespaces, mounts and kernel code.
+///
+/// The seed's list, with the calls that have come to do the same. Without them `mount(2)` would be
+/// refused to a program that has only to call fsmount(2). Of the list create_module(2) is not here:
+/// Linux 2.6 has it no more.
+const ALWAYS: &[libc::c_long] = &[
+    libc::SYS_unshare,
+    libc::SYS_setns,
+    libc::SYS_mount,
+    libc::SYS_umount2,
+    libc::SYS_fsopen,
+    libc::SYS_fsconfig,
+    libc::SYS_fsmount,
+    libc::SYS_fspick,
+    libc::SYS_open_tree,
+    libc::SYS_move_mount,
+    libc::SYS_mount_setattr,
+    libc::SYS_init_module,
+    libc::SYS_finit_module,
+    libc::SYS_delete_module,
+    libc::SYS_kexec_load,
+    libc::SYS_kexec_file_load,
+];
+
+/// What medium refuses beyond low.
+const MEDIUM: &[libc::c_long] = &[libc::SYS_chroot, libc::SYS_setdomainname, libc::SYS_sethostname];
+
+/// What high refuses beyond medium: changes of owners, modes and links.
+const HIGH: &[libc::c_long] = &[
+    libc::SYS_capset,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_chmod,
+    libc::SYS_fchmod,
+    libc::SYS_fchmodat,
+    FCHMODAT2,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_chown,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_lchown,
+    libc::SYS_fchown,
+    libc::SYS_fchownat,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_link,
+    libc::SYS_linkat,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_unlink,
+    libc::SYS_unlinkat,
+];
+
+/// fchmodat2(2) of Linux 6.6, which has one number everywhere; the crate libc lacks it on aarch64.
+const FCHMODAT2: libc::c_long = 452;
+
+const HIGH_CAPABILITIES: &[&str] = &["NET_BIND_SERVICE", "KILL", "AUDIT_WRITE"];
+
+const MEDIUM_CAPABILITIES: &[&str] = &[
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "FSETID",
+    "FOWNER",
+    "SETGID",
+    "SETUID",
+    "SETFCAP",
+    "SETPCAP",
+    "NET_BIND_SERVICE",
+    "KILL",
+    "AUDIT_WRITE",
+];
+
+const LOW_CAPABILITIES: &[&str] = &["SYS_CHROOT"];
+
+impl Security {
+    /// Puts the profile's capabilities, limits and system calls in place of the configuration's.
+    pub fn apply(self, config: &mut Config) {
+        let (capabilities, syscalls): (&[&[&str]], &[&[libc::c_long]]) = match self {
+            Self::High => (&[HIGH_CAPABILITIES], &[ALWAYS, MEDIUM, HIGH]),
+            Self::Medium => (&[MEDIUM_CAPABILITIES], &[ALWAYS, MEDIUM]),
+            Self::Low => (&[MEDIUM_CAPABILITIES, LOW_CAPABILITIES], &[ALWAYS]),
+        };
+        config.capabilities = capabilities.concat().into_iter().map(str::to_owned).collect();
+        config.rlimits = vec![Rlimit { kind: libc::RLIMIT_NOFILE, hard: 1024, soft: 1024 }];
+        let mut rules: Vec<_> =
+            syscalls.concat().into_iter().map(|number| rule(number, libc::EPERM)).collect();
+        rules.push(SeccompSyscall {
+            args: vec![SeccompArg { index: 0, value: NEWUSER, op: ALL_BITS }],
+            ..rule(libc::SYS_clone, libc::EPERM)
+        });
+        // The flags of clone3(2) are in memory, where a filter cannot look: programs that are told
+        // it does not exist use clone(2).
+        rules.push(rule(libc::SYS_clone3, libc::ENOSYS));
+        config.seccomp = Some(Seccomp { syscalls: rules });
+    }
+}
+
+/// `CLONE_NEWUSER` of `linux/sched.h`.
+const NEWUSER: u32 = 0x1000_0000;
+
+/// The comparison "all bits are set".
+const ALL_BITS: u32 = 4;
+
+fn rule(number: libc::c_long, errno: i32) -> SeccompSyscall {
+    let value = u32::try_from(number).expect("system calls have small positive numbers");
+    SeccompSyscall { value, action: errno, args: Vec::new() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(security: Security) -> Vec<u32> {
+        let mut config = Config::template("/srv".into());
+        security.apply(&mut config);
+        config.validate().unwrap();
+        config.seccomp.unwrap().syscalls.iter().map(|syscall| syscall.value).collect()
+    }
+
+    #[test]
+    fn each_profile_refuses_more_than_the_next() {
+        let number = |number: libc::c_long| u32::try_from(number).unwrap();
+        let [high, medium, low] =
+            ["high", "medium", "low"].map(|name| refused(name.parse().unwrap()));
+        assert!(low.iter().all(|value| medium.contains(value)));
+        assert!(medium.iter().all(|value| high.contains(value)));
+        assert!(!low.contains(&number(libc::SYS_chroot)));
+        assert!(medium.contains(&number(libc::SYS_sethostname)));
+        assert!(!medium.contains(&number(libc::SYS_unlinkat)));
+        assert!(high.contains(&number(libc::SYS_unlinkat)));
+        assert!(low.contains(&number(libc::SYS_move_mount)));
+    }
+
+    #[test]
+    fn only_new_user_namespaces_are_refused_to_clone() {
+        let mut config = Config::default();
+        Security::Low.apply(&mut config);
+        let rules = config.seccomp.unwrap().syscalls;
+        let clone = rules.iter().find(|rule| i64::from(rule.value) == libc::SYS_clone).unwrap();
+        assert_eq!(clone.args, [SeccompArg { index: 0, value: libc::CLONE_NEWUSER as u32, op: 4 }]);
+        let clone3 = rules.iter().find(|rule| i64::from(rule.value) == libc::SYS_clone3).unwrap();
+        assert_eq!(clone3.action, libc::ENOSYS);
+        assert_eq!(config.capabilities.len(), 12);
+    }
+
+    #[test]
+    fn another_name_is_an_error() {
+        let error = "paranoid".parse::<Security>().unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "configuration `--security = paranoid`: must be high, medium or low"
+        );
+    }
+}

@@ -1,0 +1,168 @@
+//! Sysctls: which file a key names, and whether a container may set it.
+
+use super::fault::{Check, Fault, excerpt};
+use super::{Config, NamespaceType};
+
+/// The sysctls of System V IPC, below `/proc/sys/kernel`.
+const IPC: [&str; 8] =
+    ["msgmax", "msgmnb", "msgmni", "sem", "shmall", "shmmax", "shmmni", "shm_rmid_forced"];
+
+/// The longest value: a page with its NUL.
+const VALUE_MAX: usize = 4095;
+
+/// The file below `/proc/sys` that a key names; `None` for a key outside of the grammar.
+///
+/// As in sysctl(8), the first separator decides: in `net.ipv4.conf.eth0/1.forwarding` a slash
+/// stands for a dot of the name, in `net/ipv4/conf/eth0.1/forwarding` a dot is a dot. Components
+/// are of letters, digits, `_`, `-` and such dots, so none leads elsewhere (CVE-2022-0811 put a
+/// second key into a value through a `+`).
+#[must_use]
+pub fn path(key: &str) -> Option<String> {
+    let dotted = key.find(['.', '/']).is_some_and(|first| key[first..].starts_with('.'));
+    let swap = |c| match c {
+        '.' => '/',
+        '/' => '.',
+        other => other,
+    };
+    let path = if dotted { key.chars().map(swap).collect() } else { key.to_owned() };
+    let valid = |component: &str| {
+        !matches!(component, "" | "." | "..")
+            && component.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte))
+    };
+    path.split('/').all(valid).then_some(path)
+}
+
+/// The namespace that keeps a file of `/proc/sys`; `None` if the whole host shares it.
+fn namespace(path: &str) -> Option<NamespaceType> {
+    match path.split_once('/')? {
+        ("net", _) => Some(NamespaceType::Network),
+        ("fs", rest) if rest.starts_with("mqueue/") => Some(NamespaceType::Ipc),
+        ("kernel", "domainname") => Some(NamespaceType::Uts),
+        ("kernel", name) if IPC.contains(&name) => Some(NamespaceType::Ipc),
+        _ => None,
+    }
+}
+
+impl Config {
+    /// Allows what a namespace of the container's own holds, and nothing of the host's.
+    pub(super) fn check_sysctls(&self) -> Check {
+        for (key, value) in &self.system_properties {
+            let place = || format!("system_properties.{}", excerpt(key));
+            let refuse = |reason: String| Err(Fault::text("", value, reason).under(&place()));
+            let Some(path) = path(key) else {
+                return refuse("is no name of a sysctl".to_owned());
+            };
+            // The value is a line.
+            if value.contains(|c: char| c.is_control() && c != '\t') || value.len() > VALUE_MAX {
+                return refuse("has a control character, or more than 4095 bytes".to_owned());
+            }
+            if path == "kernel/hostname" {
+                return refuse("is set by the field hostname".to_owned());
+            }
+            match namespace(&path) {
+                Some(kind) if self.namespace(kind).is_some() => {}
+                Some(kind) => return refuse(format!("needs a namespace of the container: {kind}")),
+                None => {
+                    return refuse("is not in a namespace, it would change the host".to_owned());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The namespaces whose sysctls are set.
+    pub(super) fn sysctl_namespaces(&self) -> impl Iterator<Item = NamespaceType> {
+        self.system_properties.keys().filter_map(|key| namespace(&path(key)?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn keys_name_files() {
+        for (key, file) in [
+            ("net.ipv4.ip_forward", Some("net/ipv4/ip_forward")),
+            ("net/ipv4/ip_forward", Some("net/ipv4/ip_forward")),
+            ("net.ipv4.conf.eth0/1.forwarding", Some("net/ipv4/conf/eth0.1/forwarding")),
+            ("net/ipv4/conf/eth0.1/forwarding", Some("net/ipv4/conf/eth0.1/forwarding")),
+            ("kernel", Some("kernel")),
+            ("", None),
+            (".", None),
+            ("/", None),
+            ("net..ipv4", None),
+            ("net.ipv4.", None),
+            ("/net/ipv4", None),
+            ("net/../kernel/core_pattern", None),
+            ("net.//.kernel.core_pattern", None),
+            ("net.ipv4.a+kernel.core_pattern", None),
+            ("net.ipv4.a b", None),
+            ("net.ipv4.a\0", None),
+        ] {
+            assert_eq!(path(key).as_deref(), file, "{key}");
+        }
+    }
+
+    #[test]
+    fn only_what_a_namespace_holds_is_set() {
+        let mut config = Config::default();
+        for kind in [NamespaceType::Ipc, NamespaceType::Network, NamespaceType::Uts] {
+            config.set_namespace(kind, "");
+        }
+        for (key, without) in [
+            ("net.ipv4.ip_forward", Some(NamespaceType::Network)),
+            ("net/core/somaxconn", Some(NamespaceType::Network)),
+            ("kernel.msgmax", Some(NamespaceType::Ipc)),
+            ("kernel.shm_rmid_forced", Some(NamespaceType::Ipc)),
+            ("fs.mqueue.msg_max", Some(NamespaceType::Ipc)),
+            ("kernel.domainname", Some(NamespaceType::Uts)),
+            ("kernel.hostname", None),
+            ("kernel.core_pattern", None),
+            ("kernel.msgmax.x", None),
+            ("vm.overcommit_memory", None),
+            ("fs.mqueue", None),
+            ("net", None),
+        ] {
+            config.system_properties = [(key.to_owned(), "1".to_owned())].into();
+            assert_eq!(config.check_sysctls().is_ok(), without.is_some(), "{key}");
+            if let Some(kind) = without {
+                let mut shared = config.clone();
+                shared.remove_namespace(kind);
+                assert!(shared.check_sysctls().is_err(), "{key}");
+                assert_eq!(config.sysctl_namespaces().collect::<Vec<_>>(), [kind]);
+            }
+        }
+    }
+
+    #[test]
+    fn a_value_is_one_line() {
+        let mut config = Config::default();
+        config.set_namespace(NamespaceType::Ipc, "");
+        for (value, fine) in [
+            ("250\t32000 32 128", true),
+            ("1\n2", false),
+            ("1\0", false),
+            (&"9".repeat(4096), false),
+        ] {
+            config.system_properties = [("kernel.sem".to_owned(), value.to_owned())].into();
+            assert_eq!(config.check_sysctls().is_ok(), fine, "{value}");
+        }
+        let error = crate::Error::from(config.check_sysctls().unwrap_err()).to_string();
+        assert!(
+            error.starts_with("configuration `system_properties.kernel.sem = \"999"),
+            "{error}"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn a_path_stays_below_its_root(key: String) {
+            if let Some(path) = path(&key) {
+                prop_assert!(path.split('/').all(|part| !matches!(part, "" | "." | "..")));
+            }
+        }
+    }
+}

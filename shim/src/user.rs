@@ -1,0 +1,497 @@
+//! Users and groups of a container: what a name or number means in its `/etc/passwd` and
+//! `/etc/group`.
+//!
+//! Both files are hostile. They are opened below the container's root, must be regular and of
+//! bounded size, and a line that is not right in every field that counts is passed over: no number
+//! is ever guessed (CVE-2016-3697, CVE-2026-30892).
+
+use std::collections::BTreeSet;
+use std::io::Read;
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, openat2};
+use rustix::io::Errno;
+
+use crate::error::{Code, Error, Result};
+
+/// The size of the largest `/etc/passwd` or `/etc/group` that is read, in bytes.
+const FILE_MAX: u64 = 8 << 20;
+
+/// The most supplementary groups that setgroups(2) takes: `NGROUPS_MAX`.
+const GROUPS_MAX: usize = 65536;
+
+/// How often a name is looked up again when something moves meanwhile; libpathrs found that 128
+/// tries fail about once in 800 under a constant attack.
+const TRIES: usize = 128;
+
+/// Who a process of a container runs as.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct User {
+    /// The user id.
+    pub uid: u32,
+    /// The group id.
+    pub gid: u32,
+    /// The supplementary groups of the user, in the order of `/etc/group`. Empty when the group
+    /// was given.
+    pub groups: Vec<u32>,
+    /// The home directory of `/etc/passwd`, or `/`.
+    pub home: String,
+}
+
+/// Finds a user in the container whose root is the directory `root`.
+///
+/// The forms are `""`, which is user 0, `user`, `uid`, `user:group` and `uid:gid`, names and
+/// numbers in any mixture. Digits are a number, whatever a line of the file calls itself. A number
+/// needs no file and no line; a line with that user id adds its group, home and supplementary
+/// groups.
+///
+/// # Errors
+///
+/// [`Code::ConfigInvalid`] for a user or group that follows no form, is out of range or is not
+/// there, and for a file that is not regular or too large; [`Code::SystemError`] when a file cannot
+/// be opened or read.
+pub fn resolve(spec: &str, root: BorrowedFd<'_>) -> Result<User> {
+    let (user, group) = match spec.split_once(':') {
+        Some((user, group)) if user.is_empty() || group.is_empty() || group.contains(':') => {
+            return Err(refuse(spec, "must be user, uid, user:group or uid:gid"));
+        }
+        Some((user, group)) => (user, Some(group)),
+        None => (spec, None),
+    };
+    let user = if user.is_empty() { Id::Number(0) } else { Id::parse(user)? };
+    let group = group.map(Id::parse).transpose()?;
+
+    let passwd = read(root, c"etc/passwd")?;
+    let account = lines(&passwd).find_map(|line| Account::parse(line).filter(|a| a.is(&user)));
+    let (uid, gid, home) = match (&user, &account) {
+        (_, Some(account)) => (account.uid, account.gid, account.home()),
+        (Id::Number(uid), None) => (*uid, 0, "/".to_owned()),
+        (Id::Name(name), None) => return Err(refuse(name, "no such user in etc/passwd")),
+    };
+    match (group, account) {
+        (Some(group), _) => {
+            let gid = group_id(group, root, &mut None)?;
+            Ok(User { uid, gid, groups: Vec::new(), home })
+        }
+        (None, Some(account)) => {
+            let file = read(root, c"etc/group")?;
+            let member = |entry: Entry<'_>| entry.has(account.name).then_some(entry.gid);
+            let mut seen = BTreeSet::new();
+            let groups: Vec<u32> = lines(&file)
+                .filter_map(|line| Entry::parse(line).and_then(member))
+                .filter(|gid| seen.insert(*gid))
+                .collect();
+            if groups.len() > GROUPS_MAX {
+                return Err(refuse(spec, "in more groups than the 65536 that the kernel takes"));
+            }
+            Ok(User { uid, gid, groups, home })
+        }
+        (None, None) => Ok(User { uid, gid, groups: Vec::new(), home }),
+    }
+}
+
+/// Finds groups, each by name or number, in the container whose root is the directory `root`.
+///
+/// # Errors
+///
+/// As [`resolve`].
+pub fn groups(names: &[String], root: BorrowedFd<'_>) -> Result<Vec<u32>> {
+    let mut file = None;
+    names.iter().map(|name| group_id(Id::parse(name)?, root, &mut file)).collect()
+}
+
+/// The number of a group; the file is read at the first name, and kept.
+fn group_id(group: Id<'_>, root: BorrowedFd<'_>, file: &mut Option<Vec<u8>>) -> Result<u32> {
+    let name = match group {
+        Id::Number(gid) => return Ok(gid),
+        Id::Name(name) => name,
+    };
+    let file = match file {
+        Some(file) => file,
+        None => file.insert(read(root, c"etc/group")?),
+    };
+    lines(file)
+        .filter_map(Entry::parse)
+        .find(|entry| entry.name == name.as_bytes())
+        .map(|entry| entry.gid)
+        .ok_or_else(|| refuse(name, "no such group in etc/group"))
+}
+
+fn refuse(spec: &str, reason: &'static str) -> Error {
+    Error::reason(Code::ConfigInvalid, "user", spec, reason)
+}
+
+/// A user or group as it is asked for.
+enum Id<'a> {
+    Number(u32),
+    Name(&'a str),
+}
+
+impl<'a> Id<'a> {
+    fn parse(text: &'a str) -> Result<Self> {
+        let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
+        if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+            return match text {
+                "" => Err(refuse(text, "missing")),
+                name => Ok(Self::Name(name)),
+            };
+        }
+        let range = || refuse(text, "must be from 0 to 4294967294");
+        number(text.as_bytes()).map(Self::Number).ok_or_else(range)
+    }
+}
+
+/// An id in digits. The last number of 32 bits is none: the kernel reads it as "no change".
+fn number(text: &[u8]) -> Option<u32> {
+    if text.is_empty() || !text.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    str::from_utf8(text).ok()?.parse().ok().filter(|id| *id != u32::MAX)
+}
+
+/// A line of passwd(5): `name:password:uid:gid:gecos:home:shell`.
+struct Account<'a> {
+    name: &'a [u8],
+    uid: u32,
+    gid: u32,
+    home: &'a [u8],
+}
+
+impl<'a> Account<'a> {
+    fn parse(line: &'a [u8]) -> Option<Self> {
+        let mut fields = line.split(|byte| *byte == b':');
+        let name = fields.next().filter(|name| !name.is_empty())?;
+        let uid = number(fields.nth(1)?)?;
+        let gid = number(fields.next()?)?;
+        Some(Self { name, uid, gid, home: fields.nth(1).unwrap_or_default() })
+    }
+
+    fn is(&self, user: &Id<'_>) -> bool {
+        match user {
+            Id::Number(uid) => self.uid == *uid,
+            Id::Name(name) => self.name == name.as_bytes(),
+        }
+    }
+
+    /// The home directory; `/` where it can stand in no environment.
+    fn home(&self) -> String {
+        match str::from_utf8(self.home) {
+            Ok(home) if home.starts_with('/') && !home.contains('\0') => home.to_owned(),
+            _ => "/".to_owned(),
+        }
+    }
+}
+
+/// A line of group(5): `name:password:gid:user,user`.
+struct Entry<'a> {
+    name: &'a [u8],
+    gid: u32,
+    members: &'a [u8],
+}
+
+impl<'a> Entry<'a> {
+    fn parse(line: &'a [u8]) -> Option<Self> {
+        let mut fields = line.split(|byte| *byte == b':');
+        let name = fields.next().filter(|name| !name.is_empty())?;
+        let gid = number(fields.nth(1)?)?;
+        Some(Self { name, gid, members: fields.next().unwrap_or_default() })
+    }
+
+    fn has(&self, user: &[u8]) -> bool {
+        self.members.split(|byte| *byte == b',').any(|member| member == user)
+    }
+}
+
+fn lines(file: &[u8]) -> impl Iterator<Item = &[u8]> {
+    file.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii)
+}
+
+/// Reads a file below `root`; one that does not exist is empty.
+fn read(root: BorrowedFd<'_>, path: &std::ffi::CStr) -> Result<Vec<u8>> {
+    let name = path.to_string_lossy();
+    let failed = |errno: Errno| Error::path("open", &*name, errno);
+    // Looked at before it is opened: opening a device may do something, as with a tape or a
+    // watchdog. Whoever exchanges the file between gets the flags below, which open no fifo for
+    // ever and take no terminal, and is seen by the second look.
+    let mut file: Option<OwnedFd> = None;
+    for flags in [OFlags::PATH, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY] {
+        let open = match open(root, path, flags | OFlags::CLOEXEC) {
+            Ok(open) => open,
+            Err(Errno::NOENT | Errno::NOTDIR) => return Ok(Vec::new()),
+            Err(errno) => return Err(failed(errno)),
+        };
+        let stat = fstat(&open).map_err(failed)?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return Err(Error::reason(Code::ConfigInvalid, "open", &*name, "not a regular file"));
+        }
+        file = Some(open);
+    }
+    let mut text = Vec::new();
+    if let Some(file) = file {
+        let read = std::fs::File::from(file).take(FILE_MAX + 1).read_to_end(&mut text);
+        read.map_err(|error| Error::path("read", &*name, error))?;
+    }
+    if u64::try_from(text.len()).is_ok_and(|length| length <= FILE_MAX) {
+        return Ok(text);
+    }
+    Err(Error::reason(Code::ConfigInvalid, "read", &*name, "larger than 8 MiB"))
+}
+
+/// Opens a path below `root` as if that were `/`, never through a link of proc.
+fn open(root: BorrowedFd<'_>, path: &std::ffi::CStr, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    for _ in 0..TRIES {
+        match openat2(root, path, flags, Mode::empty(), resolve) {
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            result => return result,
+        }
+    }
+    Err(Errno::AGAIN)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::fd::AsFd;
+    use std::os::unix::fs::symlink;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const PASSWD: &str = "\
+root:x:0:0:root:/root:/bin/sh
+daemon:x:1:1::/usr/sbin:/usr/sbin/nologin
+1000:x:0:0:a number for a name:/evil:/bin/sh
+-1:x:0:0::/evil:/bin/sh
+0x10:x:16:17::/hex:/bin/sh
+alice:x:1000:100:Alice:/home/alice:/bin/sh
+alice:x:0:0:second of the name:/evil:/bin/sh
+short:x:0
+words:x:abc:0::/evil:/bin/sh
+minus:x:-5:0::/evil:/bin/sh
+last:x:4294967295:0::/evil:/bin/sh
+big:x:4294967296:0::/evil:/bin/sh
+:x:0:0::/evil:/bin/sh
+relative:x:7:7::home:/bin/sh
++::::::
+";
+
+    const GROUP: &str = "\
+root:x:0:root
+daemon:x:1:
+audio:x:29:alice,bob
+sudo:x:27:bob,alice
+again:x:29:alice
+5:x:0:
+none:x:y:alice
+last:x:4294967295:alice
+users:x:100:
+";
+
+    struct Root(tempfile::TempDir);
+
+    impl Root {
+        fn new() -> Self {
+            let root = tempfile::tempdir().unwrap();
+            fs::create_dir(root.path().join("etc")).unwrap();
+            Self(root)
+        }
+
+        fn full() -> Self {
+            let root = Self::new();
+            fs::write(root.etc("passwd"), PASSWD).unwrap();
+            fs::write(root.etc("group"), GROUP).unwrap();
+            root
+        }
+
+        fn etc(&self, name: &str) -> std::path::PathBuf {
+            self.0.path().join("etc").join(name)
+        }
+
+        fn resolve(&self, spec: &str) -> Result<User> {
+            resolve(spec, fs::File::open(self.0.path()).unwrap().as_fd())
+        }
+
+        fn groups(&self, names: &[&str]) -> Result<Vec<u32>> {
+            let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
+            groups(&names, fs::File::open(self.0.path()).unwrap().as_fd())
+        }
+    }
+
+    fn user(uid: u32, gid: u32, groups: &[u32], home: &str) -> User {
+        User { uid, gid, groups: groups.to_vec(), home: home.to_owned() }
+    }
+
+    #[test]
+    fn every_form_is_found() {
+        let root = Root::full();
+        for (spec, expected) in [
+            ("", user(0, 0, &[0], "/root")),
+            ("root", user(0, 0, &[0], "/root")),
+            ("0", user(0, 0, &[0], "/root")),
+            ("daemon", user(1, 1, &[], "/usr/sbin")),
+            ("1", user(1, 1, &[], "/usr/sbin")),
+            ("alice", user(1000, 100, &[29, 27], "/home/alice")),
+            ("1000", user(1000, 100, &[29, 27], "/home/alice")),
+            ("01000", user(1000, 100, &[29, 27], "/home/alice")),
+            ("alice:users", user(1000, 100, &[], "/home/alice")),
+            ("alice:audio", user(1000, 29, &[], "/home/alice")),
+            ("alice:5", user(1000, 5, &[], "/home/alice")),
+            ("1000:1", user(1000, 1, &[], "/home/alice")),
+            ("4321", user(4321, 0, &[], "/")),
+            ("4321:sudo", user(4321, 27, &[], "/")),
+            ("4294967294:4294967294", user(4294967294, 4294967294, &[], "/")),
+            ("0x10", user(16, 17, &[], "/hex")),
+            ("relative", user(7, 7, &[], "/")),
+        ] {
+            assert_eq!(root.resolve(spec).unwrap(), expected, "{spec}");
+        }
+    }
+
+    #[test]
+    fn what_has_no_form_or_no_line_is_refused() {
+        let root = Root::full();
+        for spec in [
+            "1:",
+            ":1",
+            ":",
+            "1:2:3",
+            "::",
+            "-1",
+            "+1",
+            "4294967295",
+            "4294967296",
+            "1:4294967295",
+            "1:-1",
+            "18446744073709551616",
+            "bob",
+            "alice:nobody",
+            "short",
+            "words",
+            "minus",
+            "last",
+            "big",
+            " 1",
+            "1 ",
+            "1\0",
+            "alice:none",
+            "alice:last",
+            "+",
+        ] {
+            let error = root.resolve(spec).expect_err(spec);
+            assert_eq!(error.code(), Code::ConfigInvalid, "{error}");
+        }
+        let error = root.resolve("bob").unwrap_err();
+        assert_eq!(error.to_string(), "user `bob`: no such user in etc/passwd");
+    }
+
+    #[test]
+    fn numbers_need_no_files() {
+        let root = Root::new();
+        assert_eq!(root.resolve("").unwrap(), user(0, 0, &[], "/"));
+        assert_eq!(root.resolve("1000:5").unwrap(), user(1000, 5, &[], "/"));
+        assert!(root.resolve("root").is_err());
+        fs::remove_dir(root.0.path().join("etc")).unwrap();
+        assert_eq!(root.resolve("1000").unwrap(), user(1000, 0, &[], "/"));
+        fs::write(root.0.path().join("etc"), "").unwrap();
+        assert_eq!(root.resolve("1000").unwrap(), user(1000, 0, &[], "/"));
+    }
+
+    #[test]
+    fn groups_are_names_or_numbers() {
+        let root = Root::full();
+        assert_eq!(root.groups(&["audio", "5", "sudo", "7"]).unwrap(), [29, 5, 27, 7]);
+        for name in ["", "nobody", "-1", "4294967295", "none"] {
+            assert!(root.groups(&[name]).is_err(), "{name}");
+        }
+        assert_eq!(Root::new().groups(&["5"]).unwrap(), [5]);
+    }
+
+    #[test]
+    fn links_stay_in_the_container() {
+        let root = Root::full();
+        fs::rename(root.etc("passwd"), root.0.path().join("real")).unwrap();
+        for target in ["/real", "../../../../real", "../real"] {
+            symlink(target, root.etc("passwd")).unwrap();
+            assert_eq!(root.resolve("alice").unwrap().uid, 1000, "{target}");
+            fs::remove_file(root.etc("passwd")).unwrap();
+        }
+        // The host has this file, the container has not.
+        symlink("/etc/passwd", root.etc("passwd")).unwrap();
+        assert_eq!(root.resolve("alice").unwrap_err().errno(), Some(Errno::LOOP));
+        fs::remove_file(root.etc("passwd")).unwrap();
+        symlink("/usr/lib/os-release", root.etc("passwd")).unwrap();
+        assert!(root.resolve("alice").is_err());
+        assert_eq!(root.resolve("5").unwrap(), user(5, 0, &[], "/"));
+    }
+
+    #[test]
+    fn links_of_proc_are_not_followed() {
+        let host = fs::File::open("/").unwrap();
+        let open = |path| open(host.as_fd(), path, OFlags::PATH | OFlags::CLOEXEC);
+        open(c"proc/self/status").unwrap();
+        assert_eq!(open(c"proc/self/exe").unwrap_err(), Errno::LOOP);
+    }
+
+    #[test]
+    fn only_a_regular_file_of_bounded_size_is_read() {
+        let root = Root::full();
+        let replace = |make: &dyn Fn(&std::path::Path)| {
+            fs::remove_file(root.etc("passwd")).unwrap();
+            make(&root.etc("passwd"));
+            let error = root.resolve("1000").unwrap_err().to_string();
+            if root.etc("passwd").is_dir() {
+                fs::remove_dir(root.etc("passwd")).unwrap();
+                fs::write(root.etc("passwd"), "").unwrap();
+            }
+            error
+        };
+        let fifo = |path: &std::path::Path| {
+            let mode = Mode::from_raw_mode(0o666);
+            rustix::fs::mknodat(rustix::fs::CWD, path, FileType::Fifo, mode, 0).unwrap();
+        };
+        assert_eq!(replace(&fifo), "open `etc/passwd`: not a regular file");
+        let socket = |path: &std::path::Path| {
+            std::os::unix::net::UnixListener::bind(path).unwrap();
+        };
+        assert_eq!(replace(&socket), "open `etc/passwd`: not a regular file");
+        let directory = |path: &std::path::Path| fs::create_dir(path).unwrap();
+        assert_eq!(replace(&directory), "open `etc/passwd`: not a regular file");
+        let huge = |path: &std::path::Path| {
+            fs::File::create(path).unwrap().set_len(1 << 40).unwrap();
+        };
+        assert_eq!(replace(&huge), "read `etc/passwd`: larger than 8 MiB");
+    }
+
+    #[test]
+    fn garbage_is_passed_over() {
+        let root = Root::new();
+        let mut garbage = vec![0xff, 0xfe, b':', 0, b'\n', b':', b':', b'\n'];
+        garbage.extend(b"latin:x:5:6:J\xe9r\xf4me:/home/latin:\r\n");
+        garbage.extend(b"odd:x:7:8::/home/\xff:\n");
+        garbage.extend(b"nul:x:9:10::/home/\0:");
+        fs::write(root.etc("passwd"), garbage).unwrap();
+        assert_eq!(root.resolve("latin").unwrap(), user(5, 6, &[], "/home/latin"));
+        assert_eq!(root.resolve("odd").unwrap(), user(7, 8, &[], "/"));
+        assert_eq!(root.resolve("nul").unwrap(), user(9, 10, &[], "/"));
+    }
+
+    #[test]
+    fn more_groups_than_the_kernel_takes_are_refused() {
+        let root = Root::full();
+        let many: String = (0..=GROUPS_MAX).map(|gid| format!("g:x:{gid}:alice\n")).collect();
+        fs::write(root.etc("group"), many).unwrap();
+        assert!(root.resolve("alice").is_err());
+        assert_eq!(root.resolve("alice:5").unwrap().gid, 5);
+    }
+
+    proptest! {
+        #[test]
+        fn no_line_panics(line: Vec<u8>, spec: String) {
+            Account::parse(&line).map(|account| account.home());
+            Entry::parse(&line).map(|entry| entry.has(b"x"));
+            let _ = Id::parse(&spec);
+        }
+    }
+}
