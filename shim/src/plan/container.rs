@@ -1,0 +1,400 @@
+//! The plan of a container's first process.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use pidone_proto::{Create, Op, Slot, Text};
+
+use super::mount::{self, MS_BIND, MS_PRIVATE, MS_REC};
+use super::{NULL, PROC, Plan, Process, Source, clean, text};
+use crate::config::{Config, Device, IdMap, Mount};
+use crate::error::{Error, Result};
+
+/// What the plan depends on and the configuration does not say.
+pub struct Facts<'a> {
+    /// The namespaces that are new.
+    pub new: u32,
+    /// The namespaces that are joined, and their files.
+    pub joined: Vec<(u32, PathBuf)>,
+    /// Whether the container has a user namespace that is not the host's.
+    pub in_user_namespace: bool,
+    /// Whether the init copies mounts of the host by their path, since the host's side may not.
+    pub by_path: bool,
+    /// Whether the init sees a copy of the host's mounts, and not a template's.
+    pub sees_host: bool,
+    /// An existing directory, as the init sees it, where the root is attached.
+    pub at: PathBuf,
+    /// The container's cgroup on each hierarchy: controllers, or nothing for v2.
+    pub cgroups: BTreeMap<String, PathBuf>,
+    /// Whether the host acts while the init runs, and the init must wait for it.
+    pub barrier: bool,
+    /// Tells whether a file of the host is a directory.
+    pub is_directory: &'a dyn Fn(&Path) -> Result<bool>,
+}
+
+/// The host has attached cgroups and configured the network.
+pub const BARRIER_HOST: u32 = 0;
+
+/// The barrier before the mount with this index; the one behind it has the next number.
+#[must_use]
+pub fn barrier_of_mount(index: usize) -> u32 {
+    u32::try_from(index).unwrap_or(u32::MAX / 2).saturating_mul(2).saturating_add(1)
+}
+
+/// What covers a masked file.
+const NULL_DEVICE: &std::ffi::CStr = c"/dev/null";
+
+const CLONE_NEWNS: u32 = 0x2_0000;
+const CLONE_NEWNET: u32 = 0x4000_0000;
+pub(crate) const CLONE_NEWCGROUP: u32 = 0x200_0000;
+const CLONE_NEWUSER: u32 = 0x1000_0000;
+
+/// Compiles the plan of a container's first process.
+///
+/// # Errors
+/// [`crate::Code::ConfigInvalid`] for what cannot be expressed, with field and value.
+pub fn compile(config: &Config, process: &Process, facts: &Facts<'_>) -> Result<Plan> {
+    let mut plan = Plan::default();
+    if !facts.joined.is_empty() {
+        for (flag, path) in &facts.joined {
+            let target = plan.source(Source::Namespace(path.clone()));
+            plan.push(Op::SetNamespaces { target, flags: *flag });
+        }
+        plan.push(Op::Fork { flags: facts.new });
+    }
+    if facts.new & CLONE_NEWUSER != 0 {
+        // Until then the init has no id there, and could own no file.
+        plan.push(Op::Ids { uid: first(&config.uid_mappings), gid: first(&config.gid_mappings) });
+    }
+    // A cgroup file system shows the tree below the cgroup that the process is in when its
+    // namespace is made.
+    let cgroup_first = config.mounts.iter().any(|mount| mount.device.starts_with("cgroup"));
+    if cgroup_first {
+        own_cgroup(&mut plan, facts);
+    }
+    let private_proc = !config.system_properties.is_empty() || !process.labels.is_empty();
+    root(&mut plan, config, private_proc, facts)?;
+    if !cgroup_first {
+        own_cgroup(&mut plan, facts);
+    }
+    if facts.new & CLONE_NEWNET != 0 {
+        plan.push(Op::Loopback);
+    }
+    if !config.hostname.is_empty() {
+        let name = text("hostname", &config.hostname)?;
+        plan.push(Op::HostName { name: Text(&name) });
+    }
+    if private_proc {
+        sysctls(&mut plan, config)?;
+        process.labels(&mut plan, PROC)?;
+        plan.push(Op::Close { slot: PROC });
+    }
+    if facts.new & CLONE_NEWNS != 0 {
+        protection(&mut plan, config, facts)?;
+    }
+    plan.push(Op::ReopenNull);
+    process.compile(&mut plan)?;
+    Ok(plan)
+}
+
+/// The id that the init takes in a new user namespace: root's, if it is mapped.
+fn first(maps: &[IdMap]) -> u32 {
+    maps.iter().map(|map| map.container_id).min().unwrap_or(0)
+}
+
+/// Waits for the host to attach the cgroup, and makes it the root of a cgroup namespace.
+///
+/// `clone3(2)` with both flags would root the namespace at the caller's cgroup.
+fn own_cgroup(plan: &mut Plan, facts: &Facts<'_>) {
+    if facts.barrier {
+        plan.push(Op::Barrier { id: BARRIER_HOST });
+    }
+    if facts.new & CLONE_NEWCGROUP != 0 {
+        plan.push(Op::Unshare { flags: CLONE_NEWCGROUP });
+    }
+}
+
+/// Makes the root with all mounts and devices.
+fn root(plan: &mut Plan, config: &Config, private_proc: bool, facts: &Facts<'_>) -> Result<()> {
+    if facts.new & CLONE_NEWNS == 0 {
+        let joined = facts.joined.iter().any(|(flag, _)| *flag == CLONE_NEWNS);
+        if !joined && config.rootfs != Path::new("/") {
+            let directory = plan.source(Source::Directory(config.rootfs.clone()));
+            plan.push(Op::Chroot { directory });
+        }
+        if private_proc {
+            mount::make_proc(plan, PROC);
+        }
+        return Ok(());
+    }
+    if facts.sees_host {
+        let flags = u32::try_from(mount::inherited(config) | MS_REC).unwrap_or(0);
+        plan.push(Op::Propagation { flags });
+    }
+    if private_proc {
+        mount::make_proc(plan, PROC);
+    }
+    if facts.by_path && !config.mask_paths.is_empty() {
+        plan.push(Op::OpenTree { into: NULL, path: Text(NULL_DEVICE), recursive: false });
+    }
+    // Paths of the host, and commands that see them, need the old root until the mounts are made.
+    let commands = config.mounts.iter().any(has_commands);
+    let late = facts.by_path || commands;
+    // In a user namespace these can only be made while full ones are in sight.
+    let mut ready: Vec<Option<Slot>> = vec![None; config.mounts.len()];
+    if facts.new & CLONE_NEWUSER != 0 && !late {
+        for (place, mount) in ready.iter_mut().zip(&config.mounts) {
+            if matches!(mount.device.as_str(), "proc" | "sysfs" | "mqueue") {
+                *place = Some(mount::make(plan, config, mount)?);
+            }
+        }
+    }
+    attach_root(plan, config, facts)?;
+    let pivot = if config.no_pivot_root { Op::MoveRoot } else { Op::PivotRoot };
+    if !late {
+        plan.push(pivot);
+    }
+    for (index, (entry, ready)) in config.mounts.iter().zip(ready).enumerate() {
+        if has_commands(entry) {
+            plan.push(Op::Barrier { id: barrier_of_mount(index) });
+        }
+        one_mount(plan, config, entry, ready, facts)?;
+        if has_commands(entry) {
+            plan.push(Op::Barrier { id: barrier_of_mount(index) + 1 });
+        }
+    }
+    devices(plan, config, facts)?;
+    for link in &config.links {
+        let target = text("links.target", &link.target)?;
+        let path = text("links.path", clean(&link.path))?;
+        plan.push(Op::MakeLink { target: Text(&target), path: Text(&path), replace: false });
+    }
+    if late {
+        plan.push(pivot);
+    }
+    Ok(())
+}
+
+/// Whether commands run around a mount.
+fn has_commands(mount: &Mount) -> bool {
+    !mount.premount_cmds.is_empty() || !mount.postmount_cmds.is_empty()
+}
+
+/// Attaches the root: a copy of the mount of `rootfs`, or a new tmpfs.
+fn attach_root(plan: &mut Plan, config: &Config, facts: &Facts<'_>) -> Result<()> {
+    let tree = if config.tmpfs_root {
+        let tmpfs = Mount {
+            source: "tmpfs".into(),
+            device: "tmpfs".into(),
+            data: "mode=755".into(),
+            ..Mount::default()
+        };
+        mount::make(plan, config, &tmpfs)?
+    } else {
+        let slot = mount::tree(plan, facts, &config.rootfs.to_string_lossy(), true)?;
+        mount::set_attributes(plan, slot, 0, 0, mount::inherited(config), true);
+        slot
+    };
+    let at = text("rootfs", &facts.at)?;
+    plan.push(Op::Root { tree, at: Text(&at) });
+    Ok(())
+}
+
+/// One mount: made or copied, and attached.
+fn one_mount(
+    plan: &mut Plan,
+    config: &Config,
+    mount: &Mount,
+    ready: Option<Slot>,
+    facts: &Facts<'_>,
+) -> Result<()> {
+    if mount.device == "bind" || mount.flags & MS_BIND != 0 {
+        return mount::bind(plan, config, mount, facts);
+    }
+    if mount.device == "cgroup" || mount.device == "cgroup2" {
+        return cgroup_mount(plan, config, mount, facts);
+    }
+    if mount::is_legacy(mount) {
+        return mount::legacy(plan, config, mount);
+    }
+    let slot = match ready {
+        Some(slot) => slot,
+        None => mount::make(plan, config, mount)?,
+    };
+    mount::attach(plan, slot, mount, Create::Directory)
+}
+
+/// The container's own cgroups: a cgroup2 file system, or what the host shows of them.
+fn cgroup_mount(plan: &mut Plan, config: &Config, mount: &Mount, facts: &Facts<'_>) -> Result<()> {
+    let unified = facts.cgroups.keys().all(String::is_empty);
+    if facts.new & CLONE_NEWCGROUP != 0 && unified {
+        let own = Mount { device: "cgroup2".into(), data: String::new(), ..mount.clone() };
+        let slot = mount::make(plan, config, &own)?;
+        return mount::attach(plan, slot, &own, Create::Directory);
+    }
+    let bind = |source: &Path, destination: String| Mount {
+        source: source.to_string_lossy().into_owned(),
+        destination,
+        device: "bind".into(),
+        // Never writable from inside, whatever the flags say.
+        flags: mount.flags | MS_BIND | MS_REC | 1,
+        ..Mount::default()
+    };
+    if let (true, Some(directory)) = (unified, facts.cgroups.get("")) {
+        let own = bind(directory, mount.destination.clone());
+        return mount::bind(plan, config, &own, facts);
+    }
+    let tmpfs = Mount {
+        source: "tmpfs".into(),
+        device: "tmpfs".into(),
+        data: "mode=755".into(),
+        flags: mount.flags & !1,
+        ..mount.clone()
+    };
+    let slot = mount::make(plan, config, &tmpfs)?;
+    mount::attach(plan, slot, &tmpfs, Create::Directory)?;
+    // Controllers that share a hierarchy share a directory.
+    let mut hierarchies: BTreeMap<&Path, Vec<&str>> = BTreeMap::new();
+    for (controller, directory) in &facts.cgroups {
+        let name = if controller.is_empty() { "unified" } else { controller };
+        hierarchies.entry(directory).or_default().push(name);
+    }
+    for (directory, names) in &hierarchies {
+        let joined = names.join(",");
+        mount::bind(
+            plan,
+            config,
+            &bind(directory, format!("{}/{joined}", mount.destination)),
+            facts,
+        )?;
+        for name in names.iter().filter(|name| **name != joined) {
+            let path = text("mounts.destination", clean(&format!("{}/{name}", mount.destination)))?;
+            let target = text("mounts.destination", &joined)?;
+            plan.push(Op::MakeLink { target: Text(&target), path: Text(&path), replace: false });
+        }
+    }
+    if mount.flags & 1 != 0 {
+        let path = text("mounts.destination", clean(&mount.destination))?;
+        plan.push(Op::ReadOnly { path: Text(&path) });
+    }
+    Ok(())
+}
+
+/// Links that programs expect in `/dev`: OCI runtime specification, "Dev symbolic links".
+const LINKS: [(&std::ffi::CStr, &std::ffi::CStr); 5] = [
+    (c"/proc/self/fd", c"/dev/fd"),
+    (c"/proc/self/fd/0", c"/dev/stdin"),
+    (c"/proc/self/fd/1", c"/dev/stdout"),
+    (c"/proc/self/fd/2", c"/dev/stderr"),
+    (c"/proc/kcore", c"/dev/core"),
+];
+
+/// Device nodes, and the links in `/dev`.
+fn devices(plan: &mut Plan, config: &Config, facts: &Facts<'_>) -> Result<()> {
+    for device in &config.devices {
+        if facts.in_user_namespace && device.kind != 'p' {
+            // mknod(2) is refused there: the host's node stands in.
+            let node = Mount {
+                source: device.path.clone(),
+                destination: device.path.clone(),
+                device: "bind".into(),
+                flags: MS_BIND,
+                ..Mount::default()
+            };
+            mount::bind(plan, config, &node, facts)?;
+        } else {
+            node(plan, device)?;
+        }
+    }
+    // A /dev that comes from the host is the host's to furnish.
+    let at_dev = |mount: &&Mount| clean(&mount.destination) == "/dev";
+    let dev = config.mounts.iter().rev().find(at_dev);
+    let is_bind = dev.is_some_and(|mount| mount.device == "bind" || mount.flags & MS_BIND != 0);
+    if is_bind || (dev.is_none() && config.devices.is_empty()) {
+        return Ok(());
+    }
+    for (target, path) in LINKS {
+        plan.push(Op::MakeLink { target: Text(target), path: Text(path), replace: false });
+    }
+    // The host's ptmx would open terminals of the host.
+    plan.push(Op::MakeLink { target: Text(c"pts/ptmx"), path: Text(c"/dev/ptmx"), replace: true });
+    Ok(())
+}
+
+/// One device node.
+fn node(plan: &mut Plan, device: &Device) -> Result<()> {
+    // stat(2)
+    const S_IFIFO: u32 = 0o010_000;
+    const S_IFCHR: u32 = 0o020_000;
+    const S_IFBLK: u32 = 0o060_000;
+    let kind = match device.kind {
+        'c' | 'u' => S_IFCHR,
+        'b' => S_IFBLK,
+        'p' => S_IFIFO,
+        other => return Err(Error::config("devices.type", other, "not one of c, b, p, u")),
+    };
+    let number = |field, value: i64| {
+        u32::try_from(value).map_err(|_| Error::config(field, value, "not a device number"))
+    };
+    let path = text("devices.path", clean(&device.path))?;
+    plan.push(Op::MakeNode {
+        path: Text(&path),
+        mode: kind | device.file_mode & 0o7777,
+        major: number("devices.major", device.major)?,
+        minor: number("devices.minor", device.minor)?,
+        uid: device.uid,
+        gid: device.gid,
+    });
+    Ok(())
+}
+
+/// Sysctls, while `/proc/sys` is not yet read-only.
+fn sysctls(plan: &mut Plan, config: &Config) -> Result<()> {
+    for (key, value) in &config.system_properties {
+        let path = text("system_properties", key.replace('.', "/"))?;
+        let value = text("system_properties", value)?;
+        plan.push(Op::Sysctl { proc: PROC, path: Text(&path), value: Text(&value) });
+    }
+    Ok(())
+}
+
+/// Read-only and masked paths, and the read-only root.
+fn protection(plan: &mut Plan, config: &Config, facts: &Facts<'_>) -> Result<()> {
+    for path in &config.readonly_paths {
+        let path = text("readonly_paths", clean(path))?;
+        plan.push(Op::ReadOnly { path: Text(&path) });
+    }
+    if !config.mask_paths.is_empty() {
+        masks(plan, config, facts)?;
+    }
+    if config.readonlyfs {
+        plan.push(Op::ReadOnlyRoot);
+    }
+    Ok(())
+}
+
+/// Hidden paths share one null device and one empty directory.
+fn masks(plan: &mut Plan, config: &Config, facts: &Facts<'_>) -> Result<()> {
+    let empty = Mount {
+        source: "tmpfs".into(),
+        device: "tmpfs".into(),
+        data: "size=0k,nr_inodes=2,mode=555".into(),
+        // nosuid, nodev, noexec, read-only
+        flags: 15,
+        ..Mount::default()
+    };
+    let directory = mount::make(plan, config, &empty)?;
+    let file = if facts.by_path {
+        NULL
+    } else {
+        plan.source(Source::Tree { path: "/dev/null".into(), recursive: false })
+    };
+    mount::set_attributes(plan, file, 0, 0, MS_PRIVATE, false);
+    for path in &config.mask_paths {
+        let path = text("mask_paths", clean(path))?;
+        plan.push(Op::Mask { path: Text(&path), file, directory });
+    }
+    plan.push(Op::Close { slot: directory });
+    plan.push(Op::Close { slot: file });
+    Ok(())
+}

@@ -1,0 +1,30 @@
+//! The plan of a further process in a running container.
+
+use pidone_proto::Op;
+
+use super::{PROC, Plan, Process, Source, mount};
+use crate::error::Result;
+
+/// Compiles the plan of a process that joins a container's namespaces.
+///
+/// `flags` are the `CLONE_NEW*` flags of the namespaces in which the container differs from the
+/// host; the pidfd of its first process stands for all of them, so that its user namespace and
+/// those that it owns are entered together.
+///
+/// # Errors
+/// [`crate::Code::ConfigInvalid`] for what is wrong in the process.
+pub fn compile(process: &Process, flags: u32) -> Result<Plan> {
+    let mut plan = Plan::default();
+    if flags != 0 {
+        let target = plan.source(Source::Container);
+        plan.push(Op::SetNamespaces { target, flags });
+    }
+    plan.push(Op::Fork { flags: 0 });
+    if !process.labels.is_empty() {
+        mount::make_proc(&mut plan, PROC);
+        process.labels(&mut plan, PROC)?;
+        plan.push(Op::Close { slot: PROC });
+    }
+    process.compile(&mut plan)?;
+    Ok(plan)
+}

@@ -1,0 +1,224 @@
+//! Configuration to operations: what the init is told, without a system call.
+//!
+//! A [`Plan`] is a flat list of the operations of `pidone_proto`, already in the bytes of the
+//! wire, with the host files that they need. It is printable and comparable, so that policy is
+//! tested without privileges.
+
+pub mod container;
+pub mod join;
+mod mount;
+mod process;
+
+use std::borrow::Cow;
+use std::ffi::{CString, OsStr};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+use pidone_proto::{Bincode, Codec, Op, Slot, Strings, limits};
+
+pub use process::{Capabilities, Process, Terminal};
+
+use crate::error::{Error, Result};
+
+/// A list of operations, in parts that each fit into one message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    parts: Vec<Part>,
+    made: u16,
+}
+
+/// Operations and the host files that they use.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Part {
+    /// The operations, encoded one behind the other.
+    pub bytes: Vec<u8>,
+    /// How many there are.
+    pub operations: u32,
+    /// What is opened for the slots from 0 up.
+    pub sources: Vec<Source>,
+}
+
+/// A file of the host that an operation uses by its slot.
+///
+/// Opened when the part is sent and closed behind it, so that a thousand mounts never take a
+/// thousand descriptors.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// A copy of a mount, detached.
+    Tree {
+        /// The path on the host.
+        path: PathBuf,
+        /// Whether mounts below it come along.
+        recursive: bool,
+    },
+    /// A directory.
+    Directory(PathBuf),
+    /// A namespace's file.
+    Namespace(PathBuf),
+    /// The pidfd of the container's first process.
+    Container,
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        Self { parts: vec![Part::default()], made: 0 }
+    }
+}
+
+impl Plan {
+    /// Appends an operation.
+    pub(crate) fn push(&mut self, op: Op<'_>) {
+        let part = self.parts.last_mut().expect("a plan has at least one part");
+        Bincode::append(&op, &mut part.bytes).expect("a vector grows");
+        part.operations += 1;
+    }
+
+    /// A file of the host for the next operations of this part.
+    ///
+    /// Begins a new part when this one has as many files as a message can carry. The slot is
+    /// valid until the next one that is asked for.
+    pub(crate) fn source(&mut self, source: Source) -> Slot {
+        let full = |part: &Part| part.sources.len() >= SOURCES;
+        if self.parts.last().is_some_and(full) {
+            self.parts.push(Part::default());
+        }
+        let part = self.parts.last_mut().expect("a plan has at least one part");
+        part.sources.push(source);
+        Slot(u16::try_from(part.sources.len() - 1).expect("fewer than SOURCES"))
+    }
+
+    /// A slot for a mount that the init makes.
+    ///
+    /// They are used in turn: a mount is attached long before its slot comes round again.
+    pub(crate) fn made(&mut self) -> Slot {
+        let slot = limits::FIRST_MADE_SLOT + self.made;
+        self.made = (self.made + 1) % MADE;
+        Slot(slot)
+    }
+
+    /// The parts, in the order in which they are sent.
+    #[must_use]
+    pub fn parts(&self) -> &[Part] {
+        &self.parts
+    }
+
+    /// How many operations there are.
+    #[must_use]
+    pub fn len(&self) -> u32 {
+        self.parts.iter().map(|part| part.operations).sum()
+    }
+
+    /// Whether there is no operation.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The operations, in their order.
+    pub fn operations(&self) -> impl Iterator<Item = Op<'_>> {
+        self.parts.iter().flat_map(Part::operations)
+    }
+}
+
+impl Part {
+    /// The operations, in their order.
+    pub fn operations(&self) -> impl Iterator<Item = Op<'_>> {
+        let mut rest = self.bytes.as_slice();
+        std::iter::from_fn(move || {
+            let (op, length) = Bincode::decode(rest).ok()?;
+            rest = rest.get(length..)?;
+            Some(op)
+        })
+    }
+}
+
+/// Files of the host in one part. One place is kept for the memfd of a long part.
+const SOURCES: usize = limits::DESCRIPTORS - 1;
+
+/// Slots for mounts that the init makes, used in turn.
+#[expect(clippy::cast_possible_truncation, reason = "a small constant")]
+const MADE: u16 = limits::SLOTS as u16 - limits::FIRST_MADE_SLOT - 2;
+
+/// The slot of a proc that only the init sees.
+const PROC: Slot = Slot(limits::FIRST_MADE_SLOT + MADE);
+
+/// The slot of the host's null device, where it is copied before the old root goes.
+const NULL: Slot = Slot(limits::FIRST_MADE_SLOT + MADE + 1);
+
+/// A string for the wire; one with a NUL inside is refused, `field` names it.
+pub(crate) fn text(field: &str, value: impl AsRef<OsStr>) -> Result<CString> {
+    let value = value.as_ref();
+    CString::new(value.as_bytes())
+        .map_err(|_| Error::config(field, value.to_string_lossy(), "has a NUL byte"))
+}
+
+/// Strings for the wire, one behind the other.
+pub(crate) fn strings(
+    field: &str,
+    values: impl IntoIterator<Item = impl AsRef<OsStr>>,
+) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    for value in values {
+        bytes.extend_from_slice(text(field, value)?.as_bytes_with_nul());
+    }
+    Ok(bytes)
+}
+
+/// The wire's view of what [`strings`] made.
+pub(crate) fn view(strings: &[u8]) -> Strings<'_> {
+    Strings::new(strings).expect("each string ends in NUL")
+}
+
+/// A path below the root in its shortest form: `..` cannot leave it, and repeated slashes and
+/// `.` go.
+pub(crate) fn clean(path: &str) -> String {
+    let mut components: Vec<&str> = Vec::new();
+    for component in path.split('/') {
+        match component {
+            "" | "." => {}
+            ".." => {
+                components.pop();
+            }
+            other => components.push(other),
+        }
+    }
+    format!("/{}", components.join("/"))
+}
+
+/// What an operation is about, for an error: a path, a name, or nothing.
+#[must_use]
+pub fn subject<'a>(op: &Op<'a>, detail: u16) -> Option<Cow<'a, str>> {
+    let text = match *op {
+        Op::MakeMount { fstype, .. } if detail == 0 => fstype,
+        Op::MakeMount { fstype, options, .. } => {
+            let mut options = options.iter().map(|string| string.to_string_lossy());
+            let key = options.nth(2 * (usize::from(detail) - 1)).unwrap_or_default();
+            let value = options.next().unwrap_or_default();
+            let fstype = fstype.0.to_string_lossy();
+            let option = if value.is_empty() { key } else { format!("{key}={value}").into() };
+            return Some(format!("{fstype} {option}").into());
+        }
+        Op::OpenTree { path, .. }
+        | Op::MakeDirectory { path, .. }
+        | Op::MakeNode { path, .. }
+        | Op::MakeLink { path, .. }
+        | Op::Mask { path, .. }
+        | Op::ReadOnly { path }
+        | Op::Sysctl { path, .. }
+        | Op::ChangeDirectory { path } => path,
+        Op::Root { at, .. } | Op::Attach { at, .. } | Op::LegacyMount { at, .. } => at,
+        Op::HostName { name } => name,
+        Op::Label { value, .. } => value,
+        Op::Rlimit { resource, .. } => return Some(resource.to_string().into()),
+        Op::Ids { uid, gid } => return Some(format!("{uid}:{gid}").into()),
+        // The first candidate of several stands for all: none was found.
+        Op::Exec { arguments, .. } if detail == 0 => {
+            return Some(arguments.iter().next()?.to_string_lossy());
+        }
+        Op::Exec { candidates, .. } => {
+            return Some(candidates.iter().nth(usize::from(detail) - 1)?.to_string_lossy());
+        }
+        _ => return None,
+    };
+    Some(text.0.to_string_lossy())
+}

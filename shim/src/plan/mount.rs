@@ -1,0 +1,209 @@
+//! The operations of one mount.
+
+use pidone_proto::{Create, Op, Slot, Text};
+
+use super::container::Facts;
+use super::{Plan, Source, clean, strings, text, view};
+use crate::config::{Config, Mount};
+use crate::error::Result;
+
+// mount(2)
+const MS_RDONLY: u64 = 1;
+const MS_NOSUID: u64 = 2;
+const MS_NODEV: u64 = 4;
+const MS_NOEXEC: u64 = 8;
+const MS_SYNCHRONOUS: u64 = 16;
+const MS_MANDLOCK: u64 = 64;
+const MS_DIRSYNC: u64 = 128;
+const MS_NOSYMFOLLOW: u64 = 256;
+const MS_NOATIME: u64 = 1024;
+const MS_NODIRATIME: u64 = 2048;
+pub(super) const MS_BIND: u64 = 4096;
+pub(super) const MS_REC: u64 = 16384;
+const MS_UNBINDABLE: u64 = 1 << 17;
+pub(super) const MS_PRIVATE: u64 = 1 << 18;
+pub(super) const MS_SLAVE: u64 = 1 << 19;
+const MS_SHARED: u64 = 1 << 20;
+const MS_STRICTATIME: u64 = 1 << 24;
+const MS_LAZYTIME: u64 = 1 << 25;
+
+/// The propagation types, one of which a mount has.
+const PROPAGATION: u64 = MS_UNBINDABLE | MS_PRIVATE | MS_SLAVE | MS_SHARED;
+
+/// `mount_setattr(2)`'s names for flags of mount(2).
+const ATTRIBUTES: [(u64, u64); 8] = [
+    (MS_RDONLY, 0x1),
+    (MS_NOSUID, 0x2),
+    (MS_NODEV, 0x4),
+    (MS_NOEXEC, 0x8),
+    (MS_NOATIME, 0x10),
+    (MS_STRICTATIME, 0x20),
+    (MS_NODIRATIME, 0x80),
+    (MS_NOSYMFOLLOW, 0x20_0000),
+];
+
+/// The access time is one field of three values; it is cleared before one is set.
+const ATTRIBUTE_ATIME: u64 = 0x70;
+
+/// Flags of the file system itself, which `fsconfig(2)` takes by name.
+const SUPERBLOCK: [(u64, &str); 4] = [
+    (MS_SYNCHRONOUS, "sync"),
+    (MS_MANDLOCK, "mand"),
+    (MS_DIRSYNC, "dirsync"),
+    (MS_LAZYTIME, "lazytime"),
+];
+
+/// `fsconfig(2)` takes values up to this length, in bytes.
+const VALUE: usize = 255;
+
+/// The `MOUNT_ATTR_*` flags of `MS_*` flags.
+fn attributes(flags: u64) -> u64 {
+    ATTRIBUTES.iter().filter(|(ms, _)| flags & ms != 0).map(|(_, attribute)| attribute).sum()
+}
+
+/// Makes the file system of a mount, detached.
+pub(super) fn make(plan: &mut Plan, config: &Config, mount: &Mount) -> Result<Slot> {
+    let into = plan.made();
+    let fstype = text("mounts.device", &mount.device)?;
+    let options = options(config, mount)?;
+    let attributes = u32::try_from(attributes(mount.flags)).unwrap_or(0);
+    plan.push(Op::MakeMount { into, fstype: Text(&fstype), options: view(&options), attributes });
+    let propagation = mount.flags & PROPAGATION;
+    if propagation != 0 {
+        set_attributes(plan, into, 0, 0, propagation, false);
+    }
+    Ok(into)
+}
+
+/// Makes a proc that only the init sees, for sysctls and labels: what is at the container's
+/// `/proc` may be anything.
+pub(super) fn make_proc(plan: &mut Plan, into: Slot) {
+    let options = view(b"source\0proc\0");
+    plan.push(Op::MakeMount { into, fstype: Text(c"proc"), options, attributes: 0 });
+}
+
+/// Attaches a mount at its destination.
+pub(super) fn attach(plan: &mut Plan, slot: Slot, mount: &Mount, create: Create) -> Result<()> {
+    let at = text("mounts.destination", clean(&mount.destination))?;
+    // An image that brings its /proc or /sys as a link would have them mounted elsewhere.
+    let follow = !matches!(mount.device.as_str(), "proc" | "sysfs");
+    plan.push(Op::Attach { mount: slot, at: Text(&at), create, follow });
+    Ok(())
+}
+
+/// A mount whose options are too long for the new interface.
+pub(super) fn is_legacy(mount: &Mount) -> bool {
+    mount.data.split(',').any(|option| option.len() > VALUE)
+}
+
+/// Mounts by `mount(2)`.
+pub(super) fn legacy(plan: &mut Plan, config: &Config, mount: &Mount) -> Result<()> {
+    let source = text("mounts.source", &mount.source)?;
+    let fstype = text("mounts.device", &mount.device)?;
+    let data = text("mounts.data", labelled(config, mount))?;
+    let at = text("mounts.destination", clean(&mount.destination))?;
+    plan.push(Op::LegacyMount {
+        source: Text(&source),
+        fstype: Text(&fstype),
+        flags: u32::try_from(mount.flags & !PROPAGATION & !MS_REC).unwrap_or(0),
+        data: Text(&data),
+        at: Text(&at),
+    });
+    Ok(())
+}
+
+/// A bind mount: a copy of a mount of the host with its own attributes.
+pub(super) fn bind(
+    plan: &mut Plan,
+    config: &Config,
+    mount: &Mount,
+    facts: &Facts<'_>,
+) -> Result<()> {
+    let recursive = mount.flags & MS_REC != 0;
+    let slot = tree(plan, facts, &mount.source, recursive)?;
+    let propagation = match mount.flags & PROPAGATION {
+        0 => inherited(config),
+        own => own,
+    };
+    // Behind a copy the host's mounts would still pass their changes on, and take ours.
+    set_attributes(plan, slot, 0, 0, propagation, true);
+    let set = attributes(mount.flags);
+    if set != 0 {
+        let clear = if set & ATTRIBUTE_ATIME == 0 { 0 } else { ATTRIBUTE_ATIME };
+        set_attributes(plan, slot, set, clear, 0, false);
+    }
+    let create =
+        if (facts.is_directory)(mount.source.as_ref())? { Create::Directory } else { Create::File };
+    attach(plan, slot, mount, create)
+}
+
+/// A copy of a mount of the host: by descriptor, or by its path where the host may not copy it.
+pub(super) fn tree(
+    plan: &mut Plan,
+    facts: &Facts<'_>,
+    path: &str,
+    recursive: bool,
+) -> Result<Slot> {
+    if facts.by_path {
+        let into = plan.made();
+        let path = text("mounts.source", path)?;
+        plan.push(Op::OpenTree { into, path: Text(&path), recursive });
+        return Ok(into);
+    }
+    Ok(plan.source(Source::Tree { path: path.into(), recursive }))
+}
+
+/// The propagation of what comes from the host: none into it, and from it unless forbidden.
+pub(super) fn inherited(config: &Config) -> u64 {
+    if config.privatefs { MS_PRIVATE } else { MS_SLAVE }
+}
+
+/// Appends a change of attributes.
+pub(super) fn set_attributes(
+    plan: &mut Plan,
+    mount: Slot,
+    set: u64,
+    clear: u64,
+    propagation: u64,
+    recursive: bool,
+) {
+    plan.push(Op::SetAttributes { mount, set, clear, propagation, recursive });
+}
+
+/// The options of a file system, as keys and values in turn.
+fn options(config: &Config, mount: &Mount) -> Result<Vec<u8>> {
+    let mut pairs: Vec<(String, String)> = Vec::new();
+    if !mount.source.is_empty() {
+        pairs.push(("source".into(), mount.source.clone()));
+    }
+    let named = SUPERBLOCK.iter().filter(|(flag, _)| mount.flags & flag != 0);
+    pairs.extend(named.map(|(_, name)| ((*name).into(), String::new())));
+    // The seed passes no data to these.
+    let data = match mount.device.as_str() {
+        "sysfs" => String::new(),
+        _ => labelled(config, mount),
+    };
+    // A comma inside quotes belongs to the value, as in an SELinux context.
+    let mut quoted = false;
+    let each = data.split(|c: char| {
+        quoted ^= c == '"';
+        c == ',' && !quoted
+    });
+    for option in each.filter(|option| !option.is_empty()) {
+        let (key, value) = option.split_once('=').unwrap_or((option, ""));
+        pairs.push((key.into(), value.trim_matches('"').into()));
+    }
+    // A new instance is the only kind of devpts since Linux 4.7; the option is for old files.
+    pairs.retain(|(key, _)| !(mount.device == "devpts" && key == "newinstance"));
+    strings("mounts.data", pairs.into_iter().flat_map(|(key, value)| [key, value]))
+}
+
+/// The options with the SELinux label of the container's mounts.
+fn labelled(config: &Config, mount: &Mount) -> String {
+    let takes_label = matches!(mount.device.as_str(), "tmpfs" | "mqueue" | "devpts");
+    if config.mount_label.is_empty() || !takes_label {
+        return mount.data.clone();
+    }
+    let context = format!("context=\"{}\"", config.mount_label);
+    if mount.data.is_empty() { context } else { format!("{},{context}", mount.data) }
+}

@@ -1,0 +1,187 @@
+//! The operations about the process that is executed.
+
+use pidone_proto::{Op, Slot, Text, Words};
+
+use super::{Plan, strings, text, view};
+use crate::error::{Error, Result};
+
+/// A process with everything resolved to numbers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Process {
+    /// The arguments, the program first.
+    pub args: Vec<String>,
+    /// The environment, as `NAME=value`.
+    pub env: Vec<String>,
+    /// The working directory.
+    pub cwd: String,
+    /// The user.
+    pub uid: u32,
+    /// The group.
+    pub gid: u32,
+    /// The supplementary groups; `None` leaves them, where a user namespace forbids the change.
+    pub groups: Option<Vec<u32>>,
+    /// The capability sets.
+    pub capabilities: Capabilities,
+    /// `(resource, soft, hard)`.
+    pub rlimits: Vec<(u32, u64, u64)>,
+    /// A terminal of the container's own.
+    pub terminal: Option<Terminal>,
+    /// Descriptors behind stdio that the program gets.
+    pub preserved: u32,
+    /// Whether privileges can be gained by exec.
+    pub no_new_privileges: bool,
+    /// A seccomp filter and its flags.
+    pub seccomp: Option<(u32, Vec<u8>)>,
+    /// The file mode creation mask.
+    pub umask: u32,
+    /// The signal when the thread that started it ends; 0 for none.
+    pub parent_death_signal: u32,
+    /// Labels of security modules: the file below `attr`, and what is written.
+    pub labels: Vec<(&'static str, String)>,
+}
+
+/// Capability sets as masks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Capabilities {
+    /// The bounding set.
+    pub bounding: u64,
+    /// The effective set.
+    pub effective: u64,
+    /// The permitted set.
+    pub permitted: u64,
+    /// The inheritable set.
+    pub inheritable: u64,
+    /// The ambient set.
+    pub ambient: u64,
+}
+
+/// A terminal to make; a size of 0 leaves the kernel's.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Terminal {
+    /// The height in characters.
+    pub rows: u16,
+    /// The width in characters.
+    pub columns: u16,
+    /// Whether it is also `/dev/console`.
+    pub console: bool,
+}
+
+/// `$PATH` where the environment has none: what execvp(3) takes.
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Linux refuses a longer argument: `MAX_ARG_STRLEN`.
+const ARGUMENT: usize = 128 * 1024;
+
+/// Linux refuses more arguments and environment than a quarter of the stack's limit, and never
+/// takes more than three quarters of 8 MiB.
+const ARGUMENTS: usize = 6 * 1024 * 1024;
+
+impl Process {
+    /// Appends the operations up to where the process can be executed.
+    ///
+    /// The order is the kernel's: limits while they may be raised; the bounding set while there
+    /// is `CAP_SETPCAP`; groups before the group before the user; capabilities when the user is
+    /// set; the parent-death signal behind all of them, since they clear it.
+    pub(super) fn compile(&self, plan: &mut Plan) -> Result<()> {
+        self.check()?;
+        self.prepare(plan);
+        let filter_with_privileges = !self.no_new_privileges;
+        plan.push(Op::Bounding { keep: self.capabilities.bounding });
+        if let Some((flags, filter)) = self.seccomp.as_ref().filter(|_| filter_with_privileges) {
+            plan.push(Op::Seccomp { flags: *flags, filter });
+        }
+        if let Some(groups) = &self.groups {
+            let ids: Vec<u8> = groups.iter().flat_map(|id| id.to_le_bytes()).collect();
+            plan.push(Op::Groups { ids: Words::new(&ids).expect("four bytes each") });
+        }
+        plan.push(Op::Ids { uid: self.uid, gid: self.gid });
+        plan.push(Op::Umask { mask: self.umask });
+        let cwd = text("cwd", &self.cwd)?;
+        plan.push(Op::ChangeDirectory { path: Text(&cwd) });
+        let Capabilities { effective, permitted, inheritable, ambient, .. } = self.capabilities;
+        plan.push(Op::Capabilities { effective, permitted, inheritable, ambient });
+        if self.parent_death_signal != 0 {
+            plan.push(Op::ParentDeath { signal: self.parent_death_signal });
+        }
+        if self.no_new_privileges {
+            plan.push(Op::NoNewPrivileges);
+        }
+        let last = self.seccomp.as_ref().filter(|_| !filter_with_privileges);
+        let (filter_flags, filter) =
+            last.map_or((0, &[][..]), |(flags, filter)| (*flags, filter.as_slice()));
+        plan.push(Op::Exec {
+            candidates: view(&strings("args", self.candidates())?),
+            arguments: view(&strings("args", &self.args)?),
+            environment: view(&strings("env", &self.env)?),
+            preserved: self.preserved,
+            filter_flags,
+            filter,
+        });
+        Ok(())
+    }
+
+    /// Appends the labels, by a proc that only the init sees.
+    pub(super) fn labels(&self, plan: &mut Plan, proc: Slot) -> Result<()> {
+        for (attribute, value) in &self.labels {
+            let attribute = text("label", attribute)?;
+            let value = text("label", value)?;
+            plan.push(Op::Label { proc, attribute: Text(&attribute), value: Text(&value) });
+        }
+        Ok(())
+    }
+
+    /// Limits, and the session with its terminal.
+    fn prepare(&self, plan: &mut Plan) {
+        for &(resource, soft, hard) in &self.rlimits {
+            plan.push(Op::Rlimit { resource, soft, hard });
+        }
+        match self.terminal {
+            Some(Terminal { rows, columns, console }) => {
+                plan.push(Op::Console { rows, columns, uid: self.uid, bind: console });
+            }
+            None => plan.push(Op::Session),
+        }
+    }
+
+    /// Refuses before the clone what the kernel would refuse at exec.
+    fn check(&self) -> Result<()> {
+        if self.args.first().is_none_or(String::is_empty) {
+            return Err(Error::config("args", "", "no program"));
+        }
+        let all = self.args.iter().map(|arg| ("args", arg));
+        let all = all.chain(self.env.iter().map(|var| ("env", var)));
+        let mut total = 0;
+        for (field, string) in all {
+            if string.len() >= ARGUMENT {
+                let value = format!("{}...", string.chars().take(20).collect::<String>());
+                return Err(Error::config(field, value, "longer than 131071 bytes"));
+            }
+            total += string.len() + 1 + size_of::<usize>();
+        }
+        if total > ARGUMENTS {
+            let size = format!("{total} bytes");
+            return Err(Error::config("args and env", size, "larger than 6291456 bytes together"));
+        }
+        match self.env.iter().find(|var| var.find('=').is_none_or(|at| at == 0)) {
+            Some(var) => Err(Error::config("env", var, "not of the form NAME=value")),
+            None => Ok(()),
+        }
+    }
+
+    /// The paths to try: the program itself if it has a slash, else in each directory of its own
+    /// `$PATH`.
+    fn candidates(&self) -> Vec<String> {
+        let program = self.args.first().map_or("", String::as_str);
+        if program.contains('/') {
+            return vec![program.to_owned()];
+        }
+        let path = self.env.iter().rev().find_map(|var| var.strip_prefix("PATH="));
+        let directories = path.unwrap_or(DEFAULT_PATH).split(':');
+        directories
+            .map(|directory| match directory {
+                "" => format!("./{program}"),
+                _ => format!("{}/{program}", directory.trim_end_matches('/')),
+            })
+            .collect()
+    }
+}
