@@ -1,0 +1,233 @@
+//! The host's end of the socket: parts of a plan out, reports in.
+//!
+//! Everything that comes in is hostile: the init may have been taken over by the container.
+
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use pidone_proto::frame::HEADER;
+use pidone_proto::{Bincode, Codec as _, FrameType, Header, Report, limits};
+use rustix::io::{Errno, IoSlice, IoSliceMut};
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
+    SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg,
+    sendmsg, socketpair,
+};
+
+use super::image::{Codec, sealed_bytes};
+use crate::error::{Code, Error, Result};
+use crate::plan::Part;
+
+/// A report with its strings copied, and the descriptor that came along.
+#[derive(Debug)]
+pub(crate) enum Message {
+    /// The init waits.
+    Barrier(u32),
+    /// The child that the init forked, which waits.
+    Forked(OwnedFd),
+    /// The master of the terminal.
+    Console(OwnedFd),
+    /// Nanoseconds of operations.
+    Times(Vec<u32>),
+    /// Exec is next.
+    Executing,
+    /// An operation failed.
+    Failed { step: u32, call: pidone_proto::Call, detail: u16, errno: u16 },
+    /// The other end is closed.
+    End,
+}
+
+/// The socket to the init.
+#[derive(Debug)]
+pub(crate) struct Channel {
+    socket: OwnedFd,
+    codec: Codec,
+    sent: u32,
+    received: u32,
+}
+
+impl Channel {
+    /// Makes a pair: this end, and the one that the init gets.
+    pub(crate) fn pair(codec: Codec) -> Result<(Self, OwnedFd)> {
+        let fail = |errno| Error::system("socketpair", "", errno);
+        let flags = SocketFlags::CLOEXEC;
+        let (ours, theirs) =
+            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).map_err(fail)?;
+        // An init that reads nothing must not hold the host; it is waited for by poll.
+        rustix::io::ioctl_fionbio(&ours, true).map_err(fail)?;
+        Ok((Self { socket: ours, codec, sent: 0, received: 0 }, theirs))
+    }
+
+    /// Sends a part of a plan; `first` is the number of its first operation.
+    ///
+    /// Answers whether there was room for it.
+    pub(crate) fn send_part(
+        &mut self,
+        part: &Part,
+        head: pidone_proto::Part,
+        files: &[BorrowedFd<'_>],
+    ) -> Result<bool> {
+        let mut body = Vec::with_capacity(HEADER + 32 + part.bytes.len());
+        match self.codec {
+            Codec::Bincode => {
+                Bincode::append(&head, &mut body).map_err(unencodable)?;
+                body.extend_from_slice(&part.bytes);
+            }
+            #[cfg(feature = "postcard")]
+            Codec::Postcard => {
+                pidone_proto::Postcard::append(&head, &mut body).map_err(unencodable)?;
+                for operation in part.operations() {
+                    pidone_proto::Postcard::append(&operation, &mut body).map_err(unencodable)?;
+                }
+            }
+        }
+        if HEADER + body.len() <= limits::FRAME {
+            return self.send(FrameType::Part, &body, files);
+        }
+        if body.len() > limits::PLAN {
+            let size = format!("{} bytes", body.len());
+            return Err(Error::config("the whole configuration", size, "larger than 16 MiB"));
+        }
+        let memory = sealed_bytes("plan", &body)?;
+        let mut with_memory = vec![memory.as_fd()];
+        with_memory.extend_from_slice(files);
+        self.send(FrameType::PartInMemfd, &[], &with_memory)
+    }
+
+    /// Lets the init go on.
+    pub(crate) fn proceed(&mut self) -> Result<()> {
+        if self.send(FrameType::Proceed, &[], &[])? {
+            return Ok(());
+        }
+        // It reads nothing else while it waits.
+        Err(violation("does not read while it waits"))
+    }
+
+    /// Sends one message; answers whether there was room.
+    fn send(
+        &mut self,
+        frame_type: FrameType,
+        body: &[u8],
+        files: &[BorrowedFd<'_>],
+    ) -> Result<bool> {
+        let id = match self.codec {
+            Codec::Bincode => Bincode::ID,
+            #[cfg(feature = "postcard")]
+            Codec::Postcard => pidone_proto::Postcard::ID,
+        };
+        let count = u8::try_from(files.len()).ok().filter(|_| files.len() <= limits::DESCRIPTORS);
+        let descriptors = count.ok_or_else(|| unencodable(()))?;
+        let length = u32::try_from(body.len()).map_err(unencodable)?;
+        let header = Header { frame_type, codec: id, descriptors, sequence: self.sent, length };
+        let mut space =
+            [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(limits::DESCRIPTORS))];
+        let mut ancillary = SendAncillaryBuffer::new(&mut space);
+        if !files.is_empty() {
+            ancillary.push(SendAncillaryMessage::ScmRights(files));
+        }
+        let header = header.to_bytes();
+        let message = [IoSlice::new(&header), IoSlice::new(body)];
+        loop {
+            match sendmsg(&self.socket, &message, &mut ancillary, SendFlags::NOSIGNAL) {
+                Ok(_) => break,
+                Err(Errno::AGAIN) => return Ok(false),
+                Err(Errno::INTR) => {}
+                // The init is gone; what it said last, and its status, tell why.
+                Err(Errno::PIPE | Errno::CONNRESET) => break,
+                Err(errno) => return Err(Error::system("send to the init", "", errno)),
+            }
+        }
+        self.sent += 1;
+        Ok(true)
+    }
+
+    /// Receives one report; `None` if there is none yet.
+    pub(crate) fn receive(&mut self) -> Result<Option<Message>> {
+        // The longest report is a batch of times.
+        let mut buffer = [0; HEADER + 4 * limits::TIMES_PER_REPORT + 64];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+        let received = loop {
+            let mut iov = [IoSliceMut::new(&mut buffer)];
+            match recvmsg(&self.socket, &mut iov, &mut ancillary, RecvFlags::CMSG_CLOEXEC) {
+                Ok(received) => break received,
+                Err(Errno::AGAIN) => return Ok(None),
+                Err(Errno::INTR) => {}
+                // Closed by an init that had not read everything.
+                Err(Errno::CONNRESET) => return Ok(Some(Message::End)),
+                Err(errno) => return Err(Error::system("receive from the init", "", errno)),
+            }
+        };
+        // Descriptors are owned before anything is looked at, so that none is lost.
+        let mut files = Vec::new();
+        for message in ancillary.drain() {
+            if let RecvAncillaryMessage::ScmRights(fds) = message {
+                files.extend(fds);
+            }
+        }
+        if received.bytes == 0 {
+            return Ok(Some(Message::End));
+        }
+        if received.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC) {
+            return Err(violation("message larger than allowed"));
+        }
+        let bytes = buffer.get(..received.bytes).unwrap_or_default();
+        let message = self.decode(bytes, files)?;
+        self.received += 1;
+        Ok(Some(message))
+    }
+
+    fn decode(&self, bytes: &[u8], files: Vec<OwnedFd>) -> Result<Message> {
+        let id = match self.codec {
+            Codec::Bincode => Bincode::ID,
+            #[cfg(feature = "postcard")]
+            Codec::Postcard => pidone_proto::Postcard::ID,
+        };
+        let (header, body) = Header::split(bytes, files.len(), id, self.received)
+            .map_err(|error| violation(error.text()))?;
+        if header.frame_type != FrameType::Report {
+            return Err(violation("message of an unknown type"));
+        }
+        let decoded = match self.codec {
+            Codec::Bincode => Bincode::decode::<Report<'_>>(body),
+            #[cfg(feature = "postcard")]
+            Codec::Postcard => pidone_proto::Postcard::decode::<Report<'_>>(body),
+        };
+        let (report, length) = decoded.map_err(|_| violation("malformed report"))?;
+        if length != body.len() {
+            return Err(violation("trailing bytes"));
+        }
+        let mut files = files.into_iter();
+        let message = match (report, files.next()) {
+            (Report::Barrier { id }, None) => Message::Barrier(id),
+            (Report::Forked, Some(pidfd)) => Message::Forked(pidfd),
+            (Report::Console, Some(master)) => Message::Console(master),
+            (Report::Times { nanoseconds, .. }, None) => {
+                let (times, _) = nanoseconds.as_chunks::<4>();
+                Message::Times(times.iter().map(|time| u32::from_le_bytes(*time)).collect())
+            }
+            (Report::Executing, None) => Message::Executing,
+            (Report::Failed { step, call, detail, errno }, None) => {
+                Message::Failed { step, call, detail, errno }
+            }
+            _ => return Err(violation("descriptor where none belongs, or none where one does")),
+        };
+        if files.next().is_some() { Err(violation("too many descriptors")) } else { Ok(message) }
+    }
+}
+
+impl AsFd for Channel {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+/// The init does not keep to the protocol.
+pub(crate) fn violation(reason: &'static str) -> Error {
+    Error::reason(Code::SystemError, "init protocol violation", "", reason)
+}
+
+/// A message that cannot be written; plans and limits are made so that this does not happen.
+fn unencodable<E>(_: E) -> Error {
+    Error::system("encode a message", "", Errno::MSGSIZE)
+}

@@ -1,0 +1,298 @@
+//! The clone: from the caller's process to the init's first instruction.
+//!
+//! `clone3(2)` in the manner of vfork: the child runs in the caller's memory on a stack of its
+//! own, while the calling thread stands still, so that no page table is copied. Up to its exec
+//! the child makes system calls and nothing else: another thread may hold any lock.
+#![allow(unsafe_code, reason = "a child that shares memory, until it executes the init")]
+
+use std::ffi::{CString, c_int, c_void};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use libc::{c_char, c_long};
+use nix::sys::signal::{SigSet, SigmaskHow};
+use rustix::io::Errno;
+
+use crate::error::{Error, Result};
+
+/// What a clone needs. Descriptors are the caller's, who waits until the clone is done.
+#[derive(Debug)]
+pub(crate) struct Request {
+    /// `CLONE_NEW*` flags.
+    pub(crate) namespaces: u32,
+    /// A cgroup v2 directory to be born in.
+    pub(crate) cgroup: Option<RawFd>,
+    /// What becomes 0, 1, 2 and up.
+    pub(crate) descriptors: Vec<RawFd>,
+    /// The socket; it comes behind them.
+    pub(crate) socket: RawFd,
+    /// The image that is executed.
+    pub(crate) image: RawFd,
+}
+
+/// A child and its pidfd.
+#[derive(Debug)]
+pub(crate) struct Child {
+    /// Its id, in the caller's pid namespace.
+    pub(crate) pid: i32,
+    /// What waits for it and signals it.
+    pub(crate) pidfd: OwnedFd,
+}
+
+/// The kernel's `struct clone_args`.
+#[repr(C)]
+#[derive(Default)]
+struct CloneArgs {
+    flags: u64,
+    pidfd: u64,
+    child_tid: u64,
+    parent_tid: u64,
+    exit_signal: u64,
+    stack: u64,
+    stack_size: u64,
+    tls: u64,
+    set_tid: u64,
+    set_tid_size: u64,
+    cgroup: u64,
+}
+
+const CLONE_VM: u64 = 0x100;
+const CLONE_PIDFD: u64 = 0x1000;
+const CLONE_VFORK: u64 = 0x4000;
+const CLONE_NEWUSER: u32 = 0x1000_0000;
+const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+
+/// The child's stack in bytes. It uses a few hundred.
+const STACK: usize = 32 * 1024;
+
+/// What the child reads and writes while the parent stands still.
+struct Shared<'a> {
+    request: &'a Request,
+    arguments: [*const c_char; 3],
+    environment: [*const c_char; 1],
+    /// Whether exec would take the capabilities away.
+    keep_capabilities: bool,
+    /// Why the child gave up.
+    errno: c_int,
+    verb: &'static str,
+}
+
+/// Clones and executes the image; comes back when the image runs.
+///
+/// # Errors
+/// [`crate::Code::SystemError`] with the call that failed: `clone3`, or one of the child's.
+pub(crate) fn spawn(request: &Request) -> Result<Child> {
+    let control = CString::new(format!("--control={}", request.descriptors.len()))
+        .map_err(|_| Error::system("clone3", "", Errno::INVAL))?;
+    let mut shared = Shared {
+        request,
+        arguments: [c"pidone-init".as_ptr(), control.as_ptr(), std::ptr::null()],
+        environment: [std::ptr::null()],
+        keep_capabilities: request.namespaces & CLONE_NEWUSER != 0,
+        errno: 0,
+        verb: "",
+    };
+    let mut stack = vec![0_u128; STACK / size_of::<u128>()];
+    let mut pidfd: RawFd = -1;
+    let mut arguments = CloneArgs {
+        flags: CLONE_VM
+            | CLONE_VFORK
+            | CLONE_PIDFD
+            | CLONE_CLEAR_SIGHAND
+            | u64::from(request.namespaces),
+        pidfd: (&raw mut pidfd) as u64,
+        exit_signal: libc::SIGCHLD.cast_unsigned().into(),
+        stack: stack.as_mut_ptr() as u64,
+        stack_size: STACK as u64,
+        ..CloneArgs::default()
+    };
+    if let Some(directory) = request.cgroup {
+        arguments.flags |= CLONE_INTO_CGROUP;
+        arguments.cgroup = directory.cast_unsigned().into();
+    }
+
+    // A signal handler of the caller must not run in the child.
+    let mask = SignalMask::block();
+    // SAFETY: the child gets a stack of its own that outlives it, since CLONE_VFORK holds this
+    // thread until the child has executed the image or ended; `child` makes system calls only.
+    let answer = unsafe {
+        clone3(&raw const arguments, size_of::<CloneArgs>(), child, (&raw mut shared).cast())
+    };
+    drop(mask);
+    if answer < 0 {
+        let errno = Errno::from_raw_os_error(c_int::try_from(-answer).unwrap_or(libc::EINVAL));
+        return Err(Error::system("clone3", "", errno));
+    }
+    // SAFETY: the clone succeeded, so that the kernel put a new descriptor there.
+    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+    let pid = i32::try_from(answer).map_err(|_| Error::system("clone3", "", Errno::RANGE))?;
+    if shared.errno != 0 {
+        let _ = rustix::process::waitid(
+            rustix::process::WaitId::PidFd(rustix::fd::AsFd::as_fd(&pidfd)),
+            rustix::process::WaitIdOptions::EXITED,
+        );
+        let errno = Errno::from_raw_os_error(shared.errno);
+        return Err(Error::system(shared.verb, "pidone-init", errno));
+    }
+    Ok(Child { pid, pidfd })
+}
+
+/// What the child does: descriptors, capabilities, exec. System calls only, and no allocation.
+extern "C" fn child(shared: *mut c_void) -> ! {
+    // SAFETY: `spawn` passes its `Shared`, and stands still meanwhile.
+    let shared = unsafe { &mut *shared.cast::<Shared<'_>>() };
+    if let Err((verb, errno)) = become_init(shared) {
+        shared.verb = verb;
+        shared.errno = errno;
+    }
+    loop {
+        // SAFETY: ends this process alone.
+        unsafe { libc::syscall(libc::SYS_exit_group, 125) };
+    }
+}
+
+/// Answers only if something failed.
+fn become_init(shared: &Shared<'_>) -> std::result::Result<(), (&'static str, c_int)> {
+    let request = shared.request;
+    let sources = request.descriptors.iter().chain([&request.socket]);
+    for (&from, to) in sources.zip(0..) {
+        if from == to {
+            // In its place already: only close-on-exec has to go.
+            call("fcntl", libc::SYS_fcntl, [from.into(), libc::F_SETFD.into(), 0, 0, 0])?;
+        } else {
+            call("dup3", libc::SYS_dup3, [from.into(), to.into(), 0, 0, 0])?;
+        }
+    }
+    let first = c_long::try_from(request.descriptors.len()).unwrap_or(c_long::MAX) + 1;
+    const CLOEXEC: c_long = 4;
+    call("close_range", libc::SYS_close_range, [first, u32::MAX.into(), CLOEXEC, 0, 0])?;
+    if shared.keep_capabilities {
+        raise_ambient()?;
+    }
+    const AT_EMPTY_PATH: c_long = 0x1000;
+    let arguments = [
+        request.image.into(),
+        c"".as_ptr() as c_long,
+        shared.arguments.as_ptr() as c_long,
+        shared.environment.as_ptr() as c_long,
+        AT_EMPTY_PATH,
+    ];
+    call("execveat", libc::SYS_execveat, arguments)
+}
+
+/// Makes all capabilities survive exec: in a new user namespace the user has no id yet, and
+/// would lose them.
+fn raise_ambient() -> std::result::Result<(), (&'static str, c_int)> {
+    const VERSION_3: u32 = 0x2008_0522;
+    const AMBIENT_RAISE: c_long = 2;
+    // struct __user_cap_header_struct: version, pid; twice the data: effective, permitted,
+    // inheritable, the low halves first.
+    let header: [u32; 2] = [VERSION_3, 0];
+    let mut data = [0_u32; 6];
+    let both = [header.as_ptr() as c_long, data.as_mut_ptr() as c_long, 0, 0, 0];
+    call("capget", libc::SYS_capget, both)?;
+    data[2] = data[1];
+    data[5] = data[4];
+    call("capset", libc::SYS_capset, both)?;
+    let permitted = u64::from(data[4]) << 32 | u64::from(data[1]);
+    for capability in (0..64).filter(|capability| permitted >> capability & 1 != 0) {
+        let raise = [libc::PR_CAP_AMBIENT.into(), AMBIENT_RAISE, capability, 0, 0];
+        call("raise an ambient capability", libc::SYS_prctl, raise)?;
+    }
+    Ok(())
+}
+
+/// One system call.
+fn call(
+    verb: &'static str,
+    number: c_long,
+    [a, b, c, d, e]: [c_long; 5],
+) -> std::result::Result<(), (&'static str, c_int)> {
+    // SAFETY: every pointer among the arguments is to data that outlives the call.
+    if unsafe { libc::syscall(number, a, b, c, d, e) } != -1 {
+        return Ok(());
+    }
+    // Read from the errno of the thread that stands still, which needs no lock.
+    Err((verb, std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO)))
+}
+
+/// `clone3(2)` whose child calls a function on its new stack.
+///
+/// # Safety
+/// The arguments must name a stack that nobody else uses while the child does.
+#[cfg(target_arch = "x86_64")]
+#[unsafe(naked)]
+unsafe extern "C" fn clone3(
+    arguments: *const CloneArgs,
+    size: usize,
+    function: extern "C" fn(*mut c_void) -> !,
+    argument: *mut c_void,
+) -> isize {
+    std::arch::naked_asm!(
+        "mov r8, rcx", // the call clobbers rcx
+        "mov eax, {number}",
+        "syscall",
+        "test rax, rax",
+        "jnz 2f",
+        "xor ebp, ebp",
+        "mov rdi, r8",
+        "call rdx",
+        "ud2",
+        "2: ret",
+        number = const libc::SYS_clone3,
+    )
+}
+
+/// `clone3(2)` whose child calls a function on its new stack.
+///
+/// # Safety
+/// The arguments must name a stack that nobody else uses while the child does.
+#[cfg(target_arch = "aarch64")]
+#[unsafe(naked)]
+unsafe extern "C" fn clone3(
+    arguments: *const CloneArgs,
+    size: usize,
+    function: extern "C" fn(*mut c_void) -> !,
+    argument: *mut c_void,
+) -> isize {
+    std::arch::naked_asm!(
+        "mov x8, {number}",
+        "svc 0",
+        "cbnz x0, 2f",
+        "mov x29, xzr",
+        "mov x30, xzr",
+        "mov x0, x3",
+        "blr x2",
+        "brk 0",
+        "2: ret",
+        number = const libc::SYS_clone3,
+    )
+}
+
+/// All signals blocked for the calling thread, until dropped.
+struct SignalMask(Option<SigSet>);
+
+impl SignalMask {
+    fn block() -> Self {
+        Self(SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK).ok())
+    }
+}
+
+impl Drop for SignalMask {
+    fn drop(&mut self) {
+        if let Some(before) = self.0 {
+            let _ = before.thread_set_mask();
+        }
+    }
+}
+
+/// A descriptor at or above `from`, so that it cannot be overwritten by one that moves to a lower
+/// number.
+pub(crate) fn above(fd: BorrowedFd<'_>, from: RawFd) -> Result<Option<OwnedFd>> {
+    if fd.as_raw_fd() >= from {
+        return Ok(None);
+    }
+    rustix::io::fcntl_dupfd_cloexec(fd, from)
+        .map(Some)
+        .map_err(|errno| Error::system("dup", fd.as_raw_fd().to_string(), errno))
+}

@@ -1,0 +1,124 @@
+//! The image of the init, and the sealed memory that it is executed from.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::OnceLock;
+
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
+use rustix::io::Errno;
+
+use crate::error::{Error, Result};
+
+/// A static program that speaks the protocol of `pidone_proto`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Image {
+    bytes: &'static [u8],
+    codec: Codec,
+}
+
+/// How an image expects its messages to be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Codec {
+    /// bincode 2.
+    Bincode,
+    /// postcard 1.
+    #[cfg(feature = "postcard")]
+    Postcard,
+}
+
+/// The image that was built with this library.
+pub const EMBEDDED: Image = Image::new(include_bytes!(env!("PIDONE_INIT_IMAGE")), Codec::Bincode);
+
+impl Image {
+    /// Takes the bytes of a program.
+    #[must_use]
+    pub const fn new(bytes: &'static [u8], codec: Codec) -> Self {
+        Self { bytes, codec }
+    }
+
+    /// The bytes of the program, an ELF file.
+    #[must_use]
+    pub const fn bytes(&self) -> &'static [u8] {
+        self.bytes
+    }
+
+    /// How it expects its messages.
+    #[must_use]
+    pub const fn codec(&self) -> Codec {
+        self.codec
+    }
+}
+
+/// An image in a memory file that nobody can write again.
+///
+/// Executing the runtime's own file would let a container reach it through `/proc/self/exe` and
+/// overwrite it (CVE-2019-5736); here there is only a copy, and it is sealed.
+#[derive(Debug)]
+pub(crate) struct Sealed(OwnedFd);
+
+impl Sealed {
+    /// Copies an image.
+    pub(crate) fn new(image: &Image) -> Result<Self> {
+        const NAME: &str = "pidone-init";
+        let fail = |verb, errno: Errno| Error::system(verb, NAME, errno);
+        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+        // MFD_EXEC is needed where `vm.memfd_noexec` is 1, and unknown before Linux 6.3.
+        let file = match memfd_create(NAME, flags | MemfdFlags::EXEC) {
+            Err(Errno::INVAL) => memfd_create(NAME, flags),
+            other => other,
+        }
+        .map_err(|errno| match errno {
+            Errno::ACCESS => fail("memfd_create", errno).with_hint("vm.memfd_noexec is 2"),
+            _ => fail("memfd_create", errno),
+        })?;
+        write_all(file.as_fd(), image.bytes()).map_err(|errno| fail("write", errno))?;
+        let seals = SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE;
+        fcntl_add_seals(&file, seals).map_err(|errno| fail("seal", errno))?;
+        Ok(Self(file))
+    }
+
+    /// The embedded image, sealed once for the process.
+    pub(crate) fn embedded() -> Result<&'static Self> {
+        static EMBEDDED_SEALED: OnceLock<Sealed> = OnceLock::new();
+        match EMBEDDED_SEALED.get() {
+            Some(sealed) => Ok(sealed),
+            None => {
+                let sealed = Self::new(&EMBEDDED)?;
+                Ok(EMBEDDED_SEALED.get_or_init(|| sealed))
+            }
+        }
+    }
+}
+
+impl AsFd for Sealed {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// A memory file with these bytes that can no longer change.
+pub(crate) fn sealed_bytes(name: &'static str, bytes: &[u8]) -> Result<OwnedFd> {
+    let fail = |verb, errno: Errno| Error::system(verb, name, errno);
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let file = match memfd_create(name, flags | MemfdFlags::NOEXEC_SEAL) {
+        Err(Errno::INVAL) => memfd_create(name, flags),
+        other => other,
+    }
+    .map_err(|errno| fail("memfd_create", errno))?;
+    write_all(file.as_fd(), bytes).map_err(|errno| fail("write", errno))?;
+    let seals = SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE;
+    fcntl_add_seals(&file, seals).map_err(|errno| fail("seal", errno))?;
+    Ok(file)
+}
+
+/// Writes all bytes, however many calls it takes.
+fn write_all(file: BorrowedFd<'_>, mut bytes: &[u8]) -> std::result::Result<(), Errno> {
+    while !bytes.is_empty() {
+        match rustix::io::write(file, bytes) {
+            Ok(written) => bytes = bytes.get(written..).unwrap_or_default(),
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,352 @@
+//! One start: clone, plan, barriers, and how it ended.
+//!
+//! The host waits for the socket, the init's pidfd and a deadline together, never for the socket
+//! alone, and never blocks on sending: an init that stands still or lies cannot hold it.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::time::{Duration, Instant};
+
+use pidone_proto::Op;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::process::{Signal, WaitId, WaitIdOptions, WaitIdStatus, pidfd_send_signal, waitid};
+
+use super::channel::{Channel, Message, violation};
+use super::clone::{Child, Request, above};
+use super::image::{Codec, Sealed};
+use super::source;
+use super::worker::{Place, clone_at};
+use crate::error::{Cause, Code, Error, Result, Step, Subject};
+use crate::plan::{Plan, subject};
+
+/// What a start needs.
+pub(crate) struct Launch<'a> {
+    /// The operations.
+    pub(crate) plan: &'a Plan,
+    /// The image and how it is spoken to.
+    pub(crate) image: (&'a Sealed, Codec),
+    /// Where the clone happens.
+    pub(crate) place: Place,
+    /// `CLONE_NEW*` flags of the clone.
+    pub(crate) namespaces: u32,
+    /// Whether the process is a child that the init forks.
+    pub(crate) forks: bool,
+    /// What becomes 0, 1, 2 and up.
+    pub(crate) descriptors: &'a [BorrowedFd<'a>],
+    /// A cgroup v2 directory to be born in.
+    pub(crate) cgroup: Option<BorrowedFd<'a>>,
+    /// The pidfd of the container that is joined.
+    pub(crate) container: Option<BorrowedFd<'a>>,
+    /// Whether the init stamps its operations.
+    pub(crate) timed: bool,
+    /// How long nothing may be heard of the init.
+    pub(crate) patience: Duration,
+}
+
+/// What the host does at a start, in the order of the methods.
+pub(crate) trait Host {
+    /// The clone is there and stands at its beginning; with a fork it is the intermediate.
+    fn cloned(&mut self, child: &Child) -> Result<()>;
+
+    /// The process of the container is there and stands still: the clone itself, or its fork.
+    fn born(&mut self, child: &Child) -> Result<()>;
+
+    /// The init works on the plan; what needs no answer from it is done meanwhile.
+    fn meanwhile(&mut self, child: &Child) -> Result<()>;
+
+    /// The init stands at a barrier.
+    fn barrier(&mut self, id: u32, child: &Child) -> Result<()>;
+}
+
+/// A process that runs.
+#[derive(Debug)]
+pub(crate) struct Started {
+    /// The process.
+    pub(crate) child: Child,
+    /// The master of its terminal.
+    pub(crate) console: Option<OwnedFd>,
+    /// Nanoseconds of each operation, if they were stamped.
+    pub(crate) times: Vec<u32>,
+}
+
+impl Launch<'_> {
+    /// Starts the process.
+    ///
+    /// Whatever fails, no process is left behind.
+    pub(crate) fn run(&self, host: &mut impl Host) -> Result<Started> {
+        let (channel, child) = self.clone_init()?;
+        let mut session = Session {
+            launch: self,
+            channel,
+            child,
+            sent: 0,
+            first: 1,
+            progress: Progress::Setup,
+            console: None,
+            times: Vec::new(),
+        };
+        match session.drive(host) {
+            Ok(()) => {
+                let Session { child, console, times, .. } = session;
+                Ok(Started { child, console, times })
+            }
+            Err(error) => {
+                end(&session.child);
+                Err(error)
+            }
+        }
+    }
+
+    /// Clones with all descriptors in their places.
+    fn clone_init(&self) -> Result<(Channel, Child)> {
+        let (channel, theirs) = Channel::pair(self.image.1)?;
+        let count = self.descriptors.len();
+        let free = RawFd::try_from(count).unwrap_or(RawFd::MAX) + 1;
+        let mut moved = Vec::new();
+        let mut place = |fd: BorrowedFd<'_>, to: Option<usize>| -> Result<RawFd> {
+            if usize::try_from(fd.as_raw_fd()).ok() == to && to.is_some() {
+                return Ok(fd.as_raw_fd());
+            }
+            Ok(match above(fd, free)? {
+                Some(copy) => {
+                    let number = copy.as_raw_fd();
+                    moved.push(copy);
+                    number
+                }
+                None => fd.as_raw_fd(),
+            })
+        };
+        let mut descriptors = Vec::with_capacity(count);
+        for (to, fd) in self.descriptors.iter().enumerate() {
+            descriptors.push(place(*fd, Some(to))?);
+        }
+        let request = Request {
+            namespaces: self.namespaces,
+            cgroup: self.cgroup.map(|fd| fd.as_raw_fd()),
+            descriptors,
+            socket: place(theirs.as_fd(), Some(count))?,
+            image: place(self.image.0.as_fd(), None)?,
+        };
+        let child = clone_at(self.place, request)?;
+        Ok((channel, child))
+    }
+}
+
+/// How far the init has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Progress {
+    /// It runs operations.
+    Setup,
+    /// It was about to execute the program.
+    Executing,
+}
+
+/// A start that is under way.
+struct Session<'a> {
+    launch: &'a Launch<'a>,
+    channel: Channel,
+    child: Child,
+    /// Parts that were sent.
+    sent: usize,
+    /// The number of the first operation of the next part.
+    first: u32,
+    progress: Progress,
+    console: Option<OwnedFd>,
+    times: Vec<u32>,
+}
+
+impl Session<'_> {
+    /// Leads the init to its end as such: exec, or failure.
+    fn drive(&mut self, host: &mut impl Host) -> Result<()> {
+        host.cloned(&self.child)?;
+        if !self.launch.forks {
+            host.born(&self.child)?;
+        }
+        self.send_parts()?;
+        if !self.launch.forks {
+            host.meanwhile(&self.child)?;
+        }
+        let mut deadline = Instant::now() + self.launch.patience;
+        loop {
+            let watched = self.child.pid;
+            let ended = self.wait(deadline)?;
+            self.send_parts()?;
+            // All that was said is heard before an end is believed.
+            while let Some(message) = self.channel.receive()? {
+                if self.handle(message, host)? {
+                    return Ok(());
+                }
+                deadline = Instant::now() + self.launch.patience;
+            }
+            // An intermediate that ended behind its fork is nobody's loss.
+            if ended && self.child.pid == watched {
+                return Err(self.died());
+            }
+        }
+    }
+
+    /// Waits for something to happen; answers whether the process ended.
+    fn wait(&self, deadline: Instant) -> Result<bool> {
+        let mut wanted = PollFlags::IN;
+        if self.sent < self.launch.plan.parts().len() {
+            wanted |= PollFlags::OUT;
+        }
+        let pidfd = self.child.pidfd.as_fd();
+        let mut fds = [
+            PollFd::from_borrowed_fd(self.channel.as_fd(), wanted),
+            PollFd::from_borrowed_fd(pidfd, PollFlags::IN),
+        ];
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let left = Timespec::try_from(left).ok();
+            match poll(&mut fds, left.as_ref()) {
+                Ok(0) => {
+                    let patience = format!("{} s", self.launch.patience.as_secs());
+                    return Err(Error::system("wait for the init", patience, Errno::TIMEDOUT));
+                }
+                Ok(_) => return Ok(fds[1].revents().contains(PollFlags::IN)),
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(Error::system("poll", "the init", errno)),
+            }
+        }
+    }
+
+    /// Sends parts as long as there is room.
+    fn send_parts(&mut self) -> Result<()> {
+        let parts = self.launch.plan.parts();
+        while let Some(part) = parts.get(self.sent) {
+            let head = pidone_proto::Part {
+                first: self.first,
+                operations: part.operations,
+                more: self.sent + 1 < parts.len(),
+                timed: self.launch.timed,
+            };
+            let opened: Vec<_> = part
+                .sources
+                .iter()
+                .map(|source| source::open(source, self.launch.container))
+                .collect::<Result<_>>()?;
+            let files: Vec<_> = opened.iter().map(AsFd::as_fd).collect();
+            if !self.channel.send_part(part, head, &files)? {
+                return Ok(());
+            }
+            self.sent += 1;
+            self.first += part.operations;
+        }
+        Ok(())
+    }
+
+    /// Acts on a message; answers whether the start is over, and well.
+    fn handle(&mut self, message: Message, host: &mut impl Host) -> Result<bool> {
+        match (message, self.progress) {
+            (Message::Failed { step, call, detail, errno }, _) => {
+                Err(self.failed(step, call, detail, errno))
+            }
+            (Message::End, Progress::Executing) => Ok(true),
+            (Message::End, Progress::Setup) => Err(self.died()),
+            (Message::Forked(pidfd), Progress::Setup) if self.launch.forks => {
+                self.forked(pidfd, host)?;
+                Ok(false)
+            }
+            (Message::Barrier(id), Progress::Setup) => {
+                host.barrier(id, &self.child)?;
+                self.channel.proceed()?;
+                Ok(false)
+            }
+            (Message::Console(master), Progress::Setup) if self.console.is_none() => {
+                self.console = Some(checked_terminal(master)?);
+                Ok(false)
+            }
+            (Message::Times(times), Progress::Setup) if self.launch.timed => {
+                let room = usize::try_from(self.launch.plan.len()).unwrap_or(usize::MAX);
+                if self.times.len() + times.len() > room {
+                    return Err(violation("more times than operations"));
+                }
+                self.times.extend(times);
+                Ok(false)
+            }
+            (Message::Executing, Progress::Setup) => {
+                self.progress = Progress::Executing;
+                Ok(false)
+            }
+            _ => Err(violation("report out of its place")),
+        }
+    }
+
+    /// The init forked: its child is the process, and the init itself ends.
+    fn forked(&mut self, pidfd: OwnedFd, host: &mut impl Host) -> Result<()> {
+        let pid = pid_of(pidfd.as_fd())?;
+        let intermediate = std::mem::replace(&mut self.child, Child { pid, pidfd });
+        let reaped = waitid(WaitId::PidFd(intermediate.pidfd.as_fd()), WaitIdOptions::EXITED);
+        reaped.map_err(|errno| Error::system("waitid", intermediate.pid.to_string(), errno))?;
+        host.born(&self.child)?;
+        self.channel.proceed()?;
+        host.meanwhile(&self.child)
+    }
+
+    /// The error for an operation that failed.
+    fn failed(&self, step: u32, call: pidone_proto::Call, detail: u16, errno: u16) -> Error {
+        let plan = self.launch.plan;
+        let index = usize::try_from(step).ok().and_then(|step| step.checked_sub(1));
+        let op = index.and_then(|index| plan.operations().nth(index));
+        let name = op.as_ref().map_or("init", Op::name);
+        let about = op.as_ref().and_then(|op| subject(op, detail));
+        let step = Step::Init { op: name, call: call.name(), number: step, of: plan.len() };
+        let about = about.map_or(Subject::None, |text| Subject::Name(text.into_owned()));
+        let errno = Errno::from_raw_os_error(errno.into());
+        Error::new(Code::SystemError, step, about, Cause::Errno(errno))
+    }
+
+    /// The error for an init that ended without a word.
+    fn died(&self) -> Error {
+        let status = waitid(
+            WaitId::PidFd(self.child.pidfd.as_fd()),
+            WaitIdOptions::EXITED | WaitIdOptions::NOWAIT,
+        );
+        let how = match status {
+            Ok(Some(status)) => describe(&status),
+            _ => "ended".to_owned(),
+        };
+        let steps = format!("during its {} steps", self.launch.plan.len());
+        Error::reason(Code::SystemError, "init", steps, how)
+    }
+}
+
+/// How a process ended, in words.
+fn describe(status: &WaitIdStatus) -> String {
+    match (status.exit_status(), status.terminating_signal()) {
+        (Some(status), _) => format!("exited with status {status}"),
+        (None, Some(signal)) => format!("killed by signal {signal}"),
+        (None, None) => "ended".to_owned(),
+    }
+}
+
+/// Ends and reaps a process.
+fn end(child: &Child) {
+    let _ = pidfd_send_signal(&child.pidfd, Signal::KILL);
+    let _ = waitid(WaitId::PidFd(child.pidfd.as_fd()), WaitIdOptions::EXITED);
+}
+
+/// The id of the process that a pidfd stands for: `proc_pid_fdinfo(5)`.
+fn pid_of(pidfd: BorrowedFd<'_>) -> Result<i32> {
+    let path = format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd());
+    let info = std::fs::read_to_string(&path).map_err(|error| Error::path("read", &path, error))?;
+    let pid = info.lines().find_map(|line| line.strip_prefix("Pid:"));
+    pid.and_then(|pid| pid.trim().parse().ok())
+        .filter(|&pid| pid > 0)
+        .ok_or_else(|| violation("descriptor that is no pidfd"))
+}
+
+/// Makes sure that a descriptor from the init is the master of a terminal.
+fn checked_terminal(master: OwnedFd) -> Result<OwnedFd> {
+    let stat =
+        rustix::fs::fstat(&master).map_err(|errno| Error::system("stat", "console", errno))?;
+    let number = (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev));
+    let character =
+        rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::CharacterDevice;
+    if character && number == (5, 2) {
+        Ok(master)
+    } else {
+        Err(violation("console that is no terminal"))
+    }
+}

@@ -1,0 +1,61 @@
+//! The host's files that a plan needs, opened for the moment of sending.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::io::Errno;
+use rustix::mount::{OpenTreeFlags, open_tree};
+
+use crate::error::{Error, Result};
+use crate::plan::Source;
+
+/// An opened source: a new descriptor, or one that the caller has.
+pub(crate) enum Opened<'a> {
+    /// Closed when it was sent.
+    Own(OwnedFd),
+    /// The caller's.
+    Lent(BorrowedFd<'a>),
+}
+
+impl AsFd for Opened<'_> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Own(fd) => fd.as_fd(),
+            Self::Lent(fd) => fd.as_fd(),
+        }
+    }
+}
+
+/// Opens a source. `container` is the pidfd of the container's first process, for a join.
+pub(crate) fn open<'a>(source: &Source, container: Option<BorrowedFd<'a>>) -> Result<Opened<'a>> {
+    match source {
+        Source::Tree { path, recursive } => tree(path, *recursive).map(Opened::Own),
+        Source::Directory(path) => file(path, OFlags::PATH | OFlags::DIRECTORY).map(Opened::Own),
+        Source::Namespace(path) => file(path, OFlags::RDONLY).map(Opened::Own),
+        Source::Container => container
+            .map(Opened::Lent)
+            .ok_or_else(|| Error::system("pidfd_open", "the container", Errno::SRCH)),
+    }
+}
+
+/// Copies a mount, detached.
+fn tree(path: &Path, recursive: bool) -> Result<OwnedFd> {
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    if recursive {
+        flags |= OpenTreeFlags::AT_RECURSIVE;
+    }
+    open_tree(CWD, path, flags).map_err(|errno| {
+        let error = Error::path("open_tree", path, errno);
+        match errno {
+            Errno::LOOP => error.with_hint("it holds namespace files that cannot be copied"),
+            _ => error,
+        }
+    })
+}
+
+/// Opens a file.
+fn file(path: &Path, flags: OFlags) -> Result<OwnedFd> {
+    openat(CWD, path, flags | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|errno| Error::path("open", path, errno))
+}

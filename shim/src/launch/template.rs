@@ -1,0 +1,76 @@
+//! The template mount namespace: almost empty, so that a copy of it is cheap.
+//!
+//! A new mount namespace is a copy of its maker's, and costs time for each mount, under a lock
+//! of the whole system: a millisecond at a thousand mounts. This one holds a tmpfs with an empty
+//! directory for the new root, and a proc and a sysfs that are fully visible, since a user
+//! namespace may only make its own while it sees such ones.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::thread;
+
+use nix::sched::{CloneFlags, unshare};
+use rustix::fs::{CWD, Mode, OFlags, mkdirat, openat};
+use rustix::io::Errno;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags, UnmountFlags,
+    fsconfig_create, fsconfig_set_string, fsmount, fsopen, mount_change, move_mount, unmount,
+};
+use rustix::process::{chdir, fchdir, pivot_root};
+
+use crate::error::{Error, Result};
+
+/// Where the root of a container is attached.
+pub(crate) const ROOT: &str = "/r";
+
+/// Makes the namespace, in a thread of its own that ends behind it.
+///
+/// # Errors
+/// [`crate::Code::SystemError`] where the caller may not mount.
+pub(crate) fn make() -> Result<OwnedFd> {
+    let thread = thread::Builder::new()
+        .name("pidone-template".into())
+        .spawn(fill)
+        .map_err(|error| Error::system("start a thread", "pidone-template", error))?;
+    thread.join().unwrap_or_else(|_| Err(Error::system("template", "", Errno::CANCELED)))
+}
+
+/// Fills a new mount namespace of this thread.
+fn fill() -> Result<OwnedFd> {
+    let fail = |verb: &'static str| move |errno: Errno| Error::system(verb, "template", errno);
+    unshare(CloneFlags::CLONE_FS | CloneFlags::CLONE_NEWNS)
+        .map_err(|errno| Error::system("unshare", "template mount namespace", errno))?;
+    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+    mount_change(c"/", private).map_err(fail("mount propagation"))?;
+
+    let root = file_system("tmpfs", &[("mode", "755"), ("size", "16k")])?;
+    let proc = file_system("proc", &[])?;
+    let sys = file_system("sysfs", &[])?;
+    // Any directory would do that exists everywhere.
+    move_mount(&root, c"", CWD, c"/proc", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+        .map_err(fail("move_mount"))?;
+    for name in ["r", "proc", "sys"] {
+        mkdirat(&root, name, Mode::from_raw_mode(0o755)).map_err(fail("mkdir"))?;
+    }
+    for (mount, name) in [(&proc, "proc"), (&sys, "sys")] {
+        move_mount(mount, c"", &root, name, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+            .map_err(fail("move_mount"))?;
+    }
+    fchdir(&root).map_err(fail("chdir"))?;
+    pivot_root(c".", c".").map_err(fail("pivot_root"))?;
+    unmount(c".", UnmountFlags::DETACH).map_err(fail("umount"))?;
+    chdir(c"/").map_err(fail("chdir"))?;
+    openat(CWD, c"/proc/thread-self/ns/mnt", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(fail("open"))
+}
+
+/// Makes a file system, detached.
+fn file_system(fstype: &'static str, options: &[(&str, &str)]) -> Result<OwnedFd> {
+    let fail = |verb| move |errno: Errno| Error::system(verb, fstype, errno);
+    let context = fsopen(fstype, FsOpenFlags::FSOPEN_CLOEXEC).map_err(fail("fsopen"))?;
+    for (key, value) in options {
+        fsconfig_set_string(&context, *key, *value).map_err(fail("fsconfig"))?;
+    }
+    fsconfig_create(&context).map_err(fail("fsconfig"))?;
+    let none = MountAttrFlags::empty();
+    fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, none).map_err(fail("fsmount"))
+}
