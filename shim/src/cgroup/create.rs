@@ -1,0 +1,181 @@
+//! Making a cgroup, and changing its limits.
+
+use std::path::{Path, PathBuf};
+
+use rustix::io::Errno;
+
+use super::directory::Directory;
+use super::knob::{self, Knob};
+use super::{Cgroups, Mode, device, freezer, tree, v1, v2};
+use crate::config::{self, Freezer};
+use crate::{Code, Error, Result};
+
+/// How often a parent may vanish between being made and being used: other containers that share
+/// it remove it when they end.
+const ATTEMPTS: u32 = 100;
+
+impl Cgroups {
+    /// Makes the cgroup in every hierarchy, and missing ones above it, and writes the limits.
+    ///
+    /// An existing cgroup is used if it is empty. On failure everything that was made is removed.
+    ///
+    /// # Errors
+    /// `Code::ConfigInvalid` for a field that cannot be honoured; an existing cgroup that has
+    /// processes or is frozen; the file, the value and the errno of a write that failed.
+    pub fn create(&mut self, config: &config::Cgroup) -> Result<()> {
+        if config.freezer == Freezer::Frozen {
+            let reason = "a container cannot start frozen";
+            return Err(Error::config("cgroups.freezer", "FROZEN", reason));
+        }
+        self.check(config)?;
+        let knobs = self.knobs(config)?;
+        let policy = device::Policy::of(config)?;
+        let mut made = Vec::new();
+        let built = self.build(&knobs, &policy, &mut made);
+        if built.is_err() {
+            remove_made(&made);
+            return built;
+        }
+        let leaves = self.directories();
+        made.retain(|path| !leaves.contains(path.as_path()));
+        self.made_parents = made;
+        Ok(())
+    }
+
+    fn build(
+        &self,
+        knobs: &[Knob],
+        policy: &device::Policy,
+        made: &mut Vec<PathBuf>,
+    ) -> Result<()> {
+        for path in self.directories() {
+            let is_new = make(path, made)?;
+            let directory = Directory::existing(path)?;
+            directory.version()?;
+            if !is_new {
+                refuse_used(&directory)?;
+            }
+        }
+        self.refuse_frozen()?;
+        v1::inherit_cpuset(self)?;
+        self.apply(knobs)?;
+        device::apply(self, policy)
+    }
+
+    /// A frozen cgroup, or a new one below a frozen one, would stop the container's first process
+    /// before it could say anything.
+    fn refuse_frozen(&self) -> Result<()> {
+        let freezers = [self.open_freezer()?, self.v2().map_or(Ok(None), Directory::open)?];
+        for directory in freezers.iter().flatten() {
+            if freezer::is_frozen(directory)? {
+                let path = directory.path().to_string_lossy();
+                let reason = "the cgroup is frozen";
+                return Err(Error::reason(Code::SystemError, "create cgroup", path, reason));
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes all limits of the configuration again, to a cgroup that may have processes.
+    ///
+    /// A field that is not set leaves the kernel's value. The freezer comes last.
+    ///
+    /// # Errors
+    /// As [`Cgroups::create`]. The limits before the one that failed stay written.
+    pub fn set(&self, config: &config::Cgroup) -> Result<()> {
+        self.check(config)?;
+        self.apply(&self.knobs(config)?)?;
+        if self.mode != Mode::V2 {
+            v1::enable_oom_killer(self, config)?;
+        }
+        device::apply(self, &device::Policy::of(config)?)?;
+        match config.freezer {
+            Freezer::Undefined => Ok(()),
+            Freezer::Frozen => self.freeze(),
+            Freezer::Thawed => self.thaw(),
+        }
+    }
+
+    fn apply(&self, knobs: &[Knob]) -> Result<()> {
+        if let (Mode::V2, Some(path)) = (self.mode, self.v2()) {
+            v2::enable_controllers(&Directory::existing(path)?, knobs)?;
+        }
+        for group in knobs.chunk_by(|a, b| a.controller == b.controller) {
+            let Some(first) = group.first() else { continue };
+            let key = if self.mode == Mode::V2 { "" } else { first.controller };
+            let Some(path) = self.paths.get(key) else { continue };
+            knob::apply(&Directory::existing(path)?, group)?;
+        }
+        Ok(())
+    }
+}
+
+/// Makes a cgroup and those above it that are missing, noting each one. Returns whether it is new.
+fn make(path: &Path, made: &mut Vec<PathBuf>) -> Result<bool> {
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(Error::path("mkdir", path, Errno::INVAL));
+    };
+    for _ in 0..ATTEMPTS {
+        let Some(directory) = Directory::open(parent)? else {
+            make(parent, made)?;
+            continue;
+        };
+        match directory.make(name) {
+            Ok(()) => {
+                made.push(path.to_owned());
+                return Ok(true);
+            }
+            Err(Errno::EXIST) => return Ok(false),
+            Err(Errno::NOENT) => {}
+            Err(errno) => return Err(Error::path("mkdir", path, errno)),
+        }
+    }
+    Err(Error::path("mkdir", path, Errno::NOENT))
+}
+
+fn remove_made(made: &[PathBuf]) {
+    for path in made.iter().rev() {
+        // The first error is the one to report.
+        let _ = rustix::fs::rmdir(path);
+    }
+}
+
+fn refuse_used(directory: &Directory) -> Result<()> {
+    let processes = tree::processes(directory)?;
+    if processes.is_empty() {
+        return Ok(());
+    }
+    Err(Error::reason(
+        Code::SystemError,
+        "create cgroup",
+        directory.path().to_string_lossy(),
+        format!("it exists and has processes: {}", tree::describe(&processes)),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn makes_what_is_missing_and_removes_it_in_reverse() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("a/b/c");
+        let mut made = Vec::new();
+        assert!(make(&path, &mut made).unwrap());
+        assert_eq!(made, ["a", "a/b", "a/b/c"].map(|path| root.path().join(path)));
+        assert!(!make(&path, &mut Vec::new()).unwrap());
+        remove_made(&made);
+        assert!(std::fs::read_dir(root.path()).unwrap().next().is_none());
+    }
+
+    #[test]
+    fn refuses_to_start_frozen() {
+        let config = config::Cgroup { freezer: Freezer::Frozen, ..config::Cgroup::default() };
+        let error = Cgroups::default().create(&config).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "configuration `cgroups.freezer = FROZEN`: a container cannot start frozen"
+        );
+    }
+}

@@ -1,0 +1,199 @@
+//! The rules about devices as a program for `BPF_PROG_TYPE_CGROUP_DEVICE`.
+//!
+//! The kernel calls it at every `mknod(2)` and every `open(2)` of a device node, with a `struct
+//! bpf_cgroup_dev_ctx`; it answers 1 to allow and 0 to deny. For every rule the program compares
+//! the type, the access and the numbers, and answers if all agree. Reference: the kernel's
+//! `Documentation/bpf/standardization/instruction-set`.
+
+use super::device::{Device, EVERYTHING, Policy};
+
+/// One instruction, in the kernel's form (`struct bpf_insn`).
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Instruction {
+    code: u8,
+    /// The destination in the lower four bits, the source in the upper.
+    registers: u8,
+    offset: i16,
+    immediate: i32,
+}
+
+// Codes: a class, an operation, and whether the operand is an immediate value.
+const LOAD_WORD: u8 = 0x61;
+const MOVE32_REGISTER: u8 = 0xbc;
+const MOVE32: u8 = 0xb4;
+const AND32: u8 = 0x54;
+const SHIFT_RIGHT32: u8 = 0x74;
+/// Jumps if equal, comparing 32 bits.
+const JUMP_EQUAL: u8 = 0x16;
+/// Jumps if not equal, comparing 32 bits.
+const JUMP_UNEQUAL: u8 = 0x56;
+const EXIT: u8 = 0x95;
+
+// Registers. The verdict and the context are where the kernel has them.
+const VERDICT: u8 = 0;
+const CONTEXT: u8 = 1;
+const TYPE: u8 = 2;
+const ACCESS: u8 = 3;
+const MAJOR: u8 = 4;
+const MINOR: u8 = 5;
+const SCRATCH: u8 = 1;
+
+// Values of BPF_DEVCG_DEV_*.
+const BLOCK: i32 = 1;
+const CHARACTER: i32 = 2;
+
+const fn instruction(code: u8, destination: u8, source: u8, immediate: i32) -> Instruction {
+    Instruction { code, registers: destination | (source << 4), offset: 0, immediate }
+}
+
+const fn load(destination: u8, offset: i16) -> Instruction {
+    Instruction { offset, ..instruction(LOAD_WORD, destination, CONTEXT, 0) }
+}
+
+/// Compiles the rules.
+pub(super) fn compile(policy: &Policy) -> Vec<Instruction> {
+    let mut program = vec![
+        // access_type holds the access in the upper, the type in the lower half.
+        load(TYPE, 0),
+        instruction(MOVE32_REGISTER, ACCESS, TYPE, 0),
+        instruction(SHIFT_RIGHT32, ACCESS, 0, 16),
+        instruction(AND32, TYPE, 0, 0xffff),
+        load(MAJOR, 4),
+        load(MINOR, 8),
+    ];
+    for (device, &access) in &policy.rules {
+        program.extend(rule(device, access, policy.allow));
+    }
+    program.extend(verdict(policy.allow));
+    program
+}
+
+/// Answers `!allow` for a device of the rule, else goes on behind it.
+fn rule(device: &Device, access: u8, allow: bool) -> Vec<Instruction> {
+    let kind = if device.block { BLOCK } else { CHARACTER };
+    let mut code = vec![instruction(JUMP_UNEQUAL, TYPE, 0, kind)];
+    // As on cgroup v1: to be allowed an access must be covered by one rule as a whole, to be
+    // denied it need only touch one.
+    let (mask, miss) =
+        if allow { (access, JUMP_EQUAL) } else { (EVERYTHING & !access, JUMP_UNEQUAL) };
+    if access != EVERYTHING {
+        code.push(instruction(MOVE32_REGISTER, SCRATCH, ACCESS, 0));
+        code.push(instruction(AND32, SCRATCH, 0, i32::from(mask)));
+        code.push(instruction(miss, SCRATCH, 0, 0));
+    }
+    for (register, number) in [(MAJOR, device.major), (MINOR, device.minor)] {
+        if let Some(number) = number {
+            code.push(instruction(JUMP_UNEQUAL, register, 0, number.cast_signed()));
+        }
+    }
+    code.extend(verdict(!allow));
+    let length = i16::try_from(code.len()).expect("a rule has at most eight instructions");
+    for (index, instruction) in (1..).zip(&mut code) {
+        if matches!(instruction.code, JUMP_EQUAL | JUMP_UNEQUAL) {
+            instruction.offset = length - index;
+        }
+    }
+    code
+}
+
+fn verdict(allow: bool) -> [Instruction; 2] {
+    [instruction(MOVE32, VERDICT, 0, i32::from(allow)), instruction(EXIT, 0, 0, 0)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::device::{MKNOD, READ, WRITE};
+    use super::*;
+
+    /// Runs a program as the kernel would, on the instructions that are used here.
+    fn run(program: &[Instruction], access: u8, kind: i32, major: u32, minor: u32) -> u32 {
+        let context = [(u32::from(access) << 16) | kind.cast_unsigned(), major, minor];
+        let mut registers = [0_u32; 11];
+        let mut at = 0;
+        loop {
+            let instruction = program[at];
+            let destination = usize::from(instruction.registers & 15);
+            let source = usize::from(instruction.registers >> 4);
+            let immediate = instruction.immediate.cast_unsigned();
+            let mut jump = false;
+            match instruction.code {
+                LOAD_WORD => {
+                    assert_eq!(source, usize::from(CONTEXT));
+                    let offset = usize::try_from(instruction.offset).unwrap();
+                    registers[destination] = context[offset / 4];
+                }
+                MOVE32_REGISTER => registers[destination] = registers[source],
+                MOVE32 => registers[destination] = immediate,
+                AND32 => registers[destination] &= immediate,
+                SHIFT_RIGHT32 => registers[destination] >>= immediate,
+                JUMP_EQUAL => jump = registers[destination] == immediate,
+                JUMP_UNEQUAL => jump = registers[destination] != immediate,
+                EXIT => return registers[0],
+                code => panic!("unknown code {code:#x}"),
+            }
+            at += 1;
+            if jump {
+                at += usize::try_from(instruction.offset).unwrap();
+            }
+        }
+    }
+
+    /// The rules themselves, without a program.
+    fn expected(policy: &Policy, access: u8, kind: i32, major: u32, minor: u32) -> bool {
+        let matches = policy.rules.iter().any(|(device, &rule)| {
+            device.block == (kind == BLOCK)
+                && device.major.is_none_or(|wanted| wanted == major)
+                && device.minor.is_none_or(|wanted| wanted == minor)
+                && if policy.allow { rule & access != 0 } else { access & !rule == 0 }
+        });
+        matches != policy.allow
+    }
+
+    #[test]
+    fn answers_as_the_rules_say() {
+        let character = |major, minor| Device { block: false, major, minor };
+        let rules = [
+            (character(Some(1), Some(3)), EVERYTHING),
+            (character(Some(1), Some(5)), READ),
+            (character(Some(5), None), READ | WRITE),
+            (character(None, Some(9)), WRITE),
+            (character(Some(u32::MAX), Some(u32::MAX)), READ),
+            (character(None, None), MKNOD),
+            (Device { block: true, major: Some(8), minor: None }, READ | MKNOD),
+        ];
+        for count in 0..=rules.len() {
+            for allow in [false, true] {
+                let policy = Policy { allow, rules: rules[..count].iter().copied().collect() };
+                let program = compile(&policy);
+                for access in 0..8 {
+                    for (major, minor) in
+                        [(1, 3), (1, 5), (5, 7), (6, 9), (8, 0), (0, 0), (u32::MAX, u32::MAX)]
+                    {
+                        for kind in [BLOCK, CHARACTER] {
+                            assert_eq!(
+                                run(&program, access, kind, major, minor) == 1,
+                                expected(&policy, access, kind, major, minor),
+                                "{policy:?} {access} {kind} {major}:{minor}"
+                            );
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn has_the_kernels_layout() {
+        assert_eq!(size_of::<Instruction>(), 8);
+        let policy = Policy { allow: true, rules: [].into() };
+        assert_eq!(compile(&policy).len(), 8);
+    }
+
+    #[test]
+    fn compares_no_access_where_all_is_meant() {
+        let device = Device { block: true, major: None, minor: None };
+        assert_eq!(rule(&device, EVERYTHING, false).len(), 3);
+        assert_eq!(rule(&device, READ, false).len(), 6);
+    }
+}
