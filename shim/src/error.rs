@@ -47,8 +47,10 @@ pub enum Step {
     Host(&'static str),
     /// An operation of the init, its place in the plan, and the length of the plan.
     Init {
-        /// The operation and its detail, as in `mount_setattr`.
+        /// The operation, as in `mount`.
         op: &'static str,
+        /// The system call of it that failed, as in `fsopen`.
+        call: &'static str,
         /// The number of the operation, counted from 1.
         number: u32,
         /// How many operations the plan has.
@@ -59,7 +61,9 @@ pub enum Step {
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Host(verb) | Self::Init { op: verb, .. } => f.write_str(verb),
+            Self::Host(verb) => f.write_str(verb),
+            Self::Init { op, call, .. } if op == call => f.write_str(op),
+            Self::Init { op, call, .. } => write!(f, "{op}: {call}"),
         }
     }
 }
@@ -189,6 +193,16 @@ impl Error {
         &self.0.subject
     }
 
+    /// Why a program could not be executed, as Go's `exec` and so docker and podman say it.
+    fn exec_cause(&self) -> String {
+        let by_path = matches!(&self.0.subject, Subject::Name(program) if program.contains('/'));
+        match self.errno() {
+            Some(Errno::NOENT) if !by_path => "executable file not found in $PATH".to_owned(),
+            Some(errno) => strerror(errno).to_lowercase(),
+            None => String::new(),
+        }
+    }
+
     /// The kernel's answer, if a system call failed.
     #[must_use]
     pub fn errno(&self) -> Option<Errno> {
@@ -202,6 +216,12 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let inner = &*self.0;
+        // The words that programs which call a runtime look for.
+        if let (Step::Init { op: "exec", call: "exec", .. }, Subject::Name(program)) =
+            (&inner.step, &inner.subject)
+        {
+            return write!(f, "exec: \"{}\": {}", Escaped(program), self.exec_cause());
+        }
         write!(f, "{}", inner.step)?;
         match &inner.subject {
             Subject::None => {}
@@ -282,10 +302,13 @@ mod tests {
 
     #[test]
     fn counts_the_steps_of_the_init() {
-        let step = Step::Init { op: "mount", number: 12, of: 48 };
+        let step = Step::Init { op: "mount", call: "fsmount", number: 12, of: 48 };
         let subject = Subject::Path("/proc".into());
         let error = Error::new(Code::SystemError, step, subject, Cause::Errno(Errno::PERM));
-        assert_eq!(error.to_string(), "mount `/proc` (step 12 of 48): Operation not permitted");
+        assert_eq!(
+            error.to_string(),
+            "mount: fsmount `/proc` (step 12 of 48): Operation not permitted"
+        );
     }
 
     #[test]

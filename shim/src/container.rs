@@ -1,0 +1,467 @@
+//! A container: its processes, limits and end.
+
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+
+use rustix::fs::{AtFlags, unlinkat};
+use rustix::process::Signal;
+use serde::Serialize;
+
+use crate::cgroup::{self, Cgroups};
+use crate::config::{Config, NamespaceType};
+use crate::error::{Code, Error, Result};
+use crate::factory::Options;
+use crate::journal::{Entry, Journal};
+use crate::launch::image::Sealed;
+use crate::lock::Lock;
+use crate::net;
+use crate::process::{self, Process, Running};
+use crate::start::{Join, Start};
+use crate::state::{Identity, State};
+
+/// A container.
+///
+/// A value of this type is a handle: several processes may have one for the same container. What
+/// changes the container is done under a lock of the container.
+#[derive(Debug)]
+pub struct Container {
+    path: PathBuf,
+    directory: OwnedFd,
+    state: State,
+    options: Options,
+    /// The init of [`Options::image`], sealed.
+    image: Option<Sealed>,
+}
+
+/// What a container does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Status {
+    /// Its first process runs.
+    Running,
+    /// Its processes stand still.
+    Paused,
+    /// No process of it runs: it ended, or was not started.
+    Destroyed,
+}
+
+/// What a container uses.
+#[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
+pub struct Stats {
+    /// The interfaces, as the container sees them.
+    #[serde(rename = "Interfaces")]
+    pub interfaces: Vec<net::InterfaceStats>,
+    /// What its cgroup counts.
+    #[serde(rename = "CgroupStats")]
+    pub cgroup: Option<cgroup::Stats>,
+}
+
+impl Container {
+    /// Writes down a new container in its new directory.
+    pub(crate) fn create(
+        id: &str,
+        path: PathBuf,
+        directory: OwnedFd,
+        config: Config,
+        options: Options,
+    ) -> Result<Self> {
+        let _lock = Lock::take(directory.as_fd(), id)?;
+        let network = net::Plan::new(&config.networks, &config.routes, id)?;
+        let host_links: Vec<String> = network.host_links().map(str::to_owned).collect();
+        let cgroups = config.cgroups.as_ref().map(Cgroups::locate).transpose()?;
+        let cgroup_paths = cgroups.map(|cgroups| cgroups.paths().clone()).unwrap_or_default();
+        let entries = [Entry::Cgroups(cgroup_paths.clone()), Entry::HostLinks(host_links.clone())];
+        Journal::append(directory.as_fd(), &entries)?;
+        let state = State {
+            id: id.to_owned(),
+            init_process_pid: 0,
+            init_process_start: 0,
+            boot_id: String::new(),
+            cgroup_paths,
+            namespace_paths: BTreeMap::new(),
+            host_links,
+            config,
+        };
+        state.write(directory.as_fd())?;
+        Self::with(path, directory, state, options)
+    }
+
+    /// Finds a container by its directory.
+    pub(crate) fn load(
+        id: &str,
+        path: PathBuf,
+        directory: OwnedFd,
+        options: Options,
+    ) -> Result<Self> {
+        let state = read_state(directory.as_fd(), id)?;
+        Self::with(path, directory, state, options)
+    }
+
+    fn with(path: PathBuf, directory: OwnedFd, state: State, options: Options) -> Result<Self> {
+        let image = options.image.as_ref().map(Sealed::new).transpose()?;
+        Ok(Self { path, directory, state, options, image })
+    }
+
+    /// The id.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.state.id
+    }
+
+    /// The configuration.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.state.config
+    }
+
+    /// The state, as in `state.json`.
+    ///
+    /// # Errors
+    /// [`Code::ContainerNotExists`] if no process of the container runs.
+    pub fn state(&self) -> Result<&State> {
+        match self.status()? {
+            Status::Destroyed => {
+                Err(self.not(Code::ContainerNotExists, "state", "container destroyed"))
+            }
+            _ => Ok(&self.state),
+        }
+    }
+
+    /// What the container does.
+    ///
+    /// # Errors
+    /// [`Code::SystemError`] if the kernel cannot be asked.
+    pub fn status(&self) -> Result<Status> {
+        if self.open_init()?.is_none() {
+            return Ok(Status::Destroyed);
+        }
+        let frozen = self.cgroups()?.map(|cgroups| cgroups.is_frozen()).transpose()?;
+        Ok(if frozen.unwrap_or(false) { Status::Paused } else { Status::Running })
+    }
+
+    /// Starts a process: the first one if none runs, else a further one, which joins it.
+    ///
+    /// # Errors
+    /// [`Code::ConfigInvalid`] for what is wrong in the process, [`Code::ContainerPaused`], or
+    /// [`Code::SystemError`] with the step that failed. Nothing is left behind then.
+    pub fn start(&mut self, process: &Process) -> Result<Running> {
+        let lock = Lock::take(self.directory.as_fd(), self.id())?;
+        self.refresh()?;
+        match self.open_init()? {
+            Some(init) => {
+                // Others may join at the same time.
+                drop(lock);
+                self.join(process, init)
+            }
+            None => self.start_first(process),
+        }
+    }
+
+    /// Starts the first process.
+    fn start_first(&mut self, process: &Process) -> Result<Running> {
+        let mut cgroups = self
+            .state
+            .config
+            .cgroups
+            .as_ref()
+            .map(|_| Cgroups::from_paths(self.state.cgroup_paths.clone()))
+            .transpose()?;
+        let config = &self.state.config;
+        let network = net::Plan::new(&config.networks, &config.routes, self.id())?;
+        if let (Some(cgroups), Some(limits)) = (&mut cgroups, &config.cgroups) {
+            cgroups.create(limits)?;
+            if !cgroups.made_parents().is_empty() {
+                let parents = cgroups.made_parents().to_owned();
+                Journal::append(self.directory.as_fd(), &[Entry::CgroupParents(parents)])?;
+            }
+        }
+        let started = Start {
+            config,
+            process,
+            options: &self.options,
+            image: self.image.as_ref(),
+            directory: self.directory.as_fd(),
+            cgroups: cgroups.as_ref(),
+            network: &network,
+        }
+        .run();
+        let (mut running, identity) = match started {
+            Ok(started) => started,
+            Err(error) => {
+                // The first error is the one that is told.
+                if let Some(cgroups) = &cgroups {
+                    let _ = cgroups.destroy();
+                }
+                return Err(error);
+            }
+        };
+        if config.namespace(NamespaceType::Pid).is_none() {
+            running.cgroups = cgroups;
+        }
+        if let Err(error) = self.write_started(&identity) {
+            let _ = running.signal(Signal::KILL.as_raw());
+            let _ = running.wait();
+            let _ = self.clean();
+            return Err(error);
+        }
+        Ok(running)
+    }
+
+    /// Writes the state of a container whose first process runs.
+    fn write_started(&mut self, identity: &Identity) -> Result<()> {
+        self.state.init_process_pid = identity.pid;
+        self.state.init_process_start = identity.start;
+        self.state.boot_id.clone_from(&identity.boot);
+        self.state.namespace_paths = NamespaceType::ALL
+            .iter()
+            .map(|kind| {
+                let path = format!("/proc/{}/ns/{}", identity.pid, kind.file());
+                (*kind, path.into())
+            })
+            .collect();
+        self.state.write(self.directory.as_fd())
+    }
+
+    /// Starts a further process.
+    fn join(&self, process: &Process, init: OwnedFd) -> Result<Running> {
+        let cgroups = self.cgroups()?;
+        if cgroups.as_ref().is_some_and(|cgroups| cgroups.is_frozen().unwrap_or(false)) {
+            return Err(self.not(Code::ContainerPaused, "start", "container is paused"));
+        }
+        Join {
+            config: &self.state.config,
+            process,
+            options: &self.options,
+            image: self.image.as_ref(),
+            cgroups: cgroups.as_ref(),
+            pid: self.state.init_process_pid,
+            init,
+        }
+        .run()
+    }
+
+    /// The ids of all processes, in the caller's pid namespace.
+    ///
+    /// # Errors
+    /// [`Code::ContainerNotRunning`] if none runs, [`Code::SystemError`] if they cannot be read.
+    pub fn processes(&self) -> Result<Vec<i32>> {
+        self.running("processes")?;
+        match self.cgroups()? {
+            Some(cgroups) => cgroups.processes(),
+            None => crate::pid::in_namespace_of(self.state.init_process_pid),
+        }
+    }
+
+    /// What the container uses.
+    ///
+    /// # Errors
+    /// [`Code::ContainerNotRunning`] if none of its processes runs.
+    pub fn stats(&self) -> Result<Stats> {
+        self.running("stats")?;
+        let cgroup = self.cgroups()?.map(|cgroups| cgroups.stats()).transpose()?;
+        let links = self.state.host_links.iter().map(String::as_str);
+        Ok(Stats { interfaces: net::statistics(links)?, cgroup })
+    }
+
+    /// Makes all processes stand still.
+    ///
+    /// # Errors
+    /// [`Code::ContainerNotRunning`], or [`Code::SystemError`] if there is no cgroup or it does
+    /// not freeze.
+    pub fn pause(&mut self) -> Result<()> {
+        let _lock = Lock::take(self.directory.as_fd(), self.id())?;
+        self.running("pause")?;
+        self.cgroups_for("pause")?.freeze()
+    }
+
+    /// Lets all processes run again.
+    ///
+    /// # Errors
+    /// [`Code::ContainerNotRunning`], or [`Code::SystemError`] if there is no cgroup or it does
+    /// not thaw.
+    pub fn resume(&mut self) -> Result<()> {
+        let _lock = Lock::take(self.directory.as_fd(), self.id())?;
+        self.running("resume")?;
+        self.cgroups_for("resume")?.thaw()
+    }
+
+    /// Sends a signal to the first process.
+    ///
+    /// # Errors
+    /// [`Code::ContainerNotRunning`] if it has ended.
+    pub fn signal(&self, signal: i32) -> Result<()> {
+        let init = self.running("signal")?;
+        process::send(init.as_fd(), self.state.init_process_pid, signal)
+    }
+
+    /// Applies new limits to the running container and keeps the configuration.
+    ///
+    /// What a running container cannot change is kept for its next start.
+    ///
+    /// # Errors
+    /// [`Code::ConfigInvalid`] for a wrong value, [`Code::SystemError`] if the kernel refuses it.
+    pub fn set(&mut self, config: &Config) -> Result<()> {
+        config.validate()?;
+        let _lock = Lock::take(self.directory.as_fd(), self.id())?;
+        self.refresh()?;
+        if let (Some(cgroups), Some(limits)) = (self.cgroups()?, &config.cgroups) {
+            cgroups.set(limits)?;
+        }
+        self.state.config = config.clone();
+        self.state.write(self.directory.as_fd())
+    }
+
+    /// Watches for processes killed for want of memory.
+    ///
+    /// # Errors
+    /// [`Code::ContainerNotRunning`], or [`Code::SystemError`] without a memory cgroup.
+    pub fn notify_oom(&self) -> Result<cgroup::Watcher> {
+        self.running("oom")?;
+        self.cgroups_for("oom")?.watch_oom()
+    }
+
+    /// Watches for memory becoming scarce.
+    ///
+    /// # Errors
+    /// [`Code::ContainerNotRunning`], or [`Code::SystemError`] without a memory cgroup.
+    pub fn notify_memory_pressure(&self, level: cgroup::PressureLevel) -> Result<cgroup::Watcher> {
+        self.running("memory pressure")?;
+        self.cgroups_for("memory pressure")?.watch_memory_pressure(level)
+    }
+
+    /// Removes a container that does not run, with all that it has on the host.
+    ///
+    /// # Errors
+    /// [`Code::ContainerNotStopped`] if its first process runs; [`Code::SystemError`] if
+    /// something cannot be removed: it can be tried again then.
+    pub fn destroy(&mut self) -> Result<()> {
+        let _lock = Lock::take(self.directory.as_fd(), self.id())?;
+        self.refresh()?;
+        if self.open_init()?.is_some() {
+            return Err(self.not(Code::ContainerNotStopped, "destroy", "container is not stopped"));
+        }
+        self.clean()?;
+        self.remove_directory()
+    }
+
+    /// Kills all processes of the container, frozen or not, and waits for their end.
+    ///
+    /// # Errors
+    /// [`Code::SystemError`] if they do not end.
+    pub fn kill(&mut self) -> Result<()> {
+        let _lock = Lock::take(self.directory.as_fd(), self.id())?;
+        self.refresh()?;
+        let init = self.open_init()?;
+        if let Some(init) = &init {
+            let _ = process::send(init.as_fd(), self.state.init_process_pid, Signal::KILL.as_raw());
+        }
+        if let Some(cgroups) = self.cgroups()? {
+            cgroups.kill()?;
+        }
+        match init {
+            Some(init) => crate::pid::wait_for_end(init.as_fd(), self.state.init_process_pid),
+            None => Ok(()),
+        }
+    }
+
+    /// Removes what is left of the container on the host, outside its directory.
+    fn clean(&self) -> Result<()> {
+        let journal = Journal::read(self.directory.as_fd())?;
+        let paths = [&self.state.cgroup_paths, &journal.cgroups];
+        for paths in paths.into_iter().filter(|paths| !paths.is_empty()) {
+            let cgroups = Cgroups::from_paths(paths.clone())?
+                .with_made_parents(journal.cgroup_parents.clone());
+            cgroups.kill()?;
+            cgroups.destroy()?;
+        }
+        let links = self.state.host_links.iter().chain(&journal.host_links);
+        net::remove(self.id(), links.map(String::as_str))
+    }
+
+    /// Removes the container's directory; from here on the id is free.
+    fn remove_directory(&self) -> Result<()> {
+        let entries = std::fs::read_dir(&self.path)
+            .map_err(|error| Error::path("read", &self.path, error))?;
+        for entry in entries {
+            let name = entry.map_err(|error| Error::path("read", &self.path, error))?.file_name();
+            unlinkat(&self.directory, &name, AtFlags::empty())
+                .map_err(|errno| Error::path("unlink", self.path.join(&name), errno))?;
+        }
+        std::fs::remove_dir(&self.path).map_err(|error| Error::path("rmdir", &self.path, error))
+    }
+
+    /// Reads again what another process may have written.
+    fn refresh(&mut self) -> Result<()> {
+        self.state = read_state(self.directory.as_fd(), self.id())?;
+        Ok(())
+    }
+
+    /// The first process, if it runs.
+    fn open_init(&self) -> Result<Option<OwnedFd>> {
+        match self.state.identity() {
+            Some(identity) => identity.open(),
+            None => Ok(None),
+        }
+    }
+
+    /// The first process, which must run.
+    fn running(&self, verb: &'static str) -> Result<OwnedFd> {
+        self.open_init()?
+            .ok_or_else(|| self.not(Code::ContainerNotRunning, verb, "container is not running"))
+    }
+
+    /// The container's cgroups, if it has any.
+    fn cgroups(&self) -> Result<Option<Cgroups>> {
+        if self.state.cgroup_paths.is_empty() {
+            return Ok(None);
+        }
+        Cgroups::from_paths(self.state.cgroup_paths.clone()).map(Some)
+    }
+
+    /// The container's cgroups, without which something cannot be done.
+    fn cgroups_for(&self, verb: &'static str) -> Result<Cgroups> {
+        self.cgroups()?.ok_or_else(|| self.not(Code::SystemError, verb, "container has no cgroup"))
+    }
+
+    fn not(&self, code: Code, verb: &'static str, reason: &'static str) -> Error {
+        Error::reason(code, verb, self.id(), reason)
+    }
+}
+
+/// Reads a container's state; what it lacks comes from the journal, which is written first.
+fn read_state(directory: BorrowedFd<'_>, id: &str) -> Result<State> {
+    let state = State::read(directory);
+    if let Ok(Some(state)) = &state
+        && state.init_process_pid > 0
+    {
+        return Ok(state.clone());
+    }
+    let journal = Journal::read(directory)?;
+    // Without a state, or with a damaged one, enough is known to clean up.
+    let mut state = state.ok().flatten().unwrap_or_else(|| State {
+        id: id.to_owned(),
+        init_process_pid: 0,
+        init_process_start: 0,
+        boot_id: String::new(),
+        cgroup_paths: journal.cgroups,
+        namespace_paths: BTreeMap::new(),
+        host_links: journal.host_links,
+        config: Config::default(),
+    });
+    // A start that was interrupted may have left its process.
+    if let Some(process) = journal.process {
+        state.init_process_pid = process.pid;
+        state.init_process_start = process.start;
+        state.boot_id = process.boot;
+    }
+    Ok(state)
+}
+
+impl AsFd for Container {
+    /// The directory of the container's state.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.directory.as_fd()
+    }
+}

@@ -1,0 +1,57 @@
+//! One process at a time changes a container.
+
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use rustix::fs::{FlockOperation, Mode, OFlags, flock, fstat, openat};
+use rustix::io::Errno;
+
+use crate::error::{Code, Error, Result};
+
+/// The name of the file in the container's directory.
+const LOCK: &str = "lock";
+
+/// How long another process may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A container that nobody else changes, until dropped. It is released by the kernel when the
+/// process dies.
+#[derive(Debug)]
+pub(crate) struct Lock {
+    _file: OwnedFd,
+}
+
+impl Lock {
+    /// Locks the container whose directory this is.
+    ///
+    /// # Errors
+    /// [`Code::ContainerNotExists`] if the container was destroyed meanwhile;
+    /// [`Code::SystemError`] if another process does not let it go.
+    pub(crate) fn take(directory: BorrowedFd<'_>, id: &str) -> Result<Self> {
+        let gone =
+            || Error::reason(Code::ContainerNotExists, "lock", id, "container does not exist");
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let file = match openat(directory, LOCK, flags, Mode::from_raw_mode(0o600)) {
+            Ok(file) => file,
+            Err(Errno::NOENT) => return Err(gone()),
+            Err(errno) => return Err(Error::system("open the lock of", id, errno)),
+        };
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => break,
+                Err(Errno::WOULDBLOCK) if Instant::now() < deadline => {
+                    std::thread::sleep(Duration::from_millis(2));
+                }
+                Err(Errno::INTR) => {}
+                Err(errno) => {
+                    return Err(Error::system("lock", id, errno)
+                        .with_hint("another process works on the container"));
+                }
+            }
+        }
+        // The one who had it may have removed the container.
+        let stat = fstat(directory).map_err(|errno| Error::system("stat", id, errno))?;
+        if stat.st_nlink == 0 { Err(gone()) } else { Ok(Self { _file: file }) }
+    }
+}

@@ -1,0 +1,45 @@
+//! Processes that are not our children.
+
+use std::fs;
+use std::os::fd::BorrowedFd;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+
+use crate::error::{Error, Result};
+
+/// How long a killed process may take to end.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The processes in the pid namespace of a process, and in those below it that are seen from
+/// here: for containers without a cgroup.
+pub(crate) fn in_namespace_of(pid: i32) -> Result<Vec<i32>> {
+    let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/pid"));
+    let own = namespace(&pid.to_string())
+        .map_err(|error| Error::system("read the pid namespace of", pid.to_string(), error))?;
+    let entries = fs::read_dir("/proc").map_err(|error| Error::path("read", "/proc", error))?;
+    let mut pids: Vec<i32> = entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        // One that has ended meanwhile is none of them.
+        .filter(|name| namespace(name).is_ok_and(|theirs| theirs == own))
+        .filter_map(|name| name.parse().ok())
+        .collect();
+    pids.sort_unstable();
+    Ok(pids)
+}
+
+/// Waits for a process to end, of which we need not be the parent.
+pub(crate) fn wait_for_end(pidfd: BorrowedFd<'_>, pid: i32) -> Result<()> {
+    let mut fds = [PollFd::from_borrowed_fd(pidfd, PollFlags::IN)];
+    let patience = Timespec::try_from(PATIENCE).ok();
+    loop {
+        match poll(&mut fds, patience.as_ref()) {
+            Ok(0) => return Err(Error::system("kill", pid.to_string(), Errno::TIMEDOUT)),
+            Ok(_) => return Ok(()),
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(Error::system("poll", pid.to_string(), errno)),
+        }
+    }
+}

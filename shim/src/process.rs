@@ -1,0 +1,148 @@
+//! A process in a container: what is asked for, and the one that runs.
+
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::process::{Signal, pidfd_send_signal};
+
+use crate::cgroup::Cgroups;
+use crate::error::{Code, Error, Result};
+use crate::wait::{self, Exit};
+
+/// A process to start.
+#[derive(Debug, Default)]
+pub struct Process {
+    /// The arguments, the program first. Without a slash it is looked up in the process's
+    /// `$PATH`, in the container.
+    pub args: Vec<String>,
+    /// The environment, as `NAME=value`. `HOME` is added if it is missing.
+    pub env: Vec<String>,
+    /// The working directory; empty for `/`.
+    pub cwd: String,
+    /// `user`, `uid`, `user:group` or `uid:gid`, names as in the container; empty for root.
+    pub user: String,
+    /// Standard input.
+    pub stdin: Stdio,
+    /// Standard output.
+    pub stdout: Stdio,
+    /// Standard error.
+    pub stderr: Stdio,
+    /// Descriptors from 3 up.
+    pub extra_files: Vec<OwnedFd>,
+    /// Capabilities instead of the container's.
+    pub capabilities: Option<Vec<String>>,
+    /// A terminal of the container's own, with this size, in place of stdio.
+    pub terminal: Option<TerminalSize>,
+    /// No privileges are gained by exec.
+    pub no_new_privileges: bool,
+}
+
+/// One of the standard descriptors.
+#[derive(Debug, Default)]
+pub enum Stdio {
+    /// The caller's own.
+    #[default]
+    Inherit,
+    /// The null device.
+    Null,
+    /// A pipe, whose other end is in [`Running`].
+    Pipe,
+    /// This descriptor.
+    Fd(OwnedFd),
+}
+
+/// The size of a terminal in characters; 0 leaves the kernel's.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TerminalSize {
+    /// The height.
+    pub rows: u16,
+    /// The width.
+    pub columns: u16,
+}
+
+/// A process that was started.
+#[derive(Debug)]
+pub struct Running {
+    pub(crate) pid: i32,
+    pub(crate) pidfd: OwnedFd,
+    /// The writing end of standard input, if it is a pipe.
+    pub stdin: Option<File>,
+    /// The reading end of standard output, if it is a pipe.
+    pub stdout: Option<File>,
+    /// The reading end of standard error, if it is a pipe.
+    pub stderr: Option<File>,
+    /// The master of the terminal, if there is one.
+    pub console: Option<OwnedFd>,
+    /// The operations of the plan, if [`crate::Options::timing`] asked for their times.
+    pub times: Vec<Timing>,
+    /// What is killed when the process ends: all of a container without a pid namespace.
+    pub(crate) cgroups: Option<Cgroups>,
+    pub(crate) exit: Option<Exit>,
+}
+
+/// How long an operation of the init took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timing {
+    /// The operation, as in `mount`.
+    pub operation: &'static str,
+    /// From the end of the one before to its own.
+    pub took: Duration,
+}
+
+impl Running {
+    /// The process's id, in the caller's pid namespace.
+    #[must_use]
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// A descriptor that stands for the process and becomes readable when it ends: `pidfd_open(2)`.
+    #[must_use]
+    pub fn pidfd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+
+    /// Waits for the end of the process.
+    ///
+    /// For the first process of a container without a pid namespace, all its others are killed
+    /// then: no kernel does it.
+    ///
+    /// # Errors
+    /// [`Code::SystemError`], with `ECHILD` if something else has reaped the process.
+    pub fn wait(&mut self) -> Result<Exit> {
+        if let Some(exit) = &self.exit {
+            return Ok(exit.clone());
+        }
+        let exit = wait::wait(self.pidfd.as_fd())
+            .map_err(|errno| Error::system("waitid", self.pid.to_string(), errno))?;
+        self.exit = Some(exit.clone());
+        if let Some(cgroups) = &self.cgroups {
+            cgroups.kill()?;
+        }
+        Ok(exit)
+    }
+
+    /// Sends a signal.
+    ///
+    /// # Errors
+    /// [`Code::ContainerNotRunning`] if the process has ended.
+    pub fn signal(&self, signal: i32) -> Result<()> {
+        send(self.pidfd.as_fd(), self.pid, signal)
+    }
+}
+
+/// Sends a signal to the process of a pidfd.
+pub(crate) fn send(pidfd: BorrowedFd<'_>, pid: i32, signal: i32) -> Result<()> {
+    let known = Signal::from_named_raw(signal);
+    // Real-time signals have no name; the kernel knows which exist.
+    let sent = match known {
+        Some(signal) => pidfd_send_signal(pidfd, signal),
+        None => wait::send_numbered(pidfd, signal),
+    };
+    sent.map_err(|errno| {
+        let error = Error::system("signal", pid.to_string(), errno);
+        if errno == Errno::SRCH { error.with_code(Code::ContainerNotRunning) } else { error }
+    })
+}

@@ -1,0 +1,192 @@
+//! What is known of a container on disk: `state.json`, and the identity of a process.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+
+use rustix::fs::{AtFlags, Mode, OFlags, openat, renameat, unlinkat};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use serde::{Deserialize, Serialize};
+
+use crate::config::{Config, NamespaceType};
+use crate::error::{Code, Error, Result};
+
+/// The state of a container, as in libcontainer's `state.json`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct State {
+    /// The id of the container.
+    pub id: String,
+    /// The first process, in the host's pid namespace; 0 if none was started.
+    pub init_process_pid: i32,
+    /// When it started, in ticks of the clock since boot: field 22 of `/proc/PID/stat`.
+    pub init_process_start: u64,
+    /// The boot that these ticks count from. Addition.
+    #[serde(default)]
+    pub boot_id: String,
+    /// The container's cgroup on each hierarchy.
+    pub cgroup_paths: BTreeMap<String, PathBuf>,
+    /// The namespaces, as files below `/proc`.
+    pub namespace_paths: BTreeMap<NamespaceType, PathBuf>,
+    /// Interfaces on the host that belong to the container. Addition.
+    #[serde(default)]
+    pub host_links: Vec<String>,
+    /// The configuration.
+    pub config: Config,
+}
+
+/// A process that cannot be mistaken for another: its id may be given again, but not with the
+/// same start in the same boot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Identity {
+    pub(crate) pid: i32,
+    pub(crate) start: u64,
+    pub(crate) boot: String,
+}
+
+impl Identity {
+    /// The identity of a process that is known to exist.
+    pub(crate) fn of(pid: i32) -> Result<Self> {
+        Ok(Self { pid, start: start_time(pid)?, boot: boot_id()? })
+    }
+
+    /// A pidfd of the process; `None` if it ended, whoever has its number now.
+    pub(crate) fn open(&self) -> Result<Option<OwnedFd>> {
+        let Some(pid) = Pid::from_raw(self.pid) else { return Ok(None) };
+        if self.boot != boot_id()? {
+            return Ok(None);
+        }
+        let pidfd = match pidfd_open(pid, PidfdFlags::empty()) {
+            Ok(pidfd) => pidfd,
+            Err(Errno::SRCH | Errno::INVAL) => return Ok(None),
+            Err(errno) => return Err(Error::system("pidfd_open", self.pid.to_string(), errno)),
+        };
+        // Read behind the open: from here on the number cannot change its owner unnoticed.
+        match start_time(self.pid) {
+            Ok(start) if start == self.start => Ok((!ended(pidfd.as_fd())).then_some(pidfd)),
+            _ => Ok(None),
+        }
+    }
+}
+
+/// Whether the process of a pidfd has ended, reaped or not.
+fn ended(pidfd: BorrowedFd<'_>) -> bool {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let mut fds = [PollFd::from_borrowed_fd(pidfd, PollFlags::IN)];
+    let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut fds, Some(&at_once)).is_ok_and(|ready| ready > 0)
+}
+
+/// Field 22 of `/proc/PID/stat`; the second may hold spaces and parentheses.
+fn start_time(pid: i32) -> Result<u64> {
+    let path = format!("/proc/{pid}/stat");
+    let stat = std::fs::read(&path).map_err(|error| Error::path("read", &path, error))?;
+    parse_start(&stat).ok_or_else(|| Error::path("read", &path, Errno::PROTO))
+}
+
+fn parse_start(stat: &[u8]) -> Option<u64> {
+    let behind_name = stat.iter().rposition(|&byte| byte == b')')? + 1;
+    let rest = std::str::from_utf8(stat.get(behind_name..)?).ok()?;
+    // The next field is the third.
+    rest.split_ascii_whitespace().nth(22 - 3)?.parse().ok()
+}
+
+/// The id of this boot: `proc_sys_kernel(5)`.
+fn boot_id() -> Result<String> {
+    const PATH: &str = "/proc/sys/kernel/random/boot_id";
+    let id = std::fs::read_to_string(PATH).map_err(|error| Error::path("read", PATH, error))?;
+    Ok(id.trim_end().to_owned())
+}
+
+/// The name of the file.
+const STATE: &str = "state.json";
+/// What it is written to before it takes that name.
+const NEW: &str = ".state.json.new";
+/// A state is refused beyond this size, in bytes.
+const LARGEST: u64 = 64 * 1024 * 1024;
+
+impl State {
+    /// Writes the state into a directory: whole, or not at all.
+    pub(crate) fn write(&self, directory: BorrowedFd<'_>) -> Result<()> {
+        let fail = |verb| move |errno: Errno| Error::path(verb, STATE, errno);
+        let bytes =
+            serde_json::to_vec(self).map_err(|_| Error::path("encode", STATE, Errno::INVAL))?;
+        // One that a crash left behind is in the way.
+        let _ = unlinkat(directory, NEW, AtFlags::empty());
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        let file =
+            openat(directory, NEW, flags, Mode::from_raw_mode(0o600)).map_err(fail("create"))?;
+        File::from(file).write_all(&bytes).map_err(|error| Error::path("write", STATE, error))?;
+        renameat(directory, NEW, directory, STATE).map_err(fail("rename"))
+    }
+
+    /// Reads the state from a directory; `None` if there is none.
+    ///
+    /// # Errors
+    /// [`Code::SystemError`] if it is no state: empty, cut off, or something else.
+    pub(crate) fn read(directory: BorrowedFd<'_>) -> Result<Option<Self>> {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let file = match openat(directory, STATE, flags, Mode::empty()) {
+            Ok(file) => File::from(file),
+            Err(Errno::NOENT) => return Ok(None),
+            Err(errno) => return Err(Error::path("open", STATE, errno)),
+        };
+        let mut bytes = Vec::new();
+        file.take(LARGEST)
+            .read_to_end(&mut bytes)
+            .map_err(|error| Error::path("read", STATE, error))?;
+        let state = serde_json::from_slice(&bytes).map_err(|error| {
+            Error::reason(Code::SystemError, "read", STATE, format!("not a state: {error}"))
+        })?;
+        Ok(Some(state))
+    }
+
+    /// The identity of the first process, if one was started.
+    pub(crate) fn identity(&self) -> Option<Identity> {
+        (self.init_process_pid > 0).then(|| Identity {
+            pid: self.init_process_pid,
+            start: self.init_process_start,
+            boot: self.boot_id.clone(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_the_start_behind_a_hostile_name() {
+        let stat = b"12 (a) b (c)) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4711 20";
+        assert_eq!(parse_start(stat), Some(4711));
+        assert_eq!(parse_start(b"12 (a S 1 2"), None);
+        assert_eq!(parse_start(b""), None);
+    }
+
+    #[test]
+    fn knows_a_process_from_one_with_the_same_id() {
+        let own = i32::try_from(std::process::id()).unwrap();
+        let identity = Identity::of(own).unwrap();
+        assert!(identity.open().unwrap().is_some());
+        let older = Identity { start: identity.start - 1, ..identity.clone() };
+        assert!(older.open().unwrap().is_none());
+        let before_reboot = Identity { boot: "another".into(), ..identity };
+        assert!(before_reboot.open().unwrap().is_none());
+    }
+
+    #[test]
+    fn an_ended_child_is_no_longer_there() {
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let identity = Identity::of(i32::try_from(child.id()).unwrap()).unwrap();
+        let pidfd = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).unwrap();
+        use rustix::event::{PollFd, PollFlags, poll};
+        poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], None).unwrap();
+        // A zombie still has its number.
+        assert!(identity.open().unwrap().is_none());
+        child.wait().unwrap();
+        assert!(identity.open().unwrap().is_none());
+    }
+}
