@@ -117,7 +117,9 @@ impl Init {
             let (op, length) = decode::<Op<'static>>(bytes)?;
             bytes = bytes.get(length..).unwrap_or_default();
             // What is told at the end must be told before the last operation.
-            if let (Op::Exec { .. }, Some(times)) = (&op, self.times.take()) {
+            if matches!(op, Op::Exec { .. })
+                && let Some(times) = self.times.take()
+            {
                 times.report(&mut self.channel)?;
             }
             self.operation(op)?;

@@ -37,7 +37,7 @@ pub enum Report<'a> {
         /// The system call.
         call: Call,
         /// Which one of several things in the operation: the number of a mount's option, counted
-        /// from 1, or of exec's candidate, from 0; for a message that was refused, the code of
+        /// from 1, or of exec's candidate, from 1, 0 if none was found; for a message that was refused, the code of
         /// [`crate::FrameError`]; else 0.
         detail: u16,
         /// The kernel's answer.

@@ -38,7 +38,7 @@ pub(crate) fn exec(
     }
 
     let mut worst = Failure::new(Call::Exec, Errno::NOENT);
-    for (path, detail) in program.candidates.iter().zip(0..) {
+    for (path, detail) in program.candidates.iter().zip(1..) {
         // SAFETY: every pointer was made from a string that ends in NUL and is still borrowed.
         let errno = unsafe { sys::execve(path, arguments, environment) };
         let failure = Failure { call: Call::Exec, detail, errno };
