@@ -18,7 +18,7 @@ use crate::lock::Lock;
 use crate::net;
 use crate::process::{self, Process, Running};
 use crate::start::{Join, Start};
-use crate::state::{Identity, State};
+use crate::state::{Identity, State, Version};
 
 /// A container.
 ///
@@ -29,6 +29,8 @@ pub struct Container {
     path: PathBuf,
     directory: OwnedFd,
     state: State,
+    /// The version of the file that `state` was read from, or written to.
+    version: Option<Version>,
     options: Options,
     /// The init of [`Options::image`], sealed.
     image: Option<Sealed>,
@@ -101,7 +103,8 @@ impl Container {
 
     fn with(path: PathBuf, directory: OwnedFd, state: State, options: Options) -> Result<Self> {
         let image = options.image.as_ref().map(Sealed::new).transpose()?;
-        Ok(Self { path, directory, state, options, image })
+        let version = State::version(directory.as_fd());
+        Ok(Self { path, directory, state, version, options, image })
     }
 
     /// The id.
@@ -221,7 +224,7 @@ impl Container {
                 (*kind, path.into())
             })
             .collect();
-        self.state.write(self.directory.as_fd())
+        self.write()
     }
 
     /// Starts a further process.
@@ -310,7 +313,7 @@ impl Container {
             cgroups.set(limits)?;
         }
         self.state.config = config.clone();
-        self.state.write(self.directory.as_fd())
+        self.write()
     }
 
     /// Watches for processes killed for want of memory.
@@ -392,9 +395,20 @@ impl Container {
         std::fs::remove_dir(&self.path).map_err(|error| Error::path("rmdir", &self.path, error))
     }
 
+    /// Writes the state.
+    fn write(&mut self) -> Result<()> {
+        self.state.write(self.directory.as_fd())?;
+        self.version = State::version(self.directory.as_fd());
+        Ok(())
+    }
+
     /// Reads again what another process may have written.
     fn refresh(&mut self) -> Result<()> {
-        self.state = read_state(self.directory.as_fd(), self.id())?;
+        let version = State::version(self.directory.as_fd());
+        if version.is_none() || version != self.version {
+            self.state = read_state(self.directory.as_fd(), self.id())?;
+            self.version = version;
+        }
         Ok(())
     }
 

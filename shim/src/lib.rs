@@ -1,4 +1,8 @@
 //! Starts Linux containers: a library in the vocabulary of libcontainer.
+//!
+//! A [`Factory`] makes a [`Container`] from a [`Config`]; the container starts a [`Process`], which
+//! is then [`Running`]. Behind it, [`plan`] compiles the configuration into operations and
+//! [`launch`] has the init interpret them in new namespaces.
 
 pub mod cgroup;
 pub mod config;
@@ -29,3 +33,8 @@ pub use factory::{Factory, Options, Strategy};
 pub use process::{Process, Running, Stdio, TerminalSize, Timing};
 pub use state::State;
 pub use wait::{Exit, Usage};
+
+/// The README's example is compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

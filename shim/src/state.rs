@@ -5,8 +5,9 @@ use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
+use std::sync::OnceLock;
 
-use rustix::fs::{AtFlags, Mode, OFlags, openat, renameat, unlinkat};
+use rustix::fs::{AtFlags, Mode, OFlags, openat, renameat, statat, unlinkat};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde::{Deserialize, Serialize};
@@ -50,7 +51,7 @@ pub(crate) struct Identity {
 impl Identity {
     /// The identity of a process that is known to exist.
     pub(crate) fn of(pid: i32) -> Result<Self> {
-        Ok(Self { pid, start: start_time(pid)?, boot: boot_id()? })
+        Ok(Self { pid, start: start_time(pid)?, boot: boot_id()?.to_owned() })
     }
 
     /// A pidfd of the process; `None` if it ended, whoever has its number now.
@@ -94,11 +95,22 @@ fn parse_start(stat: &[u8]) -> Option<u64> {
     rest.split_ascii_whitespace().nth(22 - 3)?.parse().ok()
 }
 
-/// The id of this boot: `proc_sys_kernel(5)`.
-fn boot_id() -> Result<String> {
+/// The id of this boot: `proc_sys_kernel(5)`. No process lives through more than one.
+fn boot_id() -> Result<&'static str> {
     const PATH: &str = "/proc/sys/kernel/random/boot_id";
+    static ID: OnceLock<String> = OnceLock::new();
+    if let Some(id) = ID.get() {
+        return Ok(id);
+    }
     let id = std::fs::read_to_string(PATH).map_err(|error| Error::path("read", PATH, error))?;
-    Ok(id.trim_end().to_owned())
+    Ok(ID.get_or_init(|| id.trim_end().to_owned()))
+}
+
+/// One version of the file: each is a file of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Version {
+    inode: u64,
+    written: (i64, u64),
 }
 
 /// The name of the file.
@@ -142,6 +154,12 @@ impl State {
             Error::reason(Code::SystemError, "read", STATE, format!("not a state: {error}"))
         })?;
         Ok(Some(state))
+    }
+
+    /// Which version of the file is in a directory; `None` if there is none.
+    pub(crate) fn version(directory: BorrowedFd<'_>) -> Option<Version> {
+        let stat = statat(directory, STATE, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+        Some(Version { inode: stat.st_ino, written: (stat.st_mtime, stat.st_mtime_nsec) })
     }
 
     /// The identity of the first process, if one was started.
