@@ -213,7 +213,7 @@ impl Join<'_> {
         // It is the container that must not outlive its maker.
         own.parent_death_signal = 0;
         drop(root);
-        let plan: Plan = plan::join::compile(&own, different_namespaces(self.pid)?)?;
+        let plan: Plan = plan::join::compile(self.config, &own, different_namespaces(self.pid)?)?;
         let directory = self.cgroups.map(Cgroups::directory).transpose()?.flatten();
         let descriptors = Descriptors::open(self.process)?;
         let started = Launch {

@@ -47,7 +47,7 @@ const NULL_DEVICE: &std::ffi::CStr = c"/dev/null";
 const CLONE_NEWNS: u32 = 0x2_0000;
 const CLONE_NEWNET: u32 = 0x4000_0000;
 pub(crate) const CLONE_NEWCGROUP: u32 = 0x200_0000;
-const CLONE_NEWUSER: u32 = 0x1000_0000;
+pub(super) const CLONE_NEWUSER: u32 = 0x1000_0000;
 
 /// Compiles the plan of a container's first process.
 ///
@@ -63,8 +63,7 @@ pub fn compile(config: &Config, process: &Process, facts: &Facts<'_>) -> Result<
         plan.push(Op::Fork { flags: facts.new });
     }
     if facts.new & CLONE_NEWUSER != 0 {
-        // Until then the init has no id there, and could own no file.
-        plan.push(Op::Ids { uid: first(&config.uid_mappings), gid: first(&config.gid_mappings) });
+        plan.push(root_ids(config));
     }
     // A cgroup file system shows the tree below the cgroup that the process is in when its
     // namespace is made.
@@ -97,9 +96,11 @@ pub fn compile(config: &Config, process: &Process, facts: &Facts<'_>) -> Result<
     Ok(plan)
 }
 
-/// The id that the init takes in a new user namespace: root's, if it is mapped.
-fn first(maps: &[IdMap]) -> u32 {
-    maps.iter().map(|map| map.container_id).min().unwrap_or(0)
+/// The ids that the init takes in a user namespace: root's, if they are mapped. Until then it has
+/// none there, and could own no file.
+pub(super) fn root_ids(config: &Config) -> Op<'static> {
+    let first = |maps: &[IdMap]| maps.iter().map(|map| map.container_id).min().unwrap_or_default();
+    Op::Ids { uid: first(&config.uid_mappings), gid: first(&config.gid_mappings) }
 }
 
 /// Waits for the host to attach the cgroup, and makes it the root of a cgroup namespace.

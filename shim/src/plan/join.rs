@@ -2,7 +2,9 @@
 
 use pidone_proto::Op;
 
+use super::container::{CLONE_NEWUSER, root_ids};
 use super::{PROC, Plan, Process, Source, mount};
+use crate::config::Config;
 use crate::error::Result;
 
 /// Compiles the plan of a process that joins a container's namespaces.
@@ -13,13 +15,16 @@ use crate::error::Result;
 ///
 /// # Errors
 /// [`crate::Code::ConfigInvalid`] for what is wrong in the process.
-pub fn compile(process: &Process, flags: u32) -> Result<Plan> {
+pub fn compile(config: &Config, process: &Process, flags: u32) -> Result<Plan> {
     let mut plan = Plan::default();
     if flags != 0 {
         let target = plan.source(Source::Container);
         plan.push(Op::SetNamespaces { target, flags });
     }
     plan.push(Op::Fork { flags: 0 });
+    if flags & CLONE_NEWUSER != 0 {
+        plan.push(root_ids(config));
+    }
     if !process.labels.is_empty() {
         mount::make_proc(&mut plan, PROC);
         process.labels(&mut plan, PROC)?;

@@ -8,6 +8,8 @@ pub mod container;
 pub mod join;
 mod mount;
 mod process;
+#[cfg(test)]
+mod tests;
 
 use std::borrow::Cow;
 use std::ffi::{CString, OsStr};
