@@ -1,8 +1,9 @@
 //! A container: its processes, limits and end.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, unlinkat};
 use rustix::process::Signal;
@@ -70,7 +71,7 @@ impl Container {
         options: Options,
     ) -> Result<Self> {
         let _lock = Lock::take(directory.as_fd(), id)?;
-        let network = net::Plan::new(&config.networks, &config.routes, id)?;
+        let network = net::Plan::new(&config.networks, &config.routes, &owner(&path))?;
         let host_links: Vec<String> = network.host_links().map(str::to_owned).collect();
         let cgroups = config.cgroups.as_ref().map(Cgroups::locate).transpose()?;
         let cgroup_paths = cgroups.map(|cgroups| cgroups.paths().clone()).unwrap_or_default();
@@ -172,7 +173,7 @@ impl Container {
             .map(|_| Cgroups::from_paths(self.state.cgroup_paths.clone()))
             .transpose()?;
         let config = &self.state.config;
-        let network = net::Plan::new(&config.networks, &config.routes, self.id())?;
+        let network = net::Plan::new(&config.networks, &config.routes, &owner(&self.path))?;
         if let (Some(cgroups), Some(limits)) = (&mut cgroups, &config.cgroups) {
             cgroups.create(limits)?;
             if !cgroups.made_parents().is_empty() {
@@ -380,7 +381,7 @@ impl Container {
             cgroups.destroy()?;
         }
         let links = self.state.host_links.iter().chain(&journal.host_links);
-        net::remove(self.id(), links.map(String::as_str))
+        net::remove(&owner(&self.path), links.map(String::as_str))
     }
 
     /// Removes the container's directory; from here on the id is free.
@@ -442,6 +443,11 @@ impl Container {
     fn not(&self, code: Code, verb: &'static str, reason: &'static str) -> Error {
         Error::reason(code, verb, self.id(), reason)
     }
+}
+
+/// Whom an interface on the host belongs to: ids are unique below one directory only.
+fn owner(path: &Path) -> Cow<'_, str> {
+    path.to_string_lossy()
 }
 
 /// Reads a container's state; what it lacks comes from the journal, which is written first.

@@ -70,10 +70,9 @@ impl Socket {
     pub(super) fn open() -> Result<Self> {
         let open = || {
             let inner = netlink_sys::Socket::new(NETLINK_ROUTE)?;
-            // A connected netlink socket takes messages from its peer only. Otherwise every process
-            // with CAP_NET_ADMIN over the namespace, the container's among them, could send answers.
-            let mut inner = inner;
-            inner.bind(&SocketAddr::new(0, 0))?;
+            // A connected netlink socket takes messages from its peer only, else everybody with
+            // CAP_NET_ADMIN over the namespace, the container too, could fill it up.
+            inner.connect(&SocketAddr::new(0, 0))?;
             // Errors come with a text, and without a copy of the request in front of it.
             inner.set_ext_ack(true)?;
             inner.set_cap_ack(true)?;
@@ -122,7 +121,13 @@ impl Socket {
         uninterrupted(|| self.inner.send(&bytes, 0))?;
         loop {
             self.datagram.clear();
-            let length = uninterrupted(|| self.inner.recv(&mut self.datagram, libc::MSG_TRUNC))?;
+            let (length, sender) =
+                uninterrupted(|| self.inner.recv_from(&mut self.datagram, libc::MSG_TRUNC))?;
+            // What came between the bind and the connect, which are one system call but not one
+            // step, may be forged. Only the kernel has port 0.
+            if sender.port_number() != 0 {
+                continue;
+            }
             if length > self.datagram.len() {
                 return Err(Failure::Unanswered(Errno::MSGSIZE));
             }
