@@ -165,7 +165,8 @@ fn v1_lines(list: &str, policy: &Policy) -> Vec<(&'static str, String)> {
             lines.push((file, format!("{device} {}", letters(access))));
         }
     };
-    // "a *:* rwm" says that everything is allowed but for exceptions, which it does not show.
+    // "a *:* rwm" says that everything is allowed but for exceptions, which it does not show: the
+    // only way to change those is to begin anew, with everything allowed for a moment.
     let open = list.starts_with('a');
     if policy.allow {
         for (device, &access) in &policy.rules {

@@ -166,7 +166,7 @@ mod tests {
             for allow in [false, true] {
                 let policy = Policy { allow, rules: rules[..count].iter().copied().collect() };
                 let program = compile(&policy);
-                for access in 0..8 {
+                for access in 1..8 {
                     for (major, minor) in
                         [(1, 3), (1, 5), (5, 7), (6, 9), (8, 0), (0, 0), (u32::MAX, u32::MAX)]
                     {

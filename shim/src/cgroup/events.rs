@@ -74,11 +74,32 @@ pub struct Watcher {
 #[derive(Debug)]
 enum Source {
     /// `fd` is an eventfd that the kernel writes to, at last when the cgroup is removed.
-    EventFd,
+    EventFd { ended: bool },
     /// `fd` is an epoll descriptor with both files.
-    Counters { memory: OwnedFd, cgroup: OwnedFd, seen: Counters, was_populated: bool },
+    Counters { memory: OwnedFd, cgroup: OwnedFd, seen: Counters, state: State },
     /// `fd` is the pressure file with a trigger.
     Trigger,
+}
+
+/// What `cgroup.events` said.
+#[derive(Debug, Default)]
+struct State {
+    text: String,
+    was_populated: bool,
+}
+
+impl State {
+    /// Takes a text that was read, after an announcement or without one. Returns whether the last
+    /// process has ended.
+    ///
+    /// A text that was announced and yet is the same as before means that processes came and went
+    /// meanwhile.
+    fn has_ended(&mut self, text: String, announced: bool) -> bool {
+        let is_populated = text.lines().any(|line| line == "populated 1");
+        self.was_populated |= is_populated || (announced && text == self.text);
+        self.text = text;
+        self.was_populated && !is_populated
+    }
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -161,7 +182,7 @@ fn watch_v1(directory: Directory, file: &str, arguments: &str) -> Result<Watcher
         .map_err(|errno| directory.error("open", file, errno))?;
     let line = format!("{} {} {arguments}", fd.as_raw_fd(), watched.as_raw_fd());
     directory.write(EVENT_CONTROL, line.trim_end())?;
-    Ok(Watcher { directory, fd, source: Source::EventFd })
+    Ok(Watcher { directory, fd, source: Source::EventFd { ended: false } })
 }
 
 fn watch_counters(directory: Directory) -> Result<Watcher> {
@@ -181,11 +202,11 @@ fn watch_counters(directory: Directory) -> Result<Watcher> {
         epoll::add(&fd, file, epoll::EventData::new_u64(0), epoll::EventFlags::PRI)
             .map_err(|errno| Error::path("epoll_ctl", directory.path(), errno))?;
     }
-    let source =
-        Source::Counters { memory, cgroup, seen: Counters::default(), was_populated: false };
+    let (seen, state) = (Counters::default(), State::default());
+    let source = Source::Counters { memory, cgroup, seen, state };
     let mut watcher = Watcher { directory, fd, source };
     // What happened before is not news. Reading also makes the files announce their changes.
-    watcher.check()?;
+    while let Notice::Happened(_) = watcher.check()? {}
     Ok(watcher)
 }
 
@@ -200,7 +221,9 @@ impl Watcher {
             // that never had one.
             let once_a_second = Timespec { tv_sec: 1, tv_nsec: 0 };
             let timeout = match self.source {
-                Source::Counters { was_populated: false, .. } => Some(&once_a_second),
+                Source::Counters { state: State { was_populated: false, .. }, .. } => {
+                    Some(&once_a_second)
+                }
                 _ => None,
             };
             let mut poll = [PollFd::new(&self.fd, self.poll_flags())];
@@ -218,7 +241,7 @@ impl Watcher {
     #[must_use]
     pub fn poll_flags(&self) -> PollFlags {
         match self.source {
-            Source::EventFd | Source::Counters { .. } => PollFlags::IN,
+            Source::EventFd { .. } | Source::Counters { .. } => PollFlags::IN,
             Source::Trigger => PollFlags::PRI,
         }
     }
@@ -232,45 +255,49 @@ impl Watcher {
     /// A file cannot be read.
     pub fn check(&mut self) -> Result<Notice> {
         match &mut self.source {
-            Source::EventFd => {
-                let is_gone = !self.directory.has(EVENT_CONTROL);
+            Source::EventFd { ended: true } => Ok(Notice::Gone),
+            Source::EventFd { ended } => {
+                *ended = !self.directory.has(EVENT_CONTROL);
                 let mut count = [0; 8];
                 let times = match rustix::io::read(&self.fd, &mut count) {
                     Ok(_) => u64::from_ne_bytes(count),
                     Err(Errno::AGAIN) => 0,
                     Err(errno) => return Err(Error::system("read eventfd", "", errno)),
                 };
+                if *ended {
+                    // The kernel's last word may just have been read together with events.
+                    rustix::io::write(&self.fd, &1_u64.to_ne_bytes())
+                        .map_err(|errno| Error::system("write eventfd", "", errno))?;
+                }
                 Ok(match times {
                     // The removal is announced in the same way as an event.
-                    0 | 1 if is_gone => Notice::Gone,
+                    0 | 1 if *ended => Notice::Gone,
                     0 => Notice::Nothing,
-                    times => Notice::Happened(times - u64::from(is_gone)),
+                    times => Notice::Happened(times - u64::from(*ended)),
                 })
             }
-            Source::Counters { memory, cgroup, seen, was_populated } => {
+            Source::Counters { memory, cgroup, seen, state } => {
                 let read = |file: &OwnedFd, name| match read_all(file.as_fd()) {
                     Ok(text) => Ok(Some(text)),
                     Err(errno) if is_gone(errno) => Ok(None),
                     Err(errno) => Err(self.directory.error("read", name, errno)),
                 };
-                // Both, in any case: what is not read is announced for ever.
-                let events = read(memory, MEMORY_EVENTS)?;
-                let state = read(cgroup, CGROUP_EVENTS)?;
-                let (Some(events), Some(state)) = (events, state) else {
-                    return Ok(Notice::Gone);
-                };
+                let Some(events) = read(memory, MEMORY_EVENTS)? else { return Ok(Notice::Gone) };
                 let counters = Counters::parse(&events);
                 let times = counters.since(*seen);
                 *seen = counters;
                 if times > 0 {
+                    // The other file stays unread, so that its change stays announced.
                     return Ok(Notice::Happened(times));
                 }
-                if state.lines().any(|line| line == "populated 1") {
-                    *was_populated = true;
-                } else if *was_populated {
-                    return Ok(Notice::Gone);
-                }
-                Ok(Notice::Nothing)
+                let mut poll = [PollFd::new(cgroup, PollFlags::PRI)];
+                let now = Timespec::default();
+                rustix::io::retry_on_intr(|| rustix::event::poll(&mut poll, Some(&now)))
+                    .map_err(|errno| self.directory.error("poll", CGROUP_EVENTS, errno))?;
+                let announced = poll[0].revents().contains(PollFlags::PRI);
+                let Some(text) = read(cgroup, CGROUP_EVENTS)? else { return Ok(Notice::Gone) };
+                let ended = state.has_ended(text, announced);
+                Ok(if ended { Notice::Gone } else { Notice::Nothing })
             }
             Source::Trigger if self.directory.has(PRESSURE) => Ok(Notice::Happened(1)),
             Source::Trigger => Ok(Notice::Gone),
@@ -310,7 +337,7 @@ mod tests {
             memory: file(MEMORY_EVENTS),
             cgroup: file(CGROUP_EVENTS),
             seen: Counters { oom: 1, oom_kill: 1 },
-            was_populated: false,
+            state: State::default(),
         };
         let directory = Directory::existing(root.path()).unwrap();
         let mut watcher = Watcher { directory, fd: file(CGROUP_EVENTS), source };
@@ -322,6 +349,47 @@ mod tests {
         write(CGROUP_EVENTS, "populated 0\n");
         assert_eq!(watcher.check().unwrap(), Notice::Happened(3));
         assert_eq!(watcher.check().unwrap(), Notice::Gone);
+    }
+
+    #[test]
+    fn knows_when_the_last_process_has_ended() {
+        let populated = "populated 1\nfrozen 0\n".to_owned();
+        let empty = "populated 0\nfrozen 0\n".to_owned();
+        let frozen = "populated 0\nfrozen 1\n".to_owned();
+        let mut state = State::default();
+        assert!(!state.has_ended(empty.clone(), true));
+        assert!(!state.has_ended(frozen.clone(), true));
+        assert!(!state.has_ended(empty.clone(), true));
+        assert!(!state.has_ended(populated, true));
+        assert!(state.has_ended(empty.clone(), true));
+
+        let mut missed = State::default();
+        assert!(!missed.has_ended(empty.clone(), true));
+        assert!(!missed.has_ended(empty.clone(), false));
+        assert!(missed.has_ended(empty, true));
+    }
+
+    #[test]
+    fn announces_the_end_after_the_last_event() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::write(root.path().join(EVENT_CONTROL), "").unwrap();
+        let directory = Directory::existing(root.path()).unwrap();
+        let fd = eventfd(0, EventfdFlags::NONBLOCK).unwrap();
+        let kernel = fd.try_clone().unwrap();
+        let signal = || rustix::io::write(&kernel, &1_u64.to_ne_bytes()).unwrap();
+        let mut watcher = Watcher { directory, fd, source: Source::EventFd { ended: false } };
+
+        assert_eq!(watcher.check().unwrap(), Notice::Nothing);
+        signal();
+        assert_eq!(watcher.wait().unwrap(), Some(1));
+        // Two events and the removal, all before anybody looks.
+        signal();
+        signal();
+        std::fs::remove_file(root.path().join(EVENT_CONTROL)).unwrap();
+        signal();
+        assert_eq!(watcher.wait().unwrap(), Some(2));
+        assert_eq!(watcher.wait().unwrap(), None);
+        assert_eq!(watcher.wait().unwrap(), None);
     }
 
     #[test]

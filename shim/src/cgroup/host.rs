@@ -113,10 +113,16 @@ impl Host {
         Ok(cgroups)
     }
 
-    /// The directory of the calling process's own cgroup.
+    /// The directory that relative paths begin at: the calling process's own cgroup, or on pure v2
+    /// the one above.
     fn own_directory(&self, mount: &Mount) -> Result<PathBuf> {
         let controller = mount.controllers.first().map_or("", String::as_str);
-        let own = self.own.get(controller).map_or(Path::new("/"), PathBuf::as_path);
+        let mut own = self.own.get(controller).map_or(Path::new("/"), PathBuf::as_path);
+        // A cgroup with processes cannot give its children controllers, and this process is in it:
+        // beside it then, as runc does.
+        if self.mode() == Mode::V2 {
+            own = own.parent().unwrap_or(own);
+        }
         // In a container without a cgroup namespace the mount shows a part of the hierarchy only,
         // while /proc/self/cgroup counts from the root of the whole.
         match own.strip_prefix(&mount.root) {

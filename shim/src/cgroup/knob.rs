@@ -79,7 +79,7 @@ impl Knob {
         match (directory.try_write(&self.file, &self.value), &self.if_absent) {
             (Ok(()), _) | (Err(Errno::NOENT), IfAbsent::Skip) => {}
             (Err(Errno::NOENT), IfAbsent::Write(file, value)) => {
-                directory.try_write(file, value).map_err(|errno| failed(file, value, errno))?
+                directory.try_write(file, value).map_err(|errno| failed(file, value, errno))?;
             }
             (Err(errno), _) => {
                 let mut failure = failed(&self.file, &self.value, errno);
@@ -149,10 +149,11 @@ pub(super) fn apply(directory: &Directory, knobs: &[Knob]) -> Result<()> {
 /// Says how much memory is in use where the limit is below that.
 fn with_usage(directory: &Directory, knob: &Knob, failure: Failure) -> Error {
     let Failure { errno, error } = failure;
-    if errno == Errno::BUSY && knob.controller == "memory" {
-        if let Ok(Some(usage)) = directory.read("memory.usage_in_bytes") {
-            return error.with_hint(format!("{} bytes are in use", usage.trim()));
-        }
+    if errno == Errno::BUSY
+        && knob.controller == "memory"
+        && let Ok(Some(usage)) = directory.read("memory.usage_in_bytes")
+    {
+        return error.with_hint(format!("{} bytes are in use", usage.trim()));
     }
     error
 }

@@ -180,7 +180,8 @@ fn network(config: &config::Cgroup, knobs: &mut Vec<Knob>) -> Result<()> {
 /// Gives the cgroup the processors and memory nodes of its parent, and its parent those of the
 /// next, where they are empty: a cpuset without either accepts no process (`ENOSPC`).
 pub(super) fn inherit_cpuset(cgroups: &Cgroups) -> Result<()> {
-    let Some(directory) = cgroups.controller("cpuset")? else { return Ok(()) };
+    let Some(path) = cgroups.paths.get("cpuset") else { return Ok(()) };
+    let directory = Directory::existing(path)?;
     for file in ["cpuset.cpus", "cpuset.mems"] {
         fill_from_parent(&directory, file)?;
     }
@@ -314,7 +315,7 @@ mod tests {
         for (interface, priority) in [("", 1), ("a b", 1), ("eth0", -1), ("0123456789abcdef", 1)] {
             let entry = InterfacePriority { interface: interface.into(), priority };
             let config = config::Cgroup { net_prio_ifpriomap: vec![entry], ..untouched() };
-            assert!(refused(config).contains("cgroups.net_prio_ifpriomap = "));
+            assert!(refused(config).contains("cgroups.net_prio_ifpriomap"));
         }
         let quota = config::Cgroup { cpu_quota: -2, ..untouched() };
         assert!(refused(quota).contains("cgroups.cpu_quota = -2"));

@@ -184,7 +184,9 @@ fn io(config: &config::Cgroup, knobs: &mut Vec<Knob>) -> Result<()> {
 /// there ("no internal processes"), and would take threaded ones only by making the cgroups below
 /// unusable for whole processes.
 pub(super) fn enable_controllers(leaf: &Directory, knobs: &[Knob]) -> Result<()> {
-    let required: BTreeSet<&str> = knobs.iter().map(|knob| knob.controller).collect();
+    let needed = |knob: &&Knob| knob.if_absent != IfAbsent::Skip;
+    let required: BTreeSet<&str> =
+        knobs.iter().filter(needed).map(|knob| knob.controller).collect();
     let wanted: BTreeSet<&str> = required.iter().copied().chain(ACCOUNTING).collect();
     if wanted.is_subset(&words(&leaf.read_existing("cgroup.controllers")?)) {
         return Ok(());
@@ -192,7 +194,8 @@ pub(super) fn enable_controllers(leaf: &Directory, knobs: &[Knob]) -> Result<()>
     for ancestor in ancestors(leaf)? {
         let available = ancestor.read_existing("cgroup.controllers")?;
         let available = words(&available);
-        if let Some(knob) = knobs.iter().find(|knob| !available.contains(knob.controller)) {
+        let lacking = |knob: &&Knob| !available.contains(knob.controller);
+        if let Some(knob) = knobs.iter().filter(needed).find(lacking) {
             return Err(knob.refusal(format!(
                 "needs the cgroup controller `{}`, which `{}` does not have",
                 knob.controller,
@@ -209,9 +212,10 @@ pub(super) fn enable_controllers(leaf: &Directory, knobs: &[Knob]) -> Result<()>
         if missing.is_empty() {
             continue;
         }
-        let lacking = required.iter().find(|name| missing.contains(name));
         if is_occupied(&ancestor)? {
-            let Some(controller) = lacking else { return Ok(()) };
+            let Some(controller) = required.iter().find(|name| missing.contains(name)) else {
+                return Ok(());
+            };
             let path = ancestor.path().to_string_lossy();
             let reason = format!(
                 "it has processes of its own, so that the controller `{controller}` \
@@ -426,6 +430,7 @@ mod tests {
         assert_eq!(std::fs::read_to_string(control).unwrap(), "+memory");
 
         let knob = Knob::new("pids_limit", "pids", "pids.max", "1");
+        enable_controllers(&leaf, &[knob.clone().or(IfAbsent::Skip)]).unwrap();
         let error = enable_controllers(&leaf, &[knob]).unwrap_err().to_string();
         assert!(error.contains("needs the cgroup controller `pids`"), "{error}");
     }

@@ -53,6 +53,6 @@ fn checks() -> Result<(), Failed> {
     if !failed.is_empty() || !text.contains("guest: finished") || passed == 0 {
         return Err(format!("{passed} checks held, these did not: {failed:#?}\n{text}").into());
     }
-    println!("{passed} checks held in the guest");
+    eprintln!("{passed} checks held in the guest");
     Ok(())
 }

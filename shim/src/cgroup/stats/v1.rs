@@ -9,8 +9,10 @@ use crate::Result;
 /// The unit of `cpuacct.stat`: `USER_HZ` is 100 a second on every architecture.
 const NANOSECONDS_PER_TICK: u64 = 10_000_000;
 
+type Reader = fn(&Directory, &mut Stats) -> Result<()>;
+
 pub(super) fn read(cgroups: &Cgroups, stats: &mut Stats) -> Result<()> {
-    let readers: [(&str, fn(&Directory, &mut Stats) -> Result<()>); 6] = [
+    let readers: [(&str, Reader); 6] = [
         ("cpu", cpu),
         ("cpuacct", cpuacct),
         ("memory", memory),

@@ -1,0 +1,134 @@
+//! Control groups on a real kernel. Needs root.
+//!
+//! The tests of `host` use the hierarchies that the machine has mounted; those of `unified` run in
+//! a private mount namespace where cgroup v2 is all there is. Every test makes a cgroup of its own
+//! and removes it; nothing else is touched.
+//!
+//! A test that cannot run here is reported as ignored, with the reason on stderr.
+//! `PIDONE_REQUIRE_ALL=1` turns that into a failure.
+
+mod host;
+mod sandbox;
+mod unified;
+
+use std::process::{Command, ExitCode};
+
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use pidone::cgroup::{Host, Mode};
+
+/// Names the test that a second instance of this program is to run.
+const UNIFIED_TEST: &str = "PIDONE_CGROUP_UNIFIED_TEST";
+
+/// The exit status that says that a test cannot run.
+const MISSING: u8 = 77;
+
+/// Why a test did not succeed.
+pub(crate) enum Stop {
+    /// Something is wrong.
+    Failed(String),
+    /// The machine lacks something.
+    Missing(String),
+}
+
+impl From<pidone::Error> for Stop {
+    fn from(error: pidone::Error) -> Self {
+        Self::Failed(error.to_string())
+    }
+}
+
+impl From<std::io::Error> for Stop {
+    fn from(error: std::io::Error) -> Self {
+        Self::Failed(error.to_string())
+    }
+}
+
+/// The outcome of a test.
+pub(crate) type Outcome = Result<(), Stop>;
+
+/// A test and its name.
+pub(crate) type Test = (&'static str, fn() -> Outcome);
+
+fn main() -> ExitCode {
+    if let Ok(name) = std::env::var(UNIFIED_TEST) {
+        return run_here(&name);
+    }
+    let mut trials = Vec::new();
+    for (name, test) in host::TESTS {
+        let run =
+            move || report(name, needs_root().and_then(|()| needs_v1()).and_then(|()| test()));
+        trials.push(Trial::ignorable_test(format!("host::{name}"), run));
+    }
+    for (name, _) in unified::TESTS {
+        let run = move || report(name, needs_root().and_then(|()| in_unified_view(name)));
+        trials.push(Trial::ignorable_test(format!("unified::{name}"), run));
+    }
+    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+}
+
+fn needs_root() -> Outcome {
+    if rustix::process::geteuid().is_root() {
+        Ok(())
+    } else {
+        Err(Stop::Missing("needs root".into()))
+    }
+}
+
+fn needs_v1() -> Outcome {
+    match Host::read()?.mode() {
+        Mode::V1 | Mode::Hybrid => Ok(()),
+        Mode::V2 | Mode::None => Err(Stop::Missing("needs hierarchies of cgroup v1".into())),
+    }
+}
+
+fn report(name: &str, outcome: Outcome) -> Result<Completion, Failed> {
+    match outcome {
+        Ok(()) => Ok(Completion::Completed),
+        Err(Stop::Failed(reason)) => Err(reason.into()),
+        Err(Stop::Missing(reason)) => {
+            if std::env::var_os("PIDONE_REQUIRE_ALL").is_some_and(|value| value == "1") {
+                return Err(format!("cannot run here: {reason}").into());
+            }
+            eprintln!("{name}: skipped: {reason}");
+            Ok(Completion::ignored_with(reason))
+        }
+    }
+}
+
+/// Runs one test of `unified` in a second instance of this program.
+fn in_unified_view(name: &str) -> Outcome {
+    let script = "umount -R /sys/fs/cgroup && mount -t cgroup2 none /sys/fs/cgroup || exit 77; \
+                  exec \"$0\"";
+    let output = Command::new("unshare")
+        .args(["--mount", "--propagation", "private", "sh", "-c", script])
+        .arg(std::env::current_exe()?)
+        .env(UNIFIED_TEST, name)
+        .output();
+    let output = match output {
+        Ok(output) => output,
+        Err(error) => return Err(Stop::Missing(format!("unshare: {error}"))),
+    };
+    let text = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    match output.status.code() {
+        Some(0) => Ok(()),
+        Some(code) if code == i32::from(MISSING) => Err(Stop::Missing(text)),
+        _ => Err(Stop::Failed(text)),
+    }
+}
+
+fn run_here(name: &str) -> ExitCode {
+    let Some((_, test)) = unified::TESTS.iter().find(|(known, _)| *known == name) else {
+        eprintln!("no test has the name {name}");
+        return ExitCode::FAILURE;
+    };
+    match test() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Stop::Missing(reason)) => {
+            eprintln!("{reason}");
+            ExitCode::from(MISSING)
+        }
+        Err(Stop::Failed(reason)) => {
+            eprintln!("{reason}");
+            ExitCode::FAILURE
+        }
+    }
+}
