@@ -5,6 +5,8 @@
 //! [`launch`] has the init interpret them in new namespaces.
 
 pub mod cgroup;
+#[doc(hidden)]
+pub mod cli;
 pub mod config;
 mod container;
 pub mod error;

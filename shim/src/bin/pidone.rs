@@ -1,3 +1,12 @@
-//! The command line.
+//! `pidone`: an OCI runtime.
 
-fn main() {}
+use std::process::ExitCode;
+
+use pidone::cli::{self, pidone as verbs};
+
+fn main() -> ExitCode {
+    cli::run(&verbs::PROGRAM, |invocation, report| match invocation.verb() {
+        Some(_) => verbs::refuse(invocation, report),
+        None => invocation.without_verb(),
+    })
+}
