@@ -79,6 +79,11 @@ impl Init {
                 None => sys::memory(limits::FRAME).during(Call::Memory)?,
             };
             let (frame_type, body) = self.channel.receive(space, &mut self.slots)?;
+            // Nobody in the container may look at this process, which still has the host's
+            // privileges. Not before the plan is there: an ordinary user writes the maps of a new
+            // user namespace until then, and the files of a process that cannot be dumped are
+            // root's.
+            set_dumpable_behavior(DumpableBehavior::NotDumpable).during(Call::Receive)?;
             let body: &'static [u8] = match frame_type {
                 FrameType::Part => body,
                 FrameType::PartInMemfd => self.map_part()?,
@@ -217,8 +222,6 @@ impl Init {
 
 /// What must hold before anything of the plan runs.
 fn prepare() -> Result {
-    // Nobody in the container may look at this process, which still has the host's privileges.
-    set_dumpable_behavior(DumpableBehavior::NotDumpable).during(Call::Receive)?;
     // Files get the exact modes of the plan.
     rustix::process::umask(rustix::fs::Mode::empty());
     sys::reset_signals();
