@@ -16,6 +16,10 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// How long one round waits for processes to stop, before it kills those that it sees.
 const FREEZING: Duration = Duration::from_millis(200);
 
+/// How long processes that the kernel killed may take, before those that are left are looked upon
+/// as members of hierarchies of cgroup v1 alone.
+const DYING: Duration = Duration::from_millis(50);
+
 const PAUSE: Duration = Duration::from_millis(1);
 
 /// How many process descriptors are open at once: the usual limit is 1024.
@@ -32,15 +36,15 @@ impl Cgroups {
     /// Processes that are left after ten seconds, by their ids; a process that may not be killed.
     pub fn kill(&self) -> Result<()> {
         let deadline = Instant::now() + PATIENCE;
-        let mut by_kernel = self.write_kill()?;
+        let by_kernel = self.write_kill()?;
+        let begin = Instant::now();
         loop {
             let members = self.members()?;
             if members.is_empty() {
                 return self.let_go();
             }
-            // What the kernel does not kill at once is in the hierarchies of cgroup v1 alone.
-            let killed = if by_kernel { Ok(()) } else { self.kill_members(&members) };
-            by_kernel = false;
+            let is_dying = by_kernel && begin.elapsed() < DYING;
+            let killed = if is_dying { Ok(()) } else { self.kill_members(&members) };
             // SIGKILL does not wake a process that cgroup v1 has frozen.
             self.let_go()?;
             killed?;

@@ -11,26 +11,23 @@ check() { # name, wanted, found
     if [ "$2" = "$3" ]; then echo "check: ok $1"; else echo "check: FAILED $1: wanted <$2>, found <$3>"; fi
 }
 
-# Writes a configuration with these cgroup fields, and runs a command in it.
-run() {
-    printf '%s' "$1" >/tmp/fields
-    "$nsinit" config --rootfs $root >/tmp/template.json
-    sed "s|\"cgroups\": {|\"cgroups\": { $(cat /tmp/fields),|" /tmp/template.json >/tmp/config.json
-    shift
+# Runs a command in a configuration in which one cgroup field has another value.
+run() { # field, value, command...
+    "$nsinit" config --rootfs $root | grep -v "\"$1\":" |
+        sed "s|\"cgroups\": {|\"cgroups\": {\"$1\": $2,|" >/tmp/config.json
+    shift 2
     "$nsinit" --root /run/nsinit exec --config /tmp/config.json -- "$@"
 }
 
 capabilities=$(grep CapEff /proc/self/status | tr -cd '0-9a-f' | tail -c 16)
 check 'the guest has all capabilities' 000001ffffffffff "$capabilities"
 
-cgroup() { echo "cat /sys/fs/cgroup$1"; }
-
 "$nsinit" --root /run/nsinit exec --rootfs $root --memory-limit 33554432 --cpushares 512 --id a -- /bin/sleep 1000 &
 pid=$!
 for _ in 1 2 3 4 5 6 7 8 9 10; do "$nsinit" --root /run/nsinit state --id a >/tmp/state 2>/dev/null && break; sleep 0.2; done
 path=/sys/fs/cgroup$(grep -o '/sys/fs/cgroup[^"]*' /tmp/state | head -n 1 | sed 's|/sys/fs/cgroup||')
 check 'memory.max' 33554432 "$(cat $path/memory.max)"
-check 'cpu.weight of 512 shares' 59 "$(cat $path/cpu.weight | sed 's/^20$/59/')"
+check 'cpu.weight of 512 shares' 59 "$(cat $path/cpu.weight)"
 check 'a process is in the cgroup' yes "$([ -n "$(cat $path/cgroup.procs)" ] && echo yes)"
 "$nsinit" --root /run/nsinit pause --id a
 check 'frozen' 'frozen 1' "$(grep frozen $path/cgroup.events)"
@@ -50,17 +47,17 @@ kill $pid
 wait $pid $watcher
 check 'nothing is left' no "$([ -d $path ] && echo yes || echo no)"
 
-run '"pids_limit": 6' /bin/sh -c 'for i in 1 2 3 4 5 6 7 8 9 10; do sleep 5 & done; echo not limited' >/tmp/pids 2>&1
+run pids_limit 6 /bin/sh -c 'for i in 1 2 3 4 5 6 7 8 9 10; do sleep 5 & done; echo not limited' >/tmp/pids 2>&1
 check 'pids.max' yes "$(grep -q 'fork' /tmp/pids && echo yes || cat /tmp/pids)"
 
-run '"cpu_quota": 20000, "cpu_period": 100000' /bin/true
-check 'cpu.max is accepted' 0 $?
+run cpu_quota 20000 /bin/true
+check 'a quota of the processor' 0 $?
 
 "$nsinit" --root /run/nsinit exec --rootfs $root -- /bin/sh -c 'mknod /tmp/kmsg c 1 11 && cat /tmp/kmsg' >/tmp/device 2>&1
 check 'a device outside the list' yes "$(grep -q 'not permitted' /tmp/device && echo yes || cat /tmp/device)"
-run '"allow_all_devices": true' /bin/sh -c 'mknod /tmp/zero c 1 5 && head -c 3 /tmp/zero' >/tmp/device 2>&1
+run allow_all_devices true /bin/sh -c 'mknod /tmp/zero c 1 5 && head -c 3 /tmp/zero' >/tmp/device 2>&1
 check 'control: a device of an open list' 3 "$(wc -c </tmp/device)"
 
-run '"oom_kill_disable": true' /bin/true 2>/tmp/refused
+run oom_kill_disable true /bin/true 2>/tmp/refused
 check 'a knob that v2 lacks is refused by name' yes "$(grep -q oom_kill_disable /tmp/refused && echo yes || cat /tmp/refused)"
 check 'no state is left' '' "$(ls /run/nsinit)"
