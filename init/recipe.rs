@@ -5,12 +5,14 @@
 //! it reach the program.
 
 use std::env;
+use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// A freestanding program to build.
 pub(crate) struct Program<'a> {
-    /// The directory of its package.
+    /// The directory of its package. A linker script `image.ld` there says how it is laid out.
     pub(crate) directory: &'a Path,
     /// The name of the package and of its binary.
     pub(crate) package: &'a str,
@@ -54,7 +56,13 @@ impl Program<'_> {
         ] {
             cargo.env_remove(name);
         }
-        cargo.env("CARGO_ENCODED_RUSTFLAGS", flags(&target).join("\u{1f}"));
+        let mut flags = flags();
+        if gnu_ld(&target) {
+            // GNU ld makes two segments where others make three: a mapping less at each exec.
+            flags.push("-Clink-arg=-fuse-ld=bfd".to_owned());
+            flags.extend(self.layout(&output)?);
+        }
+        cargo.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"));
 
         let result = cargo.output().map_err(|error| format!("cargo: {error}"))?;
         if !result.status.success() {
@@ -63,10 +71,29 @@ impl Program<'_> {
         }
         Ok(output.join(target).join("init").join(self.package))
     }
+
+    /// The flag for the package's linker script, if it has one.
+    ///
+    /// Cargo links again when a flag changes and knows nothing of files that flags name: the
+    /// script is used from a copy whose name follows its text.
+    fn layout(&self, output: &Path) -> Result<Option<String>, String> {
+        let script = self.directory.join("image.ld");
+        let fail = |error| format!("{}: {error}", script.display());
+        if !script.exists() {
+            return Ok(None);
+        }
+        println!("cargo::rerun-if-changed={}", script.display());
+        let text = fs::read_to_string(&script).map_err(fail)?;
+        let mut hash = DefaultHasher::new();
+        text.hash(&mut hash);
+        let copy = output.join(format!("image-{:x}.ld", hash.finish()));
+        fs::create_dir_all(output).and_then(|()| fs::write(&copy, text)).map_err(fail)?;
+        Ok(Some(format!("-Clink-arg=-T{}", copy.display())))
+    }
 }
 
 /// The flags of the compiler: static, at a fixed address, nothing that a loader would need.
-fn flags(target: &str) -> Vec<String> {
+fn flags() -> Vec<String> {
     let mut flags = vec![
         "--cfg=init_image".to_owned(),
         "-Crelocation-model=static".to_owned(),
@@ -77,10 +104,6 @@ fn flags(target: &str) -> Vec<String> {
     link("-nostdlib");
     link("-static");
     link("-Wl,--build-id=none,-z,noseparate-code,-z,norelro,--no-eh-frame-hdr");
-    // GNU ld makes two segments where others make three: two mappings less at each exec.
-    if gnu_ld(target) {
-        link("-fuse-ld=bfd");
-    }
     flags
 }
 
