@@ -14,13 +14,20 @@ pub fn main<'a>(arguments: impl Iterator<Item = &'a CStr>) -> ! {
     let control = arguments
         .skip(1)
         .find_map(|argument| argument.to_bytes().strip_prefix(CONTROL))
-        .and_then(|number| core::str::from_utf8(number).ok())
-        .and_then(|number| number.parse().ok())
-        .filter(|&fd: &i32| fd > 2);
+        .and_then(number)
+        .filter(|&fd| fd > 2);
     match control {
         Some(fd) => interpret::run(sys::adopt(fd)),
         None => sys::exit(interpret::FAILED),
     }
+}
+
+/// A decimal number of digits alone.
+fn number(digits: &[u8]) -> Option<i32> {
+    digits.iter().try_fold(0_i32, |number, digit| {
+        let digit = char::from(*digit).to_digit(10)?;
+        number.checked_mul(10)?.checked_add_unsigned(digit)
+    })
 }
 
 /// Ends the image for a broken invariant.
