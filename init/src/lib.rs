@@ -14,6 +14,7 @@ mod ops;
 mod root;
 mod slots;
 mod sys;
+mod syscall;
 mod times;
 
 pub mod program;

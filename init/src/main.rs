@@ -7,6 +7,21 @@
 #[cfg(init_image)]
 mod start;
 
+/// What [`start`] enters.
+#[cfg(init_image)]
+mod program {
+    use core::ffi::CStr;
+
+    pub(crate) use pidone_init::program::abort;
+
+    pub(crate) fn main<'a>(
+        arguments: impl Iterator<Item = &'a CStr>,
+        _environment: impl Iterator<Item = &'a CStr>,
+    ) -> ! {
+        pidone_init::program::main(arguments)
+    }
+}
+
 #[cfg(not(init_image))]
 fn main() -> std::process::ExitCode {
     eprintln!("pidone-init: built for the host; the image is built by the library's build script");

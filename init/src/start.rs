@@ -1,4 +1,7 @@
 //! What a program without libc must bring along: its entry, and what the compiler calls.
+//!
+//! Shared by all programs that are built so. Each has a module `program` with
+//! `main(arguments, environment) -> !` and `abort() -> !`.
 #![allow(unsafe_code, reason = "entry point and memory functions")]
 
 use core::ffi::{CStr, c_char};
@@ -31,22 +34,26 @@ unsafe extern "C" fn _start() -> ! {
 }
 
 /// # Safety
-/// `stack` is as the kernel left it: a count, and as many pointers to strings.
+/// `stack` is as the kernel left it: a count, as many pointers to strings and a null pointer, and
+/// again pointers up to a null pointer.
 unsafe extern "C" fn begin(stack: *const usize) -> ! {
     // SAFETY: the kernel puts argc there.
     let count = unsafe { *stack };
-    let arguments = (1..=count).map(|index| {
-        // SAFETY: argv follows argc, with as many pointers.
+    let string = move |index| {
+        // SAFETY: argv follows argc, and the environment follows its null pointer; no index is
+        // behind the second null pointer.
         let string = unsafe { *stack.add(index) } as *const c_char;
-        // SAFETY: the kernel ends each argument in NUL, and they stay on the stack for ever.
-        unsafe { CStr::from_ptr(string) }
-    });
-    pidone_init::program::main(arguments)
+        // SAFETY: the kernel ends each string in NUL, and they stay on the stack for ever.
+        (!string.is_null()).then(|| unsafe { CStr::from_ptr(string) })
+    };
+    let arguments = (1..=count).map_while(string);
+    let environment = (count + 2..).map_while(string);
+    crate::program::main(arguments, environment)
 }
 
 #[panic_handler]
 fn panic(_: &PanicInfo<'_>) -> ! {
-    pidone_init::program::abort()
+    crate::program::abort()
 }
 
 /// The functions that the compiler calls by itself. They must not be written in a way that it

@@ -1,1 +1,3 @@
 //! TBD
+/// Guest.
+pub const GUEST: &str = env!("PIDONE_GUEST");

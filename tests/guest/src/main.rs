@@ -1,0 +1,53 @@
+//! The program that tests run inside containers: it reports what it sees, and misbehaves on
+//! request.
+//!
+//! It needs nothing of the container: no libc, no loader, no `/proc` for what a system call tells.
+//! Its arguments are commands with a `,` between, run one behind the other; each prints one line
+//! of JSON. `guest report , sleep` tells everything and stays. Without arguments it reports.
+//!
+//! Built for the host it is the same program with the standard library's entry.
+#![cfg_attr(init_image, no_std, no_main)]
+
+mod attempt;
+mod capability;
+mod command;
+mod descriptor;
+mod device;
+mod file;
+mod identity;
+mod json;
+mod load;
+mod mount;
+mod process;
+mod program;
+mod report;
+mod signal;
+mod sys;
+#[path = "../../../init/src/syscall.rs"]
+mod syscall;
+mod terminal;
+mod writable;
+
+#[cfg(init_image)]
+#[path = "../../../init/src/start.rs"]
+mod start;
+
+#[cfg(not(init_image))]
+fn main() {
+    use std::ffi::{CString, OsString};
+    use std::os::unix::ffi::OsStringExt as _;
+
+    let text = |string: OsString| CString::new(string.into_vec()).unwrap_or_default();
+    let arguments: Vec<CString> = std::env::args_os().map(text).collect();
+    let environment: Vec<CString> = std::env::vars_os()
+        .map(|(mut name, value)| {
+            name.push("=");
+            name.push(value);
+            text(name)
+        })
+        .collect();
+    program::main(
+        arguments.iter().map(CString::as_c_str),
+        environment.iter().map(CString::as_c_str),
+    )
+}
