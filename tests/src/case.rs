@@ -77,11 +77,11 @@ impl Case {
         self
     }
 
-    /// Runs once, in a process of its own.
+    /// Runs in processes of their own.
     #[must_use]
     pub const fn alone(mut self) -> Self {
         self.views = &[View::Alone];
-        self.once()
+        self
     }
 
     /// Runs in the common view, and where there is only cgroup v2.
@@ -98,11 +98,11 @@ impl Case {
         self
     }
 
-    /// Runs once, as an ordinary user.
+    /// Runs as an ordinary user.
     #[must_use]
     pub const fn ordinary(mut self) -> Self {
         self.views = &[View::Ordinary];
-        self.once()
+        self
     }
 
     /// The name without that of the test program.
@@ -229,6 +229,7 @@ impl Run {
     fn in_own_process(self) -> Outcome {
         let output = Command::new(std::env::current_exe()?)
             .env(SELECTED, &self.name)
+            .env("RUST_BACKTRACE", "0")
             .stdin(Stdio::null())
             .output()?;
         let said = String::from_utf8_lossy(&output.stderr).into_owned();

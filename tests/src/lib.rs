@@ -29,5 +29,5 @@ pub use guest::GUEST;
 pub use report::{
     Capabilities, Descriptor, DeviceNode, Forked, Mount, Read, Report, Root, Terminal,
 };
-pub use sandbox::{Live, Output, Sandbox, process};
+pub use sandbox::{Live, Output, Sandbox, output, process};
 pub use view::View;

@@ -280,6 +280,15 @@ pub struct Live {
     output: Option<BufReader<File>>,
 }
 
+/// A test that failed leaves no child behind.
+impl Drop for Live {
+    fn drop(&mut self) {
+        let _ = self.running.signal(libc::SIGKILL);
+        let _ = self.container.kill();
+        let _ = self.running.wait();
+    }
+}
+
 impl Live {
     fn new(container: Container, mut running: Running) -> Self {
         let output = running.stdout.take().map(BufReader::new);
@@ -351,14 +360,15 @@ fn wait_readable(file: &impl AsFd) -> Outcome {
     }
 }
 
-/// Reads what a process says up to its end.
+/// Reads what a process says up to its end, which is waited for.
 ///
 /// # Errors
 /// It does not end in time.
-pub(crate) fn finish(
-    running: &mut Running,
-    output: Option<BufReader<File>>,
-) -> Result<Output, Stop> {
+pub fn output(running: &mut Running) -> Result<Output, Stop> {
+    finish(running, None)
+}
+
+fn finish(running: &mut Running, output: Option<BufReader<File>>) -> Result<Output, Stop> {
     let output = output.or_else(|| running.stdout.take().map(BufReader::new));
     let errors = running.stderr.take();
     // Both at once: a full pipe would hold the process.

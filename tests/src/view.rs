@@ -11,7 +11,7 @@ use crate::Stop;
 pub enum View {
     /// In the process of all tests, as it is.
     Common,
-    /// In a process of its own.
+    /// In a process of its own, with mounts of its own.
     Alone,
     /// In a process of its own that sees cgroup v2 and no other.
     Unified,
@@ -36,22 +36,28 @@ impl View {
     /// Makes this process see the host so. It must have one thread.
     pub(crate) fn enter(self) -> Result<(), Stop> {
         match self {
-            Self::Common | Self::Alone => Ok(()),
+            Self::Common => Ok(()),
+            Self::Alone => own_mounts(),
             Self::Unified => unified(),
             Self::Ordinary => ordinary(),
         }
     }
 }
 
+/// A mount namespace that the host sees nothing of.
+fn own_mounts() -> Result<(), Stop> {
+    let none = None::<&str>;
+    unshare(CloneFlags::CLONE_NEWNS)?;
+    Ok(mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?)
+}
+
 /// A mount namespace whose only cgroup hierarchy is the second version's.
 fn unified() -> Result<(), Stop> {
     const CGROUPS: &str = "/sys/fs/cgroup";
-    let none = None::<&str>;
-    unshare(CloneFlags::CLONE_NEWNS)?;
-    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
+    own_mounts()?;
     // Several may lie above each other.
     while umount2(CGROUPS, MntFlags::MNT_DETACH).is_ok() {}
-    mount(Some("cgroup2"), CGROUPS, Some("cgroup2"), MsFlags::empty(), none)?;
+    mount(Some("cgroup2"), CGROUPS, Some("cgroup2"), MsFlags::empty(), None::<&str>)?;
     Ok(())
 }
 

@@ -3,7 +3,10 @@
 use std::process::ExitCode;
 
 mod capability;
+mod device;
+mod mount;
+mod namespace;
 
 fn main() -> ExitCode {
-    pidone_tests::main(&[capability::CASES])
+    pidone_tests::main(&[capability::CASES, device::CASES, mount::CASES, namespace::CASES])
 }

@@ -1,0 +1,179 @@
+//! Device nodes, and the links that programs expect in `/dev`.
+
+use std::fs;
+
+use pidone::config::{Device, IdMap};
+use pidone_tests::{Case, DeviceNode, Outcome, Report, Sandbox, Stop, case, process};
+
+pub(crate) const CASES: &[Case] = &[
+    case!(the_template_has_seven).and_unified(),
+    case!(kinds_modes_and_owners),
+    case!(links_lead_to_descriptors),
+    case!(in_a_user_namespace_they_are_the_hosts),
+    case!(those_of_the_image_must_be_the_same),
+    case!(what_is_listed_can_be_used),
+];
+
+fn node<'r>(report: &'r Report, path: &str) -> Result<&'r DeviceNode, Stop> {
+    Ok(report.device(path).ok_or_else(|| format!("no {path}"))?)
+}
+
+/// Type and numbers of the seed's `DefaultAutoCreatedDevices`.
+const TEMPLATE: [(&str, u32, u32, u32); 7] = [
+    ("/dev/null", 1, 3, 0o666),
+    ("/dev/zero", 1, 5, 0o666),
+    ("/dev/full", 1, 7, 0o666),
+    ("/dev/random", 1, 8, 0o666),
+    ("/dev/urandom", 1, 9, 0o666),
+    ("/dev/tty", 5, 0, 0o666),
+    ("/dev/fuse", 10, 229, 0),
+];
+
+fn the_template_has_seven(sandbox: &Sandbox) -> Outcome {
+    let report = sandbox.report(&sandbox.config())?;
+    for (path, major, minor, mode) in TEMPLATE {
+        let node = node(&report, path)?;
+        assert_eq!((node.kind.as_str(), node.major, node.minor), ("c", major, minor), "{path}");
+        assert_eq!((node.mode, node.uid, node.gid), (mode, 0, 0), "{path}");
+    }
+    let count = report.devices.iter().filter(|node| node.kind == "c").count();
+    // And the multiplexer of the terminals.
+    assert_eq!(count, TEMPLATE.len() + 1, "{:?}", report.devices);
+    assert!(!report.devices.iter().any(|node| node.kind == "b"));
+    Ok(())
+}
+
+fn kinds_modes_and_owners(sandbox: &Sandbox) -> Outcome {
+    let mut config = sandbox.config();
+    let device = |kind, path: &str, major, minor, file_mode, uid, gid| Device {
+        kind,
+        path: path.into(),
+        major,
+        minor,
+        permissions: "rwm".into(),
+        file_mode,
+        uid,
+        gid,
+    };
+    config.devices.extend([
+        device('c', "/dev/net/tun", 10, 200, 0o600, 5, 6),
+        device('b', "/dev/loop7", 7, 7, 0o640, 0, 6),
+        device('p', "/dev/fifo", 0, 0, 0o777, 7, 0),
+        device('c', "/dev/odd", 4095, 1_048_575, 0o4711, 0, 0),
+        device('c', "/elsewhere/null", 1, 3, 0o666, 0, 0),
+    ]);
+    let report = sandbox.report(&config)?;
+    for (path, kind, major, minor, mode, uid, gid) in [
+        ("/dev/net/tun", "c", 10, 200, 0o600, 5, 6),
+        ("/dev/loop7", "b", 7, 7, 0o640, 0, 6),
+        ("/dev/fifo", "p", 0, 0, 0o777, 7, 0),
+        ("/dev/odd", "c", 4095, 1_048_575, 0o4711, 0, 0),
+    ] {
+        let node = node(&report, path)?;
+        assert_eq!((node.kind.as_str(), node.major, node.minor), (kind, major, minor), "{path}");
+        assert_eq!((node.mode, node.uid, node.gid), (mode, uid, gid), "{path}");
+    }
+    let output = sandbox.guest(&config, &["open", "/elsewhere/null", "2"])?;
+    assert_eq!(output.stdout.trim(), "0");
+    Ok(())
+}
+
+fn links_lead_to_descriptors(sandbox: &Sandbox) -> Outcome {
+    let report = sandbox.report(&sandbox.config())?;
+    for (path, target) in [
+        ("/dev/fd", "/proc/self/fd"),
+        ("/dev/stdin", "/proc/self/fd/0"),
+        ("/dev/stdout", "/proc/self/fd/1"),
+        ("/dev/stderr", "/proc/self/fd/2"),
+        ("/dev/ptmx", "pts/ptmx"),
+        ("/dev/core", "/proc/kcore"),
+    ] {
+        let node = node(&report, path)?;
+        assert_eq!((node.kind.as_str(), node.target.as_deref()), ("l", Some(target)), "{path}");
+    }
+    let ptmx = node(&report, "/dev/pts/ptmx")?;
+    assert_eq!((ptmx.major, ptmx.minor, ptmx.mode), (5, 2, 0o666));
+    Ok(())
+}
+
+fn in_a_user_namespace_they_are_the_hosts(sandbox: &Sandbox) -> Outcome {
+    let mut config = sandbox.config();
+    let map = vec![IdMap { container_id: 0, host_id: 100_000, size: 65536 }];
+    config.set_id_maps(map.clone(), map);
+    config.devices.retain(|device| std::path::Path::new(&device.path).exists());
+    config.devices.push(Device {
+        kind: 'p',
+        path: "/dev/fifo".into(),
+        file_mode: 0o640,
+        ..Device::default()
+    });
+    let report = sandbox.report(&config)?;
+    for device in &config.devices {
+        let node = node(&report, &device.path)?;
+        assert_eq!(node.kind, device.kind.to_string(), "{}", device.path);
+        assert_eq!(
+            (i64::from(node.major), i64::from(node.minor)),
+            (device.major, device.minor),
+            "{}",
+            device.path
+        );
+    }
+    let output = sandbox.guest(
+        &config,
+        &["open", "/dev/null", "2", ",", "open", "/dev/zero", "0", ",", "open", "/dev/ptmx", "2"],
+    )?;
+    assert_eq!(output.stdout, "0\n0\n0\n");
+    Ok(())
+}
+
+fn those_of_the_image_must_be_the_same(sandbox: &Sandbox) -> Outcome {
+    use nix::sys::stat::{Mode, SFlag, makedev, mknod};
+    let mut config = sandbox.config();
+    // No /dev of the runtime's: the image's own is used.
+    config.mounts.retain(|mount| !mount.destination.starts_with("/dev"));
+    let dev = sandbox.rootfs().join("dev");
+    let mode = Mode::from_bits_truncate(0o666);
+    mknod(&dev.join("null"), SFlag::S_IFCHR, mode, makedev(1, 3))?;
+    let report = sandbox.report(&config)?;
+    assert_eq!(node(&report, "/dev/null")?.minor, 3);
+    // A file, or another device, in its place.
+    fs::remove_file(dev.join("null"))?;
+    mknod(&dev.join("null"), SFlag::S_IFCHR, mode, makedev(1, 5))?;
+    assert!(sandbox.start(&config, process(&["/guest"])).is_err());
+    fs::remove_file(dev.join("null"))?;
+    fs::write(dev.join("null"), "a file")?;
+    assert!(sandbox.start(&config, process(&["/guest"])).is_err());
+    assert_eq!(fs::read_to_string(dev.join("null"))?, "a file");
+    Ok(())
+}
+
+fn what_is_listed_can_be_used(sandbox: &Sandbox) -> Outcome {
+    let output = sandbox.guest(
+        &sandbox.config(),
+        &[
+            "write",
+            "/dev/null",
+            "x",
+            ",",
+            "open",
+            "/dev/zero",
+            "2",
+            ",",
+            "write",
+            "/dev/full",
+            "x",
+            ",",
+            "open",
+            "/dev/urandom",
+            "0",
+            ",",
+            "open",
+            "/dev/tty",
+            "2",
+        ],
+    )?;
+    // Without a terminal there is no /dev/tty.
+    let expected = [0, 0, libc::ENOSPC, 0, libc::ENXIO];
+    assert_eq!(output.lines::<i32>()?, expected);
+    Ok(())
+}

@@ -1,0 +1,634 @@
+//! Mounts: kinds, flags, propagation, and what they do to those inside.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+use nix::mount::{MsFlags, mount as host_mount};
+use pidone::Config;
+use pidone::config::mount::flags;
+use pidone::config::{Command, Link, Mount};
+use pidone_tests::{Case, Mount as Mounted, Outcome, Read, Report, Sandbox, Stop, case, process};
+
+pub(crate) const CASES: &[Case] = &[
+    case!(the_template_has_seven).and_unified(),
+    case!(each_flag_of_a_bind_is_seen_and_works),
+    case!(each_flag_of_a_file_system_is_seen),
+    case!(a_file_is_bound),
+    case!(a_missing_source_is_refused),
+    case!(a_missing_destination_is_made),
+    case!(binds_are_recursive_if_asked).alone(),
+    case!(changes_of_the_host_come_in_unless_private).alone(),
+    case!(propagation_is_as_asked).alone(),
+    case!(options_reach_the_file_system),
+    case!(long_options_are_mounted_too),
+    case!(cgroups_are_shown_read_only).and_unified(),
+    case!(commands_run_around_a_mount),
+    case!(a_command_that_fails_ends_the_start),
+    case!(links_are_made),
+    case!(a_root_of_memory),
+    case!(a_read_only_root),
+    case!(a_root_without_pivot),
+    case!(masked_paths_are_empty),
+    case!(read_only_paths_refuse_writes),
+    case!(without_proc),
+    case!(a_thousand).once(),
+    case!(a_thousand_masks).once(),
+];
+
+fn bind(source: &Path, destination: &str, flags: u64) -> Mount {
+    Mount {
+        source: source.display().to_string(),
+        destination: destination.into(),
+        device: "bind".into(),
+        flags: flags | flags::BIND,
+        ..Mount::default()
+    }
+}
+
+fn file_system(fstype: &str, destination: &str, flags: u64, data: &str) -> Mount {
+    Mount {
+        source: fstype.into(),
+        destination: destination.into(),
+        device: fstype.into(),
+        flags,
+        data: data.into(),
+        ..Mount::default()
+    }
+}
+
+/// What the guest prints for commands that answer with an errno.
+fn errnos(sandbox: &Sandbox, config: &Config, commands: &[&str]) -> Result<Vec<i32>, Stop> {
+    sandbox.guest(config, commands)?.lines()
+}
+
+fn the_template_has_seven(sandbox: &Sandbox) -> Outcome {
+    let report = sandbox.report(&sandbox.config())?;
+    let seen = |point: &str| report.mount(point).ok_or(format!("no {point}"));
+    for (point, fstype, options) in [
+        ("/proc", "proc", &["rw", "nosuid", "nodev", "noexec"][..]),
+        ("/dev", "tmpfs", &["rw", "nosuid"]),
+        ("/dev/pts", "devpts", &["rw", "nosuid", "noexec"]),
+        ("/dev/shm", "tmpfs", &["rw", "nosuid", "nodev", "noexec"]),
+        ("/dev/mqueue", "mqueue", &["rw", "nosuid", "nodev", "noexec"]),
+        ("/sys", "sysfs", &["ro", "nosuid", "nodev", "noexec"]),
+    ] {
+        let mount = seen(point)?;
+        assert_eq!(mount.fstype, fstype, "{point}");
+        for option in options {
+            assert!(mount.has(option), "{point}: {option} of {:?}", mount.options);
+        }
+    }
+    assert!(!seen("/dev")?.has("relatime") && !seen("/dev")?.has("noatime"));
+    assert!(seen("/dev/pts")?.super_has("ptmxmode=666") && seen("/dev/pts")?.super_has("gid=5"));
+    assert!(seen("/dev/shm")?.super_has("size=65536k"));
+    // No mount of the host is left, above the root or below.
+    let points: Vec<String> = report.mounts().into_iter().map(|mount| mount.point).collect();
+    assert_eq!(points.iter().filter(|point| *point == "/").count(), 1, "{points:?}");
+    let inside = ["/", "/proc", "/dev", "/sys"];
+    let stray = |point: &&String| {
+        !inside
+            .iter()
+            .any(|own| *point == own || point.starts_with(&format!("{own}/")) && *own != "/")
+    };
+    assert_eq!(points.iter().find(stray), None, "{points:?}");
+    Ok(())
+}
+
+fn each_flag_of_a_bind_is_seen_and_works(sandbox: &Sandbox) -> Outcome {
+    let source = sandbox.path().join("source");
+    fs::create_dir(&source)?;
+    fs::copy(pidone_tests::GUEST, source.join("guest"))?;
+    fs::write(source.join("file"), "x")?;
+    symlink("file", source.join("link"))?;
+    nix::sys::stat::mknod(
+        &source.join("null"),
+        nix::sys::stat::SFlag::S_IFCHR,
+        nix::sys::stat::Mode::from_bits_truncate(0o666),
+        nix::sys::stat::makedev(1, 3),
+    )?;
+    let execve = libc::SYS_execve.to_string();
+    // open(2): O_RDWR is 2.
+    let write = ["open", "/m/file", "2"];
+    let device = ["open", "/m/null", "2"];
+    let link = ["open", "/m/link", "0"];
+    let execute = ["syscall", &execve, "@/m/guest", "0", "0"];
+    let attempts: [(u64, &str, &[&str], i32); 4] = [
+        (flags::RDONLY, "ro", &write, libc::EROFS),
+        (flags::NODEV, "nodev", &device, libc::EACCES),
+        (flags::NOEXEC, "noexec", &execute, libc::EACCES),
+        (flags::NOSYMFOLLOW, "nosymfollow", &link, libc::ELOOP),
+    ];
+    for (flag, option, attempt, errno) in attempts {
+        let mut config = sandbox.config();
+        config.mounts.push(bind(&source, "/m", flag));
+        let output = sandbox.guest(&config, &[&["report", ","], attempt].concat())?;
+        let (report, result) = output.stdout.split_once('\n').ok_or("no report")?;
+        let report: Report = serde_json::from_str(report)?;
+        assert!(report.mount("/m").ok_or("no mount")?.has(option), "{option}");
+        assert_eq!(result.trim(), errno.to_string(), "{option}");
+        // The same without the flag works; a program that was executed prints a report.
+        config.mounts.pop();
+        config.mounts.push(bind(&source, "/m", 0));
+        let output = sandbox.guest(&config, attempt)?;
+        let worked = output.stdout.trim() == "0" || output.stdout.starts_with("{\"args\"");
+        assert!(worked, "{option}: {}", output.stdout);
+    }
+    for (flag, option) in [
+        (flags::NOSUID, "nosuid"),
+        (flags::NOATIME, "noatime"),
+        (flags::NODIRATIME, "nodiratime"),
+        (flags::RELATIME, "relatime"),
+    ] {
+        let mut config = sandbox.config();
+        config.mounts.push(bind(&source, "/m", flag));
+        let mount = sandbox.report(&config)?.mount("/m").ok_or("no mount")?;
+        assert!(mount.has(option), "{option} of {:?}", mount.options);
+    }
+    let mut config = sandbox.config();
+    config.mounts.push(bind(&source, "/m", flags::STRICTATIME));
+    let mount = sandbox.report(&config)?.mount("/m").ok_or("no mount")?;
+    assert!(!mount.has("relatime") && !mount.has("noatime"), "{:?}", mount.options);
+    // All at once.
+    let all = flags::RDONLY | flags::NOSUID | flags::NODEV | flags::NOEXEC | flags::NOATIME;
+    config.mounts.push(bind(&source, "/m", all));
+    let mount = sandbox.report(&config)?.mount("/m").ok_or("no mount")?;
+    for option in ["ro", "nosuid", "nodev", "noexec", "noatime"] {
+        assert!(mount.has(option), "{option} of {:?}", mount.options);
+    }
+    Ok(())
+}
+
+fn each_flag_of_a_file_system_is_seen(sandbox: &Sandbox) -> Outcome {
+    for (flag, option) in [
+        (flags::RDONLY, "ro"),
+        (flags::NOSUID, "nosuid"),
+        (flags::NODEV, "nodev"),
+        (flags::NOEXEC, "noexec"),
+        (flags::NOATIME, "noatime"),
+        (flags::NODIRATIME, "nodiratime"),
+        (flags::NOSYMFOLLOW, "nosymfollow"),
+    ] {
+        let mut config = sandbox.config();
+        config.mounts.push(file_system("tmpfs", "/m", flag, "size=64k"));
+        let mount = sandbox.report(&config)?.mount("/m").ok_or("no mount")?;
+        assert!(mount.has(option), "{option} of {:?}", mount.options);
+    }
+    for (flag, option) in
+        [(flags::SYNCHRONOUS, "sync"), (flags::DIRSYNC, "dirsync"), (flags::LAZYTIME, "lazytime")]
+    {
+        let mut config = sandbox.config();
+        config.mounts.push(file_system("tmpfs", "/m", flag, ""));
+        let mount = sandbox.report(&config)?.mount("/m").ok_or("no mount")?;
+        assert!(mount.super_has(option), "{option} of {:?}", mount.super_options);
+    }
+    Ok(())
+}
+
+fn a_file_is_bound(sandbox: &Sandbox) -> Outcome {
+    let source = sandbox.path().join("file");
+    fs::write(&source, "of the host")?;
+    let mut config = sandbox.config();
+    config.mounts.push(bind(&source, "/etc/name", flags::RDONLY));
+    let output = sandbox.guest(&config, &["read", "/etc/name"])?;
+    assert_eq!(output.lines::<Read>()?[0].text, "of the host");
+    assert_eq!(errnos(sandbox, &config, &["open", "/etc/name", "1"])?, [libc::EROFS]);
+    Ok(())
+}
+
+fn a_missing_source_is_refused(sandbox: &Sandbox) -> Outcome {
+    let mut config = sandbox.config();
+    config.mounts.push(bind(&sandbox.path().join("missing"), "/m", 0));
+    assert!(sandbox.start(&config, process(&["/guest"])).is_err());
+    assert!(!sandbox.path().join("missing").exists());
+    assert!(!sandbox.rootfs().join("m").exists(), "made before the source was opened");
+    Ok(())
+}
+
+fn a_missing_destination_is_made(sandbox: &Sandbox) -> Outcome {
+    let source = sandbox.path().join("source");
+    fs::create_dir(&source)?;
+    fs::write(source.join("file"), "x")?;
+    for destination in ["/a/b/c", "a2/b", "/../../a3", "/x/./y/../a4//b/"] {
+        let mut config = sandbox.config();
+        config.mounts.push(bind(&source, destination, 0));
+        let report = sandbox.report(&config)?;
+        let clean = match destination {
+            "a2/b" => "/a2/b",
+            "/../../a3" => "/a3",
+            "/x/./y/../a4//b/" => "/x/a4/b",
+            other => other,
+        };
+        assert!(report.mount(clean).is_some(), "{destination}");
+    }
+    Ok(())
+}
+
+/// Mounts a tmpfs on the host's side, with a file `name` that holds the name.
+fn host_tmpfs(at: &Path, name: &str) -> Outcome {
+    fs::create_dir_all(at)?;
+    host_mount(Some(name), at, Some("tmpfs"), MsFlags::empty(), None::<&str>)?;
+    Ok(fs::write(at.join("name"), name)?)
+}
+
+fn change_propagation(at: &Path, flags: MsFlags) -> Outcome {
+    Ok(host_mount(None::<&str>, at, None::<&str>, flags, None::<&str>)?)
+}
+
+fn binds_are_recursive_if_asked(sandbox: &Sandbox) -> Outcome {
+    let outer = sandbox.path().join("outer");
+    host_tmpfs(&outer, "outer")?;
+    host_tmpfs(&outer.join("inner"), "inner")?;
+    for (flag, errno) in [(flags::REC, 0), (0, libc::ENOENT)] {
+        let mut config = sandbox.config();
+        config.mounts.push(bind(&outer, "/m", flag));
+        assert_eq!(errnos(sandbox, &config, &["open", "/m/name", "0"])?, [0]);
+        assert_eq!(errnos(sandbox, &config, &["open", "/m/inner/name", "0"])?, [errno]);
+    }
+    // Read-only is the mount that is asked for, and not those below: mount(8), `bind`.
+    let mut config = sandbox.config();
+    config.mounts.push(bind(&outer, "/m", flags::REC | flags::RDONLY));
+    assert_eq!(
+        errnos(sandbox, &config, &["open", "/m/name", "1", ",", "open", "/m/inner/name", "1"])?,
+        [libc::EROFS, 0]
+    );
+    nix::mount::umount(&outer.join("inner"))?;
+    Ok(nix::mount::umount(&outer)?)
+}
+
+/// A mount of the host that appears later comes in where the root is slave, and none goes out.
+fn changes_of_the_host_come_in_unless_private(sandbox: &Sandbox) -> Outcome {
+    let shared = sandbox.path().join("shared");
+    host_tmpfs(&shared, "shared")?;
+    change_propagation(&shared, MsFlags::MS_SHARED)?;
+    fs::create_dir(shared.join("later"))?;
+    fs::create_dir(shared.join("inside"))?;
+    for private in [false, true] {
+        let mut config = sandbox.config();
+        config.privatefs = private;
+        config.capabilities.push("SYS_ADMIN".into());
+        config.mounts.push(bind(&shared, "/m", flags::REC));
+        let mount = libc::SYS_mount.to_string();
+        let mut waits = process(&[
+            "/guest",
+            "syscall",
+            &mount,
+            "@tmpfs",
+            "@/m/inside",
+            "@tmpfs",
+            "0",
+            "0",
+            ",",
+            "echo",
+            ",",
+            "read",
+            "/m/later/name",
+        ]);
+        waits.stdin = pidone::Stdio::Pipe;
+        let mut live = sandbox.start(&config, waits)?;
+        assert_eq!(live.say::<i32>()?, 0);
+        let seen = pidone_tests::leftover::host_mounts();
+        assert!(!seen.iter().any(|mount| mount.point.ends_with("/shared/inside")));
+        host_tmpfs(&shared.join("later"), "later")?;
+        drop(live.running.stdin.take());
+        let read: Read = live.say()?;
+        assert_eq!(read.errno == 0, !private, "{read:?}");
+        live.finish()?;
+        nix::mount::umount(&shared.join("later"))?;
+    }
+    Ok(nix::mount::umount(&shared)?)
+}
+
+fn propagation_is_as_asked(sandbox: &Sandbox) -> Outcome {
+    let shared = sandbox.path().join("shared");
+    host_tmpfs(&shared, "shared")?;
+    change_propagation(&shared, MsFlags::MS_SHARED)?;
+    for (flag, field) in [
+        (0, Some("master:")),
+        (flags::SLAVE, Some("master:")),
+        (flags::SHARED, Some("shared:")),
+        (flags::UNBINDABLE, Some("unbindable")),
+        (flags::PRIVATE, None),
+    ] {
+        let mut config = sandbox.config();
+        config.mounts.push(bind(&shared, "/m", flag));
+        config.mounts.push(file_system("tmpfs", "/t", flag, ""));
+        let report = sandbox.report(&config)?;
+        let seen = report.mount("/m").ok_or("no mount")?.propagation;
+        match field {
+            Some(field) => assert!(seen.iter().any(|own| own.starts_with(field)), "{seen:?}"),
+            None => assert_eq!(seen, [] as [String; 0]),
+        }
+        let seen = report.mount("/t").ok_or("no mount")?.propagation;
+        let expected = field.filter(|field| *field != "master:");
+        match expected {
+            Some(field) => assert!(seen.iter().any(|own| own.starts_with(field)), "{seen:?}"),
+            None => assert_eq!(seen, [] as [String; 0]),
+        }
+    }
+    Ok(nix::mount::umount(&shared)?)
+}
+
+fn options_reach_the_file_system(sandbox: &Sandbox) -> Outcome {
+    let mut config = sandbox.config();
+    config.mounts.push(file_system(
+        "tmpfs",
+        "/m",
+        0,
+        "size=128k,mode=1711,nr_inodes=9,uid=7,gid=8",
+    ));
+    config.mounts.push(file_system("ramfs", "/r", 0, "mode=0700"));
+    let report = sandbox.report(&config)?;
+    let mount = report.mount("/m").ok_or("no mount")?;
+    for option in ["size=128k", "mode=1711", "nr_inodes=9", "uid=7", "gid=8"] {
+        assert!(mount.super_has(option), "{option} of {:?}", mount.super_options);
+    }
+    assert_eq!(report.mount("/r").ok_or("no mount")?.fstype, "ramfs");
+    let mut config = sandbox.config();
+    config.mounts.push(file_system("tmpfs", "/m", 0, "no_such_option=1"));
+    let error = sandbox.start(&config, process(&["/guest"])).err().ok_or("accepted")?;
+    assert_eq!(error.errno().map(|errno| errno.raw_os_error()), Some(libc::EINVAL));
+    Ok(())
+}
+
+/// `fsconfig(2)` takes 255 bytes for a value; overlays have more.
+fn long_options_are_mounted_too(sandbox: &Sandbox) -> Outcome {
+    let mut config = sandbox.config();
+    let layers: Vec<String> = (0..30).map(|index| format!("/layers/number-{index:04}")).collect();
+    for (index, layer) in layers.iter().enumerate() {
+        let layer = sandbox.rootfs().join(&layer[1..]);
+        fs::create_dir_all(&layer)?;
+        fs::write(layer.join(format!("of-{index}")), "x")?;
+    }
+    let data = format!("lowerdir={}", layers.join(":"));
+    assert!(data.len() > 255);
+    config.mounts.push(file_system("overlay", "/m", flags::RDONLY | flags::NODEV, &data));
+    let output = sandbox
+        .guest(&config, &["open", "/m/of-0", "0", ",", "open", "/m/of-29", "0", ",", "report"])?;
+    let lines: Vec<&str> = output.stdout.lines().collect();
+    assert_eq!(lines[..2], ["0", "0"]);
+    let report: Report = serde_json::from_str(lines[2])?;
+    let mount = report.mount("/m").ok_or("no mount")?;
+    assert!(mount.has("ro") && mount.has("nodev"), "{:?}", mount.options);
+    Ok(())
+}
+
+fn cgroups_are_shown_read_only(sandbox: &Sandbox) -> Outcome {
+    for new in [false, true] {
+        let mut config = sandbox.config();
+        if new {
+            config.set_namespace(pidone::config::NamespaceType::Cgroup, "");
+        }
+        let flags = flags::RDONLY | flags::NOSUID | flags::NODEV | flags::NOEXEC;
+        config.mounts.push(file_system("cgroup", "/sys/fs/cgroup", flags, ""));
+        let mut live = sandbox.start(&config, process(&["/guest", "report", ",", "sleep"]))?;
+        let report: Report = live.say()?;
+        // A read-only copy may cover one that is writable.
+        let mounts = report.mounts();
+        let points = mounts.iter().map(|mount| mount.point.as_str());
+        let points: BTreeSet<&str> =
+            points.filter(|point| point.starts_with("/sys/fs/cgroup")).collect();
+        let groups: Vec<Mounted> = points.iter().filter_map(|point| report.mount(point)).collect();
+        assert!(!groups.is_empty());
+        for mount in &groups {
+            assert!(mount.has("ro"), "{mount:?}");
+        }
+        // What is shown is the container's own: its process is listed in each.
+        let shown = groups.iter().filter(|mount| mount.fstype.starts_with("cgroup"));
+        let mut count = 0;
+        for mount in shown {
+            let path = format!("{}/cgroup.procs", mount.point);
+            let mkdir = libc::SYS_mkdir.to_string();
+            let directory = format!("@{}/new", mount.point);
+            let mut running = sandbox.join(
+                &mut live.container,
+                process(&[
+                    "/guest", "read", &path, ",", "open", &path, "1", ",", "syscall", &mkdir,
+                    &directory, "0755",
+                ]),
+            )?;
+            let output = pidone_tests::output(&mut running)?;
+            let lines: Vec<&str> = output.stdout.lines().collect();
+            let read: Read = serde_json::from_str(lines[0])?;
+            assert!(read.text.lines().any(|pid| pid == "1"), "{path}: {read:?}");
+            assert_eq!(lines[1..], [libc::EROFS.to_string(), libc::EROFS.to_string()], "{path}");
+            count += 1;
+        }
+        assert!(count > 0);
+        live.kill()?;
+    }
+    Ok(())
+}
+
+/// The seed's `MountCmds`: the commands are programs of the host that see the container's mounts.
+fn commands_run_around_a_mount(sandbox: &Sandbox) -> Outcome {
+    let source = sandbox.path().join("source");
+    fs::create_dir(&source)?;
+    let touch = |name: &str| Command {
+        path: "touch".into(),
+        args: vec![source.join(name).display().to_string()],
+        env: vec!["PATH=/usr/bin:/bin".into()],
+        ..Command::default()
+    };
+    let copy = |name: &str| Command {
+        path: "cp".into(),
+        args: vec![
+            sandbox.rootfs().join("tmp").join(name).display().to_string(),
+            format!("{name}-backup"),
+        ],
+        env: vec!["PATH=/usr/bin:/bin".into()],
+        dir: sandbox.rootfs().join("tmp").display().to_string(),
+    };
+    let mut config = sandbox.config();
+    config.mounts.push(Mount {
+        premount_cmds: vec![touch("hello"), touch("world")],
+        postmount_cmds: vec![copy("hello"), copy("world")],
+        ..bind(&source, "/tmp", 0)
+    });
+    let output = sandbox.guest(
+        &config,
+        &["open", "/tmp/hello-backup", "0", ",", "open", "/tmp/world-backup", "0"],
+    )?;
+    assert_eq!(output.stdout, "0\n0\n");
+    assert!(source.join("hello-backup").exists() && source.join("world-backup").exists());
+    assert!(!sandbox.rootfs().join("tmp/hello-backup").exists(), "the mount was not there");
+    Ok(())
+}
+
+fn a_command_that_fails_ends_the_start(sandbox: &Sandbox) -> Outcome {
+    for path in ["false", "/nonexistent/command"] {
+        let command = Command { path: path.into(), ..Command::default() };
+        let mut config = sandbox.config();
+        let mount = file_system("tmpfs", "/m", 0, "");
+        config.mounts.push(Mount { premount_cmds: vec![command.clone()], ..mount.clone() });
+        assert!(sandbox.start(&config, process(&["/guest"])).is_err(), "{path}");
+        config.mounts.pop();
+        config.mounts.push(Mount { postmount_cmds: vec![command], ..mount });
+        assert!(sandbox.start(&config, process(&["/guest"])).is_err(), "{path}");
+    }
+    Ok(())
+}
+
+fn links_are_made(sandbox: &Sandbox) -> Outcome {
+    let mut config = sandbox.config();
+    config.links = vec![
+        Link { target: "/guest".into(), path: "/usr/bin/same".into() },
+        Link { target: "guest".into(), path: "/relative".into() },
+    ];
+    for path in ["/usr/bin/same", "/relative"] {
+        assert_eq!(sandbox.run(&config, process(&[path, "exit", "3"]))?.exit.code, Some(3));
+    }
+    Ok(())
+}
+
+fn a_root_of_memory(sandbox: &Sandbox) -> Outcome {
+    let mut config = sandbox.config();
+    config.mounts.insert(0, bind(&sandbox.rootfs(), "/image", flags::RDONLY));
+    config.links = vec![Link { target: "image/guest".into(), path: "/guest".into() }];
+    config.rootfs = "".into();
+    config.tmpfs_root = true;
+    let output = sandbox.guest(&config, &["report", ",", "write", "/new", "x"])?;
+    let (report, written) = output.stdout.split_once('\n').ok_or("no report")?;
+    let report: Report = serde_json::from_str(report)?;
+    assert_eq!(report.mount("/").ok_or("no root")?.fstype, "tmpfs");
+    assert_eq!(written.trim(), "0");
+    config.readonlyfs = true;
+    assert_eq!(errnos(sandbox, &config, &["write", "/new", "x"])?, [libc::EROFS]);
+    Ok(())
+}
+
+fn a_read_only_root(sandbox: &Sandbox) -> Outcome {
+    let mut config = sandbox.config();
+    assert_eq!(errnos(sandbox, &config, &["write", "/before", "x"])?, [0]);
+    config.readonlyfs = true;
+    // A missing place for a mount is made all the same, and other mounts stay writable.
+    config.mounts.push(file_system("tmpfs", "/missing", 0, ""));
+    assert_eq!(
+        errnos(
+            sandbox,
+            &config,
+            &["write", "/new", "x", ",", "write", "/missing/new", "x", ",", "write", "/dev/x", "x"]
+        )?,
+        [libc::EROFS, 0, 0]
+    );
+    assert!(!sandbox.rootfs().join("new").exists());
+    assert!(sandbox.report(&config)?.mount("/").ok_or("no root")?.has("ro"));
+    // The host's own mount is not.
+    fs::write(sandbox.rootfs().join("of-the-host"), "x")?;
+    Ok(())
+}
+
+fn a_root_without_pivot(sandbox: &Sandbox) -> Outcome {
+    let mut config = sandbox.config();
+    config.no_pivot_root = true;
+    let output = sandbox.guest(&config, &["report", ",", "open", "/guest", "0"])?;
+    let (report, opened) = output.stdout.split_once('\n').ok_or("no report")?;
+    let report: Report = serde_json::from_str(report)?;
+    assert_eq!(opened.trim(), "0");
+    assert_eq!(report.mount("/proc").ok_or("no proc")?.fstype, "proc");
+    // A further process is in the same root.
+    let mut live = sandbox.start(&config, process(&["/guest", "sleep"]))?;
+    let mut running = sandbox.join(&mut live.container, process(&["/guest"]))?;
+    let joined: Report = pidone_tests::output(&mut running)?.lines()?.pop().ok_or("no report")?;
+    assert_eq!(joined.root.map(|root| root.ino), report.root.map(|root| root.ino));
+    live.kill()?;
+    Ok(())
+}
+
+fn masked_paths_are_empty(sandbox: &Sandbox) -> Outcome {
+    let root = sandbox.rootfs();
+    fs::create_dir(root.join("secret"))?;
+    fs::write(root.join("secret/file"), "secret")?;
+    fs::write(root.join("file"), "secret")?;
+    let mut config = sandbox.config();
+    config.mask_paths.extend(["/secret", "/file", "/missing", "/file/below"].map(str::to_owned));
+    let output = sandbox.guest(
+        &config,
+        &["read", "/file", ",", "read", "/secret/file", ",", "read", "/proc/interrupts"],
+    )?;
+    let file = |errno| Read { errno, text: String::new() };
+    assert_eq!(output.lines::<Read>()?, [file(0), file(libc::ENOENT), file(0)]);
+    // Which the host has something in.
+    assert!(!fs::read_to_string("/proc/interrupts")?.is_empty());
+    assert_eq!(
+        errnos(sandbox, &config, &["write", "/secret/new", "x", ",", "write", "/file", "x"])?,
+        [libc::EROFS, 0]
+    );
+    assert_eq!(fs::read_to_string(root.join("file"))?, "secret");
+    // Nor is anything there for a further process.
+    let mut live = sandbox.start(&config, process(&["/guest", "sleep"]))?;
+    let mut running = sandbox.join(&mut live.container, process(&["/guest", "read", "/file"]))?;
+    assert_eq!(pidone_tests::output(&mut running)?.lines::<Read>()?, [file(0)]);
+    live.kill()?;
+    Ok(())
+}
+
+fn read_only_paths_refuse_writes(sandbox: &Sandbox) -> Outcome {
+    let root = sandbox.rootfs();
+    fs::create_dir_all(root.join("kept/below"))?;
+    fs::write(root.join("kept/file"), "x")?;
+    fs::write(root.join("file"), "x")?;
+    let mut config = sandbox.config();
+    config.readonly_paths.extend(["/kept", "/file", "/missing"].map(str::to_owned));
+    let own = ["/kept/new", "/kept/file", "/kept/below/new", "/file"];
+    let of_the_kernel = [
+        "/proc/sys/kernel/hostname",
+        "/proc/sysrq-trigger",
+        "/proc/irq/default_smp_affinity",
+        "/proc/bus/pci/devices",
+    ];
+    let paths: Vec<&str> =
+        of_the_kernel.into_iter().filter(|path| Path::new(path).exists()).chain(own).collect();
+    assert!(paths.len() > own.len());
+    let commands: Vec<&str> = paths.iter().flat_map(|path| ["write", path, "x", ","]).collect();
+    assert_eq!(errnos(sandbox, &config, &commands)?, vec![libc::EROFS; paths.len()]);
+    assert_eq!(errnos(sandbox, &config, &["open", "/kept/file", "0"])?, [0]);
+    // Without the list they could be written to.
+    config.readonly_paths.clear();
+    assert_eq!(errnos(sandbox, &config, &["write", "/kept/file", "x"])?, [0]);
+    Ok(())
+}
+
+fn without_proc(sandbox: &Sandbox) -> Outcome {
+    let mut config = sandbox.config();
+    config.mounts.retain(|mount| mount.device != "proc");
+    let report = sandbox.report(&config)?;
+    assert!(report.mounts.is_none() && report.pid == 1);
+    // A further process needs no proc either.
+    let mut live = sandbox.start(&config, process(&["/guest", "sleep"]))?;
+    let mut running = sandbox.join(&mut live.container, process(&["/guest", "exit", "4"]))?;
+    assert_eq!(running.wait()?.code, Some(4));
+    live.kill()?;
+    Ok(())
+}
+
+fn a_thousand(sandbox: &Sandbox) -> Outcome {
+    let source = sandbox.path().join("source");
+    fs::create_dir(&source)?;
+    let mut config = sandbox.config();
+    let before = sandbox.report(&config)?.mounts().len();
+    for index in 0..500 {
+        config.mounts.push(bind(&source, &format!("/m/{index}"), flags::RDONLY));
+        config.mounts.push(file_system("tmpfs", &format!("/t/{index}"), 0, "size=4k"));
+    }
+    let report = sandbox.report(&config)?;
+    assert_eq!(report.mounts().len(), before + 1000);
+    Ok(())
+}
+
+fn a_thousand_masks(sandbox: &Sandbox) -> Outcome {
+    let root = sandbox.rootfs();
+    let mut config = sandbox.config();
+    config.mask_paths.clear();
+    let before = sandbox.report(&config)?.mounts().len();
+    for index in 0..500 {
+        fs::create_dir_all(root.join(format!("d/{index}")))?;
+        fs::write(root.join(format!("d/f{index}")), "x")?;
+        config.mask_paths.push(format!("/d/{index}"));
+        config.mask_paths.push(format!("/d/f{index}"));
+    }
+    let report = sandbox.report(&config)?;
+    assert_eq!(report.mounts().len(), before + 1000);
+    Ok(())
+}
