@@ -4,9 +4,26 @@ use std::process::ExitCode;
 
 mod capability;
 mod device;
+mod identity;
+mod limit;
 mod mount;
 mod namespace;
+mod process;
+mod role;
+mod stdio;
 
 fn main() -> ExitCode {
-    pidone_tests::main(&[capability::CASES, device::CASES, mount::CASES, namespace::CASES])
+    if let Some(played) = role::play() {
+        return played;
+    }
+    pidone_tests::main(&[
+        capability::CASES,
+        device::CASES,
+        identity::CASES,
+        limit::CASES,
+        mount::CASES,
+        namespace::CASES,
+        process::CASES,
+        stdio::CASES,
+    ])
 }
