@@ -1,0 +1,131 @@
+//! A few starts in a row, and what they cost.
+
+use std::collections::HashMap;
+use std::sync::Barrier;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::resource::{Usage, UsageWho, getrusage};
+use nix::sys::time::TimeValLike as _;
+use pidone_benches::place::Place;
+use pidone_benches::scenario::Scenario;
+use pidone_benches::{Result, Sample, Starter};
+use serde::{Deserialize, Serialize};
+
+use crate::contestant::Contestant;
+
+/// What is to be started.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct Block {
+    pub(crate) contestant: Contestant,
+    pub(crate) scenario: Scenario,
+    /// How many start at the same time.
+    pub(crate) workers: usize,
+    /// How many starts all of them make together, at least.
+    pub(crate) count: usize,
+    /// The pause before each start.
+    pub(crate) pause: Duration,
+}
+
+/// What was measured.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Measured {
+    /// Nanoseconds to the first instruction.
+    pub(crate) first: Vec<u64>,
+    /// Nanoseconds until reaped and removed.
+    pub(crate) whole: Vec<u64>,
+    /// Nanoseconds that passed, pauses included.
+    pub(crate) elapsed: u64,
+    /// Microseconds of processor time of this process, its children and theirs.
+    pub(crate) cpu: u64,
+    /// Page faults without I/O of the same.
+    pub(crate) faults: u64,
+}
+
+impl Measured {
+    /// Adds what another block measured.
+    pub(crate) fn add(&mut self, other: Self) {
+        self.first.extend(other.first);
+        self.whole.extend(other.whole);
+        self.elapsed += other.elapsed;
+        self.cpu += other.cpu;
+        self.faults += other.faults;
+    }
+}
+
+/// Starters that were prepared, so that only the first start pays for what is made once.
+#[derive(Default)]
+pub(crate) struct Starters(HashMap<(Contestant, Scenario), Vec<Box<dyn Starter>>>);
+
+impl Starters {
+    /// Makes the starts of a block.
+    pub(crate) fn run(&mut self, place: &Place, block: &Block) -> Result<Measured> {
+        let starters = self.0.entry((block.contestant, block.scenario)).or_default();
+        while starters.len() < block.workers {
+            starters.push(block.contestant.prepare(place, block.scenario, starters.len())?);
+        }
+        let starters = starters.get_mut(..block.workers).unwrap_or_default();
+        let before = used()?;
+        let (samples, elapsed) = match starters {
+            [one] => {
+                let begin = Instant::now();
+                (starts(one.as_mut(), block.count, block.pause)?, begin.elapsed())
+            }
+            many => together(many, block)?,
+        };
+        let after = used()?;
+        Ok(Measured {
+            first: samples.iter().map(|sample| sample.first).collect(),
+            whole: samples.iter().map(|sample| sample.whole).collect(),
+            elapsed: u64::try_from(elapsed.as_nanos())?,
+            cpu: after.0 - before.0,
+            faults: after.1 - before.1,
+        })
+    }
+}
+
+fn starts(starter: &mut dyn Starter, count: usize, pause: Duration) -> Result<Vec<Sample>> {
+    let one = |_| {
+        if !pause.is_zero() {
+            thread::sleep(pause);
+        }
+        starter.start()
+    };
+    (0..count).map(one).collect()
+}
+
+/// Each starter in a thread of its own, all at once.
+fn together(starters: &mut [Box<dyn Starter>], block: &Block) -> Result<(Vec<Sample>, Duration)> {
+    let count = block.count.div_ceil(starters.len());
+    let barrier = Barrier::new(starters.len() + 1);
+    thread::scope(|scope| {
+        let threads: Vec<_> = starters
+            .iter_mut()
+            .map(|starter| {
+                scope.spawn(|| {
+                    barrier.wait();
+                    starts(starter.as_mut(), count, block.pause)
+                })
+            })
+            .collect();
+        barrier.wait();
+        let begin = Instant::now();
+        let mut samples = Vec::new();
+        for thread in threads {
+            samples.extend(thread.join().map_err(|_| "a worker has panicked")??);
+        }
+        Ok((samples, begin.elapsed()))
+    })
+}
+
+/// Microseconds of processor time and page faults so far: getrusage(2).
+fn used() -> Result<(u64, u64)> {
+    let sum = |usage: Usage| -> Result<(u64, u64)> {
+        let time = usage.user_time() + usage.system_time();
+        let faults = usage.minor_page_faults();
+        Ok((u64::try_from(time.num_microseconds())?, u64::try_from(faults)?))
+    };
+    let own = sum(getrusage(UsageWho::RUSAGE_SELF)?)?;
+    let children = sum(getrusage(UsageWho::RUSAGE_CHILDREN)?)?;
+    Ok((own.0 + children.0, own.1 + children.1))
+}

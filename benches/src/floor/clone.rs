@@ -1,0 +1,158 @@
+//! The clone: `clone3(2)` in the manner of vfork.
+#![allow(unsafe_code, reason = "a child that shares memory until it executes the payload")]
+
+use std::ffi::{c_int, c_void};
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+
+use rustix::io::Errno;
+
+use super::sys::Failed;
+use super::{Floor, child};
+use crate::{Error, Result};
+
+/// The kernel's `struct clone_args`, as far as cgroups.
+#[repr(C)]
+#[derive(Default)]
+struct CloneArgs {
+    flags: u64,
+    pidfd: u64,
+    child_tid: u64,
+    parent_tid: u64,
+    exit_signal: u64,
+    stack: u64,
+    stack_size: u64,
+    tls: u64,
+    set_tid: u64,
+    set_tid_size: u64,
+    cgroup: u64,
+}
+
+const CLONE_VM: u64 = 0x100;
+const CLONE_PIDFD: u64 = 0x1000;
+const CLONE_VFORK: u64 = 0x4000;
+const CLONE_NEWCGROUP: u64 = 0x200_0000;
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+
+/// What parent and child share.
+struct Shared<'a> {
+    floor: &'a Floor,
+    failed: Option<Failed>,
+}
+
+/// Starts the payload; comes back when it runs, with its pidfd.
+pub(super) fn spawn(floor: &Floor, cgroup: Option<RawFd>) -> Result<OwnedFd> {
+    let mut pidfd: RawFd = -1;
+    let namespaces = floor.scenario.namespaces();
+    let namespaces = namespaces.iter().fold(0, |flags, kind| flags | u64::from(kind.clone_flag()));
+    let mut arguments = CloneArgs {
+        // The new cgroup namespace would have the parent's cgroup for its root.
+        flags: CLONE_VM | CLONE_VFORK | CLONE_PIDFD | namespaces & !CLONE_NEWCGROUP,
+        pidfd: (&raw mut pidfd) as u64,
+        exit_signal: u64::from(libc::SIGCHLD.cast_unsigned()),
+        ..CloneArgs::default()
+    };
+    if let Some(cgroup) = cgroup {
+        arguments.flags |= CLONE_INTO_CGROUP;
+        arguments.cgroup = u64::from(cgroup.cast_unsigned());
+    }
+    let mut shared = Shared { floor, failed: None };
+    // SAFETY: the child calls `enter`, which never returns, below this frame of the stack, which
+    // stands still until the child has executed the payload or ended.
+    let answer = unsafe { clone3(&raw const arguments, enter, (&raw mut shared).cast()) };
+    if answer < 0 {
+        let errno = c_int::try_from(-answer).unwrap_or(libc::EINVAL);
+        return Err(error(Failed { number: libc::SYS_clone3, errno }));
+    }
+    // SAFETY: the clone succeeded, so that the kernel put a new descriptor there.
+    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+    match shared.failed {
+        None => Ok(pidfd),
+        Some(failed) => {
+            let child = rustix::process::WaitId::PidFd(rustix::fd::AsFd::as_fd(&pidfd));
+            rustix::process::waitid(child, rustix::process::WaitIdOptions::EXITED)?;
+            Err(error(failed))
+        }
+    }
+}
+
+fn error(Failed { number, errno }: Failed) -> Error {
+    format!("system call {number} of the floor: {}", Errno::from_raw_os_error(errno)).into()
+}
+
+/// The child: only a failure comes back from the program that it becomes.
+extern "C" fn enter(shared: *mut c_void) -> ! {
+    // SAFETY: `spawn` passes its `Shared` and stands still meanwhile.
+    let shared = unsafe { &mut *shared.cast::<Shared<'_>>() };
+    shared.failed = child::run(shared.floor).err();
+    loop {
+        // SAFETY: ends this process alone.
+        unsafe { libc::syscall(libc::SYS_exit_group, 125) };
+    }
+}
+
+/// `clone3(2)` whose child calls a function on the parent's stack, as after vfork(2).
+///
+/// # Safety
+/// The arguments must have `CLONE_VM` and `CLONE_VFORK`.
+#[cfg(target_arch = "x86_64")]
+unsafe fn clone3(
+    arguments: *const CloneArgs,
+    function: extern "C" fn(*mut c_void) -> !,
+    argument: *mut c_void,
+) -> isize {
+    let answer;
+    // SAFETY: the parent sees a system call; the child calls the function on a stack that is
+    // aligned for a call, below everything that the parent has on it.
+    unsafe {
+        std::arch::asm!(
+            "syscall",
+            "test rax, rax",
+            "jnz 2f",
+            "xor ebp, ebp",
+            "mov rdi, {argument}",
+            "call {function}",
+            "ud2",
+            "2:",
+            argument = in(reg) argument,
+            function = in(reg) function,
+            inlateout("rax") libc::SYS_clone3 as isize => answer,
+            in("rdi") arguments,
+            in("rsi") size_of::<CloneArgs>(),
+            out("rcx") _,
+            out("r11") _,
+        );
+    }
+    answer
+}
+
+/// `clone3(2)` whose child calls a function on the parent's stack, as after vfork(2).
+///
+/// # Safety
+/// The arguments must have `CLONE_VM` and `CLONE_VFORK`.
+#[cfg(target_arch = "aarch64")]
+unsafe fn clone3(
+    arguments: *const CloneArgs,
+    function: extern "C" fn(*mut c_void) -> !,
+    argument: *mut c_void,
+) -> isize {
+    let answer;
+    // SAFETY: the parent sees a system call; the child calls the function on a stack that is
+    // aligned for a call, below everything that the parent has on it.
+    unsafe {
+        std::arch::asm!(
+            "svc 0",
+            "cbnz x0, 2f",
+            "mov x29, xzr",
+            "mov x0, {argument}",
+            "blr {function}",
+            "brk 0",
+            "2:",
+            argument = in(reg) argument,
+            function = in(reg) function,
+            in("x8") libc::SYS_clone3,
+            inlateout("x0") arguments as isize => answer,
+            in("x1") size_of::<CloneArgs>(),
+        );
+    }
+    answer
+}

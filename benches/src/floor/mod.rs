@@ -1,0 +1,124 @@
+//! The floor: exactly the system calls that a start needs, with arguments that are known before.
+//!
+//! There is no plan, no init and no state: a child in the manner of vfork makes the container and
+//! executes the payload. The calls are the plain ones, as a program would be written by hand; what
+//! can be found out before the first start is.
+
+mod child;
+mod clone;
+mod sys;
+
+use std::ffi::CString;
+use std::fs;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+
+use pidone::config::{capability, default};
+use pidone::seccomp;
+use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::process::{WaitId, WaitIdOptions, waitid};
+
+use crate::payload::Output;
+use crate::place::Place;
+use crate::scenario::Scenario;
+use crate::{Result, Sample, Starter, clock};
+
+/// The floor of one scenario.
+#[derive(Debug)]
+pub struct Floor {
+    scenario: Scenario,
+    rootfs: CString,
+    cgroup: PathBuf,
+    masks: Masks,
+    /// Capabilities that are dropped, by number.
+    dropped: Vec<u32>,
+    /// The mask of those kept.
+    kept: u64,
+    /// The seccomp filter, eight bytes for each instruction.
+    filter: Vec<u8>,
+    output: Output,
+}
+
+/// Paths that exist on this kernel.
+#[derive(Debug, Default)]
+struct Masks {
+    directories: Vec<CString>,
+    files: Vec<CString>,
+    read_only: Vec<CString>,
+}
+
+impl Floor {
+    /// Finds out all that a start needs. `worker` tells those apart that run at the same time.
+    ///
+    /// # Errors
+    /// `/proc` cannot be read.
+    pub fn new(place: &Place, scenario: Scenario, worker: usize) -> Result<Self> {
+        let rootfs = place.rootfs();
+        let cgroup = (place.cgroup_parent(), "");
+        let config = scenario.config(&rootfs, (&cgroup.0, cgroup.1));
+        let kept = capability::mask(&config.capabilities)?;
+        let last: u32 = fs::read_to_string("/proc/sys/kernel/cap_last_cap")?.trim().parse()?;
+        let filter = match &config.seccomp {
+            Some(list) => seccomp::compile(&seccomp::seed::profile(list)?)?.bytes(),
+            None => Vec::new(),
+        };
+        Ok(Self {
+            scenario,
+            rootfs: CString::new(rootfs.as_os_str().as_bytes())?,
+            cgroup: place.cgroup().join(format!("floor-{worker}")),
+            masks: if scenario.is_oci() { Masks::find()? } else { Masks::default() },
+            dropped: (0..=last).filter(|number| kept >> number & 1 == 0).collect(),
+            kept,
+            filter,
+            output: Output::new()?,
+        })
+    }
+}
+
+impl Masks {
+    fn find() -> Result<Self> {
+        let mut masks = Self::default();
+        // Relative: the working directory is the root that they are below.
+        let name = |path: &str| CString::new(path.trim_start_matches('/'));
+        for path in default::mask_paths() {
+            match fs::metadata(&path) {
+                Ok(metadata) if metadata.is_dir() => masks.directories.push(name(&path)?),
+                Ok(_) => masks.files.push(name(&path)?),
+                Err(_) => {}
+            }
+        }
+        for path in default::readonly_paths().iter().filter(|path| Path::new(path).exists()) {
+            masks.read_only.push(name(path)?);
+        }
+        Ok(masks)
+    }
+}
+
+impl Starter for Floor {
+    fn start(&mut self) -> Result<Sample> {
+        let begin = clock::now();
+        let cgroup = if self.scenario.is_oci() { Some(make_cgroup(&self.cgroup)?) } else { None };
+        let child = clone::spawn(self, cgroup.as_ref().map(AsRawFd::as_raw_fd))?;
+        drop(cgroup);
+        let status = waitid(WaitId::PidFd(child.as_fd()), WaitIdOptions::EXITED)?;
+        drop(child);
+        if self.scenario.is_oci() {
+            rustix::fs::rmdir(&self.cgroup)?;
+        }
+        let end = clock::now();
+        match status.and_then(|status| status.exit_status()) {
+            Some(0) => {}
+            status => return Err(format!("the payload ended with status {status:?}").into()),
+        }
+        let first = self.output.stamp()?;
+        Ok(Sample { first: first.saturating_sub(begin), whole: end - begin })
+    }
+}
+
+/// Makes the cgroup that the child is born in.
+fn make_cgroup(path: &Path) -> Result<OwnedFd> {
+    rustix::fs::mkdir(path, Mode::from_raw_mode(0o755))?;
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    Ok(openat(CWD, path, flags, Mode::empty())?)
+}

@@ -1,0 +1,89 @@
+//! A raw system call, as the child of a vfork may make it.
+#![allow(unsafe_code, reason = "raw system calls")]
+
+use std::ffi::{CStr, c_long};
+use std::os::fd::RawFd;
+
+/// An argument of a system call.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Argument(usize);
+
+impl From<&CStr> for Argument {
+    fn from(string: &CStr) -> Self {
+        Self(string.as_ptr() as usize)
+    }
+}
+
+impl<T, const N: usize> From<&[T; N]> for Argument {
+    fn from(data: &[T; N]) -> Self {
+        Self(data.as_ptr() as usize)
+    }
+}
+
+impl From<RawFd> for Argument {
+    fn from(fd: RawFd) -> Self {
+        Self(fd.cast_unsigned() as usize)
+    }
+}
+
+impl From<*const u8> for Argument {
+    fn from(pointer: *const u8) -> Self {
+        Self(pointer as usize)
+    }
+}
+
+impl From<c_long> for Argument {
+    fn from(number: c_long) -> Self {
+        Self(number.cast_unsigned() as usize)
+    }
+}
+
+impl From<u32> for Argument {
+    fn from(number: u32) -> Self {
+        Self(number as usize)
+    }
+}
+
+impl From<usize> for Argument {
+    fn from(number: usize) -> Self {
+        Self(number)
+    }
+}
+
+impl From<u64> for Argument {
+    #[expect(clippy::cast_possible_truncation, reason = "the machine has 64 bits")]
+    fn from(number: u64) -> Self {
+        Self(number as usize)
+    }
+}
+
+/// The system call that failed, and the error number.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Failed {
+    pub(super) number: c_long,
+    pub(super) errno: i32,
+}
+
+/// Makes a system call and answers with what it returns.
+///
+/// Arguments that point somewhere are made from references, and the kernel is done with them when
+/// the call returns; what it writes goes to the process, not to memory.
+pub(super) fn call<const N: usize>(
+    number: c_long,
+    arguments: [Argument; N],
+) -> Result<c_long, Failed> {
+    let mut all = [0; 6];
+    for (place, argument) in all.iter_mut().zip(arguments) {
+        *place = argument.0;
+    }
+    let [a, b, c, d, e, f] = all;
+    // SAFETY: no call that is made here writes to memory of this program, and every pointer among
+    // the arguments comes from a reference that is still borrowed by the caller.
+    let answer = unsafe { libc::syscall(number, a, b, c, d, e, f) };
+    if answer == -1 {
+        // SAFETY: the thread's errno always exists.
+        let errno = unsafe { *libc::__errno_location() };
+        return Err(Failed { number, errno });
+    }
+    Ok(answer)
+}
