@@ -1,2 +1,93 @@
-//! .
-fn main() {}
+//! A cold start: up to the payload's first instruction, and until the container is removed.
+//!
+//! Side by side with the floor, as single figures; the program `compare` interleaves them.
+
+use std::time::Duration;
+
+use criterion::{BenchmarkId, Criterion};
+use pidone::Strategy;
+use pidone_benches::floor::Floor;
+use pidone_benches::library::{Library, Phases};
+use pidone_benches::place::Place;
+use pidone_benches::scenario::Scenario;
+use pidone_benches::{Result, Starter};
+
+fn main() {
+    // Before anything starts a thread: a process with threads cannot leave its mount namespace.
+    match Place::enter(None) {
+        Ok(place) => run(&place),
+        Err(error) => eprintln!("startup is skipped: {error}"),
+    }
+}
+
+fn run(place: &Place) {
+    let mut criterion = Criterion::default()
+        .warm_up_time(Duration::from_secs(1))
+        .measurement_time(Duration::from_secs(3))
+        .sample_size(50)
+        .configure_from_args();
+    for scenario in Scenario::ALL {
+        first(&mut criterion, place, scenario);
+        removed(&mut criterion, place, scenario);
+    }
+    phases(&mut criterion, place);
+    criterion.final_summary();
+}
+
+/// To the first instruction.
+fn first(criterion: &mut Criterion, place: &Place, scenario: Scenario) {
+    bench(criterion, place, scenario, "first", |starter| Ok(starter.start()?.first));
+}
+
+/// Until reaped and removed.
+fn removed(criterion: &mut Criterion, place: &Place, scenario: Scenario) {
+    bench(criterion, place, scenario, "removed", |starter| Ok(starter.start()?.whole));
+}
+
+fn bench(
+    criterion: &mut Criterion,
+    place: &Place,
+    scenario: Scenario,
+    phase: &str,
+    time: fn(&mut dyn Starter) -> Result<u64>,
+) {
+    let mut group = criterion.benchmark_group(format!("{phase}/{scenario}"));
+    let starters: [(&str, Result<Box<dyn Starter>>); 3] = [
+        ("floor", Floor::new(place, scenario, 0).map(|floor| Box::new(floor) as _)),
+        ("template", library(place, scenario, Strategy::Template).map(|library| library as _)),
+        ("host", library(place, scenario, Strategy::Host).map(|library| library as _)),
+    ];
+    for (name, starter) in starters {
+        let mut starter = starter.unwrap_or_else(|error| panic!("{scenario}, {name}: {error}"));
+        group.bench_function(BenchmarkId::from_parameter(name), |bencher| {
+            bencher.iter_custom(|count| sum(count, || time(starter.as_mut())));
+        });
+    }
+}
+
+/// What the library does around the start, for the whole container.
+fn phases(criterion: &mut Criterion, place: &Place) {
+    let mut group = criterion.benchmark_group("phase/oci-net");
+    let phases: [(&str, fn(&Phases) -> u64); 4] = [
+        ("create", |phases| phases.created),
+        ("start", |phases| phases.started - phases.created),
+        ("wait", |phases| phases.reaped - phases.started),
+        ("destroy", |phases| phases.removed - phases.reaped),
+    ];
+    let mut library = library(place, Scenario::OciNet, Strategy::Template)
+        .unwrap_or_else(|error| panic!("oci-net: {error}"));
+    for (name, of) in phases {
+        group.bench_function(BenchmarkId::from_parameter(name), |bencher| {
+            bencher.iter_custom(|count| sum(count, || Ok(of(&library.phases()?))));
+        });
+    }
+}
+
+fn library(place: &Place, scenario: Scenario, strategy: Strategy) -> Result<Box<Library>> {
+    Ok(Box::new(Library::new(place, scenario, strategy, 0)?))
+}
+
+fn sum(count: u64, mut one: impl FnMut() -> Result<u64>) -> Duration {
+    let total = (0..count).map(|_| one().unwrap_or_else(|error| panic!("{error}"))).sum();
+    Duration::from_nanos(total)
+}
