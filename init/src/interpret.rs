@@ -105,7 +105,7 @@ impl Init {
 
     /// Maps a part that came in a memfd, which must no longer be able to change.
     fn map_part(&mut self) -> Result<&'static [u8]> {
-        let file = self.slots.take(Slot(0))?;
+        let file = self.slots.take_first()?;
         let seals = fcntl_get_seals(&file).during(Call::Receive)?;
         let length = fstat(&file).during(Call::Stat)?.st_size;
         let length = usize::try_from(length).unwrap_or(usize::MAX);

@@ -40,6 +40,15 @@ impl Slots {
         self.place(slot)?.take().ok_or(EMPTY)
     }
 
+    /// Gives the first of those received away; the others take the slots before theirs.
+    pub(crate) fn take_first(&mut self) -> Result<OwnedFd> {
+        let first = self.take(Slot(0))?;
+        if let Some(received) = self.table.get_mut(..limits::DESCRIPTORS) {
+            received.rotate_left(1);
+        }
+        Ok(first)
+    }
+
     fn place(&mut self, slot: Slot) -> Result<&mut Option<OwnedFd>> {
         self.table.get_mut(usize::from(slot.0)).ok_or(EMPTY)
     }

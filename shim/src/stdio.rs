@@ -38,8 +38,12 @@ impl<'a> Descriptors<'a> {
             for (number, stdio) in asked.into_iter().enumerate() {
                 standard[number] = match stdio {
                     Stdio::Null => continue,
-                    // A descriptor that the caller closed is the null device inside.
-                    Stdio::Inherit if rustix::io::fcntl_getfd(inherited[number]).is_err() => {
+                    // A descriptor that the caller closed is the null device inside. What has
+                    // its number now was not meant to be inherited, and says so.
+                    Stdio::Inherit
+                        if !rustix::io::fcntl_getfd(inherited[number])
+                            .is_ok_and(|flags| !flags.contains(rustix::io::FdFlags::CLOEXEC)) =>
+                    {
                         continue;
                     }
                     Stdio::Inherit => End::Lent(inherited[number]),

@@ -180,7 +180,12 @@ impl Session<'_> {
             }
             // An intermediate that ended behind its fork is nobody's loss.
             if ended && self.child.pid == watched {
-                return Err(self.died());
+                // The end of file may come late: a child of another thread that has not yet
+                // executed its image holds a copy of the socket.
+                return match self.progress {
+                    Progress::Executing => Ok(()),
+                    Progress::Setup => Err(self.died()),
+                };
             }
         }
     }

@@ -62,7 +62,8 @@ pub fn compile(config: &Config, process: &Process, facts: &Facts<'_>) -> Result<
         }
         plan.push(Op::Fork { flags: facts.new });
     }
-    if facts.new & CLONE_NEWUSER != 0 {
+    let joins_users = facts.joined.iter().any(|(flag, _)| *flag == CLONE_NEWUSER);
+    if facts.new & CLONE_NEWUSER != 0 || joins_users {
         plan.push(root_ids(config));
     }
     // A cgroup file system shows the tree below the cgroup that the process is in when its
@@ -143,7 +144,7 @@ fn root(plan: &mut Plan, config: &Config, private_proc: bool, facts: &Facts<'_>)
     let late = facts.by_path || commands;
     // In a user namespace these can only be made while full ones are in sight.
     let mut ready: Vec<Option<Slot>> = vec![None; config.mounts.len()];
-    if facts.new & CLONE_NEWUSER != 0 && !late {
+    if facts.in_user_namespace && !late {
         for (place, mount) in ready.iter_mut().zip(&config.mounts) {
             if matches!(mount.device.as_str(), "proc" | "sysfs" | "mqueue") {
                 *place = Some(mount::make(plan, config, mount)?);
