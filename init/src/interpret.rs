@@ -3,7 +3,7 @@
 //! It holds no policy. Whatever order matters to the kernel is the order of the plan; the reasons
 //! stand with the operations.
 
-use pidone_proto::{Call, Codec, FrameType, Op, Part, Report, Slot, limits};
+use pidone_proto::{Call, Codec, FrameType, Op, Part, Report, limits};
 use rustix::fd::AsFd;
 use rustix::fs::{SealFlags, fcntl_get_seals, fstat};
 use rustix::io::Errno;

@@ -171,7 +171,8 @@ fn capabilities(floor: &Floor) -> Result {
     const VERSION_3: u32 = 0x2008_0522;
     let header = [VERSION_3, 0];
     // Effective, permitted, inheritable; the low halves first.
-    let [low, high] = [floor.kept as u32, (floor.kept >> 32) as u32];
+    let [a, b, c, d, e, f, g, h] = floor.kept.to_le_bytes();
+    let [low, high] = [[a, b, c, d], [e, f, g, h]].map(u32::from_le_bytes);
     let data = [low, low, 0, high, high, 0];
     call(libc::SYS_capset, [(&header).into(), (&data).into()]).map(drop)
 }

@@ -115,7 +115,7 @@ unsafe fn clone3(
             "2:",
             argument = in(reg) argument,
             function = in(reg) function,
-            inlateout("rax") libc::SYS_clone3 as isize => answer,
+            inlateout("rax") libc::SYS_clone3 => answer,
             in("rdi") arguments,
             in("rsi") size_of::<CloneArgs>(),
             out("rcx") _,

@@ -34,7 +34,7 @@ impl From<*const u8> for Argument {
 
 impl From<c_long> for Argument {
     fn from(number: c_long) -> Self {
-        Self(number.cast_unsigned() as usize)
+        Self(usize::from_ne_bytes(number.to_ne_bytes()))
     }
 }
 
@@ -81,8 +81,8 @@ pub(super) fn call<const N: usize>(
     // the arguments comes from a reference that is still borrowed by the caller.
     let answer = unsafe { libc::syscall(number, a, b, c, d, e, f) };
     if answer == -1 {
-        // SAFETY: the thread's errno always exists.
-        let errno = unsafe { *libc::__errno_location() };
+        // Read from the thread's errno, which needs no lock.
+        let errno = std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO);
         return Err(Failed { number, errno });
     }
     Ok(answer)
