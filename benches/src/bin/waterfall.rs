@@ -45,7 +45,8 @@ fn main() -> Result<()> {
 
     let mut output = io::stdout().lock();
     writeln!(output, "{scenario}, {strategy:?}, {count} starts\n")?;
-    let columns: [(&str, fn(&Phases) -> u64); 5] = [
+    type Column = (&'static str, fn(&Phases) -> u64);
+    let columns: [Column; 5] = [
         ("created", |phases| phases.created),
         ("first instruction", |phases| phases.first),
         ("start returned", |phases| phases.started),
