@@ -4,7 +4,9 @@ use std::process::ExitCode;
 
 mod capability;
 mod device;
+mod exec;
 mod identity;
+mod lifecycle;
 mod limit;
 mod mount;
 mod namespace;
@@ -19,7 +21,9 @@ fn main() -> ExitCode {
     pidone_tests::main(&[
         capability::CASES,
         device::CASES,
+        exec::CASES,
         identity::CASES,
+        lifecycle::CASES,
         limit::CASES,
         mount::CASES,
         namespace::CASES,
