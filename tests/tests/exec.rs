@@ -185,16 +185,17 @@ fn joins_all_namespaces(sandbox: &Sandbox) -> Outcome {
     let map = vec![pidone::config::IdMap { container_id: 0, host_id: 100_000, size: 65536 }];
     config.set_id_maps(map.clone(), map);
     let mut live = sandbox.start(&config, process(&["/guest", "sleep"]))?;
-    let running = sandbox.join(&mut live.container, process(&["/guest", "sleep"]))?;
+    let mut running = sandbox.join(&mut live.container, process(&["/guest", "sleep"]))?;
     for kind in NamespaceType::ALL {
         let of = |pid: i32| -> Result<u64, Stop> {
             Ok(std::fs::metadata(format!("/proc/{pid}/ns/{}", kind.file()))?.ino())
         };
         assert_eq!(of(running.pid())?, of(live.running.pid())?, "{kind}");
     }
-    live.kill()?;
-    let mut running = running;
+    // The first process does not end before all others of its namespace are reaped.
+    running.signal(libc::SIGKILL)?;
     running.wait()?;
+    live.kill()?;
     Ok(())
 }
 
@@ -285,12 +286,15 @@ fn the_first_may_end_meanwhile(sandbox: &Sandbox) -> Outcome {
             nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::SIGKILL)
         });
         let begun = Instant::now();
-        // Whether it is in time or not, it comes to an end.
-        if let Ok(mut running) = sandbox.join(&mut live.container, process(&["/guest", "sleep"])) {
-            assert!(matches!(running.wait()?.status(), 137), "{round}");
-        }
+        let joined = sandbox.join(&mut live.container, process(&["/guest", "sleep"]));
         assert!(begun.elapsed() < Duration::from_secs(10));
         let _ = killer.join();
+        live.running.wait()?;
+        if let Ok(mut running) = joined {
+            // Too late, it is the first of a new life, which is ended here.
+            live.container.kill()?;
+            assert_eq!(running.wait()?.status(), 137, "{round}");
+        }
         live.finish()?;
     }
     Ok(())

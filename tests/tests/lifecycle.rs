@@ -390,6 +390,8 @@ fn a_strangers_pid_is_not_touched(sandbox: &Sandbox) -> Outcome {
     let mut container = sandbox.create(&config)?;
     let mut running = sandbox.join(&mut container, process(&["/guest", "exit", "0"]))?;
     running.wait()?;
+    // Times are kept in ticks of 10 ms.
+    thread::sleep(Duration::from_millis(30));
     let mut stranger = std::process::Command::new("sleep").arg("60").spawn()?;
     let file = sandbox.factory().root().join(container.id()).join("state.json");
     let mut json: serde_json::Value = serde_json::from_slice(&fs::read(&file)?)?;
