@@ -68,7 +68,8 @@ fn bench(
 /// What the library does around the start, for the whole container.
 fn phases(criterion: &mut Criterion, place: &Place) {
     let mut group = criterion.benchmark_group("phase/oci-net");
-    let phases: [(&str, fn(&Phases) -> u64); 4] = [
+    type Phase = (&'static str, fn(&Phases) -> u64);
+    let phases: [Phase; 4] = [
         ("create", |phases| phases.created),
         ("start", |phases| phases.started - phases.created),
         ("wait", |phases| phases.reaped - phases.started),
