@@ -166,7 +166,7 @@ fn ipc_is_the_hosts(sandbox: &Sandbox) -> Outcome {
 
 fn ipc_is_joined(sandbox: &Sandbox) -> Outcome {
     let mut config = sandbox.config();
-    config.set_namespace(NamespaceType::Ipc, &format!("/proc/{}/ns/ipc", std::process::id()));
+    config.set_namespace(NamespaceType::Ipc, format!("/proc/{}/ns/ipc", std::process::id()));
     let report = sandbox.report(&config)?;
     assert_eq!(of(&report, NamespaceType::Ipc), Some(host(NamespaceType::Ipc)?));
     Ok(())
