@@ -5,6 +5,7 @@
 //! [`launch`] has the init interpret them in new namespaces.
 
 pub mod cgroup;
+mod child;
 #[doc(hidden)]
 pub mod cli;
 pub mod config;

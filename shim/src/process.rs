@@ -2,12 +2,14 @@
 
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::process::{Signal, pidfd_send_signal};
 
 use crate::cgroup::Cgroups;
+use crate::child::{Child, First};
 use crate::error::{Code, Error, Result};
 use crate::wait::{self, Exit};
 
@@ -66,7 +68,7 @@ pub struct TerminalSize {
 #[derive(Debug)]
 pub struct Running {
     pub(crate) pid: i32,
-    pub(crate) pidfd: OwnedFd,
+    pub(crate) child: Arc<Child>,
     /// The writing end of standard input, if it is a pipe.
     pub stdin: Option<File>,
     /// The reading end of standard output, if it is a pipe.
@@ -79,7 +81,8 @@ pub struct Running {
     pub times: Vec<Timing>,
     /// What is killed when the process ends: all of a container without a pid namespace.
     pub(crate) cgroups: Option<Cgroups>,
-    pub(crate) exit: Option<Exit>,
+    /// Whether it is the first process of a container.
+    pub(crate) first: Option<First>,
 }
 
 /// How long an operation of the init took.
@@ -101,24 +104,24 @@ impl Running {
     /// A descriptor that stands for the process and becomes readable when it ends: `pidfd_open(2)`.
     #[must_use]
     pub fn pidfd(&self) -> BorrowedFd<'_> {
-        self.pidfd.as_fd()
+        self.child.as_fd()
     }
 
     /// Waits for the end of the process.
     ///
     /// For the first process of a container without a pid namespace, all its others are killed
-    /// then: no kernel does it.
+    /// then: no kernel does it. With one, it ends only when every further process of the caller's
+    /// has been reaped, which is done here; [`Running::wait`] of those still tells their exits.
     ///
     /// # Errors
     /// [`Code::SystemError`], with `ECHILD` if something else has reaped the process.
     pub fn wait(&mut self) -> Result<Exit> {
-        if let Some(exit) = &self.exit {
-            return Ok(exit.clone());
+        let exit = match &self.first {
+            Some(first) => first.wait(&self.child),
+            None => self.child.wait(),
         }
-        let exit = wait::wait(self.pidfd.as_fd())
-            .map_err(|errno| Error::system("waitid", self.pid.to_string(), errno))?;
-        self.exit = Some(exit.clone());
-        if let Some(cgroups) = &self.cgroups {
+        .map_err(|errno| Error::system("waitid", self.pid.to_string(), errno))?;
+        if let Some(cgroups) = self.cgroups.take() {
             cgroups.kill()?;
         }
         Ok(exit)
@@ -129,7 +132,7 @@ impl Running {
     /// # Errors
     /// [`Code::ContainerNotRunning`] if the process has ended.
     pub fn signal(&self, signal: i32) -> Result<()> {
-        send(self.pidfd.as_fd(), self.pid, signal)
+        send(self.child.as_fd(), self.pid, signal)
     }
 }
 

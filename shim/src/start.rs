@@ -19,7 +19,7 @@ use crate::plan::{self, Capabilities, Plan, Terminal};
 use crate::process::{Process, Running, Timing};
 use crate::state::Identity;
 use crate::stdio::Descriptors;
-use crate::{label, mount_command, net, privilege, seccomp, user};
+use crate::{child, label, mount_command, net, privilege, seccomp, user};
 
 /// The start of a container's first process.
 pub(crate) struct Start<'a> {
@@ -85,7 +85,9 @@ impl Start<'_> {
             .identity
             .take()
             .ok_or_else(|| Error::system("journal", started.child.pid.to_string(), Errno::NOENT))?;
-        Ok((running(started, &plan, descriptors), identity))
+        let mut running = running(started, &plan, descriptors);
+        running.first = child::First::new(running.pid).ok();
+        Ok((running, identity))
     }
 
     /// Where the clone happens.
@@ -229,7 +231,9 @@ impl Join<'_> {
             patience: self.options.patience,
         }
         .run(&mut Joining(self.cgroups))?;
-        Ok(running(started, &plan, descriptors))
+        let running = running(started, &plan, descriptors);
+        child::joined(self.pid, &running.child);
+        Ok(running)
     }
 }
 
@@ -268,7 +272,7 @@ fn running(started: Started, plan: &Plan, descriptors: Descriptors<'_>) -> Runni
     let [stdin, stdout, stderr] = descriptors.kept;
     Running {
         pid: started.child.pid,
-        pidfd: started.child.pidfd,
+        child: child::Child::new(started.child.pidfd),
         stdin,
         stdout,
         stderr,
@@ -280,7 +284,7 @@ fn running(started: Started, plan: &Plan, descriptors: Descriptors<'_>) -> Runni
             })
             .collect(),
         cgroups: None,
-        exit: None,
+        first: None,
     }
 }
 

@@ -44,8 +44,8 @@ impl Exit {
     }
 }
 
-/// Waits for the child of a pidfd and reaps it.
-pub(crate) fn wait(pidfd: BorrowedFd<'_>) -> Result<Exit, Errno> {
+/// Reaps the child of a pidfd if it has ended.
+pub(crate) fn wait(pidfd: BorrowedFd<'_>) -> Result<Option<Exit>, Errno> {
     // SAFETY: both structures are plain data that the kernel fills.
     let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
     // SAFETY: as above.
@@ -58,7 +58,7 @@ pub(crate) fn wait(pidfd: BorrowedFd<'_>) -> Result<Exit, Errno> {
                 libc::P_PIDFD,
                 pidfd.as_raw_fd(),
                 &raw mut info,
-                libc::WEXITED | libc::__WALL,
+                libc::WEXITED | libc::WNOHANG | libc::__WALL,
                 &raw mut usage,
             )
         };
@@ -70,6 +70,10 @@ pub(crate) fn wait(pidfd: BorrowedFd<'_>) -> Result<Exit, Errno> {
             errno => return Err(errno.unwrap_or(Errno::IO)),
         }
     }
+    // SAFETY: it is zero if no child has ended, else that child's id.
+    if unsafe { info.si_pid() } == 0 {
+        return Ok(None);
+    }
     // SAFETY: the kernel filled in a child's end, which has a status.
     let status = unsafe { info.si_status() };
     let (code, signal) = match info.si_code {
@@ -80,7 +84,7 @@ pub(crate) fn wait(pidfd: BorrowedFd<'_>) -> Result<Exit, Errno> {
         Duration::from_secs(value.tv_sec.unsigned_abs())
             + Duration::from_micros(value.tv_usec.unsigned_abs())
     };
-    Ok(Exit {
+    Ok(Some(Exit {
         code,
         signal,
         core: info.si_code == libc::CLD_DUMPED,
@@ -91,7 +95,7 @@ pub(crate) fn wait(pidfd: BorrowedFd<'_>) -> Result<Exit, Errno> {
             minor_faults: usage.ru_minflt.unsigned_abs(),
             major_faults: usage.ru_majflt.unsigned_abs(),
         },
-    })
+    }))
 }
 
 /// `pidfd_send_signal(2)` by number.

@@ -157,8 +157,16 @@ pub(super) fn load(program: &[Instruction]) -> Result<OwnedFd> {
         interface: 0,
         expected_attach_type: CGROUP_DEVICE,
     };
-    // SAFETY: the slice and the string outlive the call, and the kernel only reads them.
-    unsafe { bpf(PROG_LOAD, &mut attributes) }.map(owned)
+    // The verifier gives up where it would have to wait, as libbpf knows too.
+    const ATTEMPTS: u32 = 10;
+    let mut attempt = 1;
+    loop {
+        // SAFETY: the slice and the string outlive the call, and the kernel only reads them.
+        match unsafe { bpf(PROG_LOAD, &mut attributes) } {
+            Err(Errno::AGAIN) if attempt < ATTEMPTS => attempt += 1,
+            loaded => return loaded.map(owned),
+        }
+    }
 }
 
 /// Attaches a program beside those that are attached already.
