@@ -312,6 +312,17 @@ impl Live {
         parse(&self.line()?)
     }
 
+    /// Whether it says nothing for some time.
+    ///
+    /// # Errors
+    /// Standard output is no pipe.
+    pub fn is_silent(&self, time: Duration) -> Result<bool, Stop> {
+        let output = self.output.as_ref().ok_or("standard output is no pipe")?;
+        let time = Timespec::try_from(time).ok();
+        let mut fds = [PollFd::new(output.get_ref(), PollFlags::IN)];
+        Ok(output.buffer().is_empty() && poll(&mut fds, time.as_ref())? == 0)
+    }
+
     /// Kills the container and removes it.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 mod capability;
+mod cgroup;
 mod device;
 mod exec;
 mod identity;
@@ -10,6 +11,7 @@ mod lifecycle;
 mod limit;
 mod mount;
 mod namespace;
+mod ordinary;
 mod process;
 mod role;
 mod stdio;
@@ -20,6 +22,7 @@ fn main() -> ExitCode {
     }
     pidone_tests::main(&[
         capability::CASES,
+        cgroup::CASES,
         device::CASES,
         exec::CASES,
         identity::CASES,
@@ -27,6 +30,7 @@ fn main() -> ExitCode {
         limit::CASES,
         mount::CASES,
         namespace::CASES,
+        ordinary::CASES,
         process::CASES,
         stdio::CASES,
     ])
