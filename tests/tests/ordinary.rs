@@ -120,6 +120,8 @@ fn protects_paths(sandbox: &Sandbox) -> Outcome {
     config.mask_paths.push("/secret".into());
     config.readonly_paths.push("/kept".into());
     config.readonlyfs = true;
+    // Else the file itself would refuse.
+    config.capabilities.push("NET_ADMIN".into());
     let output = sandbox.guest(
         &config,
         &[
