@@ -345,6 +345,9 @@ pub enum Op<'a> {
 macro_rules! names {
     ($($variant:ident => $name:literal),+ $(,)?) => {
         impl Op<'_> {
+            /// How many operations there are; their numbers count from 0.
+            pub const COUNT: usize = [$($name),+].len();
+
             /// The name of the operation.
             #[must_use]
             pub fn name(&self) -> &'static str {

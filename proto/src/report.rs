@@ -36,8 +36,8 @@ pub enum Report<'a> {
         step: u32,
         /// The system call.
         call: Call,
-        /// Which one of several things in the operation: the number of a mount's option, counted
-        /// from 1, or of exec's candidate, from 1, 0 if none was found; for a message that was refused, the code of
+        /// Which one of several things in the operation, counted from 1: an option of a mount, or
+        /// a candidate of exec; for a message that was refused, the code of
         /// [`crate::FrameError`]; else 0.
         detail: u16,
         /// The kernel's answer.

@@ -4,6 +4,7 @@
 //! straight into a system call.
 
 use core::ffi::CStr;
+use core::fmt;
 
 use bincode::de::{BorrowDecode, BorrowDecoder};
 use bincode::enc::{Encode, Encoder};
@@ -14,11 +15,11 @@ use bincode::error::{DecodeError, EncodeError};
 pub struct Text<'a>(pub &'a CStr);
 
 /// Strings one behind the other, each with its NUL.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
 pub struct Strings<'a>(&'a [u8]);
 
 /// Numbers of 32 bits, little-endian, one behind the other.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
 pub struct Words<'a>(&'a [u8]);
 
 impl<'a> Text<'a> {
@@ -89,6 +90,18 @@ impl<'a> Words<'a> {
     /// Each number.
     pub fn iter(self) -> impl Iterator<Item = u32> + 'a {
         self.0.as_chunks::<4>().0.iter().map(|bytes| u32::from_le_bytes(*bytes))
+    }
+}
+
+impl fmt::Debug for Strings<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
+    }
+}
+
+impl fmt::Debug for Words<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
     }
 }
 

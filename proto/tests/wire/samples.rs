@@ -1,0 +1,248 @@
+//! A value of every message, and of every kind of integer and string in them.
+
+use pidone_proto::{Call, Create, Op, Part, Report, Slot, Strings, Text, Words};
+
+/// The number of an operation or a report, and its name in the source.
+pub(crate) type Name = (u32, &'static str);
+
+/// Adding an operation without a number here and a sample below fails the build.
+const _: () = assert!(Op::COUNT == OPERATIONS.len());
+
+/// The numbers of the operations. They are never changed: a new one goes to the end.
+pub(crate) const OPERATIONS: &[Name] = &[
+    (0, "SetNamespaces"),
+    (1, "Fork"),
+    (2, "Unshare"),
+    (3, "Barrier"),
+    (4, "Loopback"),
+    (5, "Propagation"),
+    (6, "MakeMount"),
+    (7, "OpenTree"),
+    (8, "SetAttributes"),
+    (9, "Root"),
+    (10, "PivotRoot"),
+    (11, "MoveRoot"),
+    (12, "Chroot"),
+    (13, "Attach"),
+    (14, "LegacyMount"),
+    (15, "MakeDirectory"),
+    (16, "MakeNode"),
+    (17, "MakeLink"),
+    (18, "Mask"),
+    (19, "ReadOnly"),
+    (20, "ReadOnlyRoot"),
+    (21, "ReopenNull"),
+    (22, "HostName"),
+    (23, "Sysctl"),
+    (24, "Label"),
+    (25, "Close"),
+    (26, "Console"),
+    (27, "Session"),
+    (28, "Rlimit"),
+    (29, "Bounding"),
+    (30, "Groups"),
+    (31, "Ids"),
+    (32, "Capabilities"),
+    (33, "NoNewPrivileges"),
+    (34, "Seccomp"),
+    (35, "Umask"),
+    (36, "ChangeDirectory"),
+    (37, "ParentDeath"),
+    (38, "Exec"),
+];
+
+/// The number of a report. A new report does not build without one.
+#[must_use]
+pub(crate) fn report_name(report: &Report<'_>) -> Name {
+    match report {
+        Report::Barrier { .. } => (0, "Barrier"),
+        Report::Forked => (1, "Forked"),
+        Report::Console => (2, "Console"),
+        Report::Times { .. } => (3, "Times"),
+        Report::Executing => (4, "Executing"),
+        Report::Failed { .. } => (5, "Failed"),
+    }
+}
+
+/// How many reports there are.
+pub(crate) const REPORTS: usize = 6;
+
+/// Strings for the wire.
+///
+/// # Panics
+/// If the bytes are not strings.
+#[must_use]
+pub(crate) fn strings(bytes: &[u8]) -> Strings<'_> {
+    Strings::new(bytes).expect("each string ends in NUL")
+}
+
+/// Numbers for the wire.
+///
+/// # Panics
+/// If the bytes are not numbers.
+#[must_use]
+pub(crate) fn words(bytes: &[u8]) -> Words<'_> {
+    Words::new(bytes).expect("four bytes each")
+}
+
+/// Operations: each at least once, numbers at the borders of both codecs.
+#[must_use]
+pub(crate) fn operations() -> Vec<Op<'static>> {
+    let mut samples = namespaces();
+    samples.extend(mounts());
+    samples.extend(files());
+    samples.extend(process());
+    samples
+}
+
+fn namespaces() -> Vec<Op<'static>> {
+    vec![
+        Op::SetNamespaces { target: Slot(0), flags: 0x7c02_0000 },
+        Op::Fork { flags: 0 },
+        Op::Fork { flags: 0x2000_0000 },
+        Op::Unshare { flags: 0x0200_0000 },
+        Op::Barrier { id: 250 },
+        Op::Barrier { id: 251 },
+        Op::Barrier { id: 127 },
+        Op::Barrier { id: 128 },
+        Op::Barrier { id: 65_535 },
+        Op::Barrier { id: 65_536 },
+        Op::Barrier { id: u32::MAX },
+        Op::Loopback,
+    ]
+}
+
+fn mounts() -> Vec<Op<'static>> {
+    let at = Text(c"/proc");
+    vec![
+        Op::Propagation { flags: 0x0004_4000 },
+        Op::MakeMount {
+            into: Slot(256),
+            fstype: Text(c"tmpfs"),
+            options: strings(b"mode\x00755\0ro\0\0"),
+            attributes: 14,
+        },
+        Op::MakeMount {
+            into: Slot(511),
+            fstype: Text(c"proc"),
+            options: Strings::default(),
+            attributes: 0,
+        },
+        Op::OpenTree { into: Slot(257), path: Text(c"/srv/data"), recursive: true },
+        Op::SetAttributes {
+            mount: Slot(3),
+            set: 1,
+            clear: 0x0020_0000,
+            propagation: 0x0004_0000,
+            recursive: true,
+        },
+        Op::SetAttributes {
+            mount: Slot(252),
+            set: u64::MAX,
+            clear: 0x1_0000_0000,
+            propagation: 0,
+            recursive: false,
+        },
+        Op::Root { tree: Slot(0), at: Text(c"/run/root") },
+        Op::PivotRoot,
+        Op::MoveRoot,
+        Op::Chroot { directory: Slot(1) },
+        Op::Attach { mount: Slot(256), at, create: Create::Nothing, follow: false },
+        Op::Attach { mount: Slot(2), at, create: Create::Directory, follow: true },
+        Op::Attach { mount: Slot(2), at: Text(c"/etc/hosts"), create: Create::File, follow: true },
+        Op::LegacyMount {
+            source: Text(c"overlay"),
+            fstype: Text(c"overlay"),
+            flags: 0,
+            data: Text(c"lowerdir=/a:/b"),
+            at: Text(c"/mnt"),
+        },
+    ]
+}
+
+fn files() -> Vec<Op<'static>> {
+    vec![
+        Op::MakeDirectory { path: Text(c"/var/lib"), mode: 0o755 },
+        Op::MakeNode {
+            path: Text(c"/dev/null"),
+            mode: 0o20666,
+            major: 1,
+            minor: 3,
+            uid: 0,
+            gid: 5,
+        },
+        Op::MakeLink { target: Text(c"/proc/self/fd"), path: Text(c"/dev/fd"), replace: true },
+        Op::Mask { path: Text(c"/proc/kcore"), file: Slot(509), directory: Slot(300) },
+        Op::ReadOnly { path: Text(c"/proc/sys") },
+        Op::ReadOnlyRoot,
+        Op::ReopenNull,
+        // Any bytes but NUL, valid UTF-8 or not; and none.
+        Op::HostName { name: Text(c"h\xff\xc3\xa4") },
+        Op::HostName { name: Text(c"") },
+        Op::Sysctl { proc: Slot(510), path: Text(c"net/ipv4/ip_forward"), value: Text(c"1") },
+        Op::Label {
+            proc: Slot(510),
+            attribute: Text(c"apparmor/exec"),
+            value: Text(c"exec docker-default"),
+        },
+        Op::Close { slot: Slot(510) },
+    ]
+}
+
+fn process() -> Vec<Op<'static>> {
+    vec![
+        Op::Console { rows: 24, columns: 300, uid: 1000, bind: true },
+        Op::Session,
+        Op::Rlimit { resource: 7, soft: 1024, hard: u64::MAX },
+        Op::Bounding { keep: 0xa80_425fb },
+        Op::Groups { ids: words(&[5, 0, 0, 0, 0xe8, 3, 0, 0]) },
+        Op::Groups { ids: Words::default() },
+        Op::Ids { uid: 1000, gid: 100 },
+        Op::Capabilities { effective: 0x400, permitted: 0xa80_425fb, inheritable: 0, ambient: 250 },
+        Op::NoNewPrivileges,
+        Op::Seccomp { flags: 2, filter: &[6, 0, 0, 0, 0, 0, 0xff, 0x7f] },
+        Op::Umask { mask: 0o22 },
+        Op::ChangeDirectory { path: Text(c"/") },
+        Op::ParentDeath { signal: 9 },
+        Op::Exec {
+            candidates: strings(b"/usr/bin/ls\0/bin/ls\0"),
+            arguments: strings(b"ls\0-l\0"),
+            environment: strings(b"PATH=/bin\0"),
+            preserved: 2,
+            filter_flags: 2,
+            filter: &[6, 0, 0, 0, 0, 0, 0xff, 0x7f],
+        },
+        Op::Exec {
+            candidates: strings(b"/true\0"),
+            arguments: strings(b"true\0"),
+            environment: Strings::default(),
+            preserved: 0,
+            filter_flags: 0,
+            filter: &[],
+        },
+    ]
+}
+
+/// Reports: each at least once.
+#[must_use]
+pub(crate) fn reports() -> Vec<Report<'static>> {
+    vec![
+        Report::Barrier { id: 7 },
+        Report::Forked,
+        Report::Console,
+        Report::Times { first: 257, nanoseconds: &[0xa0, 0x86, 1, 0, 0xff, 0xff, 0xff, 0xff] },
+        Report::Executing,
+        Report::Failed { step: 12, call: Call::FsCreate, detail: 0, errno: 1 },
+        Report::Failed { step: 0, call: Call::Receive, detail: 3, errno: 71 },
+        Report::Failed { step: 300, call: Call::Exec, detail: 2, errno: 13 },
+    ]
+}
+
+/// Heads of parts.
+#[must_use]
+pub(crate) fn parts() -> Vec<Part> {
+    vec![
+        Part { first: 1, operations: 48, more: false, timed: false },
+        Part { first: 253, operations: 100_000, more: true, timed: true },
+    ]
+}
