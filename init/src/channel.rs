@@ -132,3 +132,201 @@ impl Channel {
         Ok(())
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use std::vec;
+    use std::vec::Vec;
+
+    use pidone_proto::Slot;
+    use rustix::io::{FdFlags, fcntl_getfd};
+
+    use super::*;
+    use crate::peer::{Peer, is_closed, pipe};
+
+    /// What receiving the next message answers: its type and the length of its body.
+    fn receive(channel: &mut Channel, slots: &mut Slots) -> Result<(FrameType, usize)> {
+        let mut buffer = vec![0; limits::FRAME];
+        let (frame_type, body) = channel.receive(&mut buffer, slots)?;
+        Ok((frame_type, body.len()))
+    }
+
+    /// How a message is refused.
+    fn refusal(bytes: &[u8], files: &[BorrowedFd<'_>]) -> Failure {
+        let (peer, mut channel) = Peer::pair();
+        peer.send_bytes(bytes, files).unwrap();
+        receive(&mut channel, &mut Slots::new()).unwrap_err()
+    }
+
+    fn refused(errno: Errno, detail: u16) -> Failure {
+        Failure { detail, ..Failure::new(Call::Receive, errno) }
+    }
+
+    /// A `Proceed` without a fault.
+    fn proceed() -> [u8; HEADER] {
+        let header = Header {
+            frame_type: FrameType::Proceed,
+            codec: Wire::ID,
+            descriptors: 0,
+            sequence: 0,
+            length: 0,
+        };
+        header.to_bytes()
+    }
+
+    /// The same with a byte changed.
+    fn changed(place: usize, byte: u8) -> [u8; HEADER] {
+        let mut bytes = proceed();
+        bytes[place] = byte;
+        bytes
+    }
+
+    #[test]
+    fn messages_are_received_in_their_order() {
+        let (mut peer, mut channel) = Peer::pair();
+        let mut slots = Slots::new();
+        peer.send(FrameType::Part, b"one", &[]);
+        peer.send(FrameType::Proceed, b"", &[]);
+        peer.send(FrameType::PartInMemfd, &[7; limits::FRAME - HEADER], &[]);
+        let mut received = || receive(&mut channel, &mut slots).unwrap();
+        assert_eq!(received(), (FrameType::Part, 3));
+        assert_eq!(received(), (FrameType::Proceed, 0));
+        assert_eq!(received(), (FrameType::PartInMemfd, limits::FRAME - HEADER));
+    }
+
+    #[test]
+    fn descriptors_take_the_first_slots_and_do_not_survive_exec() {
+        let (mut peer, mut channel) = Peer::pair();
+        let mut slots = Slots::new();
+        let (ours, theirs): (Vec<_>, Vec<_>) = (0..3).map(|_| pipe()).unzip();
+        let theirs: Vec<_> = theirs.iter().map(AsFd::as_fd).collect();
+        peer.send(FrameType::Part, b"", &theirs);
+        receive(&mut channel, &mut slots).unwrap();
+        for (slot, end) in (0..3).zip(&ours) {
+            let fd = slots.get(Slot(slot)).unwrap();
+            assert!(fcntl_getfd(fd).unwrap().contains(FdFlags::CLOEXEC));
+            rustix::io::write(fd, &[u8::try_from(slot).unwrap()]).unwrap();
+            let mut byte = [9];
+            rustix::io::read(end, &mut byte).unwrap();
+            assert_eq!(u16::from(byte[0]), slot, "the order is that of the message");
+        }
+        assert!(slots.get(Slot(3)).is_err());
+    }
+
+    #[test]
+    fn as_many_descriptors_as_the_kernel_carries_come() {
+        let (mut peer, mut channel) = Peer::pair();
+        let mut slots = Slots::new();
+        let (_ours, theirs) = pipe();
+        let many = vec![theirs.as_fd(); limits::DESCRIPTORS];
+        peer.send(FrameType::Part, b"", &many);
+        receive(&mut channel, &mut slots).unwrap();
+        assert!(slots.get(Slot(252)).is_ok());
+        assert!(slots.get(Slot(253)).is_err());
+    }
+
+    #[test]
+    fn headers_are_refused_for_their_reason() {
+        let proto = |code| refused(Errno::PROTO, code);
+        assert_eq!(refusal(&proceed()[..15], &[]), proto(1));
+        assert_eq!(refusal(b"p", &[]), proto(1));
+        assert_eq!(refusal(&changed(0, b'P'), &[]), proto(2));
+        assert_eq!(refusal(&changed(3, b'2'), &[]), proto(2));
+        assert_eq!(refusal(&changed(4, 2), &[]), proto(3));
+        assert_eq!(refusal(&changed(5, Wire::ID + 1), &[]), proto(4));
+        assert_eq!(refusal(&changed(6, 9), &[]), proto(5));
+        assert_eq!(refusal(&changed(12, 1), &[]), proto(6));
+        assert_eq!(refusal(&[&proceed()[..], b"x"].concat(), &[]), proto(6));
+        assert_eq!(refusal(&changed(7, 1), &[]), proto(7));
+        assert_eq!(refusal(&changed(8, 1), &[]), proto(8));
+        assert_eq!(refusal(&changed(11, 0x80), &[]), proto(8));
+    }
+
+    #[test]
+    fn a_number_is_not_used_twice() {
+        let (peer, mut channel) = Peer::pair();
+        let mut slots = Slots::new();
+        peer.send_bytes(&proceed(), &[]).unwrap();
+        peer.send_bytes(&proceed(), &[]).unwrap();
+        receive(&mut channel, &mut slots).unwrap();
+        let failure = receive(&mut channel, &mut slots).unwrap_err();
+        assert_eq!(failure, refused(Errno::PROTO, 8));
+    }
+
+    #[test]
+    fn descriptors_that_were_not_told_are_refused_and_closed() {
+        let (ours, theirs) = pipe();
+        assert_eq!(refusal(&proceed(), &[theirs.as_fd()]), refused(Errno::PROTO, 7));
+        let two = [theirs.as_fd(), theirs.as_fd()];
+        assert_eq!(refusal(&changed(7, 1), &two), refused(Errno::PROTO, 7));
+        drop(theirs);
+        assert!(is_closed(&ours));
+    }
+
+    #[test]
+    fn a_message_that_is_too_long_is_refused() {
+        assert_eq!(refusal(&vec![0; limits::FRAME + 1], &[]), refused(Errno::MSGSIZE, 0));
+        let (mut peer, mut channel) = Peer::pair();
+        peer.send(FrameType::Proceed, b"x", &[]);
+        let mut short = [0; HEADER];
+        let failure = channel.receive(&mut short, &mut Slots::new()).unwrap_err();
+        assert_eq!(failure, refused(Errno::MSGSIZE, 0));
+    }
+
+    #[test]
+    fn nothing_is_the_end() {
+        assert_eq!(refusal(b"", &[]), refused(Errno::PIPE, 0));
+        let (ours, theirs) = pipe();
+        assert_eq!(refusal(b"", &[theirs.as_fd()]), refused(Errno::PIPE, 0));
+        drop(theirs);
+        assert!(is_closed(&ours), "a descriptor of an empty message is not lost");
+        let (peer, mut channel) = Peer::pair();
+        drop(peer);
+        let failure = receive(&mut channel, &mut Slots::new()).unwrap_err();
+        assert_eq!(failure, refused(Errno::PIPE, 0));
+    }
+
+    #[test]
+    fn reports_are_numbered_and_bring_their_descriptor() {
+        let (peer, mut channel) = Peer::pair();
+        let (_ours, theirs) = pipe();
+        channel.send(&Report::Barrier { id: 7 }, None).unwrap();
+        channel.send(&Report::Console, Some(theirs.as_fd())).unwrap();
+        // The parent sent one that the child must count.
+        channel.forked();
+        channel.send(&Report::Executing, None).unwrap();
+        let barrier = peer.receive();
+        assert_eq!((barrier.header.sequence, barrier.files.len()), (0, 0));
+        assert_eq!(barrier.report(), Report::Barrier { id: 7 });
+        let console = peer.receive();
+        assert_eq!((console.header.sequence, console.files.len()), (1, 1));
+        assert_eq!(console.report(), Report::Console);
+        let executing = peer.receive();
+        assert_eq!((executing.header.sequence, executing.files.len()), (3, 0));
+        assert_eq!(executing.report(), Report::Executing);
+    }
+
+    #[test]
+    fn the_longest_report_has_room() {
+        let (peer, mut channel) = Peer::pair();
+        let nanoseconds = [0xff; 4 * limits::TIMES_PER_REPORT];
+        let report = Report::Times { first: u32::MAX, nanoseconds: &nanoseconds };
+        channel.send(&report, None).unwrap();
+        let received = peer.receive();
+        assert_eq!(received.report(), report);
+        assert!(HEADER + received.body.len() <= REPORT);
+        let longer = [0; REPORT];
+        let report = Report::Times { first: 1, nanoseconds: &longer };
+        let failure = channel.send(&report, None).unwrap_err();
+        assert_eq!(failure, Failure::new(Call::Send, Errno::MSGSIZE));
+    }
+
+    #[test]
+    fn a_host_that_is_gone_is_an_error() {
+        let (peer, mut channel) = Peer::pair();
+        drop(peer);
+        let failure = channel.send(&Report::Executing, None).unwrap_err();
+        assert_eq!(failure, Failure::new(Call::Send, Errno::PIPE));
+    }
+}

@@ -34,13 +34,7 @@ pub(crate) struct Init {
 
 /// Runs the plan that comes through a socket. Becomes the program, or exits.
 pub(crate) fn run(control: rustix::fd::OwnedFd) -> ! {
-    let mut init = Init {
-        channel: Channel::new(control),
-        slots: Slots::new(),
-        root: None,
-        times: None,
-        step: 0,
-    };
+    let mut init = Init::new(Channel::new(control));
     let failure = match init.plan() {
         Ok(()) => Failure::new(Call::Decode, Errno::NODATA),
         Err(failure) => failure,
@@ -54,6 +48,11 @@ pub(crate) fn run(control: rustix::fd::OwnedFd) -> ! {
 }
 
 impl Init {
+    /// Before the first operation.
+    pub(crate) fn new(channel: Channel) -> Self {
+        Self { channel, slots: Slots::new(), root: None, times: None, step: 0 }
+    }
+
     /// The root that names are resolved in: the plan's, or the process's own.
     pub(crate) fn root(&mut self) -> Result<&Root> {
         let root = match self.root.take() {

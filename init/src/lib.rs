@@ -11,6 +11,8 @@ mod channel;
 mod failure;
 mod interpret;
 mod ops;
+#[cfg(test)]
+mod peer;
 mod root;
 mod slots;
 mod sys;

@@ -34,3 +34,28 @@ fn number(digits: &[u8]) -> Option<i32> {
 pub fn abort() -> ! {
     sys::exit(interpret::FAILED)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_is_digits_alone() {
+        for (text, expected) in [
+            ("3", Some(3)),
+            ("0042", Some(42)),
+            ("2147483647", Some(i32::MAX)),
+            ("2147483648", None),
+            ("99999999999999999999", None),
+            ("-3", None),
+            ("+3", None),
+            ("3 ", None),
+            ("0x3", None),
+            ("3\n", None),
+        ] {
+            assert_eq!(number(text.as_bytes()), expected, "{text:?}");
+        }
+        // Not above stdio, and so refused.
+        assert_eq!(number(b""), Some(0));
+    }
+}

@@ -138,3 +138,6 @@ fn prefix<'b>(buffer: &'b mut [u8; PATH], bytes: &[u8]) -> Option<&'b CStr> {
     *buffer.get_mut(bytes.len())? = 0;
     CStr::from_bytes_with_nul(buffer.get(..=bytes.len())?).ok()
 }
+
+#[cfg(test)]
+mod tests;

@@ -55,3 +55,62 @@ impl Slots {
 }
 
 const EMPTY: Failure = Failure::new(Call::Slot, Errno::BADF);
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+    use crate::peer::{is_closed, pipe};
+
+    const LAST: Slot = Slot(511);
+    const BEHIND: Slot = Slot(512);
+
+    #[test]
+    fn a_slot_lends_and_gives_what_was_put() {
+        let mut slots = Slots::new();
+        let (ours, theirs) = pipe();
+        slots.put(LAST, theirs).unwrap();
+        assert!(slots.get(LAST).is_ok());
+        let taken = slots.take(LAST).unwrap();
+        assert!(!is_closed(&ours));
+        drop(taken);
+        assert!(is_closed(&ours));
+        assert_eq!(slots.take(LAST).unwrap_err(), EMPTY);
+        assert_eq!(slots.get(LAST).unwrap_err(), EMPTY);
+    }
+
+    #[test]
+    fn slots_that_are_not_there_are_empty() {
+        let mut slots = Slots::new();
+        let (ours, theirs) = pipe();
+        for slot in [Slot(0), LAST, BEHIND, Slot(u16::MAX)] {
+            assert_eq!(slots.get(slot).unwrap_err(), EMPTY);
+            assert_eq!(slots.take(slot).unwrap_err(), EMPTY);
+        }
+        assert_eq!(slots.put(BEHIND, theirs).unwrap_err(), EMPTY);
+        assert!(is_closed(&ours), "what could not be put is not lost");
+    }
+
+    #[test]
+    fn what_is_replaced_is_closed() {
+        let mut slots = Slots::new();
+        let (first, theirs) = pipe();
+        slots.put_received(3, theirs);
+        let (second, theirs) = pipe();
+        slots.put_received(3, theirs);
+        assert!(is_closed(&first));
+        assert!(!is_closed(&second));
+        let (third, theirs) = pipe();
+        slots.put(Slot(3), theirs).unwrap();
+        assert!(is_closed(&second));
+        assert!(!is_closed(&third));
+    }
+
+    #[test]
+    fn what_has_no_place_is_closed() {
+        let mut slots = Slots::new();
+        let (ours, theirs) = pipe();
+        slots.put_received(limits::SLOTS, theirs);
+        assert!(is_closed(&ours));
+    }
+}

@@ -47,3 +47,57 @@ impl Times {
         Ok(())
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use std::vec::Vec;
+
+    use super::*;
+    use crate::peer::Peer;
+
+    /// The batches that a number of stamps are reported in: the first number and how many.
+    fn batches(stamps: usize) -> Vec<(u32, usize)> {
+        let (peer, mut channel) = Peer::pair();
+        let mut times = Times::new().unwrap();
+        for _ in 0..stamps {
+            times.stamp();
+        }
+        times.report(&mut channel).unwrap();
+        drop(channel);
+        let expected = stamps.min(limits::TIMED).div_ceil(limits::TIMES_PER_REPORT);
+        (0..expected)
+            .map(|_| match peer.receive().report() {
+                Report::Times { first, nanoseconds } => (first, nanoseconds.len() / 4),
+                other => panic!("{other:?}"),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn times_come_in_batches() {
+        assert_eq!(batches(0), []);
+        assert_eq!(batches(1), [(1, 1)]);
+        assert_eq!(batches(256), [(1, 256)]);
+        assert_eq!(batches(257), [(1, 256), (257, 1)]);
+    }
+
+    #[test]
+    fn operations_behind_the_limit_are_not_timed() {
+        let batches = batches(limits::TIMED + 10);
+        assert_eq!(batches.len(), 16);
+        assert_eq!(batches.last(), Some(&(3841, 256)));
+    }
+
+    #[test]
+    fn a_time_is_how_long_it_took() {
+        let mut times = Times::new().unwrap();
+        std::thread::sleep(Duration::from_millis(20));
+        times.stamp();
+        times.stamp();
+        let (both, _) = times.nanoseconds[..8].as_chunks::<4>();
+        let [slept, at_once] = [both[0], both[1]].map(u32::from_le_bytes);
+        assert!(slept >= 20_000_000, "{slept}");
+        assert!(at_once < slept, "{at_once}");
+    }
+}

@@ -54,7 +54,7 @@ mod number {
 }
 
 /// `AT_FDCWD`
-const CURRENT_DIRECTORY: usize = -100_isize as usize;
+const CURRENT_DIRECTORY: usize = (-100_isize).cast_unsigned();
 
 /// Pads arguments.
 fn call<const N: usize>(number: usize, given: [usize; N]) -> Result<usize, Errno> {
@@ -197,8 +197,8 @@ pub(crate) fn touch(length: usize) -> Result<(), Errno> {
     let address = call(number::MMAP, [0, length, READ_WRITE, PRIVATE_ANONYMOUS, usize::MAX, 0])?;
     let memory: *mut u8 = core::ptr::with_exposed_provenance_mut(address);
     for offset in (0..length).step_by(PAGE) {
-        // SAFETY: the offset is inside the mapping, which is new and stays.
-        unsafe { memory.add(offset).write_volatile(1) };
+        // SAFETY: the page is in the mapping, which is new and stays.
+        unsafe { memory.wrapping_add(offset).write_volatile(1) };
     }
     Ok(())
 }
