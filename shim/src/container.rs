@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use serde::Serialize;
 
 use crate::cgroup::{self, Cgroups};
-use crate::config::{Config, NamespaceType};
+use crate::config::{self, Config, NamespaceType};
 use crate::error::{Code, Error, Result};
 use crate::factory::Options;
 use crate::journal::{Entry, Journal};
@@ -175,11 +175,7 @@ impl Container {
         let config = &self.state.config;
         let network = net::Plan::new(&config.networks, &config.routes, &owner(&self.path))?;
         if let (Some(cgroups), Some(limits)) = (&mut cgroups, &config.cgroups) {
-            cgroups.create(limits)?;
-            if !cgroups.made_parents().is_empty() {
-                let parents = cgroups.made_parents().to_owned();
-                Journal::append(self.directory.as_fd(), &[Entry::CgroupParents(parents)])?;
-            }
+            self.make_cgroups(cgroups, limits)?;
         }
         let started = Start {
             config,
@@ -211,6 +207,19 @@ impl Container {
             return Err(error);
         }
         Ok(running)
+    }
+
+    /// Makes the cgroups, which are another container's until they are known to be made.
+    fn make_cgroups(&self, cgroups: &mut Cgroups, limits: &config::Cgroup) -> Result<()> {
+        let directory = self.directory.as_fd();
+        Journal::append(directory, &[Entry::Cgroups(cgroups.paths().clone())])?;
+        let made = cgroups.create(limits);
+        let entry = match &made {
+            Ok(()) => Entry::CgroupsMade(cgroups.made_parents().to_owned()),
+            Err(_) => Entry::Cgroups(BTreeMap::new()),
+        };
+        let written = Journal::append(directory, &[entry]);
+        made.and(written)
     }
 
     /// Writes the state of a container whose first process runs.
@@ -361,7 +370,8 @@ impl Container {
         if let Some(init) = &init {
             let _ = process::send(init.as_fd(), self.state.init_process_pid, Signal::KILL.as_raw());
         }
-        if let Some(cgroups) = self.cgroups()? {
+        // What was never started has no process, and its cgroups may be another container's.
+        if let Some(cgroups) = self.cgroups()?.filter(|_| self.state.init_process_pid > 0) {
             cgroups.kill()?;
         }
         match init {
@@ -373,12 +383,18 @@ impl Container {
     /// Removes what is left of the container on the host, outside its directory.
     fn clean(&self) -> Result<()> {
         let journal = Journal::read(self.directory.as_fd())?;
-        let paths = [&self.state.cgroup_paths, &journal.cgroups];
-        for paths in paths.into_iter().filter(|paths| !paths.is_empty()) {
-            let cgroups = Cgroups::from_paths(paths.clone())?
-                .with_made_parents(journal.cgroup_parents.clone());
+        let started = self.state.init_process_pid > 0;
+        if let Some(parents) = journal.cgroups_made.or_else(|| started.then(Vec::new)) {
+            let paths = if started { &self.state.cgroup_paths } else { &journal.cgroups };
+            let cgroups = Cgroups::from_paths(paths.clone())?.with_made_parents(parents);
             cgroups.kill()?;
             cgroups.destroy()?;
+        } else {
+            // They were about to be made. If they are another container's, with its processes,
+            // they cannot be removed.
+            for path in journal.cgroups.values() {
+                let _ = std::fs::remove_dir(path);
+            }
         }
         let links = self.state.host_links.iter().chain(&journal.host_links);
         net::remove(&owner(&self.path), links.map(String::as_str))

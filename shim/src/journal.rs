@@ -29,8 +29,9 @@ const LARGEST: u64 = 1024 * 1024;
 pub(crate) enum Entry {
     /// Cgroups that are about to be made.
     Cgroups(BTreeMap<String, PathBuf>),
-    /// Directories above the cgroups that were missing and were made.
-    CgroupParents(Vec<PathBuf>),
+    /// These cgroups were made, and the directories above them that were missing. Until then they
+    /// may be another container's.
+    CgroupsMade(Vec<PathBuf>),
     /// Interfaces on the host that are about to be made.
     HostLinks(Vec<String>),
     /// The first process, which was just made.
@@ -41,7 +42,8 @@ pub(crate) enum Entry {
 #[derive(Debug, Default)]
 pub(crate) struct Journal {
     pub(crate) cgroups: BTreeMap<String, PathBuf>,
-    pub(crate) cgroup_parents: Vec<PathBuf>,
+    /// The directories that were made above them; `None` if they may not be ours.
+    pub(crate) cgroups_made: Option<Vec<PathBuf>>,
     pub(crate) host_links: Vec<String>,
     pub(crate) process: Option<Identity>,
 }
@@ -77,8 +79,11 @@ impl Journal {
         let mut journal = Self::default();
         for line in bytes.split(|&byte| byte == b'\n') {
             match serde_json::from_slice(line) {
-                Ok(Entry::Cgroups(paths)) => journal.cgroups = paths,
-                Ok(Entry::CgroupParents(parents)) => journal.cgroup_parents = parents,
+                Ok(Entry::Cgroups(paths)) => {
+                    journal.cgroups = paths;
+                    journal.cgroups_made = None;
+                }
+                Ok(Entry::CgroupsMade(parents)) => journal.cgroups_made = Some(parents),
                 Ok(Entry::HostLinks(links)) => journal.host_links = links,
                 Ok(Entry::Process(identity)) => journal.process = Some(identity),
                 // Empty, or cut off by what interrupted the writer.
