@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use pidone_tests::Case;
+
 mod capability;
 mod cgroup;
 mod device;
@@ -14,13 +16,14 @@ mod namespace;
 mod ordinary;
 mod process;
 mod role;
+mod security;
 mod stdio;
 
 fn main() -> ExitCode {
-    if let Some(played) = role::play() {
+    if let Some(played) = role::play().or_else(security::play) {
         return played;
     }
-    pidone_tests::main(&[
+    let whole: &[&[Case]] = &[
         capability::CASES,
         cgroup::CASES,
         device::CASES,
@@ -33,5 +36,6 @@ fn main() -> ExitCode {
         ordinary::CASES,
         process::CASES,
         stdio::CASES,
-    ])
+    ];
+    pidone_tests::main(&[whole, security::CASES].concat())
 }
