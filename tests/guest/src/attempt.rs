@@ -72,9 +72,9 @@ pub(crate) fn handle(path: &CStr) {
     let result = sys::open_by_handle(path);
     json::line(|json| {
         json.object(|json| {
-            let (call, errno) = result.err().unwrap_or(("", Errno::from_raw_os_error(0)));
-            json.key("call").string(call.as_bytes());
-            json.key("errno").number(errno.raw_os_error());
+            let failed = result.err();
+            json.key("call").string(failed.map_or("", |(call, _)| call).as_bytes());
+            json.key("errno").number(failed.map_or(0, |(_, errno)| errno.raw_os_error()));
         });
     });
 }
