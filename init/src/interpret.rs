@@ -236,3 +236,126 @@ fn decode<T: pidone_proto::codec::Incoming<'static>>(bytes: &'static [u8]) -> Re
 fn unexpected(call: Call) -> Failure {
     Failure::new(call, Errno::PROTO)
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use std::vec;
+    use std::vec::Vec;
+
+    use pidone_proto::Slot;
+
+    use super::*;
+    use crate::peer::{Peer, is_closed, pipe};
+
+    /// Operations as they stand in a part.
+    fn encoded(ops: &[Op<'_>]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for op in ops {
+            let mut buffer = vec![0; 1024];
+            let length = Wire::encode(op, &mut buffer).unwrap();
+            bytes.extend_from_slice(&buffer[..length]);
+        }
+        bytes
+    }
+
+    /// Runs the operations of one part, told to be `count`; answers the outcome and the step.
+    fn run(init: &mut Init, count: u32, bytes: Vec<u8>) -> (Result, u32) {
+        let part = Part { first: init.step + 1, operations: count, more: true, timed: false };
+        let outcome = init.operations(part, bytes.leak());
+        (outcome, init.step)
+    }
+
+    fn close(slot: u16) -> Op<'static> {
+        Op::Close { slot: Slot(slot) }
+    }
+
+    #[test]
+    fn operations_are_counted_over_parts() {
+        let (_peer, channel) = Peer::pair();
+        let mut init = Init::new(channel);
+        for slot in 0..3 {
+            init.slots.put(Slot(slot), pipe().1).unwrap();
+        }
+        assert_eq!(run(&mut init, 2, encoded(&[close(0), close(1)])), (Ok(()), 2));
+        assert_eq!(run(&mut init, 0, Vec::new()), (Ok(()), 2));
+        // The third works, the fourth does not: its slot is empty by then.
+        let failure = Failure::new(Call::Slot, Errno::BADF);
+        assert_eq!(run(&mut init, 3, encoded(&[close(2), close(2), close(2)])), (Err(failure), 4));
+    }
+
+    #[test]
+    fn operations_run_before_the_next_is_decoded() {
+        let (_peer, channel) = Peer::pair();
+        let mut init = Init::new(channel);
+        let (ours, theirs) = pipe();
+        init.slots.put(Slot(0), theirs).unwrap();
+        let mut bytes = encoded(&[close(0)]);
+        bytes.push(250);
+        assert_eq!(run(&mut init, 2, bytes), (Err(unexpected(Call::Decode)), 2));
+        assert!(is_closed(&ours));
+    }
+
+    #[test]
+    fn a_part_has_as_many_operations_as_it_says() {
+        let (_peer, channel) = Peer::pair();
+        let mut init = Init::new(channel);
+        for slot in 0..4 {
+            init.slots.put(Slot(slot), pipe().1).unwrap();
+        }
+        let decode = Err(unexpected(Call::Decode));
+        assert_eq!(run(&mut init, 1, encoded(&[close(0), close(1)])), (decode, 1));
+        assert_eq!(run(&mut init, 2, encoded(&[close(2)])), (decode, 3));
+        assert_eq!(run(&mut init, 0, vec![0]), (decode, 3));
+    }
+
+    #[test]
+    fn a_barrier_waits_for_the_host() {
+        let (mut peer, channel) = Peer::pair();
+        let mut init = Init::new(channel);
+        peer.send(FrameType::Proceed, b"", &[]);
+        assert_eq!(run(&mut init, 1, encoded(&[Op::Barrier { id: 9 }])), (Ok(()), 1));
+        assert_eq!(peer.receive().report(), Report::Barrier { id: 9 });
+    }
+
+    #[test]
+    fn nothing_but_proceed_ends_a_wait() {
+        let failed = |send: &dyn Fn(&mut Peer)| {
+            let (mut peer, channel) = Peer::pair();
+            let mut init = Init::new(channel);
+            send(&mut peer);
+            let (outcome, _) = run(&mut init, 1, encoded(&[Op::Barrier { id: 9 }]));
+            outcome.unwrap_err()
+        };
+        let part = failed(&|peer| peer.send(FrameType::Part, b"", &[]));
+        assert_eq!(part, unexpected(Call::Receive));
+        let part = failed(&|peer| peer.send(FrameType::Part, b"\x02\x01\x00\x00\x04", &[]));
+        assert_eq!(part, Failure::new(Call::Receive, Errno::MSGSIZE));
+        let report = failed(&|peer| peer.send(FrameType::Report, b"", &[]));
+        assert_eq!(report, unexpected(Call::Receive));
+        let longer = failed(&|peer| peer.send(FrameType::Proceed, b"x", &[]));
+        assert_eq!(longer, Failure::new(Call::Receive, Errno::MSGSIZE));
+        let short = failed(&|peer| {
+            peer.send_bytes(b"pid1", &[]).unwrap();
+        });
+        assert_eq!(short, Failure { detail: 1, ..unexpected(Call::Receive) });
+    }
+
+    #[test]
+    fn a_host_that_ends_ends_a_wait() {
+        for (reads, errno) in [(true, Errno::PIPE), (false, Errno::CONNRESET)] {
+            let (peer, channel) = Peer::pair();
+            let mut init = Init::new(channel);
+            let outcome = std::thread::scope(|scope| {
+                let waiting = scope.spawn(|| run(&mut init, 1, encoded(&[Op::Barrier { id: 1 }])));
+                std::thread::sleep(core::time::Duration::from_millis(50));
+                if reads {
+                    assert_eq!(peer.receive().report(), Report::Barrier { id: 1 });
+                }
+                drop(peer);
+                waiting.join().unwrap()
+            });
+            assert_eq!(outcome, (Err(Failure::new(Call::Receive, errno)), 1));
+        }
+    }
+}

@@ -269,3 +269,20 @@ pub(crate) fn stdio(number: u8) -> Option<BorrowedFd<'static>> {
     // SAFETY: stdio is never closed by the init. If the host left it closed, calls answer EBADF.
     (number <= 2).then(|| unsafe { BorrowedFd::borrow_raw(RawFd::from(number)) })
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_new_and_zeroed() {
+        let one = memory(10_000).unwrap();
+        assert!(one.iter().all(|&byte| byte == 0));
+        one.fill(1);
+        let other = memory(10_000).unwrap();
+        assert!(other.iter().all(|&byte| byte == 0));
+        assert_eq!(memory(0).unwrap_err(), Errno::INVAL);
+        assert_eq!(memory(usize::MAX / 2).unwrap_err(), Errno::NOMEM);
+    }
+}

@@ -64,3 +64,19 @@ fn decode(answer: isize) -> Result<usize, Errno> {
         Ok(answer.cast_unsigned())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_an_error_in_the_range_of_the_kernel() {
+        assert_eq!(decode(0), Ok(0));
+        assert_eq!(decode(isize::MAX), Ok(usize::MAX / 2));
+        assert_eq!(decode(-1), Err(Errno::PERM));
+        assert_eq!(decode(-4095).map_err(Errno::raw_os_error), Err(4095));
+        // An address in the upper half is none.
+        assert_eq!(decode(-4096), Ok(usize::MAX - 4095));
+        assert_eq!(decode(isize::MIN), Ok(1 << (usize::BITS - 1)));
+    }
+}

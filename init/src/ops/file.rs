@@ -76,3 +76,115 @@ pub(crate) fn make_link(
         Err(errno) => Err(errno).during(Call::MakeLink),
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use std::ffi::CString;
+    use std::fs;
+    use std::os::unix::ffi::OsStrExt;
+    use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
+    use std::path::{Path, PathBuf};
+
+    use rustix::fs::OFlags;
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::peer::Peer;
+    use crate::root::Root;
+
+    const FIFO: u32 = 0o010_640;
+
+    /// An interpreter whose root is a new directory, `root`, beside the file `outside`.
+    fn rooted() -> (TempDir, PathBuf, Init) {
+        let base = tempfile::tempdir().unwrap();
+        let root = base.path().join("root");
+        fs::create_dir(&root).unwrap();
+        fs::write(base.path().join("outside"), "host").unwrap();
+        symlink("../outside", root.join("out")).unwrap();
+        symlink("../outside-made", root.join("new")).unwrap();
+        symlink("/", root.join("top")).unwrap();
+        let name = CString::new(root.as_os_str().as_bytes()).unwrap();
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let directory = rustix::fs::open(name.as_c_str(), flags, Mode::empty()).unwrap();
+        let mut init = Init::new(Peer::pair().1);
+        init.set_root(Root::new(directory));
+        (base, root, init)
+    }
+
+    fn node(mode: u32) -> Node {
+        Node { mode, major: 0, minor: 0, uid: 0, gid: 0 }
+    }
+
+    /// Nothing beside the root is made or changed.
+    fn assert_untouched(base: &Path) {
+        assert_eq!(fs::read_dir(base).unwrap().count(), 2);
+        assert_eq!(fs::read(base.join("outside")).unwrap(), b"host");
+    }
+
+    #[test]
+    fn a_directory_that_exists_is_left() {
+        let (base, root, mut init) = rooted();
+        make_directory(&mut init, Text(c"/a/b"), 0o700).unwrap();
+        let mode = || fs::metadata(root.join("a/b")).unwrap().permissions().mode();
+        assert_eq!(mode(), 0o040_700);
+        make_directory(&mut init, Text(c"/a/b"), 0o500).unwrap();
+        assert_eq!(mode(), 0o040_700);
+        make_directory(&mut init, Text(c"top/c"), 0o700).unwrap();
+        assert!(root.join("c").is_dir());
+        // Links and files count as something that is there.
+        make_directory(&mut init, Text(c"out"), 0o700).unwrap();
+        make_directory(&mut init, Text(c"new"), 0o700).unwrap();
+        let failure = make_directory(&mut init, Text(c"a/"), 0o700).unwrap_err();
+        assert_eq!(failure, Failure::new(Call::Open, Errno::INVAL));
+        assert_untouched(base.path());
+    }
+
+    #[test]
+    fn a_node_is_made_once_and_must_be_what_it_should() {
+        let (base, root, mut init) = rooted();
+        make_node(&mut init, Text(c"/dev/pipe"), node(FIFO)).unwrap();
+        let made = fs::symlink_metadata(root.join("dev/pipe")).unwrap();
+        assert!(made.file_type().is_fifo());
+        make_node(&mut init, Text(c"/dev/pipe"), node(FIFO)).unwrap();
+        fs::write(root.join("file"), "").unwrap();
+        let differs = Failure::new(Call::NodeDiffers, Errno::EXIST);
+        for path in [c"file", c"out", c"new", c"dev"] {
+            let failure = make_node(&mut init, Text(path), node(FIFO)).unwrap_err();
+            assert_eq!(failure, differs, "{path:?}");
+        }
+        // A character device is something else than a pipe of the same number.
+        let failure = make_node(&mut init, Text(c"dev/pipe"), node(0o020_640)).unwrap_err();
+        assert!([differs, Failure::new(Call::MakeNode, Errno::PERM)].contains(&failure));
+        assert_untouched(base.path());
+    }
+
+    #[test]
+    fn a_node_is_not_made_through_a_link() {
+        let (base, root, mut init) = rooted();
+        let failure = make_node(&mut init, Text(c"top/pipe"), node(FIFO)).unwrap_err();
+        assert_eq!(failure, Failure::new(Call::Open, Errno::LOOP));
+        assert!(!root.join("pipe").exists());
+        assert_untouched(base.path());
+    }
+
+    #[test]
+    fn a_link_is_left_or_replaced() {
+        let (base, root, mut init) = rooted();
+        let target = |name: &str| fs::read_link(root.join(name)).unwrap();
+        make_link(&mut init, Text(c"/proc/self/fd"), Text(c"/dev/fd"), false).unwrap();
+        assert_eq!(target("dev/fd"), Path::new("/proc/self/fd"));
+        make_link(&mut init, Text(c"other"), Text(c"/dev/fd"), false).unwrap();
+        assert_eq!(target("dev/fd"), Path::new("/proc/self/fd"));
+        make_link(&mut init, Text(c"other"), Text(c"/dev/fd"), true).unwrap();
+        assert_eq!(target("dev/fd"), Path::new("other"));
+        // The link itself is replaced, not what it leads to.
+        make_link(&mut init, Text(c"other"), Text(c"out"), true).unwrap();
+        assert_eq!(target("out"), Path::new("other"));
+        let failure = make_link(&mut init, Text(c"x"), Text(c"dev"), true).unwrap_err();
+        assert_eq!(failure, Failure::new(Call::Remove, Errno::ISDIR));
+        let failure = make_link(&mut init, Text(c"x"), Text(c"top/y"), true).unwrap_err();
+        assert_eq!(failure, Failure::new(Call::Open, Errno::LOOP));
+        assert_untouched(base.path());
+    }
+}
