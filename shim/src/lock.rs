@@ -8,17 +8,17 @@ use rustix::io::Errno;
 
 use crate::error::{Code, Error, Result};
 
-/// The name of the file in the container's directory.
-const LOCK: &str = "lock";
-
 /// How long another process may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A container that nobody else changes, until dropped. It is released by the kernel when the
 /// process dies.
+///
+/// What is locked is the container's directory, and not a file in it: who removes the container
+/// would have to remove that file before the directory, and somebody else could make it again.
 #[derive(Debug)]
 pub(crate) struct Lock {
-    _file: OwnedFd,
+    _directory: OwnedFd,
 }
 
 impl Lock {
@@ -30,15 +30,16 @@ impl Lock {
     pub(crate) fn take(directory: BorrowedFd<'_>, id: &str) -> Result<Self> {
         let gone =
             || Error::reason(Code::ContainerNotExists, "lock", id, "container does not exist");
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let file = match openat(directory, LOCK, flags, Mode::from_raw_mode(0o600)) {
-            Ok(file) => file,
+        // An open file of its own, which a lock belongs to.
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let own = match openat(directory, c".", flags, Mode::empty()) {
+            Ok(own) => own,
             Err(Errno::NOENT) => return Err(gone()),
-            Err(errno) => return Err(Error::system("open the lock of", id, errno)),
+            Err(errno) => return Err(Error::system("open", id, errno)),
         };
         let deadline = Instant::now() + PATIENCE;
         loop {
-            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            match flock(&own, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => break,
                 Err(Errno::WOULDBLOCK) if Instant::now() < deadline => {
                     std::thread::sleep(Duration::from_millis(2));
@@ -52,6 +53,6 @@ impl Lock {
         }
         // The one who had it may have removed the container.
         let stat = fstat(directory).map_err(|errno| Error::system("stat", id, errno))?;
-        if stat.st_nlink == 0 { Err(gone()) } else { Ok(Self { _file: file }) }
+        if stat.st_nlink == 0 { Err(gone()) } else { Ok(Self { _directory: own }) }
     }
 }

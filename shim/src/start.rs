@@ -117,8 +117,15 @@ impl Start<'_> {
         ["/tmp", "/mnt", "/var", "/home"]
             .map(PathBuf::from)
             .into_iter()
-            .find(|path| path.is_dir())
+            .find(|path| path.is_dir() && !self.binds_below(path))
             .ok_or_else(|| Error::path("open", "/tmp", Errno::NOENT))
+    }
+
+    /// Whether something below a directory is bound: it must stay in sight until then, where the
+    /// init opens it by its path.
+    fn binds_below(&self, directory: &Path) -> bool {
+        let mut mounts = self.config.mounts.iter();
+        mounts.any(|mount| mount.is_bind() && Path::new(&mount.source).starts_with(directory))
     }
 
     /// Where users and groups are looked up: the root, or the host where the root is made of it.
