@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::Mount;
@@ -83,25 +83,18 @@ fn pids() -> Vec<i32> {
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
 }
 
-/// What the test program and the host have before any test.
+/// What the test program has before any test.
 #[derive(Debug)]
 pub struct Baseline {
     descriptors: BTreeSet<String>,
     children: BTreeSet<i32>,
-    mounts: usize,
-    interfaces: BTreeSet<PathBuf>,
 }
 
 impl Baseline {
-    /// Looks at the host.
+    /// Looks at the process.
     #[must_use]
     pub fn take() -> Self {
-        Self {
-            descriptors: descriptors(),
-            children: children(),
-            mounts: host_mounts().len(),
-            interfaces: interfaces(),
-        }
+        Self { descriptors: descriptors(), children: children() }
     }
 
     /// What is there now and was not, apart from what the library keeps for the life of the
@@ -127,12 +120,12 @@ impl Baseline {
             }
         }
         left.extend(children().difference(&self.children).map(|pid| format!("child {pid}")));
-        let mounts = host_mounts().len();
-        if mounts != self.mounts {
-            left.push(format!("{} mounts instead of {}", mounts, self.mounts));
-        }
-        let new = interfaces();
-        left.extend(new.difference(&self.interfaces).map(|path| path.display().to_string()));
+        // All sandboxes of this process have its number in their names.
+        let name = format!("pidone-test-{}-", std::process::id());
+        left.extend(cgroups(&name));
+        let mounts = host_mounts();
+        let ours = mounts.iter().filter(|mount| mount.point.contains(&name));
+        left.extend(ours.map(|mount| format!("mount {}", mount.point)));
         left
     }
 }
@@ -163,10 +156,4 @@ fn children() -> BTreeSet<i32> {
             fields.split_ascii_whitespace().nth(1) == Some(own.as_str())
         })
         .collect()
-}
-
-/// The network interfaces.
-fn interfaces() -> BTreeSet<PathBuf> {
-    let entries = Path::new("/sys/class/net").read_dir().into_iter().flatten().flatten();
-    entries.map(|entry| entry.path()).collect()
 }

@@ -17,15 +17,15 @@
 
 pub mod canary;
 mod case;
-mod guest;
 pub mod leftover;
 pub mod need;
+mod program;
 mod report;
 mod sandbox;
 mod view;
 
 pub use case::{Case, Outcome, Stop, main};
-pub use guest::GUEST;
+pub use program::{GUEST, install, script};
 pub use report::{
     Capabilities, Descriptor, DeviceNode, Forked, Mount, Read, Report, Root, Terminal,
 };

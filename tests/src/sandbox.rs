@@ -17,7 +17,7 @@ use serde::de::DeserializeOwned;
 use tempfile::TempDir;
 
 use crate::leftover::{self, MARK};
-use crate::{GUEST, Outcome, Report, Stop, need};
+use crate::{GUEST, Outcome, Report, Stop, install, need};
 
 /// How long a container may take to say something.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -97,7 +97,7 @@ impl Sandbox {
         for name in ["proc", "sys", "dev", "tmp", "etc", "bin", "root"] {
             fs::create_dir_all(root.join(name))?;
         }
-        fs::copy(GUEST, root.join("guest"))?;
+        install(GUEST, root.join("guest"))?;
         fs::write(
             root.join("etc/passwd"),
             "root:x:0:0:root:/root:/bin/sh\ndaemon:x:1:1:daemon:/usr/sbin:/bin/sh\n\
@@ -116,7 +116,7 @@ impl Sandbox {
     /// [`Stop::Lacking`] without a busybox on the host.
     pub fn add_busybox(&self) -> Outcome {
         let bin = self.rootfs().join("bin");
-        fs::copy(need::program("busybox")?, bin.join("busybox"))?;
+        install(need::program("busybox")?, bin.join("busybox"))?;
         for name in ["sh", "cat", "ls", "mount", "umount", "ln", "rm", "sleep", "id", "mknod"] {
             std::os::unix::fs::symlink("busybox", bin.join(name))?;
         }

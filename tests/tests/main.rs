@@ -16,6 +16,7 @@ mod namespace;
 mod ordinary;
 mod process;
 mod role;
+mod root;
 mod security;
 mod stdio;
 
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
         namespace::CASES,
         ordinary::CASES,
         process::CASES,
+        root::CASES,
         stdio::CASES,
     ];
     pidone_tests::main(&[whole, security::CASES].concat())

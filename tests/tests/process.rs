@@ -1,12 +1,12 @@
 //! The process that is started: program, arguments, environment, directory, and how it ends.
 
-use std::fs::{self, Permissions};
-use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::fs;
+use std::os::unix::fs::symlink;
 use std::time::Duration;
 
 use pidone::Code;
 use pidone::config::Rlimit;
-use pidone_tests::{Case, Outcome, Report, Sandbox, case, process};
+use pidone_tests::{Case, Outcome, Report, Sandbox, case, process, script};
 
 pub(crate) const CASES: &[Case] = &[
     case!(runs_ps),
@@ -107,7 +107,7 @@ fn program_is_found_in_its_own_path(sandbox: &Sandbox) -> Outcome {
     // A directory of that name, and a file without the permission, are passed over.
     fs::create_dir(root.join("one/program"))?;
     fs::write(root.join("two/program"), "x")?;
-    fs::copy(root.join("guest"), root.join("three/program"))?;
+    fs::hard_link(root.join("guest"), root.join("three/program"))?;
     let mut found = process(&["program", "exit", "5"]);
     found.env = vec!["PATH=/missing:/one:/two:/three".into()];
     assert_eq!(sandbox.run(&sandbox.config(), found)?.exit.code, Some(5));
@@ -125,15 +125,13 @@ fn program_is_found_in_its_own_path(sandbox: &Sandbox) -> Outcome {
 
 fn a_program_that_cannot_be_executed(sandbox: &Sandbox) -> Outcome {
     let root = sandbox.rootfs();
-    let executable = Permissions::from_mode(0o755);
     for (name, text) in [
         ("interpreter", "#!/no/such/interpreter\n"),
         ("empty-interpreter", "#!\n"),
         ("text", "no program\n"),
         ("empty", ""),
     ] {
-        fs::write(root.join(name), text)?;
-        fs::set_permissions(root.join(name), executable.clone())?;
+        script(root.join(name), text)?;
     }
     fs::write(root.join("plain"), "x")?;
     symlink("/loop", root.join("loop"))?;
@@ -157,8 +155,7 @@ fn a_program_that_cannot_be_executed(sandbox: &Sandbox) -> Outcome {
         assert!(error.to_string().contains(program), "{error}");
     }
     // A script runs by its interpreter.
-    fs::write(root.join("script"), "#!/guest report\n")?;
-    fs::set_permissions(root.join("script"), executable)?;
+    script(root.join("script"), "#!/guest report\n")?;
     let report = sandbox.report_of(&sandbox.config(), process(&["/script"]))?;
     assert_eq!(report.args, ["/guest", "report", "/script"]);
     Ok(())
@@ -217,20 +214,12 @@ fn begins_with_a_clean_state(sandbox: &Sandbox) -> Outcome {
     Ok(())
 }
 
+#[expect(unsafe_code, reason = "the wrapper is unsafe for the sake of handlers")]
 fn callers_signals_are_not_inherited(sandbox: &Sandbox) -> Outcome {
     use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
-    let ignored = [Signal::SIGINT, Signal::SIGHUP, Signal::SIGTERM, Signal::SIGUSR1];
-    for number in ignored {
-        // SAFETY is the kernel's: ignoring a signal runs no code.
-        ignore(number)?;
-    }
-    fn ignore(number: Signal) -> Outcome {
-        #[expect(unsafe_code, reason = "the wrapper is unsafe for handlers; this is none")]
+    for ignored in [Signal::SIGINT, Signal::SIGHUP, Signal::SIGTERM, Signal::SIGUSR1] {
         // SAFETY: no handler is installed.
-        unsafe {
-            signal(number, SigHandler::SigIgn)?;
-        }
-        Ok(())
+        unsafe { signal(ignored, SigHandler::SigIgn) }?;
     }
     SigSet::all().thread_block()?;
     let live = sandbox.start(&sandbox.config(), process(&["/guest", "sleep"]))?;

@@ -87,7 +87,7 @@ fn refuse(text: &str, how: &str) -> Outcome {
 fn the_program_is_none_of_them(sandbox: &Sandbox) -> Outcome {
     let canary = Canary::new(sandbox.path().join("canary"))?;
     // A program that only the host has.
-    std::fs::copy(pidone_tests::GUEST, sandbox.path().join("program"))?;
+    pidone_tests::install(pidone_tests::GUEST, sandbox.path().join("program"))?;
     let directory = File::open(sandbox.path())?;
     let leaked = rustix::io::dup(&directory)?.into_raw_fd();
     let program = format!("/proc/self/fd/{leaked}/program");

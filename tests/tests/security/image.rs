@@ -1,12 +1,12 @@
 //! The program that starts containers, which those inside must not be able to change.
 
 use std::fs::{self, File, OpenOptions};
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use pidone::config::{Command, Mount};
-use pidone_tests::{Case, Outcome, Sandbox, Stop, case, output, process};
+use pidone_tests::{Case, Outcome, Sandbox, Stop, case, output, process, script};
 use rustix::fs::{SealFlags, fcntl_get_seals};
 
 use super::naive::Naive;
@@ -23,19 +23,15 @@ fn own_program() -> Result<(u64, u64, u64, i64, i64), Stop> {
     Ok((seen.dev(), seen.ino(), seen.size(), seen.mtime(), seen.mtime_nsec()))
 }
 
-/// Makes the entry point.
-fn script(root: &std::path::Path) -> Outcome {
-    let path = root.join("script");
-    fs::write(&path, "#!/proc/self/exe\n")?;
-    Ok(fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?)
-}
+/// An entry point that is whatever executes it.
+const ENTRY: &str = "#!/proc/self/exe\n";
 
 /// CVE-2019-5736: an entry point that is whatever the runtime was.
 fn a_script_by_the_runtimes_own_program(sandbox: &Sandbox) -> Outcome {
     let before = own_program()?;
     let root = sandbox.path().join("naive");
     sandbox.make_root(&root)?;
-    script(&root)?;
+    script(root.join("script"), ENTRY)?;
     let naive = Naive {
         root,
         mounts: vec![("proc".into(), "proc".into())],
@@ -47,7 +43,7 @@ fn a_script_by_the_runtimes_own_program(sandbox: &Sandbox) -> Outcome {
     let said = String::from_utf8_lossy(&said.stdout).into_owned();
     assert!(said.contains("running 0 tests"), "the bait does not work: {said}");
 
-    script(&sandbox.rootfs())?;
+    script(sandbox.rootfs().join("script"), ENTRY)?;
     let output_of_first = sandbox.run(&sandbox.config(), process(&["/script"]))?;
     assert_eq!((output_of_first.exit.code, output_of_first.stdout.as_str()), (Some(125), ""));
     let mut live = sandbox.start(&sandbox.config(), process(&["/guest", "sleep"]))?;
