@@ -1,4 +1,4 @@
-//! Builds the program that the tests run inside containers.
+//! Builds the program that the tests run inside containers, and the init with the other codec.
 
 use std::path::Path;
 
@@ -7,13 +7,18 @@ mod recipe;
 
 fn main() -> Result<(), String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    for source in ["tests/guest", "init/src/start.rs", "init/src/syscall.rs", "init/recipe.rs"] {
+    for source in ["init/src", "init/recipe.rs", "proto/src", "tests/guest"] {
         println!("cargo::rerun-if-changed={}", root.join(source).display());
     }
     println!("cargo::rerun-if-changed={}", root.join("Cargo.lock").display());
-    let directory = root.join("tests/guest");
-    let guest = recipe::Program { directory: &directory, package: "pidone-guest", features: &[] }
-        .build()?;
-    println!("cargo::rustc-env=PIDONE_GUEST={}", guest.display());
+    let programs: [(&str, &str, &str, &[&str]); 2] = [
+        ("PIDONE_GUEST", "tests/guest", "pidone-guest", &[]),
+        ("PIDONE_POSTCARD_INIT", "init", "pidone-init", &["postcard"]),
+    ];
+    for (variable, directory, package, features) in programs {
+        let program =
+            recipe::Program { directory: &root.join(directory), package, features }.build()?;
+        println!("cargo::rustc-env={variable}={}", program.display());
+    }
     Ok(())
 }

@@ -10,6 +10,9 @@ use crate::{Outcome, Stop};
 /// The path of the program that reports from inside; see its own documentation for its commands.
 pub const GUEST: &str = env!("PIDONE_GUEST");
 
+/// The init of the library, built to speak postcard.
+pub const POSTCARD_INIT: &[u8] = include_bytes!(env!("PIDONE_POSTCARD_INIT"));
+
 /// Copies a program to where it will be executed.
 ///
 /// By another process: were the copy open for writing in this one, a child that another thread

@@ -14,6 +14,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(system_calls_are_refused_by_argument),
     case!(a_refused_system_call_may_kill),
     case!(a_filter_holds_for_further_processes),
+    case!(labels_without_a_security_module_are_refused).once(),
 ];
 
 /// The seed's `Rlimit`, for each resource.
@@ -212,5 +213,25 @@ fn a_filter_holds_for_further_processes(sandbox: &Sandbox) -> Outcome {
     let output = pidone_tests::output(&mut running)?;
     assert_eq!(output.stdout.trim(), libc::EXDEV.to_string());
     live.kill()?;
+    Ok(())
+}
+
+/// A container that should be confined must not run without.
+fn labels_without_a_security_module_are_refused(sandbox: &Sandbox) -> Outcome {
+    let label = "system_u:system_r:svirt_lxc_net_t:s0:c1,c2";
+    let enabled = std::fs::read_to_string("/sys/module/apparmor/parameters/enabled");
+    let mut config = sandbox.config();
+    if !enabled.is_ok_and(|enabled| enabled.starts_with('Y')) {
+        config.apparmor_profile = "docker-default".into();
+        assert!(sandbox.start(&config, process(&["/guest"])).is_err());
+        config.apparmor_profile.clear();
+    }
+    if !std::path::Path::new("/sys/fs/selinux/enforce").exists() {
+        config.process_label = label.into();
+        assert!(sandbox.start(&config, process(&["/guest"])).is_err());
+        config.process_label.clear();
+        config.mount_label = label.into();
+        assert!(sandbox.start(&config, process(&["/guest"])).is_err());
+    }
     Ok(())
 }

@@ -29,6 +29,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(signals_go_in),
     case!(no_new_privileges),
     case!(operations_are_timed),
+    case!(an_init_of_another_codec),
 ];
 
 /// The seed's `ExecPS`.
@@ -342,5 +343,38 @@ fn operations_are_timed(sandbox: &Sandbox) -> Outcome {
     let live = sandbox.start(&sandbox.config(), process(&["/guest", "sleep"]))?;
     assert!(live.running.times.is_empty());
     live.kill()?;
+    Ok(())
+}
+
+/// The successor of the wire's format carries every kind of message.
+fn an_init_of_another_codec(sandbox: &Sandbox) -> Outcome {
+    use pidone::launch::image::{Codec, Image};
+    let image = Image::new(pidone_tests::POSTCARD_INIT, Codec::Postcard);
+    let options = sandbox.options().image(image).timing(true);
+    let factory = pidone::Factory::new(sandbox.path().join("postcard"), options)?;
+    let mut container = factory.create("postcard", &sandbox.config())?;
+    let mut running = sandbox.join(&mut container, process(&["/guest", "sleep"]))?;
+    assert!(running.times.len() > 20);
+    let mut further = process(&["/guest", "exit", "6"]);
+    further.terminal = Some(pidone::TerminalSize::default());
+    let mut joined = sandbox.join(&mut container, further)?;
+    assert!(joined.console.is_some());
+    assert_eq!(joined.wait()?.code, Some(6));
+    let error = sandbox.join(&mut container, process(&["/missing"])).err().ok_or("started")?;
+    assert_eq!(error.errno(), Some(rustix::io::Errno::NOENT));
+    // A plan that travels in a memfd.
+    let long = "x".repeat(100_000);
+    let mut joined = sandbox.join(&mut container, process(&["/guest", "say", &long]))?;
+    assert_eq!(pidone_tests::output(&mut joined)?.stdout.len(), long.len() + 3);
+    container.kill()?;
+    running.wait()?;
+    container.destroy()?;
+    // One that was built for the other is told apart.
+    let image = Image::new(pidone_tests::POSTCARD_INIT, Codec::Bincode);
+    let options = sandbox.options().image(image);
+    let factory = pidone::Factory::new(sandbox.path().join("mixed"), options)?;
+    let mut container = factory.create("mixed", &sandbox.config())?;
+    assert!(sandbox.join(&mut container, process(&["/guest"])).is_err());
+    container.destroy()?;
     Ok(())
 }

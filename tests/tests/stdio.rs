@@ -15,6 +15,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(closed_ones_are_null_inside).alone(),
     case!(extra_files_follow),
     case!(many_extra_files).once(),
+    case!(files_in_each_others_places).once(),
     case!(nothing_else_comes_in).alone(),
     case!(a_terminal_is_the_containers),
     case!(a_terminal_carries_both_ways),
@@ -147,6 +148,26 @@ fn many_extra_files(sandbox: &Sandbox) -> Outcome {
         let target = seen.target.as_deref().unwrap_or_default();
         assert!(target.ends_with(&format!("/number-{index}")), "{index}: {target}");
     }
+    Ok(())
+}
+
+/// The number that one has is the place where another goes.
+fn files_in_each_others_places(sandbox: &Sandbox) -> Outcome {
+    let mut extra = process(&["/guest", "report"]);
+    for index in 0..40 {
+        extra.extra_files.push(file(sandbox, &format!("number-{index}"))?);
+    }
+    extra.extra_files.reverse();
+    let output = extra.extra_files.pop().ok_or("no file")?;
+    // Standard input is one of those in the way, too.
+    extra.stdin = Stdio::Fd(output);
+    let report = sandbox.report_of(&sandbox.config(), extra)?;
+    let targets = report.descriptors.iter().filter_map(|seen| seen.target.as_deref());
+    let numbers: Vec<&str> =
+        targets.filter_map(|target| Some(target.split_once("/number-")?.1)).collect();
+    let expected: Vec<String> =
+        std::iter::once(0).chain((1..40).rev()).map(|number: i32| number.to_string()).collect();
+    assert_eq!(numbers, expected);
     Ok(())
 }
 
