@@ -17,8 +17,8 @@ pub const HEADER: usize = 16;
 pub enum FrameType {
     /// To the init: a part of a plan; the body is a [`crate::Part`] and its operations.
     Part = 1,
-    /// To the init: a part whose body is in a sealed memfd, the first descriptor; the message's
-    /// own body is empty.
+    /// To the init: a part whose body is in a sealed memfd, the first descriptor, which takes no
+    /// slot; the message's own body is empty.
     PartInMemfd = 2,
     /// To the init: go on behind a [`crate::Op::Barrier`] or [`crate::Op::Fork`]; the body is
     /// empty.

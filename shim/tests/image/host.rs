@@ -253,3 +253,8 @@ pub(crate) fn await_close(end: &OwnedFd) {
     assert_ne!(poll(&mut fds, Some(&patience)).unwrap(), 0, "still open");
     assert_eq!(rustix::io::read(end, &mut [0]).unwrap(), 0);
 }
+
+/// Whether another end is open still.
+pub(crate) fn is_open(end: &OwnedFd) -> bool {
+    rustix::net::recv(end, &mut [0], RecvFlags::DONTWAIT) == Err(rustix::io::Errno::AGAIN)
+}

@@ -10,7 +10,7 @@ use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create
 use rustix::net::{Shutdown, shutdown};
 
 use crate::exec::exec;
-use crate::host::{Failed, Init, Said, body, part, pipe, spawn, wait};
+use crate::host::{Failed, Init, Said, await_close, body, is_open, part, pipe, spawn, wait};
 
 const EBADF: i32 = 9;
 const EINVAL: i32 = 22;
@@ -273,6 +273,28 @@ fn a_plan_in_a_memfd_runs_if_it_cannot_change() {
         init.send(FrameType::PartInMemfd, b"", &[large(seals).as_fd()]);
         assert_eq!(init.failed(), at(0, UNEXPECTED), "{seals:?}");
     }
+}
+
+#[test]
+fn a_memfd_takes_no_slot() {
+    let (first, first_theirs) = pipe();
+    let (second, second_theirs) = pipe();
+    let close = |slot| Op::Close { slot: Slot(slot) };
+    let barrier = |id| Op::Barrier { id };
+    let ops = [close(0), barrier(0), close(1), barrier(1), close(2)];
+    let file = memory(&part(1, &ops, false), ENOUGH);
+    let mut init = Init::start();
+    let files = [file.as_fd(), first_theirs.as_fd(), second_theirs.as_fd()];
+    init.send(FrameType::PartInMemfd, b"", &files);
+    drop((first_theirs, second_theirs));
+    assert_eq!(init.said(), Said::Barrier(0));
+    await_close(&first);
+    assert!(is_open(&second));
+    init.proceed();
+    assert_eq!(init.said(), Said::Barrier(1));
+    await_close(&second);
+    init.proceed();
+    assert_eq!(init.failed(), (5, Call::Slot, 0, EBADF));
 }
 
 #[test]
