@@ -54,7 +54,7 @@ impl Channel {
         &mut self,
         buffer: &'b mut [u8],
         slots: &mut Slots,
-    ) -> Result<(FrameType, &'b [u8])> {
+    ) -> Result<(Header, &'b [u8])> {
         let mut space =
             [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(limits::DESCRIPTORS))];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
@@ -86,7 +86,7 @@ impl Channel {
                 Failure { detail: error.code(), ..Failure::new(Call::Receive, Errno::PROTO) }
             })?;
         self.received += 1;
-        Ok((header.frame_type, body))
+        Ok((header, body))
     }
 
     /// Sends a report, with a descriptor or without.
@@ -148,8 +148,8 @@ mod tests {
     /// What receiving the next message answers: its type and the length of its body.
     fn receive(channel: &mut Channel, slots: &mut Slots) -> Result<(FrameType, usize)> {
         let mut buffer = vec![0; limits::FRAME];
-        let (frame_type, body) = channel.receive(&mut buffer, slots)?;
-        Ok((frame_type, body.len()))
+        let (header, body) = channel.receive(&mut buffer, slots)?;
+        Ok((header.frame_type, body.len()))
     }
 
     /// How a message is refused.

@@ -3,7 +3,7 @@
 //! It holds no policy. Whatever order matters to the kernel is the order of the plan; the reasons
 //! stand with the operations.
 
-use pidone_proto::{Call, Codec, FrameType, Op, Part, Report, limits};
+use pidone_proto::{Call, Codec, FrameType, Header, Op, Part, Report, limits};
 use rustix::fd::AsFd;
 use rustix::fs::{SealFlags, fcntl_get_seals, fstat};
 use rustix::io::Errno;
@@ -77,15 +77,15 @@ impl Init {
                 Some(space) => space,
                 None => sys::memory(limits::FRAME).during(Call::Memory)?,
             };
-            let (frame_type, body) = self.channel.receive(space, &mut self.slots)?;
+            let (header, body) = self.channel.receive(space, &mut self.slots)?;
             // Nobody in the container may look at this process, which still has the host's
             // privileges. Not before the plan is there: an ordinary user writes the maps of a new
             // user namespace until then, and the files of a process that cannot be dumped are
             // root's.
             set_dumpable_behavior(DumpableBehavior::NotDumpable).during(Call::Receive)?;
-            let body: &'static [u8] = match frame_type {
+            let body: &'static [u8] = match header.frame_type {
                 FrameType::Part => body,
-                FrameType::PartInMemfd => self.map_part()?,
+                FrameType::PartInMemfd if body.is_empty() => self.map_part()?,
                 _ => return Err(unexpected(Call::Receive)),
             };
             let (part, length) = decode::<Part>(body)?;
@@ -116,10 +116,14 @@ impl Init {
 
     /// Runs the operations of one part.
     fn operations(&mut self, part: Part, mut bytes: &'static [u8]) -> Result {
-        for _ in 0..part.operations {
+        for left in (0..part.operations).rev() {
             self.step += 1;
             let (op, length) = decode::<Op<'static>>(bytes)?;
             bytes = bytes.get(length..).unwrap_or_default();
+            // Looked at before the last one: behind exec nobody is left to do it.
+            if left == 0 && !bytes.is_empty() {
+                break;
+            }
             // What is told at the end must be told before the last operation.
             if matches!(op, Op::Exec { .. })
                 && let Some(times) = self.times.take()
@@ -212,7 +216,7 @@ impl Init {
     pub(crate) fn wait(&mut self) -> Result {
         let mut buffer = [0; pidone_proto::frame::HEADER];
         match self.channel.receive(&mut buffer, &mut self.slots) {
-            Ok((FrameType::Proceed, b"")) => Ok(()),
+            Ok((Header { frame_type: FrameType::Proceed, descriptors: 0, .. }, b"")) => Ok(()),
             Ok(_) => Err(unexpected(Call::Receive)),
             Err(failure) => Err(failure),
         }
@@ -304,7 +308,9 @@ mod tests {
             init.slots.put(Slot(slot), pipe().1).unwrap();
         }
         let decode = Err(unexpected(Call::Decode));
+        // The last one does not run.
         assert_eq!(run(&mut init, 1, encoded(&[close(0), close(1)])), (decode, 1));
+        assert!(init.slots.get(Slot(0)).is_ok());
         assert_eq!(run(&mut init, 2, encoded(&[close(2)])), (decode, 3));
         assert_eq!(run(&mut init, 0, vec![0]), (decode, 3));
     }
@@ -335,6 +341,9 @@ mod tests {
         assert_eq!(report, unexpected(Call::Receive));
         let longer = failed(&|peer| peer.send(FrameType::Proceed, b"x", &[]));
         assert_eq!(longer, Failure::new(Call::Receive, Errno::MSGSIZE));
+        let (_ours, theirs) = pipe();
+        let descriptor = failed(&|peer| peer.send(FrameType::Proceed, b"", &[theirs.as_fd()]));
+        assert_eq!(descriptor, unexpected(Call::Receive));
         let short = failed(&|peer| {
             peer.send_bytes(b"pid1", &[]).unwrap();
         });

@@ -166,6 +166,10 @@ fn bytes_behind_the_operations_are_refused() {
     body.push(0);
     assert_eq!(answer_to_part(&body), at(1, MALFORMED));
     assert_eq!(answer_to_part(&[1, 0, 0, 0, 0]), at(0, MALFORMED));
+    // Before exec, which leaves nobody to look.
+    let mut body = part(1, &[exec(b"/bin/true\0", b"true\0")], false);
+    body.push(0);
+    assert_eq!(answer_to_part(&body), at(1, MALFORMED));
 }
 
 #[test]
@@ -295,6 +299,14 @@ fn a_memfd_takes_no_slot() {
     await_close(&second);
     init.proceed();
     assert_eq!(init.failed(), (5, Call::Slot, 0, EBADF));
+}
+
+#[test]
+fn a_part_is_in_the_message_or_in_the_memfd() {
+    let plan = part(1, &[exec(b"/bin/true\0", b"true\0")], false);
+    let mut init = Init::start();
+    init.send(FrameType::PartInMemfd, &plan, &[memory(&plan, ENOUGH).as_fd()]);
+    assert_eq!(init.failed(), at(0, UNEXPECTED));
 }
 
 #[test]
