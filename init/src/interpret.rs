@@ -6,7 +6,7 @@
 use pidone_proto::{Call, Codec, FrameType, Header, Op, Part, Report, limits};
 use rustix::fd::AsFd;
 use rustix::fs::{SealFlags, fcntl_get_seals, fstat};
-use rustix::io::Errno;
+use rustix::io::{Errno, FdFlags, fcntl_setfd};
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 
 use crate::channel::{Channel, Wire};
@@ -69,7 +69,7 @@ impl Init {
 
     /// Receives and runs part after part.
     fn plan(&mut self) -> Result {
-        prepare()?;
+        prepare(&self.channel)?;
         let buffer: &'static mut [u8] = sys::memory(limits::FRAME).during(Call::Memory)?;
         let mut buffer = Some(buffer);
         loop {
@@ -224,7 +224,9 @@ impl Init {
 }
 
 /// What must hold before anything of the plan runs.
-fn prepare() -> Result {
+fn prepare(channel: &Channel) -> Result {
+    // End-of-file means exec to the host: the socket closes whatever the plan says to preserve.
+    fcntl_setfd(channel.as_fd(), FdFlags::CLOEXEC).during(Call::Receive)?;
     // Files get the exact modes of the plan.
     rustix::process::umask(rustix::fs::Mode::empty());
     sys::reset_signals();

@@ -134,6 +134,23 @@ fn the_program_starts_clean() {
 }
 
 #[test]
+fn the_socket_does_not_survive_exec() {
+    let mut op = exec(b"/bin/sleep\0", b"sleep\x0030\0");
+    if let Op::Exec { preserved, .. } = &mut op {
+        // As many as to have the socket among them.
+        *preserved = 1000;
+    }
+    let mut init = Init::start();
+    init.plan(&[op]);
+    assert_eq!(init.said(), Said::Executing);
+    // While the program runs.
+    let said = init.said();
+    init.child.kill().unwrap();
+    assert_eq!(said, Said::End);
+    crate::host::wait(&mut init.child);
+}
+
+#[test]
 fn operations_run_in_their_order() {
     let mut init = Init::start_with(Stdio::piped());
     let command = shell(b"umask; pwd; cut -d ' ' -f 6 /proc/$$/stat; echo $$");
