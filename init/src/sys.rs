@@ -139,7 +139,11 @@ pub(crate) fn seccomp(flags: u32, filter: &[u8]) -> Result<usize, Errno> {
         length: u16,
         filter: *const u8,
     }
-    let length = u16::try_from(filter.len() / 8).map_err(|_| Errno::INVAL)?;
+    let (instructions, rest) = filter.as_chunks::<8>();
+    let length = u16::try_from(instructions.len()).map_err(|_| Errno::INVAL)?;
+    if !rest.is_empty() {
+        return Err(Errno::INVAL);
+    }
     let program = Program { length, filter: filter.as_ptr() };
     let args = [SET_MODE_FILTER, flags as usize, (&raw const program) as usize, 0, 0, 0];
     // SAFETY: the kernel copies as many instructions of 8 bytes as the slice holds.

@@ -31,6 +31,9 @@ pub(crate) fn make(
     options: Strings<'_>,
     attributes: u32,
 ) -> Result {
+    if !options.count().is_multiple_of(2) {
+        return Err(Failure::new(Call::Decode, Errno::PROTO));
+    }
     let fstype = fstype.as_c_str();
     let context = fsopen(fstype, FsOpenFlags::FSOPEN_CLOEXEC).during(Call::FsOpen)?;
     let mut strings = options.iter();

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::process::Stdio;
 
 use pidone_proto::frame::HEADER;
-use pidone_proto::{Bincode, Call, Codec, FrameType, Op, Part, Slot, limits};
+use pidone_proto::{Bincode, Call, Codec, FrameType, Op, Part, Slot, Strings, Text, limits};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
 use rustix::net::{Shutdown, shutdown};
 
@@ -161,6 +161,31 @@ fn operations_that_are_none_are_refused_at_their_step() {
 }
 
 #[test]
+fn a_key_without_a_value_is_refused() {
+    for options in [&b"ro\0"[..], b"mode\x00755\0ro\0"] {
+        let op = Op::MakeMount {
+            into: Slot(256),
+            fstype: Text(c"tmpfs"),
+            options: Strings::new(options).unwrap(),
+            attributes: 0,
+        };
+        assert_eq!(answer_to_part(&part(1, &[op], false)), at(1, MALFORMED));
+    }
+}
+
+#[test]
+fn a_part_of_an_instruction_is_refused() {
+    // A return of SECCOMP_RET_ALLOW, and a byte.
+    let filter = [6, 0, 0, 0, 0, 0, 0xff, 0x7f, 0];
+    let seccomp = Op::Seccomp { flags: 0, filter: &filter };
+    let failed = answer_to_part(&part(1, &[Op::NoNewPrivileges, seccomp], false));
+    assert_eq!(failed, (2, Call::Seccomp, 0, EINVAL));
+    let whole = Op::Seccomp { flags: 0, filter: &filter[..8] };
+    let failed = answer_to_part(&part(1, &[Op::NoNewPrivileges, whole], false));
+    assert_eq!(failed, (2, Call::Decode, 0, ENODATA), "the whole one is installed");
+}
+
+#[test]
 fn bytes_behind_the_operations_are_refused() {
     let mut body = part(1, &[Op::Umask { mask: 0 }], false);
     body.push(0);
@@ -258,7 +283,7 @@ fn a_plan_in_a_memfd_runs_if_it_cannot_change() {
         let mut op = exec(b"/bin/true\0", b"true\0");
         if let Op::Exec { environment: place, .. } = &mut op {
             // Larger than a message, smaller than what the kernel takes for one string.
-            *place = pidone_proto::Strings::new(&environment[100_000..]).unwrap();
+            *place = Strings::new(&environment[100_000..]).unwrap();
         }
         memory(&part(1, &[op], false), seals)
     };
