@@ -191,7 +191,8 @@ pub(super) fn one_line(error: &clap::Error, caller: &str) -> String {
     let mut hints = Vec::new();
     for line in text.lines().map(str::trim) {
         if let Some(tip) = line.strip_prefix("tip: ") {
-            hints.push(tip.to_owned());
+            // The first is the likeliest.
+            hints.extend(hints.is_empty().then(|| tip.to_owned()));
         } else if line.starts_with("Usage:") || line.starts_with("For more information") {
             break;
         } else if !line.is_empty() {

@@ -7,13 +7,16 @@ use rustix::io::Errno;
 use rustix::stdio::stdin;
 
 use super::relay::{Relay, Wanted};
-use super::signals::{self, Signals};
+use super::signals::{self, Forwarder, Signals};
 use super::terminal::{self, Raw};
 use crate::Running;
 use crate::error::{Error, Result};
 
 /// How soon a terminal that nobody has open is looked at again.
-const LOOK_AGAIN: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
+const REOPENED: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
+
+/// How soon signals that the program blocks are looked at again.
+const UNBLOCKED: Timespec = Timespec { tv_sec: 0, tv_nsec: 5_000_000 };
 
 /// A program that runs, and what it has of the caller.
 struct Session<'a> {
@@ -23,8 +26,7 @@ struct Session<'a> {
     raw: Option<Raw>,
     /// For a program with a terminal of its own.
     relay: Option<Relay>,
-    /// The signal for which the program was killed in its place.
-    killed_for: Option<i32>,
+    forwarder: Forwarder,
 }
 
 /// Attends a program until it ends, and answers its status: as its own, or 128 and the signal.
@@ -34,15 +36,15 @@ struct Session<'a> {
 pub(super) fn attend(running: &mut Running, signals: &Signals) -> Result<i32> {
     let relay = running.console.take().map(Relay::new).transpose()?;
     let raw = if relay.is_some() { Raw::enter()? } else { None };
-    let mut session = Session { running, signals, raw, relay, killed_for: None };
+    let mut session = Session { running, signals, raw, relay, forwarder: Forwarder::default() };
     session.run()?;
-    let Session { raw, relay, killed_for, .. } = session;
+    let Session { raw, relay, forwarder, .. } = session;
     let failure = relay.as_ref().and_then(Relay::failure);
     // The caller's terminal is as it was, and whoever else has the container's open is hung up,
     // before anything is told.
     drop((raw, relay));
     let exit = running.wait()?;
-    match (killed_for, failure) {
+    match (forwarder.killed_for(), failure) {
         (Some(signal), _) if exit.signal == Some(libc::SIGKILL) => Ok(128 + signal),
         (_, Some(error)) => Err(error),
         _ => Ok(exit.status()),
@@ -52,22 +54,12 @@ pub(super) fn attend(running: &mut Running, signals: &Signals) -> Result<i32> {
 impl Session<'_> {
     /// Goes on until the program has ended and its output has been passed on.
     fn run(&mut self) -> Result<()> {
-        // What asked to end before the program's first instruction was not meant for it, and would
-        // be lost.
-        while let Some(signal) = self.signals.next()? {
-            if signals::is_termination(signal) {
-                // It may have ended by itself.
-                let _ = self.running.signal(libc::SIGKILL);
-                self.killed_for = Some(signal);
-            } else {
-                self.handle_signal(signal)?;
-            }
-        }
         loop {
             let ready = self.wait(true)?;
             while let Some(signal) = self.signals.next()? {
                 self.handle_signal(signal)?;
             }
+            self.forwarder.settle(self.running)?;
             if let Some(relay) = &mut self.relay {
                 relay.pass(&ready.relay);
             }
@@ -116,7 +108,12 @@ impl Session<'_> {
             Some(master) if !deserted => add(master, wanted.master),
             _ => None,
         };
-        match poll(&mut fds, deserted.then_some(&LOOK_AGAIN)) {
+        let again = if runs && self.forwarder.is_unsettled() {
+            Some(&UNBLOCKED)
+        } else {
+            deserted.then_some(&REOPENED)
+        };
+        match poll(&mut fds, again) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(errno) => return Err(Error::system("poll", "", errno)),
         }
@@ -148,9 +145,7 @@ impl Session<'_> {
                 signals::stop_here();
             }
             _ => {
-                if signals::forward(self.running, signal)? {
-                    self.killed_for.get_or_insert(signal);
-                }
+                self.forwarder.send(self.running, signal)?;
                 if signal == libc::SIGTSTP {
                     signals::stop_here();
                 }

@@ -61,7 +61,7 @@ impl AsFd for Signals {
 }
 
 /// Whether a signal is one by which terminals, users and init systems end a program.
-pub(super) fn is_termination(signal: i32) -> bool {
+fn is_termination(signal: i32) -> bool {
     matches!(signal, libc::SIGHUP | libc::SIGINT | libc::SIGQUIT | libc::SIGTERM)
 }
 
@@ -78,22 +78,83 @@ pub(super) fn stop_here() {
     }
 }
 
-/// Sends a signal to the program and answers whether it was killed in its place.
+/// Passes signals on to the program.
 ///
 /// The kernel drops signals that PID 1 of a pid namespace has no handler for. A program that knows
 /// nothing of being PID 1 would then never end by Ctrl-C: what is the default elsewhere is done
 /// from here, where the kernel lets SIGKILL and SIGSTOP through.
-pub(super) fn forward(running: &Running, signal: i32) -> Result<bool> {
-    let dropped = Dispositions::of(running.pid()).is_some_and(|own| own.drops(signal));
-    let sent = match default_action(signal) {
-        Action::End if dropped => libc::SIGKILL,
-        Action::Stop if dropped => libc::SIGSTOP,
-        _ => signal,
-    };
-    match running.signal(sent) {
+#[derive(Debug, Default)]
+pub(super) struct Forwarder {
+    /// Signals that the program blocks, and how often it was found so. Shells do it for a moment
+    /// around each fork; others to take them by sigwait(3).
+    held: Vec<(i32, u32)>,
+    killed_for: Option<i32>,
+}
+
+/// How often a signal must be found blocked before it is sent all the same.
+const LOOKS: u32 = 10;
+
+impl Forwarder {
+    /// Sends a signal.
+    pub(super) fn send(&mut self, running: &Running, signal: i32) -> Result<()> {
+        let fate = Dispositions::of(running.pid()).fate(signal);
+        match (fate, default_action(signal)) {
+            // Stopping does not wait: this process is about to stop too.
+            (Fate::Dropped, _) | (Fate::Held, Action::Stop) => self.act(running, signal),
+            (Fate::Held, Action::End) => {
+                if !self.held.iter().any(|(held, _)| *held == signal) {
+                    self.held.push((signal, 1));
+                }
+                Ok(())
+            }
+            _ => send(running, signal),
+        }
+    }
+
+    /// Whether [`Forwarder::settle`] is to be called again soon.
+    pub(super) fn is_unsettled(&self) -> bool {
+        !self.held.is_empty()
+    }
+
+    /// Looks again at signals that were blocked.
+    pub(super) fn settle(&mut self, running: &Running) -> Result<()> {
+        if self.held.is_empty() {
+            return Ok(());
+        }
+        let dispositions = Dispositions::of(running.pid());
+        for (signal, looks) in std::mem::take(&mut self.held) {
+            match dispositions.fate(signal) {
+                Fate::Held if looks < LOOKS => self.held.push((signal, looks + 1)),
+                Fate::Dropped => self.act(running, signal)?,
+                _ => send(running, signal)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Does what a signal does by default.
+    fn act(&mut self, running: &Running, signal: i32) -> Result<()> {
+        match default_action(signal) {
+            Action::End => {
+                self.killed_for.get_or_insert(signal);
+                send(running, libc::SIGKILL)
+            }
+            Action::Stop => send(running, libc::SIGSTOP),
+            Action::Nothing => send(running, signal),
+        }
+    }
+
+    /// The signal in whose place the program was killed, if it was.
+    pub(super) fn killed_for(&self) -> Option<i32> {
+        self.killed_for
+    }
+}
+
+fn send(running: &Running, signal: i32) -> Result<()> {
+    match running.signal(signal) {
         // It has just ended, which is told elsewhere.
-        Err(error) if error.code() == Code::ContainerNotRunning => Ok(false),
-        sending => sending.map(|()| sent == libc::SIGKILL),
+        Err(error) if error.code() == Code::ContainerNotRunning => Ok(()),
+        sent => sent,
     }
 }
 
@@ -113,39 +174,69 @@ fn default_action(signal: i32) -> Action {
     }
 }
 
+/// What becomes of a signal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    /// The process has something of it, or it is none that the kernel treats differently.
+    Taken,
+    /// It waits until the process unblocks it, or asks for it.
+    Held,
+    /// The kernel drops it.
+    Dropped,
+}
+
 /// What a process does with signals: `proc_pid_status(5)`.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Dispositions {
     /// Whether it is PID 1 of its pid namespace.
     first: bool,
-    /// The signals that it blocks, ignores or catches.
+    /// The signals that it ignores or catches.
     handled: u64,
+    blocked: u64,
 }
 
 impl Dispositions {
-    fn of(pid: i32) -> Option<Self> {
-        std::fs::read_to_string(format!("/proc/{pid}/status")).ok().map(|text| Self::parse(&text))
+    /// Those of a process. Where they cannot be known it is as if there were nothing special.
+    fn of(pid: i32) -> Self {
+        let read = |file| std::fs::read_to_string(format!("/proc/{pid}/{file}"));
+        let (Ok(status), Ok(sleeps_in)) = (read("status"), read("wchan")) else {
+            return Self::default();
+        };
+        let mut own = Self::parse(&status);
+        // In sigwait(3) a signal is not blocked, and yet the kernel does not drop it.
+        own.first &= !sleeps_in.contains("sigtimedwait");
+        own
     }
 
     fn parse(status: &str) -> Self {
         let mut own = Self::default();
         for (key, value) in status.lines().filter_map(|line| line.split_once(':')) {
+            let set = || u64::from_str_radix(value.trim(), 16).unwrap_or(0);
             match key {
                 "NSpid" => own.first = value.split_ascii_whitespace().next_back() == Some("1"),
-                "SigBlk" | "SigIgn" | "SigCgt" => {
-                    own.handled |= u64::from_str_radix(value.trim(), 16).unwrap_or(u64::MAX);
-                }
+                "SigIgn" | "SigCgt" => own.handled |= set(),
+                "SigBlk" => own.blocked = set(),
                 _ => {}
             }
         }
         own
     }
 
-    /// Whether the kernel drops a signal to the process.
-    fn drops(&self, signal: i32) -> bool {
-        let bit = u32::try_from(signal - 1).ok().and_then(|place| 1_u64.checked_shl(place));
-        self.first && bit.is_some_and(|bit| self.handled & bit == 0)
+    fn fate(&self, signal: i32) -> Fate {
+        let bit = bit(signal);
+        if !self.first || self.handled & bit != 0 {
+            Fate::Taken
+        } else if self.blocked & bit != 0 {
+            Fate::Held
+        } else {
+            Fate::Dropped
+        }
     }
+}
+
+/// A signal's place in a set.
+fn bit(signal: i32) -> u64 {
+    u32::try_from(signal - 1).ok().and_then(|place| 1_u64.checked_shl(place)).unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -153,30 +244,31 @@ mod tests {
     use super::*;
 
     const STATUS: &str = "Name:\tsh: NSpid:\t7\nNSpid:\t4711\t1\nSigQ:\t0/1\n\
-        SigPnd:\t0000000000000002\nSigBlk:\t0000000000010000\nSigIgn:\t0000000000000004\n\
-        SigCgt:\t0000000000004001\n";
+        SigPnd:\t0000000000000002\nShdPnd:\t0000000000000004\nSigBlk:\t0000000000010000\n\
+        SigIgn:\t0000000000000004\nSigCgt:\t0000000000004001\n";
 
     #[test]
     fn the_first_process_misses_what_it_does_not_handle() {
         let own = Dispositions::parse(STATUS);
-        for (signal, dropped) in [
-            (libc::SIGHUP, false),
-            (libc::SIGINT, true),
-            (libc::SIGQUIT, false),
-            (libc::SIGTERM, false),
-            (libc::SIGCHLD, false),
-            (libc::SIGUSR1, true),
-            (64, true),
+        for (signal, fate) in [
+            (libc::SIGHUP, Fate::Taken),
+            (libc::SIGINT, Fate::Dropped),
+            (libc::SIGQUIT, Fate::Taken),
+            (libc::SIGTERM, Fate::Taken),
+            (libc::SIGCHLD, Fate::Held),
+            (libc::SIGUSR1, Fate::Dropped),
+            (64, Fate::Dropped),
         ] {
-            assert_eq!(own.drops(signal), dropped, "{signal}");
+            assert_eq!(own.fate(signal), fate, "{signal}");
         }
     }
 
     #[test]
     fn another_process_misses_nothing() {
         let own = Dispositions::parse(&STATUS.replace("4711\t1", "4711\t12"));
-        assert!(!own.drops(libc::SIGINT));
-        assert!(!Dispositions::parse("SigCgt:\tx\nNSpid:\t1").drops(libc::SIGINT));
-        assert!(!Dispositions::parse("").drops(libc::SIGINT));
+        assert_eq!(own.fate(libc::SIGINT), Fate::Taken);
+        assert_eq!(Dispositions::parse("").fate(libc::SIGINT), Fate::Taken);
+        assert_eq!(bit(0), 0);
+        assert_eq!(bit(65), 0);
     }
 }

@@ -76,19 +76,20 @@ impl Exec<'_> {
             let (mut container, created) = match self.running()? {
                 Some(container) => (container, false),
                 None => match self.create(report) {
-                    Err(error) if error.code() == Code::IdInUse => continue,
+                    // Somebody has made it meanwhile, or taken this one for what is left of one.
+                    Err(error)
+                        if matches!(error.code(), Code::IdInUse | Code::ContainerNotExists) =>
+                    {
+                        continue;
+                    }
                     container => (container?, true),
                 },
             };
             let process = self.process(container.config());
             match container.start(&process) {
                 Ok(running) => {
-                    // What runs when a container that had just ended is joined is its first
-                    // process again.
-                    let first = || {
-                        container.state().is_ok_and(|state| state.init_process_pid == running.pid())
-                    };
-                    let owned = created || first();
+                    // What joins a container that has just ended is its first process again.
+                    let owned = created || running.first.is_some();
                     return Ok(Started { container, running, owned });
                 }
                 // Somebody has removed it before it was started.
@@ -144,6 +145,8 @@ impl Exec<'_> {
         };
         let (mut config, source) = request.config()?;
         report.debug(&format_args!("configuration: {source}"));
+        // Before anything is left out: what is wrong must not pass because it is not needed.
+        config.validate()?;
         let privileged = self.caller.is_privileged();
         user_namespace::fit(
             &mut config,

@@ -158,9 +158,6 @@ pub fn init(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
 fn factory(global: &flags::Global, caller: &Caller, report: &mut Report) -> Result<Factory> {
     report.configure(global.log_file.as_deref(), global.debug)?;
     let root = match &global.root {
-        Some(root) if root.as_os_str().is_empty() => {
-            return Err(Error::config("--root", "\"\"", "empty"));
-        }
         Some(root) => root.clone(),
         None => caller.state_root()?,
     };

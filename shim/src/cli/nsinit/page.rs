@@ -18,7 +18,7 @@ pub fn help(invocation: &Invocation<'_>, _: &mut Report) -> Outcome {
         Some(verb) => PROGRAM.called(verb)?,
         None => PROGRAM.command(),
     };
-    output::styled(&command.render_long_help())?;
+    output::styled(&command.render_help())?;
     Ok(0)
 }
 
