@@ -1,0 +1,254 @@
+//! `--tty`: a person at a terminal, played by a test with a pty.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::process::Stdio;
+use std::sync::{Arc, Mutex};
+
+use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::process::Signal;
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize};
+
+use crate::bench::{Bench, Need, Outcome, Program, binary, eventually};
+use crate::{Case, case};
+
+pub(crate) const CASES: &[Case] = &[
+    case("a_terminal_of_its_own", &[Need::Setsid], a_terminal_of_its_own),
+    case("the_size_follows_the_callers", &[Need::Setsid], the_size_follows_the_callers),
+    case("keys_go_to_the_program", &[Need::Setsid], keys_go_to_the_program),
+    case("the_callers_terminal_is_restored", &[Need::Setsid], the_callers_terminal_is_restored),
+    case("nothing_that_was_written_is_lost", &[], nothing_that_was_written_is_lost),
+    case("input_that_is_no_terminal", &[], input_that_is_no_terminal),
+    case("output_that_nobody_reads", &[], output_that_nobody_reads),
+    case("a_survivor_does_not_hold_nsinit", &[], a_survivor_does_not_hold_nsinit),
+    case("a_terminal_that_is_opened_again", &[], a_terminal_that_is_opened_again),
+    case("signals_without_keys", &[Need::Setsid], signals_without_keys),
+    case("a_lost_terminal_ends_the_shell", &[Need::Setsid], a_lost_terminal_ends_the_shell),
+];
+
+/// A terminal with a person in front of it.
+struct Person {
+    master: OwnedFd,
+    terminal: OwnedFd,
+    seen: Arc<Mutex<Vec<u8>>>,
+}
+
+impl Person {
+    fn new(rows: u16, columns: u16) -> Self {
+        let master =
+            openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
+        grantpt(&master).unwrap();
+        unlockpt(&master).unwrap();
+        let name = ptsname(&master, Vec::new()).unwrap();
+        let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let terminal = openat(CWD, name.as_c_str(), flags, Mode::empty()).unwrap();
+        let person = Self { master, terminal, seen: Arc::default() };
+        person.resize(rows, columns);
+        let mut eyes = File::from(person.master.try_clone().unwrap());
+        let seen = Arc::clone(&person.seen);
+        std::thread::spawn(move || {
+            let mut bytes = [0; 4096];
+            while let Ok(count @ 1..) = eyes.read(&mut bytes) {
+                seen.lock().unwrap().extend_from_slice(&bytes[..count]);
+            }
+        });
+        person
+    }
+
+    fn resize(&self, rows: u16, columns: u16) {
+        let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+        tcsetwinsize(&self.master, size).unwrap();
+    }
+
+    fn types(&self, keys: &str) {
+        File::from(self.master.try_clone().unwrap()).write_all(keys.as_bytes()).unwrap();
+    }
+
+    fn seen(&self) -> String {
+        String::from_utf8_lossy(&self.seen.lock().unwrap()).into_owned()
+    }
+
+    #[track_caller]
+    fn waits_for(&self, text: &str) {
+        assert!(eventually(|| self.seen().contains(text)), "no {text:?} in {:?}", self.seen());
+    }
+
+    /// Whether keys are echoed and lines are edited, as they are for a shell.
+    fn is_cooked(&self) -> bool {
+        let modes = tcgetattr(&self.terminal).unwrap();
+        modes.local_modes.contains(LocalModes::ICANON | LocalModes::ECHO)
+    }
+
+    /// Starts nsinit with this terminal, as a shell does.
+    fn starts(&self, bench: &Bench, line: &str) -> Program {
+        let state = bench.text("state");
+        let nsinit = binary().to_str().unwrap();
+        let all = ["-c", nsinit, "--root", &state, "exec", "--tty", "/bin/sh", "-c", line];
+        let mut command = bench.command_of(Path::new("/usr/bin/setsid"), &all);
+        let end = || Stdio::from(self.terminal.as_fd().try_clone_to_owned().unwrap());
+        bench.start(command.stdin(end()).stdout(end()).stderr(end()))
+    }
+}
+
+fn a_terminal_of_its_own(bench: &Bench) {
+    let person = Person::new(24, 80);
+    let line = "tty; test -t 0 && test -t 1 && test -t 2 && echo three; readlink /proc/self/fd/0; \
+                test /dev/console -ef /dev/pts/0 && echo console; \
+                test $(cut -d ' ' -f 7 /proc/self/stat) != 0 && echo controlling; exit 6";
+    assert_eq!(person.starts(bench, line).finish().code(), 6);
+    person.waits_for("controlling\r\n");
+    let seen = person.seen();
+    assert_eq!(seen, "/dev/pts/0\r\nthree\r\n/dev/pts/0\r\nconsole\r\ncontrolling\r\n");
+}
+
+fn the_size_follows_the_callers(bench: &Bench) {
+    let person = Person::new(31, 97);
+    let line = "stty size; trap 'stty size; exit 0' WINCH; echo ready; \
+                while :; do sleep 0.02; done";
+    let program = person.starts(bench, line);
+    person.waits_for("ready\r\n");
+    assert!(person.seen().starts_with("31 97\r\n"), "{}", person.seen());
+    person.resize(50, 132);
+    person.waits_for("50 132\r\n");
+    assert_eq!(program.finish().code(), 0);
+}
+
+fn keys_go_to_the_program(bench: &Bench) {
+    let person = Person::new(24, 80);
+    let line = "trap 'echo interrupted; exit 11' INT; echo ready; read line; echo got:$line; \
+                while :; do sleep 0.02; done";
+    let program = person.starts(bench, line);
+    person.waits_for("ready\r\n");
+    assert!(!person.is_cooked());
+    person.types("hello\r");
+    person.waits_for("got:hello\r\n");
+    // The echo is that of the container's terminal, once.
+    assert_eq!(person.seen().matches("hello").count(), 2, "{}", person.seen());
+    person.types("\x03");
+    person.waits_for("interrupted\r\n");
+    assert_eq!(program.finish().code(), 11);
+    assert!(person.is_cooked());
+    // End-of-file is a key too.
+    let program = person.starts(bench, "cat; echo end; exit 12");
+    assert!(eventually(|| !person.is_cooked()));
+    person.types("\x04");
+    person.waits_for("end\r\n");
+    assert_eq!(program.finish().code(), 12);
+}
+
+fn the_callers_terminal_is_restored(bench: &Bench) {
+    let person = Person::new(24, 80);
+    assert!(person.is_cooked());
+    let program = person.starts(bench, "kill -KILL $$; sleep 1000");
+    assert!(eventually(|| !person.is_cooked()));
+    program.signal(Signal::TERM);
+    assert_eq!(program.finish().code(), 143);
+    assert!(person.is_cooked(), "after a signal");
+    let program = person.starts(bench, "exit 0");
+    assert_eq!(program.finish().code(), 0);
+    assert!(person.is_cooked(), "after the program's end");
+}
+
+/// Runs nsinit with a terminal for the program, and none for itself.
+fn with_tty(bench: &Bench, line: &str, input: Stdio) -> Outcome {
+    let mut command = bench.nsinit(&["exec", "--tty", "/bin/sh", "-c", line]);
+    bench.finish(command.stdin(input))
+}
+
+fn nothing_that_was_written_is_lost(bench: &Bench) {
+    let expected: String = (1..=20_000).map(|number| format!("{number}\r\n")).collect();
+    for _ in 0..5 {
+        let outcome = with_tty(bench, "seq 20000", Stdio::null());
+        assert_eq!(outcome.code(), 0);
+        assert!(outcome.stdout == expected, "{} bytes", outcome.stdout.len());
+    }
+    for _ in 0..30 {
+        let outcome = with_tty(bench, "printf last; exit 2", Stdio::null());
+        assert_eq!((outcome.code(), outcome.stdout.as_str()), (2, "last"));
+    }
+    // A slow reader gets it all too.
+    let line = format!(
+        "{} --root {} exec --tty seq 20000 </dev/null | {{ sleep 1; cat; }}",
+        binary().display(),
+        bench.text("state")
+    );
+    let outcome = bench.finish(&mut bench.command_of(Path::new("/bin/sh"), &["-c", &line]));
+    assert!(outcome.stdout == expected, "{} bytes", outcome.stdout.len());
+}
+
+fn input_that_is_no_terminal(bench: &Bench) {
+    let lines: String = (0..2000).map(|number| format!("line {number}\n")).collect();
+    bench.write("input", &lines);
+    let input = File::open(bench.path("input")).unwrap();
+    // All of it arrives, and then its end.
+    let outcome = with_tty(bench, "stty -echo; echo; wc -l; exit 3", input.into());
+    assert_eq!(outcome.code(), 3, "{outcome:?}");
+    let outcome = with_tty(bench, "cat; echo end", Stdio::null());
+    assert_eq!(outcome.code(), 0);
+    assert!(outcome.stdout.ends_with("end\r\n"), "{outcome:?}");
+}
+
+fn output_that_nobody_reads(bench: &Bench) {
+    let line = format!(
+        "trap '' PIPE; {{ {} --root {} exec --tty sh -c 'while echo y; do :; done; exit 7'; \
+         echo $? >&2; }} </dev/null | head -n 1",
+        binary().display(),
+        bench.text("state")
+    );
+    let outcome = bench.finish(&mut bench.command_of(Path::new("/bin/sh"), &["-c", &line]));
+    // The terminal is hung up, which ends the loop.
+    assert_eq!(outcome.stdout, "y\r\n");
+    assert!(matches!(outcome.stderr.as_str(), "7\n" | "129\n"), "{outcome:?}");
+    let line = format!(
+        "{} --root {} exec --tty sh -c 'while echo y; do :; done' </dev/null >/dev/full",
+        binary().display(),
+        bench.text("state")
+    );
+    let outcome = bench.finish(&mut bench.command_of(Path::new("/bin/sh"), &["-c", &line]));
+    assert_eq!(outcome.error(1), "write `stdout`: No space left on device");
+}
+
+fn a_survivor_does_not_hold_nsinit(bench: &Bench) {
+    let first = bench.keep(&[]);
+    // What stays behind has the terminal open and goes on writing.
+    let line = "trap '' HUP; (while echo y; do :; done) & printf last; exit 4";
+    let outcome = with_tty(bench, line, Stdio::null());
+    assert_eq!(outcome.code(), 4);
+    assert!(outcome.stdout.contains("last"));
+    first.signal(Signal::TERM);
+    assert_eq!(first.finish().code(), 0);
+}
+
+fn a_terminal_that_is_opened_again(bench: &Bench) {
+    // As an init does that leaves its console to others.
+    let line = "exec </dev/null >/dev/null 2>&1; sleep 0.2; echo again > /dev/pts/0; sleep 0.2; \
+                echo last > /dev/pts/0";
+    let outcome = with_tty(bench, line, Stdio::null());
+    assert_eq!((outcome.code(), outcome.stdout.as_str()), (0, "again\r\nlast\r\n"));
+}
+
+fn signals_without_keys(bench: &Bench) {
+    let person = Person::new(24, 80);
+    let line = "trap 'exit 21' TERM; echo ready; while :; do sleep 0.02; done";
+    let program = person.starts(bench, line);
+    person.waits_for("ready\r\n");
+    program.signal(Signal::TERM);
+    assert_eq!(program.finish().code(), 21);
+    assert!(person.is_cooked());
+}
+
+fn a_lost_terminal_ends_the_shell(bench: &Bench) {
+    let person = Person::new(24, 80);
+    let program = person.starts(bench, "echo ready; while read line; do :; done; exit 0");
+    person.waits_for("ready\r\n");
+    // nsinit leads the session here, and is told of the loss.
+    let Person { master, terminal, seen } = person;
+    drop((master, terminal));
+    program.signal(Signal::HUP);
+    let outcome = program.finish();
+    assert!(matches!(outcome.code(), 0 | 129), "{outcome:?}");
+    drop(seen);
+}
