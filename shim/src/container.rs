@@ -71,12 +71,16 @@ impl Container {
         options: Options,
     ) -> Result<Self> {
         let _lock = Lock::take(directory.as_fd(), id)?;
+        // The empty directory was taken for the rest of a container, removed, and made again by
+        // somebody who was faster.
+        if Journal::exists(directory.as_fd()) {
+            return Err(Error::in_use(id));
+        }
         let network = net::Plan::new(&config.networks, &config.routes, &owner(&path))?;
         let host_links: Vec<String> = network.host_links().map(str::to_owned).collect();
         let cgroups = config.cgroups.as_ref().map(Cgroups::locate).transpose()?;
         let cgroup_paths = cgroups.map(|cgroups| cgroups.paths().clone()).unwrap_or_default();
-        let entries = [Entry::Cgroups(cgroup_paths.clone()), Entry::HostLinks(host_links.clone())];
-        Journal::append(directory.as_fd(), &entries)?;
+        Journal::append(directory.as_fd(), &[Entry::HostLinks(host_links.clone())])?;
         let state = State {
             id: id.to_owned(),
             init_process_pid: 0,

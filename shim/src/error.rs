@@ -161,6 +161,11 @@ impl Error {
         Self::new(code, Step::Host(verb), subject, Cause::Reason(reason.into()))
     }
 
+    /// A container with this id exists already.
+    pub(crate) fn in_use(id: &str) -> Self {
+        Self::reason(Code::IdInUse, "create", id, "a container with this id exists")
+    }
+
     /// Adds a hint for the reader: what to do about it.
     #[must_use]
     pub fn with_hint(mut self, hint: impl Into<Cow<'static, str>>) -> Self {

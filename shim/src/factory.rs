@@ -133,20 +133,16 @@ impl Factory {
         match mkdirat(CWD, &path, Mode::from_raw_mode(0o700)) {
             Ok(()) => {}
             Err(Errno::EXIST) => {
-                return Err(Error::reason(
-                    Code::IdInUse,
-                    "create",
-                    id,
-                    "a container with this id exists",
-                ));
+                return Err(Error::in_use(id));
             }
             Err(errno) => return Err(Error::path("mkdir", &path, errno)),
         }
         let made = open(&path).and_then(|directory| {
             Container::create(id, path.clone(), directory, config.clone(), self.options.clone())
         });
-        if made.is_err() {
-            // Nothing is in it that outlives the attempt.
+        // Nothing is in it that outlives the attempt, unless it is somebody else's by now.
+        let others = [Code::IdInUse, Code::ContainerNotExists];
+        if made.as_ref().is_err_and(|error| !others.contains(&error.code())) {
             let _ = std::fs::remove_dir_all(&path);
         }
         made

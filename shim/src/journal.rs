@@ -10,7 +10,7 @@ use std::io::{Read as _, Write as _};
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 
-use rustix::fs::{Mode, OFlags, openat};
+use rustix::fs::{AtFlags, Mode, OFlags, openat, statat};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
@@ -62,6 +62,11 @@ impl Journal {
         let file = openat(directory, JOURNAL, flags, Mode::from_raw_mode(0o600))
             .map_err(|errno| Error::path("open", JOURNAL, errno))?;
         File::from(file).write_all(&lines).map_err(|error| Error::path("write", JOURNAL, error))
+    }
+
+    /// Whether a container has begun to write one.
+    pub(crate) fn exists(directory: BorrowedFd<'_>) -> bool {
+        statat(directory, JOURNAL, AtFlags::SYMLINK_NOFOLLOW).is_ok()
     }
 
     /// Reads what is there; later lines replace earlier ones.

@@ -8,7 +8,7 @@ use std::path::Path;
 use nix::mount::{MsFlags, mount as host_mount};
 use pidone::Config;
 use pidone::config::mount::flags;
-use pidone::config::{Command, Mount};
+use pidone::config::{Command, Mount, NamespaceType};
 use pidone_tests::{Case, Mount as Mounted, Outcome, Read, Report, Sandbox, Stop, case, process};
 
 pub(crate) const CASES: &[Case] = &[
@@ -27,6 +27,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(commands_run_around_a_mount),
     case!(a_command_that_fails_ends_the_start),
     case!(a_thousand).once(),
+    case!(many_behind_a_joined_namespace).once(),
 ];
 
 /// A bind mount of a path of the host.
@@ -479,5 +480,19 @@ fn a_thousand(sandbox: &Sandbox) -> Outcome {
     }
     let report = sandbox.report(&config)?;
     assert_eq!(report.mounts().len(), before + 1000);
+    Ok(())
+}
+
+/// More than one message of descriptors, with an init that waits between them for its fork.
+fn many_behind_a_joined_namespace(sandbox: &Sandbox) -> Outcome {
+    let source = sandbox.path().join("source");
+    fs::create_dir(&source)?;
+    let mut config = sandbox.config();
+    config.set_namespace(NamespaceType::Ipc, format!("/proc/{}/ns/ipc", std::process::id()));
+    let before = sandbox.report(&config)?.mounts().len();
+    for index in 0..600 {
+        config.mounts.push(bind(&source, &format!("/m/{index}"), flags::RDONLY));
+    }
+    assert_eq!(sandbox.report(&config)?.mounts().len(), before + 600);
     Ok(())
 }

@@ -207,9 +207,11 @@ impl Channel {
                 Message::Times(times.iter().map(|time| u32::from_le_bytes(*time)).collect())
             }
             (Report::Executing, None) => Message::Executing,
-            (Report::Failed { step, call, detail, errno }, None) => {
+            // The range of the kernel's error numbers.
+            (Report::Failed { step, call, detail, errno: errno @ 1..=4095 }, None) => {
                 Message::Failed { step, call, detail, errno }
             }
+            (Report::Failed { .. }, None) => return Err(violation("errno that is none")),
             _ => return Err(violation("descriptor where none belongs, or none where one does")),
         };
         if files.next().is_some() { Err(violation("too many descriptors")) } else { Ok(message) }
@@ -230,4 +232,44 @@ pub(crate) fn violation(reason: &'static str) -> Error {
 /// A message that cannot be written; plans and limits are made so that this does not happen.
 fn unencodable<E>(_: E) -> Error {
     Error::system("encode a message", "", Errno::MSGSIZE)
+}
+
+#[cfg(test)]
+mod tests {
+    use pidone_proto::Call;
+
+    use super::*;
+
+    /// What the host makes of a report.
+    fn received(report: &Report<'_>) -> Result<Option<Message>> {
+        let (mut channel, theirs) = Channel::pair(Codec::Bincode)?;
+        let mut body = Vec::new();
+        Bincode::append(report, &mut body).unwrap();
+        let header = Header {
+            frame_type: FrameType::Report,
+            codec: Bincode::ID,
+            descriptors: 0,
+            sequence: 0,
+            length: u32::try_from(body.len()).unwrap(),
+        };
+        let message = [&header.to_bytes()[..], &body].concat();
+        rustix::net::send(&theirs, &message, SendFlags::empty()).unwrap();
+        channel.receive()
+    }
+
+    #[test]
+    fn an_errno_that_is_none_is_refused() {
+        let failed =
+            |errno| received(&Report::Failed { step: 1, call: Call::Open, detail: 0, errno });
+        assert!(matches!(failed(2), Ok(Some(Message::Failed { errno: 2, .. }))));
+        for errno in [0, 4096, u16::MAX] {
+            assert!(failed(errno).is_err(), "{errno}");
+        }
+    }
+
+    #[test]
+    fn a_descriptor_that_was_promised_must_come() {
+        assert!(received(&Report::Console).is_err());
+        assert!(matches!(received(&Report::Executing), Ok(Some(Message::Executing))));
+    }
 }

@@ -81,6 +81,7 @@ impl Launch<'_> {
             child,
             sent: 0,
             first: 1,
+            waits: 0,
             progress: Progress::Setup,
             console: None,
             times: Vec::new(),
@@ -150,6 +151,8 @@ struct Session<'a> {
     sent: usize,
     /// The number of the first operation of the next part.
     first: u32,
+    /// Operations in them at which the init still has to be let go on.
+    waits: usize,
     progress: Progress,
     console: Option<OwnedFd>,
     times: Vec<u32>,
@@ -193,7 +196,7 @@ impl Session<'_> {
     /// Waits for something to happen; answers whether the process ended.
     fn wait(&self, deadline: Instant) -> Result<bool> {
         let mut wanted = PollFlags::IN;
-        if self.sent < self.launch.plan.parts().len() {
+        if self.waits == 0 && self.sent < self.launch.plan.parts().len() {
             wanted |= PollFlags::OUT;
         }
         let pidfd = self.child.pidfd.as_fd();
@@ -217,9 +220,12 @@ impl Session<'_> {
     }
 
     /// Sends parts as long as there is room.
+    ///
+    /// An init that waits for the host to let it go on takes nothing else: what comes behind an
+    /// operation at which it waits is held back until then.
     fn send_parts(&mut self) -> Result<()> {
         let parts = self.launch.plan.parts();
-        while let Some(part) = parts.get(self.sent) {
+        while let Some(part) = parts.get(self.sent).filter(|_| self.waits == 0) {
             let head = pidone_proto::Part {
                 first: self.first,
                 operations: part.operations,
@@ -237,6 +243,8 @@ impl Session<'_> {
             }
             self.sent += 1;
             self.first += part.operations;
+            let waits = |op: &Op<'_>| matches!(op, Op::Barrier { .. } | Op::Fork { .. });
+            self.waits += part.operations().filter(waits).count();
         }
         Ok(())
     }
@@ -255,7 +263,7 @@ impl Session<'_> {
             }
             (Message::Barrier(id), Progress::Setup) => {
                 host.barrier(id, &self.child)?;
-                self.channel.proceed()?;
+                self.proceed()?;
                 Ok(false)
             }
             (Message::Console(master), Progress::Setup) if self.console.is_none() => {
@@ -278,6 +286,14 @@ impl Session<'_> {
         }
     }
 
+    /// Lets the init go on, and sends what was held back.
+    fn proceed(&mut self) -> Result<()> {
+        self.waits =
+            self.waits.checked_sub(1).ok_or_else(|| violation("waits out of its place"))?;
+        self.channel.proceed()?;
+        self.send_parts()
+    }
+
     /// The init forked: its child is the process, and the init itself ends.
     fn forked(&mut self, pidfd: OwnedFd, host: &mut impl Host) -> Result<()> {
         let pid = pid_of(pidfd.as_fd())?;
@@ -285,7 +301,7 @@ impl Session<'_> {
         let reaped = waitid(WaitId::PidFd(intermediate.pidfd.as_fd()), WaitIdOptions::EXITED);
         reaped.map_err(|errno| Error::system("waitid", intermediate.pid.to_string(), errno))?;
         host.born(&self.child)?;
-        self.channel.proceed()?;
+        self.proceed()?;
         host.meanwhile(&self.child)
     }
 
