@@ -377,7 +377,7 @@ fn cgroups_are_shown_read_only(sandbox: &Sandbox) -> Outcome {
     for new in [false, true] {
         let mut config = sandbox.config();
         if new {
-            config.set_namespace(pidone::config::NamespaceType::Cgroup, "");
+            config.set_namespace(NamespaceType::Cgroup, "");
         }
         let flags = flags::RDONLY | flags::NOSUID | flags::NODEV | flags::NOEXEC;
         config.mounts.push(file_system("cgroup", "/sys/fs/cgroup", flags, ""));
