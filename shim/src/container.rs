@@ -92,7 +92,8 @@ impl Container {
             config,
         };
         state.write(directory.as_fd())?;
-        Self::with(path, directory, state, options)
+        let version = State::version(directory.as_fd());
+        Self::with(path, directory, state, version, options)
     }
 
     /// Finds a container by its directory.
@@ -102,13 +103,20 @@ impl Container {
         directory: OwnedFd,
         options: Options,
     ) -> Result<Self> {
+        // Before the state: one that is written in between is then read again.
+        let version = State::version(directory.as_fd());
         let state = read_state(directory.as_fd(), id)?;
-        Self::with(path, directory, state, options)
+        Self::with(path, directory, state, version, options)
     }
 
-    fn with(path: PathBuf, directory: OwnedFd, state: State, options: Options) -> Result<Self> {
+    fn with(
+        path: PathBuf,
+        directory: OwnedFd,
+        state: State,
+        version: Option<Version>,
+        options: Options,
+    ) -> Result<Self> {
         let image = options.image.as_ref().map(Sealed::new).transpose()?;
-        let version = State::version(directory.as_fd());
         Ok(Self { path, directory, state, version, options, image })
     }
 
@@ -195,9 +203,7 @@ impl Container {
             Ok(started) => started,
             Err(error) => {
                 // The first error is the one that is told.
-                if let Some(cgroups) = &cgroups {
-                    let _ = cgroups.destroy();
-                }
+                let _ = self.give_up();
                 return Err(error);
             }
         };
@@ -207,7 +213,7 @@ impl Container {
         if let Err(error) = self.write_started(&identity) {
             let _ = running.signal(Signal::KILL.as_raw());
             let _ = running.wait();
-            let _ = self.clean();
+            let _ = self.give_up();
             return Err(error);
         }
         Ok(running)
@@ -224,6 +230,13 @@ impl Container {
         };
         let written = Journal::append(directory, &[entry]);
         made.and(written)
+    }
+
+    /// Removes what a start that failed has made. What it had may be another container's from here
+    /// on.
+    fn give_up(&self) -> Result<()> {
+        self.clean()?;
+        Journal::append(self.directory.as_fd(), &[Entry::Cgroups(BTreeMap::new())])
     }
 
     /// Writes the state of a container whose first process runs.
@@ -374,8 +387,8 @@ impl Container {
         if let Some(init) = &init {
             let _ = process::send(init.as_fd(), self.state.init_process_pid, Signal::KILL.as_raw());
         }
-        // What was never started has no process, and its cgroups may be another container's.
-        if let Some(cgroups) = self.cgroups()?.filter(|_| self.state.init_process_pid > 0) {
+        let journal = Journal::read(self.directory.as_fd())?;
+        if let Some(cgroups) = self.own_cgroups(&journal)? {
             cgroups.kill()?;
         }
         match init {
@@ -387,21 +400,29 @@ impl Container {
     /// Removes what is left of the container on the host, outside its directory.
     fn clean(&self) -> Result<()> {
         let journal = Journal::read(self.directory.as_fd())?;
-        let started = self.state.init_process_pid > 0;
-        if let Some(parents) = journal.cgroups_made.or_else(|| started.then(Vec::new)) {
-            let paths = if started { &self.state.cgroup_paths } else { &journal.cgroups };
-            let cgroups = Cgroups::from_paths(paths.clone())?.with_made_parents(parents);
+        if let Some(cgroups) = self.own_cgroups(&journal)? {
             cgroups.kill()?;
             cgroups.destroy()?;
         } else {
             // They were about to be made. If they are another container's, with its processes,
             // they cannot be removed.
-            for path in journal.cgroups.values() {
+            for path in journal.cgroups.iter().flat_map(BTreeMap::values) {
                 let _ = std::fs::remove_dir(path);
             }
         }
         let links = self.state.host_links.iter().chain(&journal.host_links);
         net::remove(&owner(&self.path), links.map(String::as_str))
+    }
+
+    /// The cgroups that are known to be this container's, and not only asked for.
+    fn own_cgroups(&self, journal: &Journal) -> Result<Option<Cgroups>> {
+        let (paths, parents) = match (&journal.cgroups, &journal.cgroups_made) {
+            (Some(paths), Some(parents)) => (paths, parents.clone()),
+            // The journal is lost; a container that was started has made them.
+            (None, _) if self.state.init_process_pid > 0 => (&self.state.cgroup_paths, Vec::new()),
+            _ => return Ok(None),
+        };
+        Ok(Some(Cgroups::from_paths(paths.clone())?.with_made_parents(parents)))
     }
 
     /// Removes the container's directory; from here on the id is free.
@@ -472,20 +493,19 @@ fn owner(path: &Path) -> Cow<'_, str> {
 
 /// Reads a container's state; what it lacks comes from the journal, which is written first.
 fn read_state(directory: BorrowedFd<'_>, id: &str) -> Result<State> {
-    let state = State::read(directory);
-    if let Ok(Some(state)) = &state
-        && state.init_process_pid > 0
-    {
-        return Ok(state.clone());
-    }
+    let state = State::read(directory).ok().flatten();
+    let state = match state {
+        Some(state) if state.init_process_pid > 0 => return Ok(state),
+        state => state,
+    };
     let journal = Journal::read(directory)?;
     // Without a state, or with a damaged one, enough is known to clean up.
-    let mut state = state.ok().flatten().unwrap_or_else(|| State {
+    let mut state = state.unwrap_or_else(|| State {
         id: id.to_owned(),
         init_process_pid: 0,
         init_process_start: 0,
         boot_id: String::new(),
-        cgroup_paths: journal.cgroups,
+        cgroup_paths: journal.cgroups.unwrap_or_default(),
         namespace_paths: BTreeMap::new(),
         host_links: journal.host_links,
         config: Config::default(),

@@ -27,7 +27,7 @@ const LARGEST: u64 = 1024 * 1024;
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Entry {
-    /// Cgroups that are about to be made.
+    /// Cgroups that are about to be made; none when they were given up.
     Cgroups(BTreeMap<String, PathBuf>),
     /// These cgroups were made, and the directories above them that were missing. Until then they
     /// may be another container's.
@@ -41,8 +41,9 @@ pub(crate) enum Entry {
 /// What all lines say together.
 #[derive(Debug, Default)]
 pub(crate) struct Journal {
-    pub(crate) cgroups: BTreeMap<String, PathBuf>,
-    /// The directories that were made above them; `None` if they may not be ours.
+    /// The cgroups; `None` if nothing was written about any, empty if they were given up.
+    pub(crate) cgroups: Option<BTreeMap<String, PathBuf>>,
+    /// The directories that were made above them; `None` if the cgroups may not be ours.
     pub(crate) cgroups_made: Option<Vec<PathBuf>>,
     pub(crate) host_links: Vec<String>,
     pub(crate) process: Option<Identity>,
@@ -85,7 +86,7 @@ impl Journal {
         for line in bytes.split(|&byte| byte == b'\n') {
             match serde_json::from_slice(line) {
                 Ok(Entry::Cgroups(paths)) => {
-                    journal.cgroups = paths;
+                    journal.cgroups = Some(paths);
                     journal.cgroups_made = None;
                 }
                 Ok(Entry::CgroupsMade(parents)) => journal.cgroups_made = Some(parents),

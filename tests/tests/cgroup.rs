@@ -32,6 +32,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(devices_are_allowed_by_a_rule).and_unified(),
     case!(all_devices_but_some).and_unified(),
     case!(one_in_use_is_refused).and_unified(),
+    case!(a_failed_start_gives_its_cgroup_up).and_unified(),
     case!(parents_go_when_they_are_empty).and_unified(),
     case!(groups_made_below_go_too).and_unified(),
     case!(a_crowd_is_killed).and_unified(),
@@ -450,6 +451,27 @@ fn one_in_use_is_refused(sandbox: &Sandbox) -> Outcome {
     // The one whose cgroup it is lives on.
     assert_eq!(live.container.processes()?, [live.running.pid()]);
     assert_eq!(live.container.status()?, Status::Running);
+    live.kill()?;
+    Ok(())
+}
+
+/// What a container had is another's as soon as its start has failed.
+fn a_failed_start_gives_its_cgroup_up(sandbox: &Sandbox) -> Outcome {
+    let mut failed = sandbox.create(&sandbox.config())?;
+    assert!(sandbox.join(&mut failed, process(&["/nosuch"])).is_err());
+    let live = sleeper(sandbox, &sandbox.config())?;
+    failed.kill()?;
+    failed.destroy()?;
+    assert_eq!(live.container.processes()?, [live.running.pid()]);
+    // The same through a handle that knows only what is on disk.
+    let mut failed = sandbox.create(&with(sandbox, |cgroup| cgroup.name.push_str("-x"))?)?;
+    assert!(sandbox.join(&mut failed, process(&["/nosuch"])).is_err());
+    let other = sleeper(sandbox, &with(sandbox, |cgroup| cgroup.name.push_str("-x"))?)?;
+    let mut loaded = sandbox.factory().load(failed.id())?;
+    loaded.kill()?;
+    loaded.destroy()?;
+    assert_eq!(other.container.processes()?, [other.running.pid()]);
+    other.kill()?;
     live.kill()?;
     Ok(())
 }
