@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use pidone_proto::frame::HEADER;
 use pidone_proto::{Bincode, Codec as _, FrameType, Header, Report, limits};
+use rustix::fs::MemfdFlags;
 use rustix::io::{Errno, IoSlice, IoSliceMut};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
@@ -14,7 +15,7 @@ use rustix::net::{
     sendmsg, socketpair,
 };
 
-use super::image::{Codec, sealed_bytes};
+use super::image::{Codec, seal};
 use crate::error::{Code, Error, Result};
 use crate::plan::Part;
 
@@ -27,8 +28,8 @@ pub(crate) enum Message {
     Forked(OwnedFd),
     /// The master of the terminal.
     Console(OwnedFd),
-    /// Nanoseconds of operations.
-    Times(Vec<u32>),
+    /// Nanoseconds of operations from the one with this number on.
+    Times { first: u32, times: Vec<u32> },
     /// Exec is next.
     Executing,
     /// An operation failed.
@@ -88,7 +89,7 @@ impl Channel {
             let size = format!("{} bytes", body.len());
             return Err(Error::config("the whole configuration", size, "larger than 16 MiB"));
         }
-        let memory = sealed_bytes("plan", &body)?;
+        let memory = seal("plan", &body, MemfdFlags::NOEXEC_SEAL)?;
         let mut with_memory = vec![memory.as_fd()];
         with_memory.extend_from_slice(files);
         self.send(FrameType::PartInMemfd, &[], &with_memory)
@@ -110,15 +111,11 @@ impl Channel {
         body: &[u8],
         files: &[BorrowedFd<'_>],
     ) -> Result<bool> {
-        let id = match self.codec {
-            Codec::Bincode => Bincode::ID,
-            #[cfg(feature = "postcard")]
-            Codec::Postcard => pidone_proto::Postcard::ID,
-        };
         let count = u8::try_from(files.len()).ok().filter(|_| files.len() <= limits::DESCRIPTORS);
         let descriptors = count.ok_or_else(|| unencodable(()))?;
         let length = u32::try_from(body.len()).map_err(unencodable)?;
-        let header = Header { frame_type, codec: id, descriptors, sequence: self.sent, length };
+        let header =
+            Header { frame_type, codec: self.codec.id(), descriptors, sequence: self.sent, length };
         let mut space =
             [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(limits::DESCRIPTORS))];
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
@@ -178,12 +175,7 @@ impl Channel {
     }
 
     fn decode(&self, bytes: &[u8], files: Vec<OwnedFd>) -> Result<Message> {
-        let id = match self.codec {
-            Codec::Bincode => Bincode::ID,
-            #[cfg(feature = "postcard")]
-            Codec::Postcard => pidone_proto::Postcard::ID,
-        };
-        let (header, body) = Header::split(bytes, files.len(), id, self.received)
+        let (header, body) = Header::split(bytes, files.len(), self.codec.id(), self.received)
             .map_err(|error| violation(error.text()))?;
         if header.frame_type != FrameType::Report {
             return Err(violation("message of an unknown type"));
@@ -202,9 +194,12 @@ impl Channel {
             (Report::Barrier { id }, None) => Message::Barrier(id),
             (Report::Forked, Some(pidfd)) => Message::Forked(pidfd),
             (Report::Console, Some(master)) => Message::Console(master),
-            (Report::Times { nanoseconds, .. }, None) => {
-                let (times, _) = nanoseconds.as_chunks::<4>();
-                Message::Times(times.iter().map(|time| u32::from_le_bytes(*time)).collect())
+            (Report::Times { first, nanoseconds }, None) => {
+                let (times, []) = nanoseconds.as_chunks::<4>() else {
+                    return Err(violation("part of a time"));
+                };
+                let times = times.iter().map(|time| u32::from_le_bytes(*time)).collect();
+                Message::Times { first, times }
             }
             (Report::Executing, None) => Message::Executing,
             // The range of the kernel's error numbers.

@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::OnceLock;
 
+use pidone_proto::Bincode;
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use rustix::io::Errno;
 
@@ -24,6 +25,17 @@ pub enum Codec {
     /// postcard 1.
     #[cfg(feature = "postcard")]
     Postcard,
+}
+
+impl Codec {
+    /// The number in the header of a frame.
+    pub(crate) fn id(self) -> u8 {
+        match self {
+            Self::Bincode => <Bincode as pidone_proto::Codec>::ID,
+            #[cfg(feature = "postcard")]
+            Self::Postcard => <pidone_proto::Postcard as pidone_proto::Codec>::ID,
+        }
+    }
 }
 
 /// The image that was built with this library.
@@ -59,22 +71,12 @@ pub(crate) struct Sealed(OwnedFd);
 impl Sealed {
     /// Copies an image.
     pub(crate) fn new(image: &Image) -> Result<Self> {
-        const NAME: &str = "pidone-init";
-        let fail = |verb, errno: Errno| Error::system(verb, NAME, errno);
-        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-        // MFD_EXEC is needed where `vm.memfd_noexec` is 1, and unknown before Linux 6.3.
-        let file = match memfd_create(NAME, flags | MemfdFlags::EXEC) {
-            Err(Errno::INVAL) => memfd_create(NAME, flags),
-            other => other,
-        }
-        .map_err(|errno| match errno {
-            Errno::ACCESS => fail("memfd_create", errno).with_hint("vm.memfd_noexec is 2"),
-            _ => fail("memfd_create", errno),
-        })?;
-        write_all(file.as_fd(), image.bytes()).map_err(|errno| fail("write", errno))?;
-        let seals = SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE;
-        fcntl_add_seals(&file, seals).map_err(|errno| fail("seal", errno))?;
-        Ok(Self(file))
+        seal("pidone-init", image.bytes(), MemfdFlags::EXEC).map(Self).map_err(|error| match error
+            .errno()
+        {
+            Some(Errno::ACCESS) => error.with_hint("vm.memfd_noexec is 2"),
+            _ => error,
+        })
     }
 
     /// The embedded image, sealed once for the process.
@@ -96,18 +98,21 @@ impl AsFd for Sealed {
     }
 }
 
-/// A memory file with these bytes that can no longer change.
-pub(crate) fn sealed_bytes(name: &'static str, bytes: &[u8]) -> Result<OwnedFd> {
-    let fail = |verb, errno: Errno| Error::system(verb, name, errno);
+/// Makes a memory file with these bytes that can no longer change.
+///
+/// `execution` tells whether it may be executed. Where `vm.memfd_noexec` is set a file must say
+/// so; before Linux 6.3 neither flag is known.
+pub(crate) fn seal(name: &'static str, bytes: &[u8], execution: MemfdFlags) -> Result<OwnedFd> {
+    let fail = |verb| move |errno: Errno| Error::system(verb, name, errno);
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-    let file = match memfd_create(name, flags | MemfdFlags::NOEXEC_SEAL) {
+    let file = match memfd_create(name, flags | execution) {
         Err(Errno::INVAL) => memfd_create(name, flags),
         other => other,
     }
-    .map_err(|errno| fail("memfd_create", errno))?;
-    write_all(file.as_fd(), bytes).map_err(|errno| fail("write", errno))?;
+    .map_err(fail("memfd_create"))?;
+    write_all(file.as_fd(), bytes).map_err(fail("write"))?;
     let seals = SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE;
-    fcntl_add_seals(&file, seals).map_err(|errno| fail("seal", errno))?;
+    fcntl_add_seals(&file, seals).map_err(fail("seal"))?;
     Ok(file)
 }
 

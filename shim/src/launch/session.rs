@@ -270,10 +270,12 @@ impl Session<'_> {
                 self.console = Some(checked_terminal(master)?);
                 Ok(false)
             }
-            (Message::Times(times), Progress::Setup) if self.launch.timed => {
+            (Message::Times { first, times }, Progress::Setup) if self.launch.timed => {
+                let next = self.times.len() + 1;
+                let last = next + times.len();
                 let room = usize::try_from(self.launch.plan.len()).unwrap_or(usize::MAX);
-                if self.times.len() + times.len() > room {
-                    return Err(violation("more times than operations"));
+                if usize::try_from(first) != Ok(next) || last > room {
+                    return Err(violation("times that are not those of the next operations"));
                 }
                 self.times.extend(times);
                 Ok(false)
@@ -296,10 +298,9 @@ impl Session<'_> {
 
     /// The init forked: its child is the process, and the init itself ends.
     fn forked(&mut self, pidfd: OwnedFd, host: &mut impl Host) -> Result<()> {
-        let pid = pid_of(pidfd.as_fd())?;
-        let intermediate = std::mem::replace(&mut self.child, Child { pid, pidfd });
-        let reaped = waitid(WaitId::PidFd(intermediate.pidfd.as_fd()), WaitIdOptions::EXITED);
-        reaped.map_err(|errno| Error::system("waitid", intermediate.pid.to_string(), errno))?;
+        let child = own_child(pidfd)?;
+        // It has nothing left to do, and is not waited for in good faith.
+        end(&std::mem::replace(&mut self.child, child));
         host.born(&self.child)?;
         self.proceed()?;
         host.meanwhile(&self.child)
@@ -348,14 +349,19 @@ fn end(child: &Child) {
     let _ = waitid(WaitId::PidFd(child.pidfd.as_fd()), WaitIdOptions::EXITED);
 }
 
-/// The id of the process that a pidfd stands for: `proc_pid_fdinfo(5)`.
-fn pid_of(pidfd: BorrowedFd<'_>) -> Result<i32> {
+/// Makes sure that a descriptor from the init is the pidfd of a child of ours, and finds its id:
+/// `proc_pid_fdinfo(5)`. A stranger must not be signalled in its place.
+fn own_child(pidfd: OwnedFd) -> Result<Child> {
+    let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    waitid(WaitId::PidFd(pidfd.as_fd()), look)
+        .map_err(|_| violation("forked process that is no child"))?;
     let path = format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd());
     let info = std::fs::read_to_string(&path).map_err(|error| Error::path("read", &path, error))?;
     let pid = info.lines().find_map(|line| line.strip_prefix("Pid:"));
     pid.and_then(|pid| pid.trim().parse().ok())
         .filter(|&pid| pid > 0)
-        .ok_or_else(|| violation("descriptor that is no pidfd"))
+        .map(|pid| Child { pid, pidfd })
+        .ok_or_else(|| violation("forked process without an id"))
 }
 
 /// Makes sure that a descriptor from the init is the master of a terminal.
@@ -369,5 +375,28 @@ fn checked_terminal(master: OwnedFd) -> Result<OwnedFd> {
         Ok(master)
     } else {
         Err(violation("console that is no terminal"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+    use super::*;
+
+    fn pidfd(pid: u32) -> OwnedFd {
+        let pid = Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+        pidfd_open(pid, PidfdFlags::empty()).unwrap()
+    }
+
+    #[test]
+    fn only_a_child_is_taken_for_the_forked_process() {
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        assert_eq!(own_child(pidfd(child.id())).unwrap().pid.unsigned_abs(), child.id());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(own_child(pidfd(std::process::id())).is_err());
+        let file = OwnedFd::from(std::fs::File::open("/proc/self/stat").unwrap());
+        assert!(own_child(file).is_err());
     }
 }
