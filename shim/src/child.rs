@@ -92,9 +92,8 @@ impl First {
                 .get(&self.pid)
                 .map(|joined| joined.children.iter().filter_map(Weak::upgrade).collect())
                 .unwrap_or_default();
-            let running =
-                joined.iter().filter(|child| !matches!(child.reap(), Ok(Some(_)) | Err(_)));
-            let running: Vec<&Arc<Child>> = running.collect();
+            let running: Vec<&Arc<Child>> =
+                joined.iter().filter(|child| matches!(child.reap(), Ok(None))).collect();
             let mut fds = vec![
                 PollFd::new(&first.pidfd, PollFlags::IN),
                 PollFd::new(&*self.changed, PollFlags::IN),
@@ -110,7 +109,11 @@ impl First {
 
 impl Drop for First {
     fn drop(&mut self) {
-        first_processes().remove(&self.pid);
+        let mut first = first_processes();
+        // The id may be another process's by now.
+        if first.get(&self.pid).is_some_and(|own| Arc::ptr_eq(&own.changed, &self.changed)) {
+            first.remove(&self.pid);
+        }
     }
 }
 

@@ -42,7 +42,9 @@ pub enum Strategy {
     #[default]
     Auto,
     /// An almost empty namespace that a few threads of the library live in: cheap for each
-    /// container, however many mounts the host has; a few hundred microseconds once.
+    /// container, however many mounts the host has; a few hundred microseconds once. A start fails
+    /// where it cannot be made. A container whose mounts need the host's in sight, for commands or
+    /// for want of privileges, sees those.
     Template,
     /// The host's mounts: for a process that starts one container.
     Host,

@@ -14,7 +14,7 @@ use crate::factory::{Options, Strategy};
 use crate::journal::{Entry, Journal};
 use crate::launch::image::{Codec, EMBEDDED, Sealed};
 use crate::launch::{Child, Host, Launch, Maps, Place, Started, TEMPLATE_ROOT, has_template};
-use crate::plan::container::{Facts, barrier_of_mount};
+use crate::plan::container::{Facts, has_commands, mount_of_barrier};
 use crate::plan::{self, Capabilities, Plan, Terminal};
 use crate::process::{Process, Running, Timing};
 use crate::state::Identity;
@@ -40,10 +40,7 @@ impl Start<'_> {
         let (new, joined) = namespaces(config);
         let new_mounts = config.has_new(NamespaceType::Mount);
         let by_path = new_mounts && !privilege::can_copy_mounts();
-        let commands = config
-            .mounts
-            .iter()
-            .any(|mount| !mount.premount_cmds.is_empty() || !mount.postmount_cmds.is_empty());
+        let commands = config.mounts.iter().any(has_commands);
         let place = self.place(new_mounts && !by_path && !commands);
         let attaches = self.cgroups.is_some_and(|cgroups| cgroups.mode() != CgroupMode::V2);
         let facts = Facts {
@@ -86,6 +83,7 @@ impl Start<'_> {
             .take()
             .ok_or_else(|| Error::system("journal", started.child.pid.to_string(), Errno::NOENT))?;
         let mut running = running(started, &plan, descriptors);
+        // Without a descriptor left for it, the process is waited for alone.
         running.first = child::First::new(running.pid).ok();
         Ok((running, identity))
     }
@@ -94,7 +92,9 @@ impl Start<'_> {
     fn place(&self, template_possible: bool) -> Place {
         let wanted = match self.options.strategy {
             Strategy::Host => false,
-            Strategy::Template | Strategy::Auto => template_possible && has_template(),
+            Strategy::Auto => template_possible && has_template(),
+            // Without one the clone fails with the reason.
+            Strategy::Template => template_possible,
         };
         if wanted {
             Place::Template
@@ -184,13 +184,10 @@ impl Host for Hosting<'_> {
     }
 
     fn barrier(&mut self, id: u32, child: &Child) -> Result<()> {
-        for (index, mount) in self.start.config.mounts.iter().enumerate() {
-            let before = barrier_of_mount(index);
-            let commands = match id.checked_sub(before) {
-                Some(0) => &mount.premount_cmds,
-                Some(1) => &mount.postmount_cmds,
-                _ => continue,
-            };
+        if let Some((index, behind)) = mount_of_barrier(id)
+            && let Some(mount) = self.start.config.mounts.get(index)
+        {
+            let commands = if behind { &mount.postmount_cmds } else { &mount.premount_cmds };
             return mount_command::run(commands, child.pidfd.as_fd());
         }
         // What the host does beside the init is done by now.

@@ -36,9 +36,16 @@ pub struct Facts<'a> {
 pub const BARRIER_HOST: u32 = 0;
 
 /// The barrier before the mount with this index; the one behind it has the next number.
-#[must_use]
-pub fn barrier_of_mount(index: usize) -> u32 {
+fn barrier_of_mount(index: usize) -> u32 {
     u32::try_from(index).unwrap_or(u32::MAX / 2).saturating_mul(2).saturating_add(1)
+}
+
+/// Which mount a barrier belongs to, and whether it stands behind it; `None` for
+/// [`BARRIER_HOST`].
+#[must_use]
+pub fn mount_of_barrier(id: u32) -> Option<(usize, bool)> {
+    let number = id.checked_sub(barrier_of_mount(0))?;
+    Some((usize::try_from(number / 2).ok()?, number % 2 == 1))
 }
 
 /// What covers a masked file.
@@ -178,7 +185,7 @@ fn root(plan: &mut Plan, config: &Config, private_proc: bool, facts: &Facts<'_>)
 }
 
 /// Whether commands run around a mount.
-fn has_commands(mount: &Mount) -> bool {
+pub(crate) fn has_commands(mount: &Mount) -> bool {
     !mount.premount_cmds.is_empty() || !mount.postmount_cmds.is_empty()
 }
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use pidone_proto::{Create, Op};
 
-use super::container::{Facts, compile};
+use super::container::{BARRIER_HOST, Facts, compile, mount_of_barrier};
 use super::{Capabilities, Plan, Process, Source, clean};
 use crate::config::{Command, Config, Device, IdMap, Mount, NamespaceType};
 use crate::error::Code;
@@ -140,6 +140,15 @@ fn commands_see_the_mount_under_the_old_root() {
         .filter(|op| matches!(*op, "barrier" | "attach" | "pivot_root"))
         .collect();
     assert_eq!(order, ["barrier", "attach", "barrier", "pivot_root"]);
+    let barriers: Vec<_> = plan
+        .operations()
+        .filter_map(|op| match op {
+            Op::Barrier { id } => Some(mount_of_barrier(id)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(barriers, [Some((0, false)), Some((0, true))]);
+    assert_eq!(mount_of_barrier(BARRIER_HOST), None);
 }
 
 #[test]
