@@ -239,6 +239,12 @@ pub(super) fn page_size(size: &str) -> Result<&str> {
     }
 }
 
+/// Knobs as text, for the tests of both versions.
+#[cfg(test)]
+pub(super) fn lines(knobs: &[Knob]) -> Vec<String> {
+    knobs.iter().map(|knob| format!("{} {} {}", knob.controller, knob.file, knob.value)).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

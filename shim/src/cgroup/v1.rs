@@ -218,21 +218,13 @@ mod tests {
     use super::*;
     use crate::config::{HugetlbLimit, InterfacePriority};
 
-    fn untouched() -> config::Cgroup {
-        config::Cgroup { memory_swappiness: -1, ..config::Cgroup::default() }
-    }
-
     fn lines(config: &config::Cgroup) -> Vec<String> {
-        let knobs = knobs(config).unwrap();
-        knobs
-            .iter()
-            .map(|knob| format!("{} {} {}", knob.controller, knob.file, knob.value))
-            .collect()
+        knob::lines(&knobs(config).unwrap())
     }
 
     #[test]
     fn writes_nothing_that_was_not_asked_for() {
-        assert!(lines(&untouched()).is_empty());
+        assert!(lines(&config::Cgroup::default()).is_empty());
     }
 
     #[test]
@@ -261,7 +253,7 @@ mod tests {
             net_prio_ifpriomap: vec![InterfacePriority { interface: "eth0".into(), priority: 5 }],
             net_cls_classid: "0x10001".into(),
             pids_limit: -1,
-            ..untouched()
+            ..config::Cgroup::default()
         };
         assert_eq!(
             lines(&config),
@@ -297,7 +289,7 @@ mod tests {
 
     #[test]
     fn takes_the_swap_limit_off_together_with_that_of_memory() {
-        let config = config::Cgroup { memory: -1, ..untouched() };
+        let config = config::Cgroup { memory: -1, ..config::Cgroup::default() };
         assert_eq!(
             lines(&config),
             ["memory memory.limit_in_bytes -1", "memory memory.memsw.limit_in_bytes -1"]
@@ -308,16 +300,17 @@ mod tests {
     #[test]
     fn refuses_values_by_their_field() {
         let refused = |config: config::Cgroup| knobs(&config).unwrap_err().to_string();
-        let class = config::Cgroup { net_cls_classid: "1:1".into(), ..untouched() };
+        let class = config::Cgroup { net_cls_classid: "1:1".into(), ..config::Cgroup::default() };
         assert!(refused(class).contains("cgroups.net_cls_classid = 1:1"));
-        let swappiness = config::Cgroup { memory_swappiness: 101, ..untouched() };
+        let swappiness = config::Cgroup { memory_swappiness: 101, ..config::Cgroup::default() };
         assert!(refused(swappiness).contains("cgroups.memory_swappiness = 101"));
         for (interface, priority) in [("", 1), ("a b", 1), ("eth0", -1), ("0123456789abcdef", 1)] {
             let entry = InterfacePriority { interface: interface.into(), priority };
-            let config = config::Cgroup { net_prio_ifpriomap: vec![entry], ..untouched() };
+            let config =
+                config::Cgroup { net_prio_ifpriomap: vec![entry], ..config::Cgroup::default() };
             assert!(refused(config).contains("cgroups.net_prio_ifpriomap"));
         }
-        let quota = config::Cgroup { cpu_quota: -2, ..untouched() };
+        let quota = config::Cgroup { cpu_quota: -2, ..config::Cgroup::default() };
         assert!(refused(quota).contains("cgroups.cpu_quota = -2"));
     }
 

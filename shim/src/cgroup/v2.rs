@@ -276,21 +276,13 @@ mod tests {
     use super::*;
     use crate::config::{HugetlbLimit, InterfacePriority};
 
-    fn untouched() -> config::Cgroup {
-        config::Cgroup { memory_swappiness: -1, ..config::Cgroup::default() }
-    }
-
     fn lines(config: &config::Cgroup) -> Vec<String> {
-        let knobs = knobs(config).unwrap();
-        knobs
-            .iter()
-            .map(|knob| format!("{} {} {}", knob.controller, knob.file, knob.value))
-            .collect()
+        knob::lines(&knobs(config).unwrap())
     }
 
     #[test]
     fn translates_every_field() {
-        assert!(lines(&untouched()).is_empty());
+        assert!(lines(&config::Cgroup::default()).is_empty());
         let config = config::Cgroup {
             memory: 64 << 20,
             memory_reservation: 32 << 20,
@@ -308,7 +300,7 @@ mod tests {
             blkio_weight_device: "8:0 10".into(),
             hugetlb_limit: vec![HugetlbLimit { page_size: "2MB".into(), limit: 4 << 20 }],
             pids_limit: 7,
-            ..untouched()
+            ..config::Cgroup::default()
         };
         assert_eq!(
             lines(&config),
@@ -341,7 +333,7 @@ mod tests {
     #[test]
     fn writes_a_quota_without_a_period_and_the_reverse() {
         let cpu = |cpu_quota, cpu_period| {
-            lines(&config::Cgroup { cpu_quota, cpu_period, ..untouched() }).join("")
+            lines(&config::Cgroup { cpu_quota, cpu_period, ..config::Cgroup::default() }).join("")
         };
         assert_eq!(cpu(20_000, 0), "cpu cpu.max 20000");
         assert_eq!(cpu(-1, 0), "cpu cpu.max max");
@@ -361,7 +353,7 @@ mod tests {
     #[test]
     fn subtracts_memory_from_memory_and_swap() {
         let swap_of = |memory, memory_swap| {
-            swap(&config::Cgroup { memory, memory_swap, ..untouched() })
+            swap(&config::Cgroup { memory, memory_swap, ..config::Cgroup::default() })
                 .map(|found| found.map(|(value, _)| value))
                 .map_err(|error| error.to_string())
         };
@@ -381,18 +373,30 @@ mod tests {
     fn refuses_what_only_cgroup_v1_has() {
         let priority = InterfacePriority { interface: "eth0".into(), priority: 1 };
         for (field, config) in [
-            ("kernel_memory = 1", config::Cgroup { kernel_memory: 1, ..untouched() }),
-            ("memory_swappiness = 0", config::Cgroup { memory_swappiness: 0, ..untouched() }),
-            ("oom_kill_disable = true", config::Cgroup { oom_kill_disable: true, ..untouched() }),
-            ("cpu_rt_runtime = 1", config::Cgroup { cpu_rt_runtime: 1, ..untouched() }),
-            ("cpu_rt_period = 1", config::Cgroup { cpu_rt_period: 1, ..untouched() }),
+            ("kernel_memory = 1", config::Cgroup { kernel_memory: 1, ..config::Cgroup::default() }),
+            (
+                "memory_swappiness = 0",
+                config::Cgroup { memory_swappiness: 0, ..config::Cgroup::default() },
+            ),
+            (
+                "oom_kill_disable = true",
+                config::Cgroup { oom_kill_disable: true, ..config::Cgroup::default() },
+            ),
+            (
+                "cpu_rt_runtime = 1",
+                config::Cgroup { cpu_rt_runtime: 1, ..config::Cgroup::default() },
+            ),
+            ("cpu_rt_period = 1", config::Cgroup { cpu_rt_period: 1, ..config::Cgroup::default() }),
             (
                 "net_cls_classid = 0x1",
-                config::Cgroup { net_cls_classid: "0x1".into(), ..untouched() },
+                config::Cgroup { net_cls_classid: "0x1".into(), ..config::Cgroup::default() },
             ),
             (
                 "net_prio_ifpriomap = eth0",
-                config::Cgroup { net_prio_ifpriomap: vec![priority.clone()], ..untouched() },
+                config::Cgroup {
+                    net_prio_ifpriomap: vec![priority.clone()],
+                    ..config::Cgroup::default()
+                },
             ),
         ] {
             assert_eq!(

@@ -1,10 +1,6 @@
 //! What is in `/dev`.
 
-use core::mem::MaybeUninit;
-
-use rustix::fs::{
-    AtFlags, CWD, FileType, Mode, OFlags, RawDir, Stat, major, minor, openat, statat,
-};
+use rustix::fs::{AtFlags, CWD, FileType, Stat, major, minor, statat};
 
 use crate::descriptor::name;
 use crate::file::{self, Path};
@@ -32,21 +28,7 @@ pub(crate) fn report(json: &mut Json) {
 
 /// Everything in a directory.
 fn directory(json: &mut Json, path: &mut Path, depth: u32) {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let Ok(open) = openat(CWD, path.as_c_str(), flags, Mode::empty()) else { return };
-    let mut buffer = [MaybeUninit::uninit(); 4096];
-    let mut entries = RawDir::new(open, &mut buffer);
-    while let Some(Ok(entry)) = entries.next() {
-        let file_name = entry.file_name().to_bytes();
-        if matches!(file_name, b"." | b"..") {
-            continue;
-        }
-        let length = path.len();
-        if path.append(b"/") && path.append(file_name) {
-            one(json, path, depth);
-        }
-        path.truncate(length);
-    }
+    path.each(|path, _| one(json, path, depth));
 }
 
 fn one(json: &mut Json, path: &mut Path, depth: u32) {

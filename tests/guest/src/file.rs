@@ -1,8 +1,9 @@
 //! Files of proc, whole.
 
 use core::ffi::CStr;
+use core::mem::MaybeUninit;
 
-use rustix::fs::{CWD, Mode, OFlags, openat, readlinkat_raw};
+use rustix::fs::{CWD, Mode, OFlags, RawDir, openat, readlinkat_raw};
 use rustix::io::Errno;
 
 use crate::json::Json;
@@ -93,6 +94,26 @@ impl Path {
             self.append_number(number / 10);
         }
         self.append(&[b'0' + u8::try_from(number % 10).unwrap_or(0)]);
+    }
+
+    /// Calls `each` for every entry of this directory, with its path and its name. What cannot be
+    /// opened has none.
+    pub(crate) fn each(&mut self, mut each: impl FnMut(&mut Self, &[u8])) {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let Ok(open) = openat(CWD, self.as_c_str(), flags, Mode::empty()) else { return };
+        let mut buffer = [MaybeUninit::uninit(); 4096];
+        let mut entries = RawDir::new(open, &mut buffer);
+        while let Some(Ok(entry)) = entries.next() {
+            let name = entry.file_name().to_bytes();
+            if matches!(name, b"." | b"..") {
+                continue;
+            }
+            let length = self.len();
+            if self.append(b"/") && self.append(name) {
+                each(self, name);
+            }
+            self.truncate(length);
+        }
     }
 
     /// How long it is.

@@ -1,8 +1,6 @@
 //! What of `/proc` and `/sys` can be opened for writing.
 
-use core::mem::MaybeUninit;
-
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RawDir, openat, statat};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, openat, statat};
 
 use crate::file::Path;
 use crate::json::{self, Json};
@@ -24,22 +22,12 @@ pub(crate) fn print() {
 }
 
 fn directory(json: &mut Json, path: &mut Path, depth: u32) {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let Ok(open) = openat(CWD, path.as_c_str(), flags, Mode::empty()) else { return };
-    let mut buffer = [MaybeUninit::uninit(); 4096];
-    let mut entries = RawDir::new(open, &mut buffer);
-    while let Some(Ok(entry)) = entries.next() {
-        let name = entry.file_name().to_bytes();
-        let process = path.bytes() == b"/proc" && name.first().is_some_and(u8::is_ascii_digit);
-        if matches!(name, b"." | b"..") || process {
-            continue;
-        }
-        let length = path.len();
-        if path.append(b"/") && path.append(name) {
+    let is_proc = path.bytes() == b"/proc";
+    path.each(|path, name| {
+        if !(is_proc && name.first().is_some_and(u8::is_ascii_digit)) {
             one(json, path, depth);
         }
-        path.truncate(length);
-    }
+    });
 }
 
 fn one(json: &mut Json, path: &mut Path, depth: u32) {
