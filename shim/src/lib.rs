@@ -18,6 +18,7 @@ pub mod launch;
 mod lock;
 mod mount_command;
 pub mod net;
+pub mod oci;
 mod pid;
 pub mod plan;
 mod privilege;
@@ -33,7 +34,7 @@ pub use config::Config;
 pub use container::{Container, Stats, Status};
 pub use error::{Code, Error, Result};
 pub use factory::{Factory, Options, Strategy};
-pub use process::{Process, Running, Stdio, TerminalSize, Timing};
+pub use process::{Ids, Process, Running, Stdio, TerminalSize, Timing};
 pub use state::State;
 pub use wait::{Exit, Usage};
 

@@ -1,5 +1,6 @@
 //! A process in a container: what is asked for, and the one that runs.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use rustix::process::{Signal, pidfd_send_signal};
 
 use crate::cgroup::Cgroups;
 use crate::child::{Child, First};
+use crate::config::{CapabilitySets, CpuAffinity, Rlimit, Scheduler};
 use crate::error::{Code, Error, Result};
 use crate::wait::{self, Exit};
 
@@ -35,10 +37,43 @@ pub struct Process {
     pub extra_files: Vec<OwnedFd>,
     /// Capabilities instead of the container's.
     pub capabilities: Option<Vec<String>>,
+    /// Each capability set by itself, instead of [`Process::capabilities`].
+    pub capability_sets: Option<CapabilitySets>,
+    /// The user by numbers, instead of [`Process::user`] and the container's groups.
+    pub ids: Option<Ids>,
+    /// Resource limits instead of the container's.
+    pub rlimits: Option<Vec<Rlimit>>,
+    /// The AppArmor profile instead of the container's.
+    pub apparmor_profile: Option<String>,
+    /// The SELinux label instead of the container's.
+    pub label: Option<String>,
+    /// Likes to be killed for want of memory, -1000 to 1000: `proc_pid_oom_score_adj(5)`.
+    pub oom_score_adj: Option<i32>,
+    /// How the kernel schedules it.
+    pub scheduler: Option<Scheduler>,
+    /// The class and priority of its I/O: `ioprio_set(2)`.
+    pub io_priority: Option<u32>,
+    /// Its processors, for a further process.
+    pub affinity: Option<CpuAffinity>,
+    /// A cgroup below the container's for a further process, by controller; `""` for all.
+    pub sub_cgroups: BTreeMap<String, String>,
     /// A terminal of the container's own, with this size, in place of stdio.
     pub terminal: Option<TerminalSize>,
     /// No privileges are gained by exec.
     pub no_new_privileges: bool,
+}
+
+/// The user of a process by numbers.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Ids {
+    /// The user id in the container.
+    pub uid: u32,
+    /// The group id in the container.
+    pub gid: u32,
+    /// The supplementary groups, these and no others.
+    pub groups: Vec<u32>,
+    /// The file mode creation mask; 0022 if absent.
+    pub umask: Option<u32>,
 }
 
 /// One of the standard descriptors.

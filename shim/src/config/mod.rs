@@ -8,7 +8,7 @@
 //! Reading accepts more spellings than it writes: what is written, the seed can read.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -18,11 +18,13 @@ mod device;
 mod embedded;
 mod fault;
 mod group;
+mod hook;
 mod id_map;
 mod json;
 mod namespace;
 mod network;
 mod path;
+pub(crate) mod process;
 mod rlimit;
 mod seccomp;
 mod security;
@@ -37,11 +39,13 @@ pub mod sysctl;
 pub use cgroup::{Cgroup, Freezer, HugetlbLimit, InterfacePriority};
 pub use create::{CreateOptions, NamespaceChoice};
 pub use device::{Device, NotARule};
+pub use hook::{Hook, Hooks};
 pub use id_map::IdMap;
 pub use json::MAX_SIZE;
-pub use mount::{Command, Link, Mount, MountOptions};
-pub use namespace::{Namespace, NamespaceType};
+pub use mount::{Command, Link, Mount, MountIdMap, MountOptions};
+pub use namespace::{Namespace, NamespaceType, TimeOffset};
 pub use network::{Network, Route};
+pub use process::{CapabilitySets, CpuAffinity, MemoryPolicy, Scheduler};
 pub use rlimit::Rlimit;
 pub use seccomp::{Seccomp, SeccompArg, SeccompSyscall};
 pub use security::Security;
@@ -124,4 +128,46 @@ pub struct Config {
     /// System calls that are refused.
     #[serde(deserialize_with = "json::object")]
     pub seccomp: Option<Seccomp>,
+    /// Addition: system calls under rules, in the OCI runtime specification's terms.
+    #[serde(deserialize_with = "json::object", skip_serializing_if = "Option::is_none")]
+    pub seccomp_profile: Option<crate::seccomp::oci::Seccomp>,
+    /// Addition: the NIS domain name.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub domainname: String,
+    /// Addition: `MS_*` flags for the propagation of the root once it is entered; 0 leaves it.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub root_propagation: u64,
+    /// Addition: the clocks of a new time namespace, `monotonic` and `boottime`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub time_offsets: BTreeMap<String, TimeOffset>,
+    /// Addition: `personality(2)`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub personality: Option<u32>,
+    /// Addition: the NUMA policy of the container's memory.
+    #[serde(deserialize_with = "json::object", skip_serializing_if = "Option::is_none")]
+    pub memory_policy: Option<MemoryPolicy>,
+    /// Addition: whether processes get a session keyring of their own: `session-keyring(7)`.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub new_keyring: bool,
+    /// Addition: interfaces of the host that are moved into the container, by their names, with
+    /// the names that they get.
+    #[serde(with = "json::map", skip_serializing_if = "BTreeMap::is_empty")]
+    pub net_devices: BTreeMap<String, String>,
+    /// Addition: programs that run at steps of the container's life.
+    #[serde(skip_serializing_if = "Hooks::is_empty")]
+    pub hooks: Hooks,
+    /// Addition: the directory of the bundle, for hooks and for who asks for the state.
+    #[serde(skip_serializing_if = "is_empty_path")]
+    pub bundle: PathBuf,
+    /// Addition: what the container's maker wants to be remembered.
+    #[serde(with = "json::map", skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+fn is_empty_path(path: &Path) -> bool {
+    path.as_os_str().is_empty()
 }

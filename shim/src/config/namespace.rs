@@ -47,12 +47,33 @@ pub enum NamespaceType {
     /// The root of the cgroup tree. Addition.
     #[serde(rename = "NEWCGROUP")]
     Cgroup,
+    /// The monotonic clock and that since boot. Addition.
+    #[serde(rename = "NEWTIME")]
+    Time,
+}
+
+/// What a clock of a time namespace is ahead of the host's: `time_namespaces(7)`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TimeOffset {
+    /// Seconds.
+    pub secs: i64,
+    /// Nanoseconds.
+    pub nanosecs: u32,
 }
 
 impl NamespaceType {
     /// All kinds.
-    pub const ALL: [Self; 7] =
-        [Self::User, Self::Mount, Self::Pid, Self::Network, Self::Ipc, Self::Uts, Self::Cgroup];
+    pub const ALL: [Self; 8] = [
+        Self::User,
+        Self::Mount,
+        Self::Pid,
+        Self::Network,
+        Self::Ipc,
+        Self::Uts,
+        Self::Cgroup,
+        Self::Time,
+    ];
 
     /// The `CLONE_NEW*` flag, `clone(2)`.
     #[must_use]
@@ -65,6 +86,7 @@ impl NamespaceType {
             Self::Ipc => 0x800_0000,
             Self::Uts => 0x400_0000,
             Self::Cgroup => 0x200_0000,
+            Self::Time => 0x80,
         }
     }
 
@@ -79,6 +101,7 @@ impl NamespaceType {
             Self::Ipc => "NEWIPC",
             Self::Uts => "NEWUTS",
             Self::Cgroup => "NEWCGROUP",
+            Self::Time => "NEWTIME",
         }
     }
 
@@ -93,6 +116,7 @@ impl NamespaceType {
             Self::Ipc => "ipc",
             Self::Uts => "uts",
             Self::Cgroup => "cgroup",
+            Self::Time => "time",
         }
     }
 
@@ -107,6 +131,7 @@ impl NamespaceType {
             "IPC" => Self::Ipc,
             "UTS" => Self::Uts,
             "CGROUP" => Self::Cgroup,
+            "TIME" => Self::Time,
             _ => return None,
         })
     }

@@ -35,6 +35,7 @@ impl Config {
         self.check_process()?;
         self.check_networks()?;
         self.check_sysctls()?;
+        self.hooks.check()?;
         if let Some(cgroup) = &self.cgroups {
             cgroup.check().map_err(|fault| fault.under("cgroups"))?;
         }

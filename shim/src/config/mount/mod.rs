@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 pub use self::options::MountOptions;
+use super::IdMap;
 use super::fault::{Check, Fault, each};
 use super::json::{list, objects};
 use super::path;
@@ -70,6 +71,44 @@ pub struct Mount {
     /// Commands run on the host's side after the mount.
     #[serde(with = "objects")]
     pub postmount_cmds: Vec<Command>,
+    /// Addition: `MS_*` flags that the source of a bind may have and that are cleared.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub cleared: u64,
+    /// Addition: the propagation, `MS_PRIVATE` and the like, with `MS_REC` where it also holds for
+    /// the mounts below, apart from [`Mount::flags`], whose `MS_REC` is that of the bind.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub propagation: u64,
+    /// Addition: `MOUNT_ATTR_*` flags that are set on the mount and on those below it.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub recursive_set: u64,
+    /// Addition: `MOUNT_ATTR_*` flags that are cleared there.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub recursive_clear: u64,
+    /// Addition: whether a tmpfs begins with a copy of what it covers.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub copy_up: bool,
+    /// Addition: the ids that files of the source have in the container.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id_map: Option<MountIdMap>,
+}
+
+/// The ids of an id-mapped mount: `mount_setattr(2)`, `MOUNT_ATTR_IDMAP`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MountIdMap {
+    /// The user ids: those of the files as `container_id`, and those that they appear as, seen
+    /// from the host, as `host_id`. Without maps the container's own hold.
+    #[serde(with = "objects")]
+    pub uid_mappings: Vec<IdMap>,
+    /// The group ids.
+    #[serde(with = "objects")]
+    pub gid_mappings: Vec<IdMap>,
+    /// Whether the mounts below the source are mapped too.
+    pub recursive: bool,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// A mount as it stands in a file, with options that belong to two fields.
@@ -86,6 +125,12 @@ struct Raw {
     premount_cmds: Vec<Command>,
     #[serde(with = "objects")]
     postmount_cmds: Vec<Command>,
+    cleared: u64,
+    propagation: u64,
+    recursive_set: u64,
+    recursive_clear: u64,
+    copy_up: bool,
+    id_map: Option<MountIdMap>,
 }
 
 impl From<Raw> for Mount {
@@ -106,6 +151,12 @@ impl From<Raw> for Mount {
             relabel: raw.relabel,
             premount_cmds: raw.premount_cmds,
             postmount_cmds: raw.postmount_cmds,
+            cleared: raw.cleared,
+            propagation: raw.propagation,
+            recursive_set: raw.recursive_set,
+            recursive_clear: raw.recursive_clear,
+            copy_up: raw.copy_up,
+            id_map: raw.id_map,
         }
     }
 }
