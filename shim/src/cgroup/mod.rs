@@ -16,6 +16,7 @@ mod attach;
 mod bpf;
 mod create;
 mod device;
+mod device_list;
 mod device_program;
 mod directory;
 mod events;
@@ -193,8 +194,7 @@ impl Cgroups {
             return Err(Error::config("cgroups.slice", &config.slice, reason));
         }
         self.knobs(config)?;
-        device::Policy::of(config)?;
-        Ok(())
+        device::check(self, &device::Policy::of(config)?)
     }
 
     /// The values to write. All their controllers are mounted, but on cgroup v2 they need not be
