@@ -16,6 +16,7 @@ mod attach;
 mod bpf;
 mod controllers;
 mod create;
+mod delegate;
 mod device;
 mod device_list;
 mod device_program;

@@ -68,8 +68,8 @@ impl Channel {
     pub(crate) fn connect(path: &Path, codec: Codec) -> Result<Self> {
         let fail = |errno| Error::path("connect", path, errno);
         let flags = SocketFlags::CLOEXEC;
-        let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
-            .map_err(fail)?;
+        let socket =
+            socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).map_err(fail)?;
         let address = SocketAddrUnix::new(path).map_err(fail)?;
         rustix::net::connect(&socket, &address).map_err(fail)?;
         rustix::io::ioctl_fionbio(&socket, true).map_err(fail)?;

@@ -12,6 +12,7 @@
 //! - A call of 32-bit ARM that is newer than the profile returns `ENOSYS` even if the profile names
 //!   private calls, whose numbers are far higher.
 
+pub(crate) mod agent;
 mod arch;
 mod argument;
 mod bpf;
