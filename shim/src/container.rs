@@ -76,7 +76,8 @@ impl Container {
         if Journal::exists(directory.as_fd()) {
             return Err(Error::in_use(id));
         }
-        let network = net::Plan::new(&config.networks, &config.routes, &owner(&path))?;
+        let network =
+            net::Plan::new(&config.networks, &config.net_devices, &config.routes, &owner(&path))?;
         let host_links: Vec<String> = network.host_links().map(str::to_owned).collect();
         let cgroups = config.cgroups.as_ref().map(Cgroups::locate).transpose()?;
         let cgroup_paths = cgroups.map(|cgroups| cgroups.paths().clone()).unwrap_or_default();
@@ -185,7 +186,12 @@ impl Container {
             .map(|_| Cgroups::from_paths(self.state.cgroup_paths.clone()))
             .transpose()?;
         let config = &self.state.config;
-        let network = net::Plan::new(&config.networks, &config.routes, &owner(&self.path))?;
+        let network = net::Plan::new(
+            &config.networks,
+            &config.net_devices,
+            &config.routes,
+            &owner(&self.path),
+        )?;
         if let (Some(cgroups), Some(limits)) = (&mut cgroups, &config.cgroups) {
             self.make_cgroups(cgroups, limits)?;
         }
