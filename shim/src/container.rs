@@ -16,10 +16,10 @@ use crate::factory::Options;
 use crate::journal::{Entry, Journal};
 use crate::launch::image::Sealed;
 use crate::lock::Lock;
-use crate::net;
 use crate::process::{self, Process, Running};
 use crate::start::{Join, Start};
 use crate::state::{Identity, State, Version};
+use crate::{net, notify};
 
 /// A container.
 ///
@@ -433,6 +433,7 @@ impl Container {
 
     /// Removes the container's directory; from here on the id is free.
     fn remove_directory(&self) -> Result<()> {
+        notify::remove(self.directory.as_fd())?;
         let entries = std::fs::read_dir(&self.path)
             .map_err(|error| Error::path("read", &self.path, error))?;
         for entry in entries {

@@ -19,6 +19,7 @@ pub mod launch;
 mod lock;
 mod mount_command;
 pub mod net;
+mod notify;
 pub mod oci;
 mod pid;
 pub mod plan;
@@ -29,6 +30,7 @@ pub mod seccomp;
 mod start;
 mod state;
 mod stdio;
+mod unix_socket;
 pub mod user;
 mod wait;
 
