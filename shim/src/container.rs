@@ -19,11 +19,11 @@ use crate::journal::{Entry, Journal};
 use crate::launch::image::{EMBEDDED, Sealed};
 use crate::launch::{Child, Resume};
 use crate::lock::Lock;
-use crate::net;
 use crate::process::{self, Process, Running};
 use crate::start::{First, Join, Release, Start};
 use crate::state::{Identity, State, Version};
 use crate::waiting::{self, Rest};
+use crate::{net, notify};
 
 /// A container.
 ///
@@ -84,7 +84,8 @@ impl Container {
         if Journal::exists(directory.as_fd()) {
             return Err(Error::in_use(id));
         }
-        let network = net::Plan::new(&config.networks, &config.routes, &owner(&path))?;
+        let network =
+            net::Plan::new(&config.networks, &config.net_devices, &config.routes, &owner(&path))?;
         let host_links: Vec<String> = network.host_links().map(str::to_owned).collect();
         let cgroups = config.cgroups.as_ref().map(Cgroups::locate).transpose()?;
         let cgroup_paths = cgroups.map(|cgroups| cgroups.paths().clone()).unwrap_or_default();
@@ -274,7 +275,12 @@ impl Container {
             .map(|_| Cgroups::from_paths(self.state.cgroup_paths.clone()))
             .transpose()?;
         let config = &self.state.config;
-        let network = net::Plan::new(&config.networks, &config.routes, &owner(&self.path))?;
+        let network = net::Plan::new(
+            &config.networks,
+            &config.net_devices,
+            &config.routes,
+            &owner(&self.path),
+        )?;
         if let (Some(cgroups), Some(limits)) = (&mut cgroups, &config.cgroups) {
             self.make_cgroups(cgroups, limits)?;
         }
@@ -574,6 +580,7 @@ impl Container {
 
     /// Removes the container's directory; from here on the id is free.
     fn remove_directory(&self) -> Result<()> {
+        notify::remove(self.directory.as_fd())?;
         let entries = std::fs::read_dir(&self.path)
             .map_err(|error| Error::path("read", &self.path, error))?;
         for entry in entries {

@@ -82,7 +82,8 @@ impl Start<'_> {
 
         let directory = self.cgroups.map(Cgroups::directory).transpose()?.flatten();
         let descriptors = Descriptors::open(self.process)?;
-        let mut host = Hosting { start: self, plan: &plan, forks, identity: None };
+        let moved = net::Moved::default();
+        let mut host = Hosting { start: self, plan: &plan, forks, identity: None, moved };
         let unshared = plan::container::CLONE_NEWCGROUP | plan::container::CLONE_NEWTIME;
         let started = Launch {
             plan: &plan,
@@ -97,7 +98,11 @@ impl Start<'_> {
             patience: self.options.patience,
         }
         .run(&mut host);
-        let started = started.map_err(|error| self.explain(error))?;
+        let started =
+            started.map_err(|error| match std::mem::take(&mut host.moved).give_back() {
+                Ok(()) => self.explain(error),
+                Err(left) => error.with_hint(format!("not cleaned up: {left}")),
+            })?;
         let identity = host
             .identity
             .take()
@@ -183,6 +188,8 @@ struct Hosting<'a> {
     plan: &'a Plan,
     forks: bool,
     identity: Option<Identity>,
+    /// Interfaces of the host that are in the container.
+    moved: net::Moved,
 }
 
 impl Host for Hosting<'_> {
@@ -216,7 +223,8 @@ impl Host for Hosting<'_> {
         if self.start.network.is_empty() {
             return Ok(());
         }
-        self.start.network.apply(child.pidfd.as_fd())
+        self.moved = self.start.network.apply(child.pidfd.as_fd())?;
+        Ok(())
     }
 
     fn barrier(&mut self, id: u32, child: &Child) -> Result<()> {
