@@ -170,7 +170,7 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
 }
 
 /// Reads an object, or `null`.
-pub(super) fn object<'de, D, T>(reader: D) -> std::result::Result<Option<T>, D::Error>
+pub(crate) fn object<'de, D, T>(reader: D) -> std::result::Result<Option<T>, D::Error>
 where
     D: Deserializer<'de>,
     T: Deserialize<'de>,
@@ -182,7 +182,7 @@ where
 ///
 /// The seed refuses an empty list where it allows none (id maps without a user namespace), so an
 /// empty list is written as `null` too.
-pub(super) mod list {
+pub(crate) mod list {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
     pub(crate) fn deserialize<'de, D, T>(reader: D) -> Result<Vec<T>, D::Error>
@@ -203,7 +203,7 @@ pub(super) mod list {
 }
 
 /// Lists of objects, `null` when empty.
-pub(super) mod objects {
+pub(crate) mod objects {
     use serde::{Deserialize, Deserializer};
 
     use super::Object;
@@ -220,7 +220,7 @@ pub(super) mod objects {
 }
 
 /// Maps of strings, `null` when empty like lists. A key that stands twice is refused.
-pub(super) mod map {
+pub(crate) mod map {
     use std::collections::BTreeMap;
     use std::fmt;
 

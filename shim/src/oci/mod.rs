@@ -5,3 +5,7 @@
 //! [`Config`](crate::Config) and a [`Process`](crate::Process), which everything else works on.
 //!
 //! Reference: <https://github.com/opencontainers/runtime-spec/tree/v1.3.0>.
+
+pub mod resources;
+
+pub use resources::Resources;
