@@ -2,22 +2,44 @@
 
 use std::fs::OpenOptions;
 use std::io::Write as _;
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
+use rustix::net::SocketType;
+
 use super::descriptor;
 use super::flags::Around;
-use super::socket::Receiver;
 use crate::cli::terminal;
 use crate::error::{Code, Error, Result};
+use crate::unix_socket::{connect_to, send};
 use crate::{Process, Running};
+
+/// A connected socket of the caller.
+#[derive(Debug)]
+struct Receiver<'a> {
+    socket: OwnedFd,
+    path: &'a Path,
+}
+
+impl<'a> Receiver<'a> {
+    fn connect(path: &'a Path) -> Result<Self> {
+        Ok(Self { socket: connect_to(path, SocketType::STREAM)?, path })
+    }
+
+    /// Sends a descriptor with its name, as runc does.
+    fn send(&self, file: BorrowedFd<'_>, name: &str) -> Result<()> {
+        send(&self.socket, name.as_bytes(), Some(file))
+            .map(drop)
+            .map_err(|errno| Error::path("send to", self.path, errno))
+    }
+}
 
 /// The receivers, connected before anything is made.
 #[derive(Debug)]
 pub(super) struct Receivers<'a> {
-    console: Option<Receiver>,
-    pidfd: Option<Receiver>,
+    console: Option<Receiver<'a>>,
+    pidfd: Option<Receiver<'a>>,
     pid_file: Option<&'a Path>,
     /// What a pidfd is called, as runc does: `standard` for the first process, `setns` for others.
     name: &'static str,

@@ -1,6 +1,7 @@
 //! The verbs that change what a container does: start, kill, delete, pause, resume.
 
-use super::{begin, flags};
+use super::create::destroy;
+use super::{begin, flags, notify};
 use crate::cli::arguments::Invocation;
 use crate::cli::report::{Outcome, Report};
 use crate::config::NamespaceType;
@@ -13,10 +14,11 @@ use crate::{Container, Status};
 /// The container does not wait, or its program cannot be executed.
 pub fn start(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
     let (flags, global): (flags::Id, flags::Global) = begin(invocation, report)?;
-    let mut container = global.container(&flags.id, report)?;
+    let factory = global.factory(report)?;
+    let mut container = factory.load(&flags.id)?;
     let reason = match container.status()? {
         Status::Created => {
-            container.release()?;
+            notify::release(&mut container, factory.root())?;
             return Ok(0);
         }
         Status::Running => "cannot start an already running container",
@@ -32,16 +34,24 @@ pub fn start(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
 /// The container does not run, in the words that containerd looks for: `container not running`.
 pub fn kill(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
     let (flags, global): (flags::Kill, flags::Global) = begin(invocation, report)?;
-    let container = global.container(&flags.id.id, report)?;
+    let mut container = global.container(&flags.id.id, report)?;
     // With a pid namespace the kernel kills all its processes with the first one. Without, those
     // that outlive it are the container's too.
     let kills_all =
         flags.signal == libc::SIGKILL && !container.config().has_new(NamespaceType::Pid);
-    let sent = if flags.all || kills_all {
-        container.signal_all(flags.signal)
-    } else {
-        container.signal(flags.signal)
+    let status = container.status()?;
+    let sent = match status {
+        // Only a cgroup still tells which processes are the container's.
+        Status::Destroyed if container.config().cgroups.is_none() => {
+            Err(not_running("kill", &flags.id.id))
+        }
+        _ if flags.all || kills_all => container.signal_all(flags.signal),
+        _ => container.signal(flags.signal),
     };
+    if status == Status::Paused && flags.signal == libc::SIGKILL {
+        // cgroup v1 keeps a frozen process from dying. It may have died all the same.
+        let _ = container.resume();
+    }
     match sent {
         // Nothing is left that could be signalled.
         Err(error) if error.code() == Code::ContainerNotRunning && flags.all => Ok(0),
@@ -68,19 +78,14 @@ pub fn delete(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
     }
 }
 
-fn remove(flags: &flags::Delete, global: &flags::Global, report: &Report) -> Result<()> {
+fn remove(flags: &flags::Delete, global: &flags::Global, report: &mut Report) -> Result<()> {
     let mut container = global.container(&flags.id.id, report)?;
     if flags.force {
         // Even of one that has ended: without a pid namespace processes may be left.
-        container.kill()?;
-        return container.destroy();
+        return destroy(&mut container, report);
     }
     let reason = match container.status()? {
-        Status::Destroyed => return container.destroy(),
-        Status::Created => {
-            container.kill()?;
-            return container.destroy();
-        }
+        Status::Destroyed | Status::Created => return destroy(&mut container, report),
         Status::Running => "cannot delete a container that is not stopped: running",
         Status::Paused => "cannot delete a container that is not stopped: paused",
     };

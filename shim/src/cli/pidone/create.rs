@@ -1,7 +1,7 @@
 //! `pidone create` and `pidone run`: a container from a bundle.
 
 use super::around::Receivers;
-use super::begin;
+use super::{begin, notify};
 use super::flags::{self, CgroupManager, Global, Rootless};
 use crate::cgroup;
 use crate::cli::arguments::Invocation;
@@ -13,7 +13,7 @@ use crate::cli::timing::Waterfall;
 use crate::config::Config;
 use crate::error::{Code, Error, Result};
 use crate::oci::Bundle;
-use crate::{Container, Process, Running};
+use crate::{Container, Factory, Process, Running};
 
 /// Makes a container, whose program waits for `pidone start`.
 ///
@@ -21,7 +21,8 @@ use crate::{Container, Process, Running};
 /// The bundle is wrong, or the container cannot be made; nothing is left then.
 pub fn create(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
     let (flags, global): (flags::Create, _) = begin(invocation, report)?;
-    make(&flags, &global, true, report)?;
+    let factory = global.factory(report)?;
+    make(&flags, &global, &factory, true, report)?;
     Ok(0)
 }
 
@@ -32,17 +33,36 @@ pub fn create(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
 pub fn run(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
     let (flags, global): (flags::Run, _) = begin(invocation, report)?;
     let signals = if flags.detach { None } else { Some(Signals::take()?) };
-    let (mut container, mut running) = make(&flags.create, &global, flags.detach, report)?;
-    if let Err(error) = container.release() {
-        remove(&mut container, report);
-        return Err(error.into());
-    }
+    let factory = global.factory(report)?;
+    let (mut container, mut running) =
+        make(&flags.create, &global, &factory, flags.detach, report)?;
+    let released = match &signals {
+        None => notify::release(&mut container, factory.root()).map(|()| None),
+        Some(_) => notify::listen(factory.root(), container.id()).and_then(|listening| {
+            container.release()?;
+            listening.map(|listening| notify::forward(listening, &running)).transpose()
+        }),
+    };
+    let notify = match released {
+        Ok(notify) => notify,
+        Err(error) => {
+            remove(&mut container, report);
+            return Err(error.into());
+        }
+    };
     let Some(signals) = signals else { return Ok(0) };
     let attended = attend(&mut running, &signals);
+    if let Some(Err(error)) = notify.and_then(notify::Forwarding::end) {
+        report.warning(&error);
+    }
     if flags.keep && attended.is_ok() {
         return Ok(status(attended?));
     }
-    let removed = container.kill().and_then(|()| container.destroy());
+    let removed = match destroy(&mut container, report) {
+        // It is as good that somebody else has done it.
+        Err(error) if error.code() == Code::ContainerNotExists => Ok(()),
+        removed => removed,
+    };
     match (attended, removed) {
         (Ok(status), Err(error)) if status == 0 => Err(error.into()),
         (attended, Err(left)) => {
@@ -62,19 +82,21 @@ pub(super) fn status(status: i32) -> u8 {
 fn make(
     flags: &flags::Create,
     global: &Global,
+    factory: &Factory,
     detach: bool,
     report: &mut Report,
 ) -> Result<(Container, Running)> {
-    let factory = global.factory(report)?;
     let bundle = Bundle::open(&flags.bundle)?;
     let mut config = bundle.config()?;
     let mut process = bundle.process()?;
     config.no_pivot_root |= flags.no_pivot;
     config.new_keyring &= !flags.no_new_keyring;
     global.fit_cgroup(&mut config, &flags.id.id)?;
+    let notify = notify::configure(factory.root(), &flags.id.id, &mut config, &mut process)?;
     let receivers = flags.around.prepare(&mut process, detach, "standard")?;
     let mut container = factory.create(&flags.id.id, &config)?;
-    match prepare(&mut container, &process, receivers) {
+    let made = notify.map_or(Ok(()), |notify| notify.make_directory());
+    match made.and_then(|()| prepare(&mut container, &process, receivers)) {
         Ok(running) => {
             if report.is_debug() {
                 report.debug(&format_args!("process {} waits", running.pid()));
@@ -101,11 +123,21 @@ fn prepare(
 
 /// Removes a container after a failure, which is what is told.
 fn remove(container: &mut Container, report: &mut Report) {
-    if let Err(left) = container.kill().and_then(|()| container.destroy())
+    if let Err(left) = destroy(container, report)
         && left.code() != Code::ContainerNotExists
     {
         report.aside(&left);
     }
+}
+
+/// Ends and removes a container.
+pub(super) fn destroy(container: &mut Container, report: &mut Report) -> Result<()> {
+    container.kill()?;
+    container.destroy()?;
+    for error in container.poststop_failures() {
+        report.warning(&error);
+    }
+    Ok(())
 }
 
 impl Global {

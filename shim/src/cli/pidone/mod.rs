@@ -10,9 +10,9 @@ mod events;
 mod exec;
 mod flags;
 mod list;
+mod notify;
 mod ps;
 mod read;
-mod socket;
 mod update;
 mod usage;
 
