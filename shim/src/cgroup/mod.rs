@@ -16,6 +16,7 @@ mod attach;
 mod bpf;
 mod controllers;
 mod create;
+mod delegate;
 mod device;
 mod device_list;
 mod device_program;
@@ -43,8 +44,9 @@ use crate::{Code, Error, Result};
 pub use events::{Notice, PressureLevel, Watcher};
 pub use host::Host;
 pub use stats::{
-    BlkioEntry, BlkioStats, BurstData, CpuStats, CpuUsage, HugetlbStats, MemoryData, MemoryStats,
-    PidsStats, Pressure, Psi, Stats, ThrottlingData,
+    BlkioEntry, BlkioStats, BurstData, CpuStats, CpuUsage, CpusetStats, HugetlbStats, MemoryData,
+    MemoryStats, MiscStats, PageUsage, PageUsageByNuma, Pages, PidsStats, Pressure, Psi, RdmaEntry,
+    RdmaStats, Stats, ThrottlingData,
 };
 
 /// Which versions of cgroups a host has mounted, or a container uses.
