@@ -35,7 +35,7 @@ pub(super) fn events(stats: &Stats) -> Value {
             },
             "psi": cpu.psi,
         },
-        "cpuset": {},
+        "cpuset": cgroup.cpuset_stats,
         "memory": {
             "cache": memory.cache,
             "usage": entry(memory.usage),
