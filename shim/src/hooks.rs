@@ -127,8 +127,13 @@ impl Hooks<'_> {
 
     /// The state object that hooks read.
     pub(crate) fn state(&self, status: Status, pid: i32) -> Result<Vec<u8>> {
-        let state = State::new(self.id, status, pid, self.config);
-        serde_json::to_vec(&state).map_err(|_| Error::system("encode", "state", Errno::INVAL))
+        serde_json::to_vec(&self.state_object(status, pid)).map_err(|_| Error::system("encode", "state", Errno::INVAL))
+    }
+
+    fn state_object(&self, status: Status, pid: i32) -> State {
+        let Config { bundle, annotations, .. } = self.config;
+        let pid = (status != Status::Stopped).then_some(pid);
+        State::new(self.id, status, pid, &bundle.to_string_lossy(), annotations)
     }
 
     /// Hands the listener of the seccomp filter to its agent.
@@ -141,7 +146,7 @@ impl Hooks<'_> {
         let Some(profile) = &self.config.seccomp_profile else {
             return Err(Error::system("seccomp listener", "", Errno::INVAL));
         };
-        let state = State::new(self.id, status, pid, self.config);
+        let state = self.state_object(status, pid);
         let metadata = &profile.listener_metadata;
         let state = ContainerProcessState::new(VERSION, pid, metadata, state);
         hand_over(listener, &profile.listener_path, &state)

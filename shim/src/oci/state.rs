@@ -1,54 +1,77 @@
-//! The state of a container as the specification has it: "State" in `runtime.md`.
+//! The state of a container, as hooks are given it and `state` prints it.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use crate::config::Config;
+use super::VERSION;
 
-/// The version of the specification that this runtime keeps to.
-pub const VERSION: &str = "1.3.0";
+/// The state of a container: the specification's properties, and those that runc adds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct State {
+    /// The version of the specification.
+    pub oci_version: String,
+    /// The container.
+    pub id: String,
+    /// Its first process, in the namespace of who asks; absent where the specification has none.
+    /// runc says 0 for a stopped container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pid: Option<i32>,
+    /// Where it is in its life.
+    pub status: Status,
+    /// The absolute path of the bundle.
+    pub bundle: String,
+    /// runc's: the absolute path of the root file system.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub rootfs: String,
+    /// runc's: when it was made, in the form of RFC 3339.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub created: String,
+    /// What the container's maker wants to be remembered.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+    /// runc's: the name of the user who made it; empty if the id has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
+}
 
-/// What a container does, in the specification's words.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+/// Where a container is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
     /// It is being made.
     Creating,
-    /// It is made, and its program waits for the start.
+    /// It is made, and its program waits.
     Created,
     /// Its program runs.
     Running,
-    /// Its processes stand still. Not of the specification, but of every runtime.
+    /// Its processes stand still: runc's addition.
     Paused,
-    /// Its program has ended.
+    /// Its first process has ended.
     Stopped,
 }
 
-/// The state of a container, as hooks and agents read it.
-#[derive(Debug, Clone, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct State<'a> {
-    oci_version: &'static str,
-    id: &'a str,
-    status: Status,
-    #[serde(skip_serializing_if = "is_none")]
-    pid: i32,
-    bundle: &'a Path,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    annotations: &'a BTreeMap<String, String>,
-}
-
-fn is_none(pid: &i32) -> bool {
-    *pid == 0
-}
-
-impl<'a> State<'a> {
-    /// The state of a container with this configuration; `pid` is 0 if none of it runs.
+impl State {
+    /// The state in the specification's properties.
     #[must_use]
-    pub fn new(id: &'a str, status: Status, pid: i32, config: &'a Config) -> Self {
-        let Config { bundle, annotations, .. } = config;
-        Self { oci_version: VERSION, id, status, pid, bundle, annotations }
+    pub fn new(
+        id: &str,
+        status: Status,
+        pid: Option<i32>,
+        bundle: &str,
+        annotations: &BTreeMap<String, String>,
+    ) -> Self {
+        Self {
+            oci_version: VERSION.to_owned(),
+            id: id.to_owned(),
+            pid,
+            status,
+            bundle: bundle.to_owned(),
+            rootfs: String::new(),
+            created: String::new(),
+            annotations: annotations.clone(),
+            owner: None,
+        }
     }
 }
