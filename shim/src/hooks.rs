@@ -15,9 +15,10 @@ use crate::factory::Options;
 use crate::hook;
 use crate::launch::image::Sealed;
 use crate::launch::{Child, Launch, Lent, Place};
-use crate::oci::{State, Status};
+use crate::oci::{State, Status, VERSION};
 use crate::plan::{self, Plan};
 use crate::program::{Attended, input};
+use crate::seccomp::agent::{ContainerProcessState, hand_over};
 use crate::start::{Joining, different_namespaces, image};
 
 /// A container, as far as its hooks need it.
@@ -41,26 +42,16 @@ impl Hooks<'_> {
         }
         let state = self.state(Status::Creating, id_inside(child)?)?;
         self.inside(&hooks.create_container, "createContainer", &state, child, |hook, flags| {
-            plan::join::hook(self.config, hook, flags)
+            plan::join::create_hook(self.config, hook, flags)
         })
     }
 
-    /// Runs the container's own hooks, before its program comes. They are like that program but
-    /// for what they execute.
-    pub(crate) fn start(&self, child: &Child, process: &plan::Process) -> Result<()> {
+    /// Runs the container's own hooks, before its program comes; `first` is the plan of that.
+    pub(crate) fn start(&self, child: &Child, first: &Plan) -> Result<()> {
         let state = self.state(Status::Created, id_inside(child)?)?;
         let hooks = &self.config.hooks.start_container;
         self.inside(hooks, "startContainer", &state, child, |hook, flags| {
-            let args = if hook.args.is_empty() { vec![hook.path.clone()] } else { hook.args.clone() };
-            let program = plan::Process {
-                candidates: vec![hook.path.clone()],
-                args,
-                env: hook.env.clone(),
-                terminal: None,
-                preserved: 0,
-                ..process.clone()
-            };
-            plan::join::compile(self.config, &program, flags)
+            plan::join::start_hook(self.config, hook, flags, first)
         })
     }
 
@@ -101,7 +92,8 @@ impl Hooks<'_> {
         let flags = different_namespaces(container.pid)?;
         for (index, hook) in hooks.iter().enumerate() {
             let name = hook::name(hook, place, index);
-            let run = plan(hook, flags).and_then(|plan| self.run(&plan, container.pidfd.as_fd(), state));
+            let run =
+                plan(hook, flags).and_then(|plan| self.run(&plan, container.pidfd.as_fd(), state));
             let attended =
                 run.map_err(|error| Error::reason(error.code(), "hook", &name, error.to_string()))?;
             attended.finish("hook", &name, hook::timeout(hook))?;
@@ -140,12 +132,19 @@ impl Hooks<'_> {
     }
 
     /// Hands the listener of the seccomp filter to its agent.
-    pub(crate) fn listener(&self, listener: BorrowedFd<'_>, pid: i32, status: Status) -> Result<()> {
+    pub(crate) fn listener(
+        &self,
+        listener: BorrowedFd<'_>,
+        pid: i32,
+        status: Status,
+    ) -> Result<()> {
         let Some(profile) = &self.config.seccomp_profile else {
             return Err(Error::system("seccomp listener", "", Errno::INVAL));
         };
         let state = State::new(self.id, status, pid, self.config);
-        crate::seccomp::agent::hand_over(listener, profile, pid, &state)
+        let metadata = &profile.listener_metadata;
+        let state = ContainerProcessState::new(VERSION, pid, metadata, state);
+        hand_over(listener, &profile.listener_path, &state)
     }
 }
 
@@ -153,7 +152,8 @@ impl Hooks<'_> {
 /// `proc_pid_status(5)`.
 fn id_inside(child: &Child) -> Result<i32> {
     let path = format!("/proc/{}/status", child.pid);
-    let status = std::fs::read_to_string(&path).map_err(|error| Error::path("read", &path, error))?;
+    let status =
+        std::fs::read_to_string(&path).map_err(|error| Error::path("read", &path, error))?;
     let ids = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
     ids.and_then(|ids| ids.split_whitespace().next_back()?.parse().ok())
         .ok_or_else(|| Error::path("read", Path::new(&path), Errno::PROTO))

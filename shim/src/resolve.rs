@@ -39,7 +39,6 @@ pub(crate) fn resolve(
     label::check_processes(profile, process_label)?;
     Ok(plan::Process {
         args: process.args.clone(),
-        candidates: Vec::new(),
         env,
         cwd: if process.cwd.is_empty() { "/".into() } else { process.cwd.clone() },
         make_cwd: process.make_cwd,

@@ -14,16 +14,14 @@ use crate::factory::{Options, Strategy};
 use crate::hooks::Hooks;
 use crate::journal::{Entry, Journal};
 use crate::launch::image::{Codec, EMBEDDED, Sealed};
-use crate::launch::{
-    Child, Host, Launch, Lent, Maps, Place, Started, TEMPLATE_ROOT, has_template,
-};
+use crate::launch::{Child, Host, Launch, Lent, Maps, Place, Started, TEMPLATE_ROOT, has_template};
 use crate::oci::Status;
 use crate::plan::container::{
     BARRIER_CREATE, BARRIER_START, Facts, has_commands, mount_of_barrier,
 };
 use crate::plan::{self, Plan};
-use crate::resolve::resolve;
 use crate::process::{Process, Running, Timing};
+use crate::resolve::resolve;
 use crate::state::Identity;
 use crate::stdio::Descriptors;
 use crate::{child, label, mount_command, net, privilege};
@@ -84,7 +82,8 @@ impl Start<'_> {
 
         let directory = self.cgroups.map(Cgroups::directory).transpose()?.flatten();
         let descriptors = Descriptors::open(self.process)?;
-        let mut host = Hosting { start: self, process: &own, forks, identity: None };
+        let moved = net::Moved::default();
+        let mut host = Hosting { start: self, plan: &plan, forks, identity: None, moved };
         let unshared = plan::container::CLONE_NEWCGROUP | plan::container::CLONE_NEWTIME;
         let started = Launch {
             plan: &plan,
@@ -99,7 +98,11 @@ impl Start<'_> {
             patience: self.options.patience,
         }
         .run(&mut host);
-        let started = started.map_err(|error| self.explain(error))?;
+        let started =
+            started.map_err(|error| match std::mem::take(&mut host.moved).give_back() {
+                Ok(()) => self.explain(error),
+                Err(left) => error.with_hint(format!("not cleaned up: {left}")),
+            })?;
         let identity = host
             .identity
             .take()
@@ -182,9 +185,11 @@ impl Start<'_> {
 /// What the host does while a first process starts.
 struct Hosting<'a> {
     start: &'a Start<'a>,
-    process: &'a plan::Process,
+    plan: &'a Plan,
     forks: bool,
     identity: Option<Identity>,
+    /// Interfaces of the host that are in the container.
+    moved: net::Moved,
 }
 
 impl Host for Hosting<'_> {
@@ -218,7 +223,8 @@ impl Host for Hosting<'_> {
         if self.start.network.is_empty() {
             return Ok(());
         }
-        self.start.network.apply(child.pidfd.as_fd())
+        self.moved = self.start.network.apply(child.pidfd.as_fd())?;
+        Ok(())
     }
 
     fn barrier(&mut self, id: u32, child: &Child) -> Result<()> {
@@ -230,7 +236,7 @@ impl Host for Hosting<'_> {
         }
         match id {
             BARRIER_CREATE => self.start.hooks().create(child),
-            BARRIER_START => self.start.hooks().start(child, self.process),
+            BARRIER_START => self.start.hooks().start(child, self.plan),
             // What the host does beside the init is done by now.
             _ => Ok(()),
         }
@@ -267,8 +273,8 @@ fn adjust_oom_score(pid: i32, score: Option<i32>) -> Result<()> {
 /// The start of a first process that waits for it.
 pub(crate) struct Release<'a> {
     pub(crate) hooks: Hooks<'a>,
-    /// The process of hooks that run in the container.
-    pub(crate) process: Option<plan::Process>,
+    /// What is left of the plan.
+    pub(crate) plan: &'a Plan,
 }
 
 impl Host for Release<'_> {
@@ -285,10 +291,7 @@ impl Host for Release<'_> {
     }
 
     fn barrier(&mut self, id: u32, child: &Child) -> Result<()> {
-        match (id, &self.process) {
-            (BARRIER_START, Some(process)) => self.hooks.start(child, process),
-            _ => Ok(()),
-        }
+        if id == BARRIER_START { self.hooks.start(child, self.plan) } else { Ok(()) }
     }
 
     fn listener(&mut self, listener: OwnedFd, child: &Child) -> Result<()> {
@@ -461,4 +464,3 @@ fn is_directory(path: &Path) -> Result<bool> {
         .map(|metadata| metadata.is_dir())
         .map_err(|error| Error::path("stat", path, error))
 }
-

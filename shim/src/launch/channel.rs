@@ -12,13 +12,14 @@ use rustix::fs::MemfdFlags;
 use rustix::io::{Errno, IoSlice, IoSliceMut};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
-    SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType,
-    recvmsg, sendmsg, socket_with, socketpair,
+    SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg,
+    sendmsg, socketpair,
 };
 
 use super::image::{Codec, seal};
 use crate::error::{Code, Error, Result};
 use crate::plan::Part;
+use crate::unix_socket::connect_to;
 
 /// A report with its strings copied, and the descriptor that came along.
 #[derive(Debug)]
@@ -66,13 +67,9 @@ impl Channel {
 
     /// Connects to an init that waits for the start, by the name of its socket.
     pub(crate) fn connect(path: &Path, codec: Codec) -> Result<Self> {
-        let fail = |errno| Error::path("connect", path, errno);
-        let flags = SocketFlags::CLOEXEC;
-        let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
-            .map_err(fail)?;
-        let address = SocketAddrUnix::new(path).map_err(fail)?;
-        rustix::net::connect(&socket, &address).map_err(fail)?;
-        rustix::io::ioctl_fionbio(&socket, true).map_err(fail)?;
+        let socket = connect_to(path, SocketType::SEQPACKET)?;
+        rustix::io::ioctl_fionbio(&socket, true)
+            .map_err(|errno| Error::path("connect", path, errno))?;
         Ok(Self { socket, codec, sent: 0, received: 0 })
     }
 

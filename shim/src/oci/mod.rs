@@ -9,3 +9,5 @@
 pub mod resources;
 
 pub use resources::Resources;
+mod state;
+pub use state::{State, Status, VERSION};

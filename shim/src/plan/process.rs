@@ -11,8 +11,6 @@ use crate::error::{Error, Result};
 pub struct Process {
     /// The arguments, the program first.
     pub args: Vec<String>,
-    /// The files to try for the program; empty to find it by the first argument.
-    pub candidates: Vec<String>,
     /// The environment, as `NAME=value`.
     pub env: Vec<String>,
     /// The working directory.
@@ -215,9 +213,6 @@ impl Process {
     /// The paths to try: the program itself if it has a slash, else in each directory of its own
     /// `$PATH`.
     fn candidates(&self) -> Vec<String> {
-        if !self.candidates.is_empty() {
-            return self.candidates.clone();
-        }
         let program = self.args.first().map_or("", String::as_str);
         if program.contains('/') {
             return vec![program.to_owned()];
