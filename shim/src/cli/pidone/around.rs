@@ -4,7 +4,7 @@ use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rustix::net::SocketType;
 
@@ -64,10 +64,9 @@ impl Around {
             _ => {}
         }
         descriptor::pass(process, self.preserve_fds)?;
-        let connect = |path: &Option<PathBuf>| path.as_deref().map(Receiver::connect).transpose();
         Ok(Receivers {
-            console: connect(&self.console_socket)?,
-            pidfd: connect(&self.pidfd_socket)?,
+            console: self.console_socket.as_deref().map(Receiver::connect).transpose()?,
+            pidfd: self.pidfd_socket.as_deref().map(Receiver::connect).transpose()?,
             pid_file: self.pid_file.as_deref(),
             name,
         })
