@@ -255,7 +255,7 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::super::{Cgroup, Device, IdMap, Seccomp, SeccompSyscall, TimeOffset};
+    use super::super::{Cgroup, Device, IdMap, Mount, Seccomp, SeccompSyscall, TimeOffset};
     use super::*;
 
     fn template() -> Config {
