@@ -18,8 +18,9 @@ pub(super) const READ: u8 = 2;
 pub(super) const WRITE: u8 = 4;
 pub(super) const EVERYTHING: u8 = MKNOD | READ | WRITE;
 
-/// More than any sensible configuration; the kernel's verifier takes programs of this size.
-const MOST_RULES: usize = 4096;
+/// More than any sensible configuration. The kernel's verifier takes more where the rules are about
+/// single devices, but hardly where every second one is an exception from the one before.
+const MOST_RULES: usize = 1024;
 
 /// The device or devices that a rule is about; none stands for every number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -90,13 +91,6 @@ impl Policy {
         } else {
             ("allowed_devices", &config.allowed_devices)
         };
-        for (field, length) in [(field, devices.len()), ("device_rules", config.device_rules.len())]
-        {
-            if length > MOST_RULES {
-                let reason = format!("more than {MOST_RULES} rules");
-                return Err(Error::config(format!("cgroups.{field}"), length, reason));
-            }
-        }
         let mut policy = Self { allow: config.allow_all_devices, rules: Vec::new() };
         for (index, device) in devices.iter().enumerate() {
             let place = Place { field, index };
@@ -146,6 +140,10 @@ impl Policy {
         // What says what is the case already is left out, so that a privileged container is open.
         if self.rules.is_empty() && allow == self.allow {
             return Ok(());
+        }
+        if self.rules.len() + blocks.len() > MOST_RULES {
+            let reason = format!("more than {MOST_RULES} rules");
+            return Err(Error::config(format!("cgroups.{}", place.field), "", reason));
         }
         for &block in blocks {
             self.rules.push(Rule { allow, device: Device { block, major, minor }, access });

@@ -392,8 +392,8 @@ mod tests {
                  (line 1 column 53)",
             ),
             (
-                r#"{"namespaces": [{"type": "NEWTIME"}]}"#,
-                "configuration `namespaces[0].type = \"NEWTIME\"`: unknown namespace \
+                r#"{"namespaces": [{"type": "NEWBOOT"}]}"#,
+                "configuration `namespaces[0].type = \"NEWBOOT\"`: unknown namespace \
                  (line 1 column 35)",
             ),
             (
