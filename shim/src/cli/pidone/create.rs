@@ -1,8 +1,8 @@
 //! `pidone create` and `pidone run`: a container from a bundle.
 
 use super::around::Receivers;
-use super::{begin, notify};
 use super::flags::{self, CgroupManager, Global, Rootless};
+use super::{begin, notify};
 use crate::cgroup;
 use crate::cli::arguments::Invocation;
 use crate::cli::caller::Caller;
@@ -87,6 +87,9 @@ fn make(
     report: &mut Report,
 ) -> Result<(Container, Running)> {
     let bundle = Bundle::open(&flags.bundle)?;
+    for warning in bundle.warnings() {
+        report.warning(&warning);
+    }
     let mut config = bundle.config()?;
     let mut process = bundle.process()?;
     config.no_pivot_root |= flags.no_pivot;
