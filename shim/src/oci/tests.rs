@@ -130,6 +130,15 @@ fn containerds_configuration_of_a_pod_is_understood() {
 }
 
 #[test]
+fn the_first_process_takes_no_affinity_of_further_ones() {
+    let text = changed("/process/execCPUAffinity", json!({"final": "0"}));
+    let (_directory, bundle) = bundle(&text);
+    let bundle = bundle.unwrap();
+    assert_eq!(bundle.process().unwrap().affinity, None);
+    assert_eq!(bundle.further_process().unwrap().affinity.unwrap().last, "0");
+}
+
+#[test]
 fn the_configuration_to_start_from_is_valid() {
     for rootless in [None, Some((1000, 100))] {
         let text = serde_json::to_string_pretty(&default::spec(rootless)).unwrap();
@@ -242,6 +251,27 @@ fn a_user_namespace_that_is_joined_has_its_own_maps() {
     let text = "configuration `linux.uidMappings`: \
                 the user namespace that is joined has its own, ignored";
     assert_eq!(bundle.warnings(), [text]);
+}
+
+#[test]
+fn maps_that_are_not_those_of_a_namespace_that_is_joined_are_refused() {
+    let of_own = fs::read_to_string("/proc/self/uid_map").unwrap();
+    let lines = of_own.lines().map(|line| {
+        let numbers: Vec<u32> =
+            line.split_whitespace().map(|number| number.parse().unwrap()).collect();
+        json!({"containerID": numbers[0], "hostID": numbers[1], "size": numbers[2]})
+    });
+    let user = json!({"type": "user", "path": "/proc/self/ns/user"});
+    let namespaces = json!([{"type": "mount"}, {"type": "uts"}, user]);
+    let mut document: Value =
+        serde_json::from_str(&changed("/linux/namespaces", namespaces)).unwrap();
+    document["linux"]["uidMappings"] = lines.collect();
+    made(&document.to_string()).unwrap();
+    document["linux"]["uidMappings"] = json!([{"containerID": 3, "hostID": 3, "size": 3}]);
+    assert_eq!(
+        made(&document.to_string()).unwrap_err().to_string(),
+        "configuration `linux.uidMappings`: is not the map of the user namespace that is joined"
+    );
 }
 
 #[test]
