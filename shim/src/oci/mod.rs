@@ -43,4 +43,3 @@ fn find<T: Copy>(table: &[(&str, T)], word: &str, place: &str, reason: &'static 
 fn words<T>(table: &[(&'static str, T)]) -> Vec<&'static str> {
     table.iter().map(|(word, _)| *word).collect()
 }
-

@@ -1,8 +1,8 @@
 //! `pidone create` and `pidone run`: a container from a bundle.
 
 use super::around::Receivers;
-use super::{begin, notify};
 use super::flags::{self, CgroupManager, Global, Rootless};
+use super::{begin, notify};
 use crate::cgroup;
 use crate::cli::arguments::Invocation;
 use crate::cli::caller::Caller;
