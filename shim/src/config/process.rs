@@ -108,7 +108,7 @@ mod tests {
     #[test]
     fn lists_of_numbers_are_those_of_cpuset() {
         assert_eq!(numbers("x", "0-2,7, 2").unwrap(), [0, 1, 2, 7]);
-        assert_eq!(numbers("x", "").unwrap(), []);
+        assert!(numbers("x", "").unwrap().is_empty());
         for bad in ["a", "1-", "-1", "3-1", "0x1", "8192", "99999999999", "1;2", "+1"] {
             assert!(numbers("x", bad).is_err(), "{bad}");
         }
