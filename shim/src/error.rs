@@ -241,7 +241,7 @@ impl fmt::Display for Error {
             Cause::Reason(reason) => write!(f, ": {}", Escaped(reason))?,
         }
         match &inner.hint {
-            Some(hint) => write!(f, " ({hint})"),
+            Some(hint) => write!(f, " ({})", Escaped(hint)),
             None => Ok(()),
         }
     }

@@ -84,15 +84,45 @@ impl Hooks {
 impl Hook {
     fn check(&self) -> Check {
         path::check_absolute("path", &self.path)?;
-        let texts = self.args.iter().chain(&self.env);
-        for text in texts {
-            if text.contains('\0') {
-                return Err(Fault::text("args", text, "contains a NUL"));
+        for (field, texts) in [("args", &self.args), ("env", &self.env)] {
+            if let Some(text) = texts.iter().find(|text| text.contains('\0')) {
+                return Err(Fault::text(field, text, "contains a NUL"));
             }
+        }
+        if let Some(text) = self.env.iter().find(|text| !text.contains('=')) {
+            return Err(Fault::text("env", text, "must be NAME=value"));
         }
         match self.timeout {
             Some(timeout @ ..=0) => Err(Fault::new("timeout", timeout, "must be above 0")),
             _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refuses_what_cannot_be_handed_over() {
+        let hook = |args: &str, env: &str, timeout| Hook {
+            path: "/bin/hook".into(),
+            args: vec![args.into()],
+            env: vec![env.into()],
+            timeout,
+        };
+        let check = |hook: Hook| Hooks { poststart: vec![hook], ..Hooks::default() }.check();
+        check(hook("hook", "A=b=c", Some(1))).unwrap();
+        check(hook("", "=", None)).unwrap();
+        for bad in [
+            hook("a\0b", "A=b", None),
+            hook("hook", "A=\0", None),
+            hook("hook", "A", None),
+            hook("hook", "A=b", Some(0)),
+            hook("hook", "A=b", Some(-1)),
+            Hook { path: "bin/hook".into(), ..hook("hook", "A=b", None) },
+        ] {
+            assert!(check(bad.clone()).is_err(), "{bad:?}");
         }
     }
 }

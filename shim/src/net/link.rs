@@ -20,6 +20,8 @@ type Result<T> = std::result::Result<T, Failure>;
 pub(super) struct Link {
     /// The number of the link in its namespace.
     pub(super) index: u32,
+    /// Whether it is up, and what kind of link it is.
+    pub(super) flags: LinkFlags,
     /// The driver, as in `veth`; empty for hardware.
     pub(super) kind: String,
     /// The MAC address.
@@ -38,7 +40,8 @@ impl Link {
         const IFLA_ADDRESS: u16 = 1;
         const IFLA_LINKINFO: u16 = 18;
         const IFLA_STATS64: u16 = 23;
-        let mut link = Self { index: LinkHeader::parse(payload).ok()?.index, ..Self::default() };
+        let header = LinkHeader::parse(payload).ok()?;
+        let mut link = Self { index: header.index, flags: header.flags, ..Self::default() };
         for attribute in attributes(payload.get(HEADER..)?) {
             match attribute.kind() {
                 IFLA_ADDRESS => link.address = attribute.value().to_owned(),
@@ -167,6 +170,19 @@ pub(super) fn up(socket: &mut Socket, index: u32) -> Result<()> {
     let mut message = LinkMessage::default();
     message.header.index = index;
     raise(&mut message);
+    socket.request(RouteNetlinkMessage::SetLink(message), 0, |_| {})
+}
+
+/// Moves a link from the socket's namespace to another, and gives it a name there.
+pub(super) fn move_to(
+    socket: &mut Socket,
+    index: u32,
+    netns: BorrowedFd<'_>,
+    name: &str,
+) -> Result<()> {
+    let mut message = named(name);
+    message.header.index = index;
+    message.attributes.push(LinkAttribute::NetNsFd(netns.as_raw_fd()));
     socket.request(RouteNetlinkMessage::SetLink(message), 0, |_| {})
 }
 

@@ -9,6 +9,7 @@
 //! `ioctl(2)`.
 
 mod address;
+mod device;
 mod link;
 mod naming;
 mod parse;
@@ -17,13 +18,14 @@ mod socket;
 mod stats;
 mod veth;
 
-use std::collections::HashSet;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::collections::{BTreeMap, HashSet};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
 
 use crate::config;
 use crate::error::{Error, Result};
+use device::{Device, Found};
 use parse::Field;
 use route::Route;
 use socket::{Failure, Socket};
@@ -33,15 +35,20 @@ use veth::Veth;
 /// The interface that every network namespace is born with.
 const LOOPBACK: &str = "lo";
 
-/// Networks and routes that were checked.
+/// Networks, interfaces of the host and routes that were checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
+    devices: Vec<Device>,
     veths: Vec<Veth>,
     routes: Vec<Route>,
 }
 
 impl Plan {
-    /// Checks the networks and routes of a configuration, without a look at the host.
+    /// Checks the networks, the interfaces to move and the routes of a configuration, without a
+    /// look at the host.
+    ///
+    /// `devices` has the names of interfaces of the host with their names in the container, which
+    /// are the same if empty, and numbered from 0 where they end in `%d`.
     ///
     /// `id` names the container among all that have an interface on this host. The names of links
     /// that the configuration leaves open are made from it, and the mark by which [`remove`] knows
@@ -51,7 +58,12 @@ impl Plan {
     ///
     /// # Errors
     /// `ConfigInvalid`; the subject names the field, as in `networks[1].address`.
-    pub fn new(networks: &[config::Network], routes: &[config::Route], id: &str) -> Result<Self> {
+    pub fn new(
+        networks: &[config::Network],
+        devices: &BTreeMap<String, String>,
+        routes: &[config::Route],
+        id: &str,
+    ) -> Result<Self> {
         let mut veths: Vec<Veth> = Vec::new();
         let mut host_names = HashSet::new();
         let mut names = HashSet::from([LOOPBACK.to_owned()]);
@@ -78,15 +90,22 @@ impl Plan {
                 kind => return Err(field("type").error(kind, "is neither loopback nor veth")),
             }
         }
+        let devices = devices.iter().map(|(host_name, name)| Device::new(host_name, name));
+        let devices = devices.collect::<Result<Vec<_>>>()?;
+        for name in devices.iter().filter_map(Device::name) {
+            if !names.insert(name.to_owned()) {
+                return Err(Error::config("net_devices", name, "is in use already"));
+            }
+        }
         let routes = routes.iter().enumerate().map(|(index, route)| Route::new(index, route));
-        Ok(Self { veths, routes: routes.collect::<Result<_>>()? })
+        Ok(Self { devices, veths, routes: routes.collect::<Result<_>>()? })
     }
 
     /// Whether there is nothing to do on the host, so that [`Plan::apply`] needs no namespace and
     /// no privilege.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.veths.is_empty() && self.routes.is_empty()
+        self.veths.is_empty() && self.devices.is_empty() && self.routes.is_empty()
     }
 
     /// The names of the links that will exist on the host.
@@ -97,25 +116,30 @@ impl Plan {
     /// Makes the network of the container whose network namespace `netns` is.
     ///
     /// `netns` is a pidfd of a process in the namespace, or a file of the namespace like
-    /// `/proc/PID/ns/net`; no descriptor of it is kept. The links on the host are made in the
-    /// network namespace of the calling thread. They go with the container's namespace, a while
-    /// after its last process; [`remove`] does it at once.
+    /// `/proc/PID/ns/net`; a descriptor of it is kept only with interfaces that were moved. The links
+    /// on the host are made, and those to move are looked for, in the network namespace of the
+    /// calling thread. They go with the container's namespace, a while after its last process;
+    /// [`remove`] does it at once.
     ///
     /// Needs `CAP_NET_ADMIN` in both namespaces and `CAP_SYS_ADMIN` to enter the container's; with
     /// a pidfd also the right to ptrace(2) the process.
     ///
     /// # Errors
     /// Step and object in the words of ip(8), as in ``address add `10.0.0.2/24 dev eth0` ``. What
-    /// was made on the host until then is deleted; a link that was there before is not touched.
-    pub fn apply(&self, netns: BorrowedFd<'_>) -> Result<()> {
+    /// was made on the host until then is deleted, and what was moved is moved back; another link
+    /// that was there before is not touched.
+    pub fn apply(&self, netns: BorrowedFd<'_>) -> Result<Moved> {
         if self.is_empty() {
-            return Ok(());
+            return Ok(Moved::default());
         }
         let (mut inside, netns) = Socket::open_in(netns)?;
         let mut host = Socket::open()?;
-        let mut made = Vec::new();
-        self.build(&mut host, &mut inside, netns.as_fd(), &mut made)
-            .map_err(|error| undo(&made, error))
+        let mut made = Made::default();
+        match self.build(&mut host, &mut inside, netns.as_fd(), &mut made) {
+            Ok(()) if made.devices.is_empty() => Ok(Moved::default()),
+            Ok(()) => Ok(Moved { devices: made.devices, netns: Some(netns) }),
+            Err(error) => Err(undo(made, netns, error)),
+        }
     }
 
     fn build<'plan>(
@@ -123,14 +147,20 @@ impl Plan {
         host: &mut Socket,
         inside: &mut Socket,
         netns: BorrowedFd<'_>,
-        made: &mut Vec<&'plan Veth>,
+        made: &mut Made<'plan>,
     ) -> Result<()> {
+        // All are looked at before the first leaves.
+        let found = self.devices.iter().map(|device| device.find(host));
+        let found: Vec<Found<'_>> = found.collect::<Result<_>>()?;
+        for device in found {
+            device.take(host, inside, netns, &mut made.devices)?;
+        }
         for veth in &self.veths {
             let bridge = veth.bridge(host)?;
             let added = veth.add(host, bridge, netns);
             // After a request without an answer the link may be there.
             if !matches!(added, Err(Failure::Refused(..))) {
-                made.push(veth);
+                made.veths.push(veth);
             }
             added.map_err(|failure| veth.refused(failure, host, inside))?;
             veth.configure(host, inside)?;
@@ -145,10 +175,54 @@ impl Plan {
     }
 }
 
-/// Deletes what was made before an error. A further error is told behind the first.
-fn undo(made: &[&Veth], error: Error) -> Error {
-    let links = made.iter().map(|veth| (veth.host_name(), veth.host_mac()));
-    match remove_links(links) {
+/// What was done until an error.
+#[derive(Default)]
+struct Made<'plan> {
+    veths: Vec<&'plan Veth>,
+    devices: Vec<device::Moved>,
+}
+
+/// The interfaces of the host that [`Plan::apply`] has moved into a container.
+///
+/// They stay there until their namespace ends: the kernel then returns hardware to the first network
+/// namespace, and deletes virtual interfaces. It is dropped once the container runs, or else keeps
+/// the namespace.
+#[derive(Debug, Default)]
+pub struct Moved {
+    devices: Vec<device::Moved>,
+    netns: Option<OwnedFd>,
+}
+
+impl Moved {
+    /// Moves the interfaces of a container that failed to start back to the network namespace of
+    /// the calling thread, and makes them what they were: name, addresses, up or down.
+    ///
+    /// Its processes need not live any more. An interface that is gone is no error.
+    ///
+    /// # Errors
+    /// The first one, as in ``link set `eth9 netns host name eth0` ``; the other interfaces are
+    /// moved nevertheless.
+    pub fn give_back(self) -> Result<()> {
+        let Some(netns) = self.netns else { return Ok(()) };
+        let (mut inside, _) = Socket::open_in(netns.as_fd())?;
+        let mut host = Socket::open()?;
+        let host_netns = socket::own_namespace()?;
+        let mut result = Ok(());
+        // Backwards, since one may have got the name that another had.
+        for device in self.devices.iter().rev() {
+            let returned = device.give_back(&mut inside, &mut host, host_netns.as_fd());
+            result = result.and(returned);
+        }
+        result
+    }
+}
+
+/// Undoes what was done before an error. A further error is told behind the first.
+fn undo(made: Made<'_>, netns: OwnedFd, error: Error) -> Error {
+    let links = made.veths.iter().map(|veth| (veth.host_name(), veth.host_mac()));
+    let removed = remove_links(links);
+    let given_back = Moved { devices: made.devices, netns: Some(netns) }.give_back();
+    match removed.and(given_back) {
         Ok(()) => error,
         Err(left) => error.with_hint(format!("not cleaned up: {left}")),
     }
@@ -230,7 +304,7 @@ mod tests {
         let mut network = veth();
         change(&mut network);
         let loopback = config::Network { kind: "loopback".into(), ..config::Network::default() };
-        let error = Plan::new(&[loopback, network], &[], "id").unwrap_err();
+        let error = Plan::new(&[loopback, network], &BTreeMap::new(), &[], "id").unwrap_err();
         assert_eq!(error.code(), crate::Code::ConfigInvalid);
         error.to_string()
     }
@@ -244,7 +318,7 @@ mod tests {
             mtu: 1500,
             ..config::Network::default()
         };
-        let plan = Plan::new(&[network], &[], "nsinit").unwrap();
+        let plan = Plan::new(&[network], &BTreeMap::new(), &[], "nsinit").unwrap();
         assert!(plan.is_empty());
         assert_eq!(plan.host_links().count(), 0);
         // There is nothing to do, so that the descriptor does not matter.
@@ -262,7 +336,7 @@ mod tests {
             hairpin_mode: true,
             ..veth()
         };
-        let plan = Plan::new(&[network], &[], "id").unwrap();
+        let plan = Plan::new(&[network], &BTreeMap::new(), &[], "id").unwrap();
         assert!(!plan.is_empty());
         assert_eq!(plan.host_links().collect::<Vec<_>>(), ["vethx"]);
     }
@@ -274,10 +348,13 @@ mod tests {
             host_interface_name: String::new(),
             ..veth()
         };
-        let plan = Plan::new(&[open("eth0"), open("eth1")], &[], "id").unwrap();
+        let plan = Plan::new(&[open("eth0"), open("eth1")], &BTreeMap::new(), &[], "id").unwrap();
         let links: Vec<_> = plan.host_links().collect();
         assert_eq!(links, [naming::host_name("id", 0), naming::host_name("id", 1)]);
-        assert_eq!(plan, Plan::new(&[open("eth0"), open("eth1")], &[], "id").unwrap());
+        assert_eq!(
+            plan,
+            Plan::new(&[open("eth0"), open("eth1")], &BTreeMap::new(), &[], "id").unwrap()
+        );
     }
 
     #[test]
@@ -316,7 +393,9 @@ mod tests {
             host_interface_name: host.into(),
             ..veth()
         };
-        let twice = |network| Plan::new(&[veth(), network], &[], "id").unwrap_err().to_string();
+        let twice = |network| {
+            Plan::new(&[veth(), network], &BTreeMap::new(), &[], "id").unwrap_err().to_string()
+        };
         assert_eq!(
             twice(other("eth0", "vethy")),
             "configuration `networks[1].name = eth0`: is in use already"
@@ -334,7 +413,7 @@ mod tests {
             address: "127.0.0.1".into(),
             ..config::Network::default()
         };
-        let error = Plan::new(&[bad], &[], "id").unwrap_err().to_string();
+        let error = Plan::new(&[bad], &BTreeMap::new(), &[], "id").unwrap_err().to_string();
         assert!(error.starts_with("configuration `networks[0].address = 127.0.0.1`: "), "{error}");
     }
 }

@@ -147,10 +147,14 @@ impl AsFd for Socket {
 fn enter(netns: BorrowedFd<'_>) -> Result<(Socket, OwnedFd)> {
     move_into_thread_name_spaces(netns, ThreadNameSpaceType::NETWORK)
         .map_err(|errno| Error::system("setns", "network namespace", errno))?;
+    Ok((Socket::open()?, own_namespace()?))
+}
+
+/// The file of the network namespace of the calling thread.
+pub(super) fn own_namespace() -> Result<OwnedFd> {
     let path = "/proc/thread-self/ns/net";
-    let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-        .map_err(|errno| Error::path("open", path, errno))?;
-    Ok((Socket::open()?, file))
+    rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|errno| Error::path("open", path, errno))
 }
 
 fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {

@@ -1,7 +1,8 @@
 //! System calls under rules: from `config.json` or `container.json` to a BPF filter.
 //!
 //! [`oci`] and [`seed`] read what is asked for into a [`Profile`]; [`compile()`] makes the program
-//! that `seccomp(2)` loads. Nothing here touches the system.
+//! that `seccomp(2)` loads. Nothing of this touches the system; the agent does, who gets the
+//! notifications.
 //!
 //! The filters decide like those that runc makes with libseccomp, but for these:
 //! - A rule with conditions on a socket or System V IPC call, if it is laxer than the default
@@ -12,6 +13,7 @@
 //! - A call of 32-bit ARM that is newer than the profile returns `ENOSYS` even if the profile names
 //!   private calls, whose numbers are far higher.
 
+pub(crate) mod agent;
 mod arch;
 mod argument;
 mod bpf;
