@@ -209,6 +209,19 @@ impl Container {
         }
     }
 
+    /// Starts a further process, in a container that runs or was prepared.
+    ///
+    /// # Errors
+    /// As [`Container::start`]; [`Code::ContainerNotRunning`] instead of a first process.
+    pub fn exec(&mut self, process: &Process) -> Result<Running> {
+        let init = {
+            let _lock = Lock::take(self.directory.as_fd(), self.id())?;
+            self.refresh()?;
+            self.running("exec")?
+        };
+        self.join(process, init)
+    }
+
     /// Makes everything of the container, its first process among it, whose program waits for
     /// [`Container::release`].
     ///
@@ -393,7 +406,8 @@ impl Container {
     /// Starts a further process.
     fn join(&self, process: &Process, init: OwnedFd) -> Result<Running> {
         let cgroups = self.cgroups()?;
-        if cgroups.as_ref().is_some_and(|cgroups| cgroups.is_frozen().unwrap_or(false)) {
+        let frozen = cgroups.as_ref().is_some_and(|cgroups| cgroups.is_frozen().unwrap_or(false));
+        if frozen && !process.ignore_paused {
             return Err(self.not(Code::ContainerPaused, "start", "container is paused"));
         }
         Join {

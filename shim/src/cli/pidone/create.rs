@@ -21,7 +21,7 @@ use crate::{Container, Factory, Process, Running};
 /// The bundle is wrong, or the container cannot be made; nothing is left then.
 pub fn create(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
     let (flags, global): (flags::Create, _) = begin(invocation, report)?;
-    let factory = global.factory(report)?;
+    let factory = global.factory(global.options(report))?;
     make(&flags, &global, &factory, true, report)?;
     Ok(0)
 }
@@ -33,7 +33,7 @@ pub fn create(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
 pub fn run(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
     let (flags, global): (flags::Run, _) = begin(invocation, report)?;
     let signals = if flags.detach { None } else { Some(Signals::take()?) };
-    let factory = global.factory(report)?;
+    let factory = global.factory(global.options(report))?;
     let (mut container, mut running) =
         make(&flags.create, &global, &factory, flags.detach, report)?;
     let released = match &signals {
