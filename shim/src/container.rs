@@ -362,7 +362,23 @@ impl Container {
             Err(_) => Entry::Cgroups(BTreeMap::new()),
         };
         let written = Journal::append(directory, &[entry]);
-        made.and(written)
+        made.and(written)?;
+        self.delegate(cgroups).inspect_err(|_| {
+            // The first error is the one that is told.
+            let _ = self.give_up();
+        })
+    }
+
+    /// Gives the cgroup to the container's root where that one sees no other.
+    fn delegate(&self, cgroups: &Cgroups) -> Result<()> {
+        let config = &self.state.config;
+        let mut needed = [NamespaceType::User, NamespaceType::Cgroup].into_iter();
+        match (config.host_uid(), config.host_gid()) {
+            (Some(uid), Some(gid)) if needed.all(|kind| config.has_new(kind)) => {
+                cgroups.delegate(uid, gid)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Removes what a start that failed has made. What it had may be another container's from here

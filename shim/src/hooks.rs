@@ -127,7 +127,8 @@ impl Hooks<'_> {
 
     /// The state object that hooks read.
     pub(crate) fn state(&self, status: Status, pid: i32) -> Result<Vec<u8>> {
-        serde_json::to_vec(&self.state_object(status, pid)).map_err(|_| Error::system("encode", "state", Errno::INVAL))
+        serde_json::to_vec(&self.state_object(status, pid))
+            .map_err(|_| Error::system("encode", "state", Errno::INVAL))
     }
 
     fn state_object(&self, status: Status, pid: i32) -> State {

@@ -15,6 +15,7 @@ mod mount;
 mod namespace;
 mod ordinary;
 mod process;
+mod resources;
 mod role;
 mod root;
 mod security;
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
         namespace::CASES,
         ordinary::CASES,
         process::CASES,
+        resources::CASES,
         root::CASES,
         stdio::CASES,
     ];

@@ -87,6 +87,9 @@ fn make(
     report: &mut Report,
 ) -> Result<(Container, Running)> {
     let bundle = Bundle::open(&flags.bundle)?;
+    for warning in bundle.warnings() {
+        report.warning(&warning);
+    }
     let mut config = bundle.config()?;
     let mut process = bundle.process()?;
     config.no_pivot_root |= flags.no_pivot;

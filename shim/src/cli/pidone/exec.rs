@@ -83,13 +83,17 @@ impl flags::Exec {
         let mut process = if bundle.as_os_str().is_empty() {
             Process::default()
         } else {
-            Bundle::open(bundle)?.process()?
+            Bundle::open(bundle)?.further_process()?
         };
         args.clone_into(&mut process.args);
         let size: Option<TerminalSize> = process.terminal;
         process.terminal = self.tty.then(|| size.unwrap_or_default());
         process.no_new_privileges |= self.no_new_privs;
-        process.env.extend(self.env.iter().cloned());
+        for variable in &self.env {
+            let name = |text: &str| text.split('=').next().unwrap_or_default().to_owned();
+            process.env.retain(|earlier| name(earlier) != name(variable));
+            process.env.push(variable.clone());
+        }
         if let Some(cwd) = &self.cwd {
             process.cwd.clone_from(cwd);
         }
