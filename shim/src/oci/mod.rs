@@ -5,3 +5,6 @@
 //! [`Config`](crate::Config) and a [`Process`](crate::Process), which everything else works on.
 //!
 //! Reference: <https://github.com/opencontainers/runtime-spec/tree/v1.3.0>.
+
+/// The version of the specification that this follows.
+pub const VERSION: &str = "1.3.0";
