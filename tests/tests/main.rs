@@ -8,6 +8,7 @@ mod capability;
 mod cgroup;
 mod device;
 mod exec;
+mod id_map;
 mod identity;
 mod lifecycle;
 mod limit;
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
         cgroup::CASES,
         device::CASES,
         exec::CASES,
+        id_map::CASES,
         identity::CASES,
         lifecycle::CASES,
         limit::CASES,
