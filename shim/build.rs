@@ -17,6 +17,10 @@ fn main() -> Result<(), String> {
         None => build()?,
     };
     println!("cargo::rustc-env=PIDONE_INIT_IMAGE={}", image.display());
+    // What `pidone --version` names; who packages the program knows it.
+    println!("cargo::rerun-if-env-changed=PIDONE_COMMIT");
+    let commit = env::var("PIDONE_COMMIT").unwrap_or_else(|_| "unknown".to_owned());
+    println!("cargo::rustc-env=PIDONE_COMMIT={commit}");
     Ok(())
 }
 

@@ -3,7 +3,7 @@
 //! It holds no policy. Whatever order matters to the kernel is the order of the plan; the reasons
 //! stand with the operations.
 
-use pidone_proto::{Call, Codec, FrameType, Header, Op, Part, Report, limits};
+use pidone_proto::{Call, Codec, FrameType, Header, Op, Part, Report, Text, limits};
 use rustix::fd::AsFd;
 use rustix::fs::{SealFlags, fcntl_get_seals, fstat};
 use rustix::io::{Errno, FdFlags, fcntl_setfd};
@@ -11,7 +11,9 @@ use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 
 use crate::channel::{Channel, Wire};
 use crate::failure::{Context, Failure, Result};
-use crate::ops::{exec, file, mount, namespace, process, rootfs, system, terminal};
+use crate::ops::{
+    copy, exec, file, mount, namespace, process, rootfs, schedule, start, system, terminal,
+};
 use crate::root::Root;
 use crate::slots::Slots;
 use crate::sys;
@@ -60,6 +62,12 @@ impl Init {
             None => Root::current()?,
         };
         Ok(self.root.insert(root))
+    }
+
+    /// Closes all slots and the root. Names are resolved in the process's own root from then on.
+    pub(crate) fn forget(&mut self) {
+        self.slots = Slots::new();
+        self.root = None;
     }
 
     /// Changes the root that names are resolved in.
@@ -125,7 +133,7 @@ impl Init {
                 break;
             }
             // What is told at the end must be told before the last operation.
-            if matches!(op, Op::Exec { .. })
+            if matches!(op, Op::Exec { .. } | Op::AwaitStart { .. })
                 && let Some(times) = self.times.take()
             {
                 times.report(&mut self.channel)?;
@@ -191,7 +199,7 @@ impl Init {
                 process::capabilities(effective, permitted, inheritable, ambient)
             }
             Op::NoNewPrivileges => process::no_new_privileges(),
-            Op::Seccomp { flags, filter } => process::seccomp(flags, filter),
+            Op::Seccomp { flags, filter } => process::seccomp(self, flags, filter),
             Op::Umask { mask } => {
                 process::umask(mask);
                 Ok(())
@@ -202,6 +210,20 @@ impl Init {
                 let program = exec::Program { candidates, arguments, environment };
                 exec::exec(self, program, preserved, (filter_flags, filter))
             }
+            Op::AwaitStart { listener } => start::wait(self, listener),
+            Op::DomainName { name } => system::domain_name(name),
+            Op::Keyring { name } => {
+                sys::join_session_keyring(name.as_c_str()).during(Call::Keyring)
+            }
+            Op::Personality { persona } => sys::personality(persona).during(Call::Personality),
+            Op::Scheduler { attributes } => schedule::scheduler(attributes),
+            Op::IoPriority { value } => schedule::io_priority(value),
+            Op::Affinity { mask } => schedule::affinity(mask),
+            Op::MemoryPolicy { mode, nodes } => schedule::memory_policy(mode, nodes),
+            Op::TimeOffsets { proc, offsets } => {
+                system::write_proc(self, proc, c"self", Text(c"timens_offsets"), offsets)
+            }
+            Op::CopyUp { mount, from, contents } => copy::up(self, mount, from, contents),
             _ => Err(unexpected(Call::Decode)),
         }
     }

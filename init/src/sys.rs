@@ -24,6 +24,12 @@ mod number {
     pub(super) const DUP3: usize = 292;
     pub(super) const SETNS: usize = 308;
     pub(super) const SECCOMP: usize = 317;
+    pub(super) const PERSONALITY: usize = 135;
+    pub(super) const SCHED_SETAFFINITY: usize = 203;
+    pub(super) const SET_MEMPOLICY: usize = 238;
+    pub(super) const KEYCTL: usize = 250;
+    pub(super) const IOPRIO_SET: usize = 251;
+    pub(super) const SCHED_SETATTR: usize = 314;
 }
 
 /// Numbers of system calls; those above 400 are the same everywhere.
@@ -41,6 +47,12 @@ mod number {
     pub(super) const MMAP: usize = 222;
     pub(super) const SETNS: usize = 268;
     pub(super) const SECCOMP: usize = 277;
+    pub(super) const IOPRIO_SET: usize = 30;
+    pub(super) const PERSONALITY: usize = 92;
+    pub(super) const SCHED_SETAFFINITY: usize = 122;
+    pub(super) const KEYCTL: usize = 219;
+    pub(super) const SET_MEMPOLICY: usize = 237;
+    pub(super) const SCHED_SETATTR: usize = 274;
 }
 
 const CLONE3: usize = 435;
@@ -148,6 +160,65 @@ pub(crate) fn seccomp(flags: u32, filter: &[u8]) -> Result<usize, Errno> {
     let args = [SET_MODE_FILTER, flags as usize, (&raw const program) as usize, 0, 0, 0];
     // SAFETY: the kernel copies as many instructions of 8 bytes as the slice holds.
     unsafe { syscall(number::SECCOMP, args) }
+}
+
+/// The listener that [`seccomp`] answered with.
+pub(crate) fn listener(answer: usize) -> OwnedFd {
+    // SAFETY: the kernel made the descriptor for this filter, and nobody else knows it.
+    unsafe { OwnedFd::from_raw_fd(RawFd::try_from(answer).unwrap_or(-1)) }
+}
+
+/// `personality(2)`.
+pub(crate) fn personality(persona: u32) -> Result<(), Errno> {
+    // SAFETY: no memory is involved.
+    unsafe { syscall(number::PERSONALITY, [persona as usize, 0, 0, 0, 0, 0]) }.map(drop)
+}
+
+/// `keyctl(2)`: joins a new session keyring, whose keys its possessor and its user may search.
+pub(crate) fn join_session_keyring(name: &CStr) -> Result<(), Errno> {
+    const JOIN_SESSION_KEYRING: usize = 1;
+    const SETPERM: usize = 5;
+    // KEY_POS_ALL without SETATTR, and KEY_USR_VIEW, READ, SEARCH and LINK.
+    const PERMISSIONS: usize = 0x3f1b_0000;
+    let args = [JOIN_SESSION_KEYRING, name.as_ptr() as usize, 0, 0, 0, 0];
+    // SAFETY: the name outlives the call.
+    let keyring = unsafe { syscall(number::KEYCTL, args) }?;
+    // SAFETY: no memory is involved.
+    unsafe { syscall(number::KEYCTL, [SETPERM, keyring, PERMISSIONS, 0, 0, 0]) }.map(drop)
+}
+
+/// `sched_setattr(2)` of this thread; the structure begins with its own size.
+pub(crate) fn sched_setattr(attributes: &[u8]) -> Result<(), Errno> {
+    if attributes.first_chunk().map(|size| u32::from_ne_bytes(*size) as usize)
+        != Some(attributes.len())
+    {
+        return Err(Errno::INVAL);
+    }
+    // SAFETY: the kernel reads as many bytes as the structure's first field says, which are there.
+    unsafe { syscall(number::SCHED_SETATTR, [0, attributes.as_ptr() as usize, 0, 0, 0, 0]) }
+        .map(drop)
+}
+
+/// `ioprio_set(2)` of this thread.
+pub(crate) fn ioprio_set(value: u32) -> Result<(), Errno> {
+    const WHO_PROCESS: usize = 1;
+    // SAFETY: no memory is involved.
+    unsafe { syscall(number::IOPRIO_SET, [WHO_PROCESS, 0, value as usize, 0, 0, 0]) }.map(drop)
+}
+
+/// `sched_setaffinity(2)` of this thread.
+pub(crate) fn sched_setaffinity(mask: &[u8]) -> Result<(), Errno> {
+    let args = [0, mask.len(), mask.as_ptr() as usize, 0, 0, 0];
+    // SAFETY: the kernel only reads the mask.
+    unsafe { syscall(number::SCHED_SETAFFINITY, args) }.map(drop)
+}
+
+/// `set_mempolicy(2)`. The kernel takes one bit less than it is told.
+pub(crate) fn set_mempolicy(mode: u32, nodes: &[u8]) -> Result<(), Errno> {
+    let (mask, bits) =
+        if nodes.is_empty() { (0, 0) } else { (nodes.as_ptr() as usize, nodes.len() * 8 + 1) };
+    // SAFETY: the kernel reads one bit less than the number, and so nothing behind the mask.
+    unsafe { syscall(number::SET_MEMPOLICY, [mode as usize, mask, bits, 0, 0, 0]) }.map(drop)
 }
 
 /// `execve(2)`: only an error returns. Both lists end in a null pointer.

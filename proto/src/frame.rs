@@ -23,6 +23,9 @@ pub enum FrameType {
     /// To the init: go on behind a [`crate::Op::Barrier`] or [`crate::Op::Fork`]; the body is
     /// empty.
     Proceed = 3,
+    /// To the init at [`crate::Op::AwaitStart`], first on a new connection: go on; the body is
+    /// empty.
+    Start = 4,
     /// From the init: the body is a [`crate::Report`].
     Report = 0x81,
 }
@@ -33,6 +36,7 @@ impl FrameType {
             1 => Some(Self::Part),
             2 => Some(Self::PartInMemfd),
             3 => Some(Self::Proceed),
+            4 => Some(Self::Start),
             0x81 => Some(Self::Report),
             _ => None,
         }

@@ -339,6 +339,71 @@ pub enum Op<'a> {
         /// nothing but `execve(2)`; empty for none.
         filter: &'a [u8],
     },
+
+    // Additions, in the order of their numbers.
+    /// Reports [`crate::Report::Waiting`], lets the host go, and waits until somebody connects to
+    /// a socket and sends [`crate::FrameType::Start`]; reports go to that connection from then on.
+    ///
+    /// Everything else that the init holds is closed meanwhile, all slots and the root.
+    AwaitStart {
+        /// A listening socket of the host. Taken.
+        listener: Slot,
+    },
+    /// Sets the NIS domain name.
+    DomainName {
+        /// The name.
+        name: Text<'a>,
+    },
+    /// Joins a new session keyring, so that the host's is out of reach.
+    Keyring {
+        /// Its name.
+        name: Text<'a>,
+    },
+    /// Sets the execution domain: `personality(2)`.
+    Personality {
+        /// `PER_*` and its flags.
+        persona: u32,
+    },
+    /// Sets how the process is scheduled: `sched_setattr(2)`.
+    Scheduler {
+        /// The kernel's `struct sched_attr`.
+        attributes: &'a [u8],
+    },
+    /// Sets the class and priority of I/O: `ioprio_set(2)`.
+    IoPriority {
+        /// The class, shifted by 13, and the priority.
+        value: u32,
+    },
+    /// Sets the processors that the process may run on: `sched_setaffinity(2)`.
+    Affinity {
+        /// The mask, in words of 64 bits of the machine.
+        mask: &'a [u8],
+    },
+    /// Sets the NUMA policy of memory: `set_mempolicy(2)`.
+    MemoryPolicy {
+        /// `MPOL_*` with its flags.
+        mode: u32,
+        /// The mask of nodes, in words of 64 bits of the machine.
+        nodes: &'a [u8],
+    },
+    /// Sets the clocks of the time namespace that [`Op::Unshare`] has made, and that `execve(2)`
+    /// enters.
+    TimeOffsets {
+        /// A detached mount of proc.
+        proc: Slot,
+        /// Lines for `/proc/PID/timens_offsets`.
+        offsets: Text<'a>,
+    },
+    /// Gives a mount that is not attached yet the mode of the directory that it will cover, or a
+    /// copy of it.
+    CopyUp {
+        /// The mount.
+        mount: Slot,
+        /// The directory below the root. Nothing is done if it does not exist.
+        from: Text<'a>,
+        /// Whether what is in the directory is copied, with its owner.
+        contents: bool,
+    },
 }
 
 /// Names of operations, in the words of the kernel.
@@ -399,4 +464,14 @@ names! {
     ChangeDirectory => "chdir",
     ParentDeath => "parent-death signal",
     Exec => "exec",
+    AwaitStart => "wait for the start",
+    DomainName => "setdomainname",
+    Keyring => "session keyring",
+    Personality => "personality",
+    Scheduler => "scheduler",
+    IoPriority => "I/O priority",
+    Affinity => "processors",
+    MemoryPolicy => "memory policy",
+    TimeOffsets => "time offsets",
+    CopyUp => "copy up",
 }

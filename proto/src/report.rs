@@ -43,6 +43,11 @@ pub enum Report<'a> {
         /// The kernel's answer.
         errno: u16,
     },
+    /// The init stands at [`crate::Op::AwaitStart`], and closes this connection.
+    Waiting,
+    /// The descriptor that comes along answers for the system calls of the seccomp filter that was
+    /// installed: `seccomp_unotify(2)`.
+    Listener,
 }
 
 /// The system call that failed, so that an error says more than the operation's name.
@@ -122,4 +127,14 @@ calls! {
     CloseRange => "close_range",
     Exec => "exec",
     Interpreter => "find the interpreter of",
+    Accept => "accept",
+    DomainName => "setdomainname",
+    Keyring => "keyctl",
+    Personality => "personality",
+    Scheduler => "sched_setattr",
+    IoPriority => "ioprio_set",
+    Affinity => "sched_setaffinity",
+    MemoryPolicy => "set_mempolicy",
+    Read => "read",
+    Attributes => "copy attributes",
 }

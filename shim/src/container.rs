@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use rustix::fs::{AtFlags, unlinkat};
 use rustix::process::Signal;
@@ -13,12 +14,15 @@ use crate::cgroup::{self, Cgroups};
 use crate::config::{self, Config, NamespaceType};
 use crate::error::{Code, Error, Result};
 use crate::factory::Options;
+use crate::hooks::Hooks;
 use crate::journal::{Entry, Journal};
-use crate::launch::image::Sealed;
+use crate::launch::image::{EMBEDDED, Sealed};
+use crate::launch::{Child, Resume};
 use crate::lock::Lock;
 use crate::process::{self, Process, Running};
-use crate::start::{Join, Start};
+use crate::start::{First, Join, Release, Start};
 use crate::state::{Identity, State, Version};
+use crate::waiting::{self, Rest};
 use crate::{net, notify};
 
 /// A container.
@@ -35,12 +39,16 @@ pub struct Container {
     options: Options,
     /// The init of [`Options::image`], sealed.
     image: Option<Sealed>,
+    /// What failed behind the end of the container.
+    poststop: Vec<Error>,
 }
 
 /// What a container does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Status {
+    /// It is made, and its first process waits for the start.
+    Created,
     /// Its first process runs.
     Running,
     /// Its processes stand still.
@@ -89,6 +97,7 @@ impl Container {
             boot_id: String::new(),
             cgroup_paths,
             namespace_paths: BTreeMap::new(),
+            created: now(),
             host_links,
             config,
         };
@@ -118,7 +127,7 @@ impl Container {
         options: Options,
     ) -> Result<Self> {
         let image = options.image.as_ref().map(Sealed::new).transpose()?;
-        Ok(Self { path, directory, state, version, options, image })
+        Ok(Self { path, directory, state, version, options, image, poststop: Vec::new() })
     }
 
     /// The id.
@@ -155,7 +164,24 @@ impl Container {
             return Ok(Status::Destroyed);
         }
         let frozen = self.cgroups()?.map(|cgroups| cgroups.is_frozen()).transpose()?;
-        Ok(if frozen.unwrap_or(false) { Status::Paused } else { Status::Running })
+        Ok(match frozen {
+            Some(true) => Status::Paused,
+            _ if waiting::is_waiting(self.directory.as_fd()) => Status::Created,
+            _ => Status::Running,
+        })
+    }
+
+    /// The id of the first process in the caller's pid namespace; 0 if none was started. It may have
+    /// ended.
+    #[must_use]
+    pub fn pid(&self) -> i32 {
+        self.state.init_process_pid
+    }
+
+    /// When the container was made.
+    #[must_use]
+    pub fn created(&self) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_nanos(self.state.created)
     }
 
     /// Starts a process: the first one if none runs, else a further one, which joins it.
@@ -172,12 +198,75 @@ impl Container {
                 drop(lock);
                 self.join(process, init)
             }
-            None => self.start_first(process),
+            None => {
+                let mut running = self.start_first(process, None)?;
+                if let Err(error) = self.poststart() {
+                    self.abandon(&mut running);
+                    return Err(error);
+                }
+                Ok(running)
+            }
         }
     }
 
-    /// Starts the first process.
-    fn start_first(&mut self, process: &Process) -> Result<Running> {
+    /// Makes everything of the container, its first process among it, whose program waits for
+    /// [`Container::release`].
+    ///
+    /// # Errors
+    /// As [`Container::start`]; [`Code::IdInUse`] if a process of the container runs.
+    pub fn prepare(&mut self, process: &Process) -> Result<Running> {
+        let _lock = Lock::take(self.directory.as_fd(), self.id())?;
+        self.refresh()?;
+        if self.open_init()?.is_some() {
+            return Err(self.not(Code::IdInUse, "create", "container is running"));
+        }
+        let listener = waiting::listen(self.directory.as_fd())?;
+        self.start_first(process, Some(listener.as_fd()))
+            .inspect_err(|_| waiting::forget(self.directory.as_fd()))
+    }
+
+    /// Lets the program of a container's first process come.
+    ///
+    /// # Errors
+    /// [`Code::ContainerNotRunning`] if nothing waits; else the step that failed: the program cannot
+    /// be executed, or a hook failed. The first process is gone then.
+    pub fn release(&mut self) -> Result<()> {
+        let _lock = Lock::take(self.directory.as_fd(), self.id())?;
+        self.refresh()?;
+        let init = self.running("start")?;
+        if !waiting::is_waiting(self.directory.as_fd()) {
+            let reason = "container is not in the created state";
+            return Err(self.not(Code::ContainerNotStopped, "start", reason));
+        }
+        let rest = Rest::read(self.directory.as_fd())?;
+        let cgroups = self.cgroups()?;
+        let hooks = self.hooks(cgroups.as_ref());
+        let child = Child { pid: self.state.init_process_pid, pidfd: init };
+        let directory = self.directory.as_fd();
+        let codec = self.options.image.as_ref().map_or(EMBEDDED, |image| *image).codec();
+        Resume {
+            plan: &rest.plan,
+            before: rest.first.saturating_sub(1),
+            socket: (&waiting::path(directory), codec),
+            patience: self.options.patience,
+        }
+        .run(child, &mut Release { hooks, plan: &rest.plan }, || {
+            waiting::forget(directory);
+            Ok(())
+        })?;
+        if let Err(error) = self.poststart() {
+            let _ = self.signal(Signal::KILL.as_raw());
+            return Err(error);
+        }
+        Ok(())
+    }
+
+    /// Starts the first process; with a listener its program waits.
+    fn start_first(
+        &mut self,
+        process: &Process,
+        listener: Option<BorrowedFd<'_>>,
+    ) -> Result<Running> {
         let mut cgroups = self
             .state
             .config
@@ -196,6 +285,7 @@ impl Container {
             self.make_cgroups(cgroups, limits)?;
         }
         let started = Start {
+            id: self.id(),
             config,
             process,
             options: &self.options,
@@ -203,9 +293,10 @@ impl Container {
             directory: self.directory.as_fd(),
             cgroups: cgroups.as_ref(),
             network: &network,
+            listener,
         }
         .run();
-        let (mut running, identity) = match started {
+        let First { mut running, identity, rest } = match started {
             Ok(started) => started,
             Err(error) => {
                 // The first error is the one that is told.
@@ -216,13 +307,36 @@ impl Container {
         if config.namespace(NamespaceType::Pid).is_none() {
             running.cgroups = cgroups;
         }
-        if let Err(error) = self.write_started(&identity) {
-            let _ = running.signal(Signal::KILL.as_raw());
-            let _ = running.wait();
-            let _ = self.give_up();
+        let rest =
+            rest.map_or(Ok(()), |(first, rest)| Rest::write(self.directory.as_fd(), first, &rest));
+        if let Err(error) = rest.and_then(|()| self.write_started(&identity)) {
+            self.abandon(&mut running);
             return Err(error);
         }
         Ok(running)
+    }
+
+    /// Ends a first process whose start failed at last, and removes what it had.
+    fn abandon(&self, running: &mut Running) {
+        let _ = running.signal(Signal::KILL.as_raw());
+        let _ = running.wait();
+        let _ = self.give_up();
+    }
+
+    /// Runs the hooks behind the start.
+    fn poststart(&self) -> Result<()> {
+        self.hooks(None).poststart(self.state.init_process_pid)
+    }
+
+    /// The hooks of the container.
+    fn hooks<'a>(&'a self, cgroups: Option<&'a Cgroups>) -> Hooks<'a> {
+        Hooks {
+            config: &self.state.config,
+            id: self.id(),
+            options: &self.options,
+            image: self.image.as_ref(),
+            cgroups,
+        }
     }
 
     /// Makes the cgroups, which are another container's until they are known to be made.
@@ -272,6 +386,7 @@ impl Container {
             options: &self.options,
             image: self.image.as_ref(),
             cgroups: cgroups.as_ref(),
+            hooks: self.hooks(cgroups.as_ref()),
             pid: self.state.init_process_pid,
             init,
         }
@@ -332,6 +447,31 @@ impl Container {
         process::send(init.as_fd(), self.state.init_process_pid, signal)
     }
 
+    /// Sends a signal to all processes of the container.
+    ///
+    /// # Errors
+    /// [`Code::SystemError`] if they cannot be found.
+    pub fn signal_all(&self, signal: i32) -> Result<()> {
+        let cgroups = self.cgroups()?;
+        if signal == Signal::KILL.as_raw()
+            && let Some(cgroups) = &cgroups
+        {
+            return cgroups.kill();
+        }
+        let pids = match &cgroups {
+            Some(cgroups) => cgroups.processes()?,
+            None => crate::pid::in_namespace_of(self.state.init_process_pid)?,
+        };
+        for pid in pids {
+            match crate::pid::signal(pid, signal) {
+                // It has ended meanwhile.
+                Err(error) if error.code() == Code::ContainerNotRunning => {}
+                other => other?,
+            }
+        }
+        Ok(())
+    }
+
     /// Applies new limits to the running container and keeps the configuration.
     ///
     /// What a running container cannot change is kept for its next start.
@@ -379,7 +519,14 @@ impl Container {
             return Err(self.not(Code::ContainerNotStopped, "destroy", "container is not stopped"));
         }
         self.clean()?;
-        self.remove_directory()
+        self.remove_directory()?;
+        self.poststop = self.hooks(None).poststop();
+        Ok(())
+    }
+
+    /// The hooks that failed behind [`Container::destroy`]: the container is gone all the same.
+    pub fn poststop_failures(&mut self) -> Vec<Error> {
+        std::mem::take(&mut self.poststop)
     }
 
     /// Kills all processes of the container, frozen or not, and waits for their end.
@@ -493,6 +640,12 @@ impl Container {
     }
 }
 
+/// Nanoseconds since 1970.
+fn now() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}
+
 /// Whom an interface on the host belongs to: ids are unique below one directory only.
 fn owner(path: &Path) -> Cow<'_, str> {
     path.to_string_lossy()
@@ -514,6 +667,7 @@ fn read_state(directory: BorrowedFd<'_>, id: &str) -> Result<State> {
         boot_id: String::new(),
         cgroup_paths: journal.cgroups.unwrap_or_default(),
         namespace_paths: BTreeMap::new(),
+        created: 0,
         host_links: journal.host_links,
         config: Config::default(),
     });

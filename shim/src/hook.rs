@@ -219,8 +219,9 @@ mod tests {
     fn a_hook_that_writes_without_end_is_ended_by_its_time() {
         let bench = Bench::new();
         let error = bench.error(limited("while :; do echo line >&2; done", 1));
-        let expected = "hook `createRuntime[0] /bin/sh`: not done after 1 s, and killed (line)";
-        assert_eq!(error, expected);
+        // It may be killed in the middle of a line.
+        let expected = "hook `createRuntime[0] /bin/sh`: not done after 1 s, and killed (l";
+        assert!(error.starts_with(expected), "{error}");
     }
 
     #[test]

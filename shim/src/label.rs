@@ -9,15 +9,35 @@ use crate::error::{Error, Result};
 
 /// The labels of a container's processes: the file below `/proc/thread-self/attr`, and what is
 /// written to it before exec.
-pub(crate) fn of_processes(config: &Config) -> Vec<(&'static str, String)> {
+pub(crate) fn of_processes(profile: &str, label: &str) -> Vec<(&'static str, String)> {
     let mut labels = Vec::new();
-    if !config.apparmor_profile.is_empty() {
-        labels.push(("apparmor/exec", format!("exec {}", config.apparmor_profile)));
+    if !profile.is_empty() {
+        labels.push(("apparmor/exec", format!("exec {profile}")));
     }
-    if !config.process_label.is_empty() {
-        labels.push(("exec", config.process_label.clone()));
+    if !label.is_empty() {
+        labels.push(("exec", label.to_owned()));
     }
     labels
+}
+
+/// Makes sure that the host has the security modules that a process needs: one that should be
+/// confined must not run without.
+///
+/// # Errors
+/// [`crate::Code::ConfigInvalid`] with the field.
+pub(crate) fn check_processes(profile: &str, label: &str) -> Result<()> {
+    if !profile.is_empty() && !has_apparmor() {
+        let reason = "AppArmor is not enabled on this host";
+        return Err(Error::config("apparmor_profile", profile, reason));
+    }
+    check_selinux("process_label", label)
+}
+
+fn check_selinux(field: &str, label: &str) -> Result<()> {
+    if !label.is_empty() && !has_selinux() {
+        return Err(Error::config(field, label, "SELinux is not enabled on this host"));
+    }
+    Ok(())
 }
 
 /// Makes sure that the host has the security modules that the configuration names: a container
@@ -26,22 +46,10 @@ pub(crate) fn of_processes(config: &Config) -> Vec<(&'static str, String)> {
 /// # Errors
 /// [`crate::Code::ConfigInvalid`] with the field.
 pub(crate) fn check_host(config: &Config) -> Result<()> {
-    if !config.apparmor_profile.is_empty() && !has_apparmor() {
-        let reason = "AppArmor is not enabled on this host";
-        return Err(Error::config("apparmor_profile", &config.apparmor_profile, reason));
-    }
+    check_processes(&config.apparmor_profile, &config.process_label)?;
+    check_selinux("mount_label", &config.mount_label)?;
     let relabels = config.mounts.iter().any(|mount| !mount.relabel.is_empty());
-    let labels = [
-        ("process_label", config.process_label.as_str()),
-        ("mount_label", config.mount_label.as_str()),
-        ("mounts.relabel", if relabels { "z" } else { "" }),
-    ];
-    match labels.iter().find(|(_, label)| !label.is_empty()) {
-        Some((field, label)) if !has_selinux() => {
-            Err(Error::config(*field, label, "SELinux is not enabled on this host"))
-        }
-        _ => Ok(()),
-    }
+    check_selinux("mounts.relabel", if relabels { "z" } else { "" })
 }
 
 /// Whether AppArmor is enabled.

@@ -1,13 +1,15 @@
 //! Processes that are not our children.
 
 use std::fs;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
-use crate::error::{Error, Result};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+use crate::error::{Code, Error, Result};
 
 /// How long a killed process may take to end.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -28,6 +30,16 @@ pub(crate) fn in_namespace_of(pid: i32) -> Result<Vec<i32>> {
         .collect();
     pids.sort_unstable();
     Ok(pids)
+}
+
+/// Sends a signal to a process by its id, without a way to mistake another for it later.
+pub(crate) fn signal(pid: i32, signal: i32) -> Result<()> {
+    let gone = |errno| {
+        Error::system("signal", pid.to_string(), errno).with_code(Code::ContainerNotRunning)
+    };
+    let pid_of = Pid::from_raw(pid).ok_or_else(|| gone(Errno::SRCH))?;
+    let pidfd = pidfd_open(pid_of, PidfdFlags::empty()).map_err(gone)?;
+    crate::process::send(pidfd.as_fd(), pid, signal)
 }
 
 /// Waits for a process to end, of which we need not be the parent.

@@ -56,6 +56,12 @@ pub(crate) fn may_set_groups() -> bool {
         && std::fs::read_to_string("/proc/self/setgroups").is_ok_and(|text| text.trim() == "allow")
 }
 
+/// Whether processes of this one's own user namespace may set their groups.
+pub(crate) fn keeps_groups_settable() -> bool {
+    !in_user_namespace()
+        || std::fs::read_to_string("/proc/self/setgroups").is_ok_and(|text| text.trim() == "allow")
+}
+
 /// Names the setting where the host refuses user namespaces.
 pub(crate) fn explain(error: Error) -> Error {
     let refused = matches!(error.errno(), Some(Errno::PERM | Errno::ACCESS | Errno::NOSPC));

@@ -25,6 +25,8 @@ pub struct Process {
     pub env: Vec<String>,
     /// The working directory; empty for `/`.
     pub cwd: String,
+    /// Whether the working directory of a first process is made if it is missing.
+    pub make_cwd: bool,
     /// `user`, `uid`, `user:group` or `uid:gid`, names as in the container; empty for root.
     pub user: String,
     /// Standard input.

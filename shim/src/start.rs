@@ -8,21 +8,27 @@ use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 
 use crate::cgroup::{Cgroups, Mode as CgroupMode};
-use crate::config::{Config, NamespaceType, capability};
+use crate::config::{Config, NamespaceType};
 use crate::error::{Error, Result};
 use crate::factory::{Options, Strategy};
+use crate::hooks::Hooks;
 use crate::journal::{Entry, Journal};
 use crate::launch::image::{Codec, EMBEDDED, Sealed};
-use crate::launch::{Child, Host, Launch, Maps, Place, Started, TEMPLATE_ROOT, has_template};
-use crate::plan::container::{Facts, has_commands, mount_of_barrier};
-use crate::plan::{self, Capabilities, Plan, Terminal};
+use crate::launch::{Child, Host, Launch, Lent, Maps, Place, Started, TEMPLATE_ROOT, has_template};
+use crate::oci::Status;
+use crate::plan::container::{
+    BARRIER_CREATE, BARRIER_START, Facts, has_commands, mount_of_barrier,
+};
+use crate::plan::{self, Plan};
 use crate::process::{Process, Running, Timing};
+use crate::resolve::resolve;
 use crate::state::Identity;
 use crate::stdio::Descriptors;
-use crate::{child, label, mount_command, net, privilege, seccomp, user};
+use crate::{child, label, mount_command, net, privilege};
 
 /// The start of a container's first process.
 pub(crate) struct Start<'a> {
+    pub(crate) id: &'a str,
     pub(crate) config: &'a Config,
     pub(crate) process: &'a Process,
     pub(crate) options: &'a Options,
@@ -31,17 +37,28 @@ pub(crate) struct Start<'a> {
     pub(crate) directory: BorrowedFd<'a>,
     pub(crate) cgroups: Option<&'a Cgroups>,
     pub(crate) network: &'a net::Plan,
+    /// The socket on which the program waits for the start; none if it comes at once.
+    pub(crate) listener: Option<BorrowedFd<'a>>,
+}
+
+/// A first process that was started, or waits.
+pub(crate) struct First {
+    pub(crate) running: Running,
+    pub(crate) identity: Identity,
+    /// The operations behind the wait, and the number of the first.
+    pub(crate) rest: Option<(u32, Vec<u8>)>,
 }
 
 impl Start<'_> {
     /// Starts the process.
-    pub(crate) fn run(&self) -> Result<(Running, Identity)> {
+    pub(crate) fn run(&self) -> Result<First> {
         let config = self.config;
         let (new, joined) = namespaces(config);
         let new_mounts = config.has_new(NamespaceType::Mount);
         let by_path = new_mounts && !privilege::can_copy_mounts();
         let commands = config.mounts.iter().any(has_commands);
-        let place = self.place(new_mounts && !by_path && !commands);
+        let hooks = config.hooks.need_host_mounts();
+        let place = self.place(new_mounts && !by_path && !commands && !hooks);
         let attaches = self.cgroups.is_some_and(|cgroups| cgroups.mode() != CgroupMode::V2);
         let facts = Facts {
             new,
@@ -52,6 +69,8 @@ impl Start<'_> {
             at: self.at(place)?,
             cgroups: self.cgroups.map(|cgroups| cgroups.paths().clone()).unwrap_or_default(),
             barrier: !self.network.is_empty() || (attaches && joined.is_empty()),
+            waits: self.listener.is_some(),
+            keyring: config.new_keyring.then(|| format!("_ses.{}", self.id)),
             is_directory: &is_directory,
             joined,
         };
@@ -63,16 +82,18 @@ impl Start<'_> {
 
         let directory = self.cgroups.map(Cgroups::directory).transpose()?.flatten();
         let descriptors = Descriptors::open(self.process)?;
-        let mut host = Hosting { start: self, forks, identity: None, moved: net::Moved::default() };
+        let moved = net::Moved::default();
+        let mut host = Hosting { start: self, plan: &plan, forks, identity: None, moved };
+        let unshared = plan::container::CLONE_NEWCGROUP | plan::container::CLONE_NEWTIME;
         let started = Launch {
             plan: &plan,
             image: image(self.image, self.options)?,
             place,
-            namespaces: if forks { 0 } else { new & !plan::container::CLONE_NEWCGROUP },
+            namespaces: if forks { 0 } else { new & !unshared },
             forks,
             descriptors: &descriptors.all(),
             cgroup: directory.as_ref().map(AsFd::as_fd),
-            container: None,
+            lent: Lent { container: None, listener: self.listener },
             timed: self.options.timing,
             patience: self.options.patience,
         }
@@ -89,7 +110,19 @@ impl Start<'_> {
         let mut running = running(started, &plan, descriptors);
         // Without a descriptor left for it, the process is waited for alone.
         running.first = child::First::new(running.pid).ok();
-        Ok((running, identity))
+        let rest = plan.behind_wait().map(|(first, bytes)| (first, bytes.to_owned()));
+        Ok(First { running, identity, rest })
+    }
+
+    /// The hooks of the container.
+    fn hooks(&self) -> Hooks<'_> {
+        Hooks {
+            config: self.config,
+            id: self.id,
+            options: self.options,
+            image: self.image,
+            cgroups: self.cgroups,
+        }
     }
 
     /// Where the clone happens.
@@ -152,6 +185,7 @@ impl Start<'_> {
 /// What the host does while a first process starts.
 struct Hosting<'a> {
     start: &'a Start<'a>,
+    plan: &'a Plan,
     forks: bool,
     identity: Option<Identity>,
     /// Interfaces of the host that are in the container.
@@ -176,7 +210,10 @@ impl Host for Hosting<'_> {
             let maps = Maps { users: &config.uid_mappings, groups: &config.gid_mappings };
             maps.write(child.pid)?;
         }
-        Ok(())
+        if let Some(cgroups) = self.start.cgroups {
+            delegate(cgroups, config)?;
+        }
+        adjust_oom_score(child.pid, self.start.process.oom_score_adj)
     }
 
     fn meanwhile(&mut self, child: &Child) -> Result<()> {
@@ -197,8 +234,68 @@ impl Host for Hosting<'_> {
             let commands = if behind { &mount.postmount_cmds } else { &mount.premount_cmds };
             return mount_command::run(commands, child.pidfd.as_fd());
         }
-        // What the host does beside the init is done by now.
+        match id {
+            BARRIER_CREATE => self.start.hooks().create(child),
+            BARRIER_START => self.start.hooks().start(child, self.plan),
+            // What the host does beside the init is done by now.
+            _ => Ok(()),
+        }
+    }
+
+    fn listener(&mut self, listener: OwnedFd, child: &Child) -> Result<()> {
+        // With a wait the filter comes behind it, and without one nobody else starts it.
+        self.start.hooks().listener(listener.as_fd(), child.pid, Status::Creating)
+    }
+}
+
+/// Gives the cgroup to the root of a user namespace with a cgroup namespace of its own.
+fn delegate(cgroups: &Cgroups, config: &Config) -> Result<()> {
+    let own = [NamespaceType::User, NamespaceType::Cgroup].map(|kind| config.has_new(kind));
+    match (own, config.host_uid(), config.host_gid()) {
+        ([true, true], Some(uid), Some(gid)) => cgroups.delegate(uid, gid),
+        _ => Ok(()),
+    }
+}
+
+/// Writes how readily a process is killed for want of memory: `proc_pid_oom_score_adj(5)`.
+fn adjust_oom_score(pid: i32, score: Option<i32>) -> Result<()> {
+    let Some(score) = score else { return Ok(()) };
+    let path = format!("/proc/{pid}/oom_score_adj");
+    let Err(error) = std::fs::write(&path, score.to_string()) else { return Ok(()) };
+    // Who may not lower it keeps what is there if that is as low.
+    let there = std::fs::read_to_string(&path).ok().and_then(|score| score.trim().parse().ok());
+    if there.is_some_and(|there: i32| there == score) {
+        return Ok(());
+    }
+    Err(Error::path("write", path, error).with_hint("a lower score needs CAP_SYS_RESOURCE"))
+}
+
+/// The start of a first process that waits for it.
+pub(crate) struct Release<'a> {
+    pub(crate) hooks: Hooks<'a>,
+    /// What is left of the plan.
+    pub(crate) plan: &'a Plan,
+}
+
+impl Host for Release<'_> {
+    fn cloned(&mut self, _: &Child) -> Result<()> {
         Ok(())
+    }
+
+    fn born(&mut self, _: &Child) -> Result<()> {
+        Ok(())
+    }
+
+    fn meanwhile(&mut self, _: &Child) -> Result<()> {
+        Ok(())
+    }
+
+    fn barrier(&mut self, id: u32, child: &Child) -> Result<()> {
+        if id == BARRIER_START { self.hooks.start(child, self.plan) } else { Ok(()) }
+    }
+
+    fn listener(&mut self, listener: OwnedFd, child: &Child) -> Result<()> {
+        self.hooks.listener(listener.as_fd(), child.pid, Status::Created)
     }
 }
 
@@ -209,6 +306,7 @@ pub(crate) struct Join<'a> {
     pub(crate) options: &'a Options,
     pub(crate) image: Option<&'a Sealed>,
     pub(crate) cgroups: Option<&'a Cgroups>,
+    pub(crate) hooks: Hooks<'a>,
     /// The container's first process.
     pub(crate) pid: i32,
     /// Its pidfd.
@@ -227,7 +325,14 @@ impl Join<'_> {
         own.parent_death_signal = 0;
         drop(root);
         let plan: Plan = plan::join::compile(self.config, &own, different_namespaces(self.pid)?)?;
-        let directory = self.cgroups.map(Cgroups::directory).transpose()?.flatten();
+        let below = match self.cgroups {
+            Some(cgroups) if !self.process.sub_cgroups.is_empty() => {
+                Some(cgroups.below(&self.process.sub_cgroups)?)
+            }
+            _ => None,
+        };
+        let cgroups = below.as_ref().or(self.cgroups);
+        let directory = cgroups.map(Cgroups::directory).transpose()?.flatten();
         let descriptors = Descriptors::open(self.process)?;
         let started = Launch {
             plan: &plan,
@@ -237,11 +342,15 @@ impl Join<'_> {
             forks: true,
             descriptors: &descriptors.all(),
             cgroup: directory.as_ref().map(AsFd::as_fd),
-            container: Some(self.init.as_fd()),
+            lent: Lent { container: Some(self.init.as_fd()), listener: None },
             timed: self.options.timing,
             patience: self.options.patience,
         }
-        .run(&mut Joining(self.cgroups))?;
+        .run(&mut Joining {
+            cgroups,
+            oom_score_adj: self.process.oom_score_adj,
+            hooks: Some(&self.hooks),
+        })?;
         let running = running(started, &plan, descriptors);
         child::joined(self.pid, &running.child);
         Ok(running)
@@ -249,15 +358,20 @@ impl Join<'_> {
 }
 
 /// What the host does while a further process starts.
-struct Joining<'a>(Option<&'a Cgroups>);
+pub(crate) struct Joining<'a> {
+    pub(crate) cgroups: Option<&'a Cgroups>,
+    pub(crate) oom_score_adj: Option<i32>,
+    /// Whom the listener of a seccomp filter is given to.
+    pub(crate) hooks: Option<&'a Hooks<'a>>,
+}
 
 impl Host for Joining<'_> {
     fn cloned(&mut self, child: &Child) -> Result<()> {
-        self.0.map_or(Ok(()), |cgroups| cgroups.attach_v1(child.pid))
+        self.cgroups.map_or(Ok(()), |cgroups| cgroups.attach_v1(child.pid))
     }
 
-    fn born(&mut self, _: &Child) -> Result<()> {
-        Ok(())
+    fn born(&mut self, child: &Child) -> Result<()> {
+        adjust_oom_score(child.pid, self.oom_score_adj)
     }
 
     fn meanwhile(&mut self, _: &Child) -> Result<()> {
@@ -267,10 +381,18 @@ impl Host for Joining<'_> {
     fn barrier(&mut self, _: u32, _: &Child) -> Result<()> {
         Ok(())
     }
+
+    fn listener(&mut self, listener: OwnedFd, child: &Child) -> Result<()> {
+        match self.hooks {
+            Some(hooks) => hooks.listener(listener.as_fd(), child.pid, Status::Running),
+            // A hook is not the container's program, and is not held up.
+            None => Ok(()),
+        }
+    }
 }
 
 /// The image to execute and how it is spoken to.
-fn image<'a>(own: Option<&'a Sealed>, options: &Options) -> Result<(&'a Sealed, Codec)> {
+pub(crate) fn image<'a>(own: Option<&'a Sealed>, options: &Options) -> Result<(&'a Sealed, Codec)> {
     match (own, &options.image) {
         (Some(sealed), Some(image)) => Ok((sealed, image.codec())),
         _ => Ok((Sealed::embedded()?, EMBEDDED.codec())),
@@ -316,7 +438,7 @@ fn namespaces(config: &Config) -> (u32, Vec<(u32, PathBuf)>) {
 }
 
 /// The flags of the namespaces in which a process differs from the caller.
-fn different_namespaces(pid: i32) -> Result<u32> {
+pub(crate) fn different_namespaces(pid: i32) -> Result<u32> {
     let mut flags = 0;
     for kind in NamespaceType::ALL {
         let name = kind.file();
@@ -341,63 +463,4 @@ fn is_directory(path: &Path) -> Result<bool> {
     std::fs::metadata(path)
         .map(|metadata| metadata.is_dir())
         .map_err(|error| Error::path("stat", path, error))
-}
-
-/// A process with names made numbers.
-fn resolve(config: &Config, process: &Process, root: BorrowedFd<'_>) -> Result<plan::Process> {
-    let user = user::resolve(&process.user, root)?;
-    let mut groups = user.groups;
-    groups.extend(user::groups(&config.additional_groups, root)?);
-    let mut env = process.env.clone();
-    if !env.iter().any(|variable| variable.starts_with("HOME=")) {
-        env.push(format!("HOME={}", user.home));
-    }
-    let names = process.capabilities.as_ref().unwrap_or(&config.capabilities);
-    let mask = capability::mask(names)?;
-    let fixed_groups =
-        config.namespace(NamespaceType::User).is_some() && !privilege::may_set_groups();
-    if fixed_groups && !config.additional_groups.is_empty() {
-        let names = config.additional_groups.join(", ");
-        return Err(Error::config(
-            "additional_groups",
-            names,
-            "an ordinary user cannot set groups in a user namespace",
-        ));
-    }
-    let filter = config
-        .seccomp
-        .as_ref()
-        .map(|list| seccomp::seed::profile(list).and_then(|profile| seccomp::compile(&profile)))
-        .transpose()?;
-    Ok(plan::Process {
-        args: process.args.clone(),
-        env,
-        cwd: if process.cwd.is_empty() { "/".into() } else { process.cwd.clone() },
-        uid: user.uid,
-        gid: user.gid,
-        groups: (!fixed_groups).then_some(groups),
-        capabilities: Capabilities {
-            bounding: mask,
-            effective: mask,
-            permitted: mask,
-            // Inheritable ones would let files of the image regain capabilities
-            // (CVE-2022-24769).
-            inheritable: 0,
-            ambient: 0,
-        },
-        rlimits: config.rlimits.iter().map(|limit| (limit.kind, limit.soft, limit.hard)).collect(),
-        terminal: process.terminal.map(|size| Terminal {
-            rows: size.rows,
-            columns: size.columns,
-            console: config.has_new(NamespaceType::Mount),
-        }),
-        preserved: u32::try_from(process.extra_files.len()).unwrap_or(u32::MAX),
-        // As libcontainer did: the filter is the last thing before exec then, and need not allow
-        // what the init still has to do.
-        no_new_privileges: process.no_new_privileges || config.seccomp.is_some(),
-        seccomp: filter.map(|filter| (filter.flags(), filter.bytes())),
-        umask: 0o022,
-        parent_death_signal: config.parent_death_signal.unsigned_abs(),
-        labels: label::of_processes(config),
-    })
 }

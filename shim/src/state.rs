@@ -32,6 +32,9 @@ pub struct State {
     pub cgroup_paths: BTreeMap<String, PathBuf>,
     /// The namespaces, as files below `/proc`.
     pub namespace_paths: BTreeMap<NamespaceType, PathBuf>,
+    /// When the container was made, in nanoseconds since 1970. Addition.
+    #[serde(default)]
+    pub created: u64,
     /// Interfaces on the host that belong to the container. Addition.
     #[serde(default)]
     pub host_links: Vec<String>,

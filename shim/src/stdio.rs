@@ -73,7 +73,7 @@ impl<'a> Descriptors<'a> {
 }
 
 /// The host's null device. The init opens the container's own in its place.
-fn null() -> Result<OwnedFd> {
+pub(crate) fn null() -> Result<OwnedFd> {
     const PATH: &str = "/dev/null";
     openat(CWD, PATH, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
         .map_err(|errno: Errno| Error::path("open", PATH, errno))

@@ -9,6 +9,7 @@ use rustix::io::Errno;
 
 use crate::failure::{Context, Failure, Result};
 use crate::interpret::Init;
+use crate::ops::process;
 use crate::sys;
 
 /// What is executed.
@@ -34,7 +35,7 @@ pub(crate) fn exec(
     sys::close_on_exec_from(3_u32.saturating_add(preserved)).during(Call::CloseRange)?;
     init.channel.send(&Report::Executing, None)?;
     if !filter.is_empty() {
-        sys::seccomp(filter_flags, filter).during(Call::Seccomp)?;
+        process::seccomp(init, filter_flags, filter)?;
     }
 
     let mut worst = Failure::new(Call::Exec, Errno::NOENT);

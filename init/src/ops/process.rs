@@ -1,7 +1,8 @@
 //! Identity and limits of the process that is about to be executed.
 
-use pidone_proto::{Call, Text, Words};
+use pidone_proto::{Call, Report, Text, Words};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fd::AsFd;
 use rustix::fs::{Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 use rustix::process::Signal;
@@ -85,9 +86,17 @@ pub(crate) fn no_new_privileges() -> Result {
     set_no_new_privs(true).during(Call::NoNewPrivileges)
 }
 
-/// Installs a seccomp filter.
-pub(crate) fn seccomp(flags: u32, filter: &[u8]) -> Result {
-    sys::seccomp(flags, filter).map(drop).during(Call::Seccomp)
+/// Installs a seccomp filter, and hands its listener to the host if it has one.
+///
+/// The kernel closes the listener at exec, and every other descriptor of it is the host's.
+pub(crate) fn seccomp(init: &mut Init, flags: u32, filter: &[u8]) -> Result {
+    const NEW_LISTENER: u32 = 8;
+    let answer = sys::seccomp(flags, filter).during(Call::Seccomp)?;
+    if flags & NEW_LISTENER == 0 {
+        return Ok(());
+    }
+    let listener = sys::listener(answer);
+    init.channel.send(&Report::Listener, Some(listener.as_fd()))
 }
 
 /// Sets the file mode creation mask.

@@ -16,6 +16,12 @@ pub(crate) fn host_name(name: Text<'_>) -> Result {
     rustix::system::sethostname(name.to_bytes()).during(Call::HostName)
 }
 
+/// Sets the NIS domain name.
+pub(crate) fn domain_name(name: Text<'_>) -> Result {
+    let name = name.as_c_str();
+    rustix::system::setdomainname(name.to_bytes()).during(Call::DomainName)
+}
+
 /// Writes a file below a mount of proc that only the init has seen: what the container finds on
 /// `/proc` may be anything.
 pub(crate) fn write_proc(

@@ -143,6 +143,16 @@ impl Parts {
                 filter_flags: two,
                 filter: &self.bytes,
             },
+            39 => Op::AwaitStart { listener: first },
+            40 => Op::DomainName { name: text(0) },
+            41 => Op::Keyring { name: text(0) },
+            42 => Op::Personality { persona: one },
+            43 => Op::Scheduler { attributes: &self.bytes },
+            44 => Op::IoPriority { value: one },
+            45 => Op::Affinity { mask: &self.bytes },
+            46 => Op::MemoryPolicy { mode: one, nodes: &self.bytes },
+            47 => Op::TimeOffsets { proc: first, offsets: text(0) },
+            48 => Op::CopyUp { mount: first, from: text(0), contents: yes },
             _ => return None,
         })
     }
@@ -159,6 +169,8 @@ impl Parts {
             3 => Report::Times { first: one, nanoseconds: &self.words },
             4 => Report::Executing,
             5 => Report::Failed { step: one, call, detail, errno },
+            6 => Report::Waiting,
+            7 => Report::Listener,
             _ => return None,
         })
     }

@@ -49,6 +49,16 @@ pub(crate) const OPERATIONS: &[Name] = &[
     (36, "ChangeDirectory"),
     (37, "ParentDeath"),
     (38, "Exec"),
+    (39, "AwaitStart"),
+    (40, "DomainName"),
+    (41, "Keyring"),
+    (42, "Personality"),
+    (43, "Scheduler"),
+    (44, "IoPriority"),
+    (45, "Affinity"),
+    (46, "MemoryPolicy"),
+    (47, "TimeOffsets"),
+    (48, "CopyUp"),
 ];
 
 /// The number of a report. A new report does not build without one.
@@ -61,11 +71,13 @@ pub(crate) fn report_name(report: &Report<'_>) -> Name {
         Report::Times { .. } => (3, "Times"),
         Report::Executing => (4, "Executing"),
         Report::Failed { .. } => (5, "Failed"),
+        Report::Waiting => (6, "Waiting"),
+        Report::Listener => (7, "Listener"),
     }
 }
 
 /// How many reports there are.
-pub(crate) const REPORTS: usize = 6;
+pub(crate) const REPORTS: usize = 8;
 
 /// Strings for the wire.
 ///
@@ -92,6 +104,7 @@ pub(crate) fn operations() -> Vec<Op<'static>> {
     samples.extend(mounts());
     samples.extend(files());
     samples.extend(process());
+    samples.extend(additions());
     samples
 }
 
@@ -223,6 +236,21 @@ fn process() -> Vec<Op<'static>> {
     ]
 }
 
+fn additions() -> Vec<Op<'static>> {
+    vec![
+        Op::AwaitStart { listener: Slot(0) },
+        Op::DomainName { name: Text(c"example") },
+        Op::Keyring { name: Text(c"_ses.box") },
+        Op::Personality { persona: 8 },
+        Op::Scheduler { attributes: &[48, 0, 0, 0, 3, 0, 0, 0] },
+        Op::IoPriority { value: 0x4004 },
+        Op::Affinity { mask: &[3, 0, 0, 0, 0, 0, 0, 0] },
+        Op::MemoryPolicy { mode: 0x4002, nodes: &[1, 0, 0, 0, 0, 0, 0, 0] },
+        Op::TimeOffsets { proc: Slot(510), offsets: Text(c"monotonic 86400 0\n") },
+        Op::CopyUp { mount: Slot(258), from: Text(c"/run"), contents: true },
+    ]
+}
+
 /// Reports: each at least once.
 #[must_use]
 pub(crate) fn reports() -> Vec<Report<'static>> {
@@ -235,6 +263,8 @@ pub(crate) fn reports() -> Vec<Report<'static>> {
         Report::Failed { step: 12, call: Call::FsCreate, detail: 0, errno: 1 },
         Report::Failed { step: 0, call: Call::Receive, detail: 3, errno: 71 },
         Report::Failed { step: 300, call: Call::Exec, detail: 2, errno: 13 },
+        Report::Waiting,
+        Report::Listener,
     ]
 }
 

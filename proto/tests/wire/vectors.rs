@@ -170,13 +170,18 @@ fn frames_are_written_as_ever() {
     }
     let present: BTreeSet<_> = frames.iter().map(|frame| frame.get("type").to_owned()).collect();
     // A new type does not build without a vector.
-    for frame_type in
-        [FrameType::Part, FrameType::PartInMemfd, FrameType::Proceed, FrameType::Report]
-    {
+    for frame_type in [
+        FrameType::Part,
+        FrameType::PartInMemfd,
+        FrameType::Proceed,
+        FrameType::Start,
+        FrameType::Report,
+    ] {
         let name = match frame_type {
             FrameType::Part => "Part 1",
             FrameType::PartInMemfd => "PartInMemfd 2",
             FrameType::Proceed => "Proceed 3",
+            FrameType::Start => "Start 4",
             FrameType::Report => "Report 129",
         };
         assert!(present.contains(name), "no frame of type {name}");

@@ -1,9 +1,9 @@
 //! Putting processes into the cgroup, and listing them.
 
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rustix::fs::OFlags;
 use rustix::io::Errno;
@@ -31,6 +31,36 @@ impl Cgroups {
     /// As [`Cgroups::attach`].
     pub fn attach_v1(&self, pid: i32) -> Result<()> {
         move_into(self.v1(), pid)
+    }
+
+    /// The cgroups below this one that are given by controller, `""` for every hierarchy. They must
+    /// exist, and are the container's to make.
+    ///
+    /// # Errors
+    /// `Code::ConfigInvalid` for a controller that the container does not have, or a path that leaves
+    /// its cgroup.
+    pub fn below(&self, paths: &BTreeMap<String, String>) -> Result<Self> {
+        let mut below = self.clone();
+        for (controller, path) in paths {
+            let field = if controller.is_empty() { "cgroup" } else { controller };
+            let refuse = |reason: &'static str| Error::config(field, path, reason);
+            let relative = Path::new(path.trim_start_matches('/'));
+            if !relative.components().all(|part| matches!(part, Component::Normal(_))) {
+                return Err(refuse("leads out of the container's cgroup"));
+            }
+            let mut known = false;
+            for (own, directory) in &mut below.paths {
+                if controller.is_empty() || controller == own {
+                    let parent = self.paths.get(own).map_or(directory.as_path(), PathBuf::as_path);
+                    *directory = parent.join(relative);
+                    known = true;
+                }
+            }
+            if !known {
+                return Err(refuse("the container has no such controller"));
+            }
+        }
+        Ok(below)
     }
 
     /// The directory of cgroup v2, for `CLONE_INTO_CGROUP`; none without cgroup v2.

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 
 use super::directory::Directory;
-use super::knob::{self, Knob};
-use super::{Cgroups, Mode, device, freezer, tree, v1, v2};
+use super::knob::{self, Knob, UNIFIED};
+use super::{Cgroups, Mode, controllers, device, freezer, tree, v1, v2};
 use crate::config::{self, Freezer};
 use crate::{Code, Error, Result};
 
@@ -84,6 +84,9 @@ impl Cgroups {
     /// As [`Cgroups::create`]. The limits before the one that failed stay written.
     pub fn set(&self, config: &config::Cgroup) -> Result<()> {
         self.check(config)?;
+        if let (Mode::V2, Some(path)) = (self.mode, self.v2()) {
+            v2::refuse_below_usage(&Directory::existing(path)?, config)?;
+        }
         self.apply(&self.knobs(config)?)?;
         if self.mode != Mode::V2 {
             v1::enable_oom_killer(self, config)?;
@@ -97,16 +100,25 @@ impl Cgroups {
     }
 
     fn apply(&self, knobs: &[Knob]) -> Result<()> {
-        if let (Mode::V2, Some(path)) = (self.mode, self.v2()) {
-            v2::enable_controllers(&Directory::existing(path)?, knobs)?;
+        let in_v2 = |knob: &&Knob| self.key(knob).is_empty();
+        let needed: Vec<Knob> = knobs.iter().filter(in_v2).cloned().collect();
+        if let Some(path) = self.v2()
+            && (self.mode == Mode::V2 || !needed.is_empty())
+        {
+            controllers::enable(&Directory::existing(path)?, &needed)?;
         }
-        for group in knobs.chunk_by(|a, b| a.controller == b.controller) {
+        let place = |knob: &Knob| (self.key(knob), knob.controller);
+        for group in knobs.chunk_by(|a, b| place(a) == place(b)) {
             let Some(first) = group.first() else { continue };
-            let key = if self.mode == Mode::V2 { "" } else { first.controller };
-            let Some(path) = self.paths.get(key) else { continue };
+            let Some(path) = self.paths.get(self.key(first)) else { continue };
             knob::apply(&Directory::existing(path)?, group)?;
         }
         Ok(())
+    }
+
+    /// The key of `paths` for the hierarchy that a value is written to.
+    fn key(&self, knob: &Knob) -> &'static str {
+        if self.mode == Mode::V2 || knob.field == UNIFIED { "" } else { knob.controller }
     }
 }
 

@@ -1,15 +1,14 @@
 //! Which devices the container may make, read and write.
 //!
 //! On cgroup v1 the controller `devices` takes the rules as text, on cgroup v2 they become a
-//! program. Reference: the kernel's `admin-guide/cgroup-v1/devices`.
+//! program.
 
-use std::collections::BTreeMap;
 use std::fmt;
 
 use rustix::io::Errno;
 
 use super::directory::Directory;
-use super::{Cgroups, bpf, device_program};
+use super::{Cgroups, bpf, device_list, device_program};
 use crate::config;
 use crate::{Code, Error, Result};
 
@@ -19,8 +18,9 @@ pub(super) const READ: u8 = 2;
 pub(super) const WRITE: u8 = 4;
 pub(super) const EVERYTHING: u8 = MKNOD | READ | WRITE;
 
-/// More than any sensible configuration; the kernel's verifier would take about ten times this.
-const MOST_RULES: usize = 4096;
+/// More than any sensible configuration. The kernel's verifier takes more where the rules are about
+/// single devices, but hardly where every second one is an exception from the one before.
+const MOST_RULES: usize = 1024;
 
 /// The device or devices that a rule is about; none stands for every number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -31,6 +31,26 @@ pub(super) struct Device {
     pub(super) minor: Option<u32>,
 }
 
+impl Device {
+    /// Whether every device of the other is one of these.
+    pub(super) fn covers(&self, other: &Self) -> bool {
+        let covers = |own: Option<u32>, other| own.is_none() || own == other;
+        self.block == other.block
+            && covers(self.major, other.major)
+            && covers(self.minor, other.minor)
+    }
+
+    /// Whether a device of the other is one of these.
+    pub(super) fn meets(&self, other: &Self) -> bool {
+        let meets = |own: Option<u32>, other: Option<u32>| {
+            own.zip(other).is_none_or(|(own, other)| own == other)
+        };
+        self.block == other.block
+            && meets(self.major, other.major)
+            && meets(self.minor, other.minor)
+    }
+}
+
 impl fmt::Display for Device {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let number = |value: Option<u32>| value.map_or("*".to_owned(), |value| value.to_string());
@@ -39,12 +59,23 @@ impl fmt::Display for Device {
     }
 }
 
-/// The rules, at most one for each [`Device`].
+/// A rule about devices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Rule {
+    /// Otherwise it denies.
+    pub(super) allow: bool,
+    pub(super) device: Device,
+    /// The kinds of access that it is about.
+    pub(super) access: u8,
+}
+
+/// The rules in their order: for each kind of access the last rule that is about it and about the
+/// device decides.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Policy {
-    /// What holds for devices without a rule; the rules say the opposite.
+    /// What holds where no rule decides.
     pub(super) allow: bool,
-    pub(super) rules: BTreeMap<Device, u8>,
+    pub(super) rules: Vec<Rule>,
 }
 
 impl Policy {
@@ -53,51 +84,89 @@ impl Policy {
         self.allow && self.rules.is_empty()
     }
 
-    /// Reads the rules of a configuration.
+    /// Reads the rules of a configuration: those of one of its two lists, then the ordered ones.
     pub(super) fn of(config: &config::Cgroup) -> Result<Self> {
         let (field, devices) = if config.allow_all_devices {
             ("denied_devices", &config.denied_devices)
         } else {
             ("allowed_devices", &config.allowed_devices)
         };
-        if devices.len() > MOST_RULES {
-            let reason = format!("more than {MOST_RULES} rules");
-            return Err(Error::config(format!("cgroups.{field}"), devices.len(), reason));
-        }
-        let mut policy = Self { allow: config.allow_all_devices, rules: BTreeMap::new() };
+        let mut policy = Self { allow: config.allow_all_devices, rules: Vec::new() };
         for (index, device) in devices.iter().enumerate() {
-            let refuse = |what: &str, value: &dyn fmt::Display, reason: &'static str| {
-                Error::config(format!("cgroups.{field}[{index}].{what}"), value, reason)
-            };
-            let number = |what, value: i64| match u32::try_from(value) {
-                Ok(value) => Ok(Some(value)),
-                Err(_) if value == -1 => Ok(None),
-                Err(_) => Err(refuse(what, &value, "is not a device number; -1 stands for all")),
-            };
-            let access = access(&device.permissions)
-                .ok_or_else(|| refuse("permissions", &device.permissions, "is not of `rwm`"))?;
-            let block = match device.kind {
-                'b' => true,
-                'c' => false,
-                // As the kernel reads it: every device, whatever the numbers.
-                'a' if access == EVERYTHING => {
-                    return Ok(Self { allow: !policy.allow, rules: BTreeMap::new() });
-                }
-                'a' => {
+            let place = Place { field, index };
+            // As the kernel reads it: every device, whatever the numbers.
+            if device.kind == 'a' {
+                if access(&device.permissions) != Some(EVERYTHING) {
                     let reason = "must be `rwm` for the type `a`";
-                    return Err(refuse("permissions", &device.permissions, reason));
+                    return Err(place.refuse("permissions", &device.permissions, reason));
                 }
-                kind => return Err(refuse("type", &kind, "is not `a`, `b` or `c`")),
-            };
-            let (major, minor) = (number("major", device.major)?, number("minor", device.minor)?);
-            *policy.rules.entry(Device { block, major, minor }).or_default() |= access;
+                policy.reset(!config.allow_all_devices);
+            } else {
+                policy.add(place, !config.allow_all_devices, device)?;
+            }
+        }
+        for (index, rule) in config.device_rules.iter().enumerate() {
+            policy.add(Place { field: "device_rules", index }, rule.allow, &rule.device)?;
         }
         Ok(policy)
+    }
+
+    fn reset(&mut self, allow: bool) {
+        *self = Self { allow, rules: Vec::new() };
+    }
+
+    fn add(&mut self, place: Place, allow: bool, device: &config::Device) -> Result<()> {
+        let number = |what, value: i64| match u32::try_from(value) {
+            Ok(value) => Ok(Some(value)),
+            Err(_) if value == -1 => Ok(None),
+            Err(_) => {
+                let reason = "is not a device number; -1 stands for all";
+                Err(place.refuse(what, value, reason))
+            }
+        };
+        let access = access(&device.permissions)
+            .ok_or_else(|| place.refuse("permissions", &device.permissions, "is not of `rwm`"))?;
+        let (major, minor) = (number("major", device.major)?, number("minor", device.minor)?);
+        let blocks: &[bool] = match device.kind {
+            'a' => &[false, true],
+            'b' => &[true],
+            'c' => &[false],
+            kind => return Err(place.refuse("type", kind, "is not `a`, `b` or `c`")),
+        };
+        if (device.kind, major, minor, access) == ('a', None, None, EVERYTHING) {
+            self.reset(allow);
+            return Ok(());
+        }
+        // What says what is the case already is left out, so that a privileged container is open.
+        if self.rules.is_empty() && allow == self.allow {
+            return Ok(());
+        }
+        if self.rules.len() + blocks.len() > MOST_RULES {
+            let reason = format!("more than {MOST_RULES} rules");
+            return Err(Error::config(format!("cgroups.{}", place.field), "", reason));
+        }
+        for &block in blocks {
+            self.rules.push(Rule { allow, device: Device { block, major, minor }, access });
+        }
+        Ok(())
+    }
+}
+
+/// Where a rule stands in the configuration, for messages.
+#[derive(Clone, Copy)]
+struct Place {
+    field: &'static str,
+    index: usize,
+}
+
+impl Place {
+    fn refuse(self, what: &str, value: impl fmt::Display, reason: &'static str) -> Error {
+        Error::config(format!("cgroups.{}[{}].{what}", self.field, self.index), value, reason)
     }
 }
 
 /// Parses letters of `rwm`.
-fn access(letters: &str) -> Option<u8> {
+pub(super) fn access(letters: &str) -> Option<u8> {
     let known = |letter| match letter {
         'r' => Some(READ),
         'w' => Some(WRITE),
@@ -108,9 +177,17 @@ fn access(letters: &str) -> Option<u8> {
     (bits != 0).then_some(bits)
 }
 
-fn letters(access: u8) -> String {
+pub(super) fn letters(access: u8) -> String {
     let all = [(READ, 'r'), (WRITE, 'w'), (MKNOD, 'm')];
     all.iter().filter(|(bit, _)| access & bit != 0).map(|(_, letter)| letter).collect()
+}
+
+/// Refuses rules that the container's kind of cgroup cannot express.
+pub(super) fn check(cgroups: &Cgroups, policy: &Policy) -> Result<()> {
+    if cgroups.paths.contains_key("devices") {
+        device_list::exceptions(policy)?;
+    }
+    Ok(())
 }
 
 /// Puts the rules in force.
@@ -121,9 +198,9 @@ fn letters(access: u8) -> String {
 /// cannot make device nodes either and opens them with no more rights than before.
 pub(super) fn apply(cgroups: &Cgroups, policy: &Policy) -> Result<()> {
     let applied = if let Some(path) = cgroups.paths.get("devices") {
-        apply_v1(&Directory::existing(path)?, policy)
+        device_list::apply(&Directory::existing(path)?, policy)
     } else if let Some(path) = cgroups.v2() {
-        apply_v2(&Directory::existing(path)?, policy)
+        attach(&Directory::existing(path)?, policy)
     } else if policy.is_open() || is_ordinary_user() {
         Ok(())
     } else {
@@ -146,70 +223,9 @@ fn is_ordinary_user() -> bool {
         .is_ok_and(|map| !map.split_whitespace().eq(["0", "0", "4294967295"]))
 }
 
-/// Writes the difference between the rules in force and the wanted ones, so that a running
-/// container never loses a device that it keeps.
-fn apply_v1(directory: &Directory, policy: &Policy) -> Result<()> {
-    for (file, line) in v1_lines(&directory.read_existing("devices.list")?, policy) {
-        directory.write(file, &line)?;
-    }
-    Ok(())
-}
-
-/// The lines to write, given the text of `devices.list`.
-fn v1_lines(list: &str, policy: &Policy) -> Vec<(&'static str, String)> {
-    const ALLOW: &str = "devices.allow";
-    const DENY: &str = "devices.deny";
-    let mut lines = Vec::new();
-    let mut write = |file, device: &Device, access| {
-        if access != 0 {
-            lines.push((file, format!("{device} {}", letters(access))));
-        }
-    };
-    // "a *:* rwm" says that everything is allowed but for exceptions, which it does not show: the
-    // only way to change those is to begin anew, with everything allowed for a moment.
-    let open = list.starts_with('a');
-    if policy.allow {
-        for (device, &access) in &policy.rules {
-            write(DENY, device, access);
-        }
-        if !open || !policy.rules.is_empty() {
-            lines.insert(0, (ALLOW, "a".to_owned()));
-        }
-        return lines;
-    }
-    let current: BTreeMap<Device, u8> = list.lines().filter_map(parse_v1).collect();
-    for (device, &access) in &policy.rules {
-        write(ALLOW, device, access & !current.get(device).unwrap_or(&0));
-    }
-    for (device, &access) in &current {
-        write(DENY, device, access & !policy.rules.get(device).unwrap_or(&0));
-    }
-    if open {
-        lines.insert(0, (DENY, "a".to_owned()));
-    }
-    lines
-}
-
-/// Parses a line of `devices.list`: `c 1:3 rwm`.
-fn parse_v1(line: &str) -> Option<(Device, u8)> {
-    let mut words = line.split_ascii_whitespace();
-    let block = match words.next()? {
-        "b" => true,
-        "c" => false,
-        _ => return None,
-    };
-    let (major, minor) = words.next()?.split_once(':')?;
-    let number = |text: &str| match text {
-        "*" => Some(None),
-        text => text.parse().ok().map(Some),
-    };
-    let device = Device { block, major: number(major)?, minor: number(minor)? };
-    Some((device, access(words.next()?)?))
-}
-
 /// Attaches the program for the rules, then detaches those of earlier calls. In between both
 /// hold, so that at no time more is allowed than either allows.
-fn apply_v2(directory: &Directory, policy: &Policy) -> Result<()> {
+fn attach(directory: &Directory, policy: &Policy) -> Result<()> {
     let error = |call: &'static str| move |errno: Errno| Error::path(call, directory.path(), errno);
     let earlier = bpf::attached(directory).map_err(error("bpf prog_query"))?;
     if !policy.is_open() {
@@ -246,14 +262,6 @@ mod tests {
     }
 
     #[test]
-    fn joins_rules_about_the_same_device() {
-        let policy = policy(vec![device('c', 1, 3, "r"), device('c', 1, 3, "wm")]);
-        let null = Device { block: false, major: Some(1), minor: Some(3) };
-        assert_eq!(policy.rules, BTreeMap::from([(null, EVERYTHING)]));
-        assert!(!policy.allow);
-    }
-
-    #[test]
     fn takes_a_for_all_devices() {
         assert!(policy(vec![device('a', 0, 0, "rwm"), device('c', 1, 3, "r")]).is_open());
         let denying = config::Cgroup {
@@ -261,8 +269,49 @@ mod tests {
             denied_devices: vec![device('a', -1, -1, "rwm")],
             ..config::Cgroup::default()
         };
-        let closed = Policy { allow: false, rules: BTreeMap::new() };
+        let closed = Policy { allow: false, rules: Vec::new() };
         assert_eq!(Policy::of(&denying).unwrap(), closed);
+    }
+
+    fn ordered(rules: &[&str]) -> Policy {
+        let device_rules = rules.iter().map(|rule| rule.parse().unwrap()).collect();
+        Policy::of(&config::Cgroup { device_rules, ..config::Cgroup::default() }).unwrap()
+    }
+
+    #[test]
+    fn begins_anew_where_a_rule_is_about_everything() {
+        assert!(ordered(&["allow c 1:3 r", "allow a *:* rwm", "allow c 1:3 rwm"]).is_open());
+        let closed = ordered(&["allow a *:* rwm", "deny a *:* rwm", "deny c 1:3 r"]);
+        assert_eq!(closed, Policy { allow: false, rules: Vec::new() });
+        assert!(!ordered(&["allow a *:* rw"]).is_open());
+        assert!(!ordered(&["allow a 7:* rwm"]).is_open());
+    }
+
+    #[test]
+    fn keeps_the_order_and_takes_a_apart() {
+        let policy = ordered(&["deny c 9:9 r", "allow a 7:* rw", "deny b 7:1 w"]);
+        let device = |block, minor| Device { block, major: Some(7), minor };
+        assert_eq!(
+            policy.rules,
+            [
+                Rule { allow: true, device: device(false, None), access: READ | WRITE },
+                Rule { allow: true, device: device(true, None), access: READ | WRITE },
+                Rule { allow: false, device: device(true, Some(1)), access: WRITE },
+            ]
+        );
+        assert!(!policy.allow);
+    }
+
+    #[test]
+    fn lists_come_before_ordered_rules() {
+        let config = config::Cgroup {
+            allow_all_devices: true,
+            denied_devices: vec![device('c', 1, 3, "rwm")],
+            device_rules: vec!["allow c 1:3 r".parse().unwrap()],
+            ..config::Cgroup::default()
+        };
+        let rules = Policy::of(&config).unwrap().rules;
+        assert_eq!(rules.iter().map(|rule| rule.allow).collect::<Vec<_>>(), [false, true]);
     }
 
     #[test]
@@ -279,44 +328,11 @@ mod tests {
             let error = Policy::of(&config).unwrap_err().to_string();
             assert!(error.contains(&format!("cgroups.allowed_devices[1].{field}")), "{error}");
         }
+        let rule = config::DeviceRule { allow: true, device: device('c', -2, 1, "r") };
+        let config = config::Cgroup { device_rules: vec![rule], ..config::Cgroup::default() };
+        let error = Policy::of(&config).unwrap_err().to_string();
+        assert!(error.contains("cgroups.device_rules[0].major = -2"), "{error}");
         let many = allowing(vec![device('c', 1, 3, "r"); MOST_RULES + 1]);
         assert!(Policy::of(&many).is_err());
-    }
-
-    #[test]
-    fn closes_a_new_cgroup_and_opens_what_is_allowed() {
-        let policy = policy(vec![device('c', 1, 3, "mrw"), device('b', -1, -1, "m")]);
-        assert_eq!(
-            v1_lines("a *:* rwm\n", &policy),
-            [
-                ("devices.deny", "a".to_owned()),
-                ("devices.allow", "c 1:3 rwm".to_owned()),
-                ("devices.allow", "b *:* m".to_owned()),
-            ]
-        );
-    }
-
-    #[test]
-    fn changes_only_the_difference() {
-        let policy = policy(vec![device('c', 1, 3, "rwm"), device('c', 1, 5, "r")]);
-        let list = "c 1:3 rwm\nc 1:5 rw\nb *:* m\n";
-        assert_eq!(
-            v1_lines(list, &policy),
-            [("devices.deny", "c 1:5 w".to_owned()), ("devices.deny", "b *:* m".to_owned())]
-        );
-        assert!(v1_lines("c 1:3 rwm\nc 1:5 r\n", &policy).is_empty());
-    }
-
-    #[test]
-    fn opens_everything_but_exceptions() {
-        let mut config = config::Cgroup { allow_all_devices: true, ..config::Cgroup::default() };
-        let open = Policy::of(&config).unwrap();
-        assert!(v1_lines("a *:* rwm\n", &open).is_empty());
-        assert_eq!(v1_lines("c 1:3 rwm\n", &open), [("devices.allow", "a".to_owned())]);
-        config.denied_devices = vec![device('c', 1, 9, "w")];
-        assert_eq!(
-            v1_lines("a *:* rwm\n", &Policy::of(&config).unwrap()),
-            [("devices.allow", "a".to_owned()), ("devices.deny", "c 1:9 w".to_owned())]
-        );
     }
 }

@@ -5,7 +5,7 @@
 //! the type, the access and the numbers, and answers if all agree. Reference: the kernel's
 //! `Documentation/bpf/standardization/instruction-set`.
 
-use super::device::{Device, EVERYTHING, Policy};
+use super::device::{EVERYTHING, Policy, Rule};
 
 /// One instruction, in the kernel's form (`struct bpf_insn`).
 #[repr(C)]
@@ -52,6 +52,10 @@ const fn load(destination: u8, offset: i16) -> Instruction {
 }
 
 /// Compiles the rules.
+///
+/// The last rule that fits decides, so that they are gone through from the last one on. A rule that
+/// denies decides if the access is in part of its kind, one that allows only if nothing is left
+/// that others would have to allow.
 pub(super) fn compile(policy: &Policy) -> Vec<Instruction> {
     let mut program = vec![
         // access_type holds the access in the upper, the type in the lower half.
@@ -62,32 +66,35 @@ pub(super) fn compile(policy: &Policy) -> Vec<Instruction> {
         load(MAJOR, 4),
         load(MINOR, 8),
     ];
-    for (device, &access) in &policy.rules {
-        program.extend(rule(device, access, policy.allow));
+    for one in policy.rules.iter().rev() {
+        program.extend(rule(one));
     }
     program.extend(verdict(policy.allow));
     program
 }
 
-/// Answers `!allow` for a device of the rule, else goes on behind it.
-fn rule(device: &Device, access: u8, allow: bool) -> Vec<Instruction> {
+/// Answers if the rule decides, else goes on behind it.
+fn rule(Rule { allow, device, access }: &Rule) -> Vec<Instruction> {
     let kind = if device.block { BLOCK } else { CHARACTER };
     let mut code = vec![instruction(JUMP_UNEQUAL, TYPE, 0, kind)];
-    // As on cgroup v1: to be allowed an access must be covered by one rule as a whole, to be
-    // denied it need only touch one.
-    let (mask, miss) =
-        if allow { (access, JUMP_EQUAL) } else { (EVERYTHING & !access, JUMP_UNEQUAL) };
-    if access != EVERYTHING {
-        code.push(instruction(MOVE32_REGISTER, SCRATCH, ACCESS, 0));
-        code.push(instruction(AND32, SCRATCH, 0, i32::from(mask)));
-        code.push(instruction(miss, SCRATCH, 0, 0));
-    }
     for (register, number) in [(MAJOR, device.major), (MINOR, device.minor)] {
         if let Some(number) = number {
             code.push(instruction(JUMP_UNEQUAL, register, 0, number.cast_signed()));
         }
     }
-    code.extend(verdict(!allow));
+    match (*access, allow) {
+        (EVERYTHING, _) => {}
+        (access, true) => {
+            code.push(instruction(AND32, ACCESS, 0, i32::from(EVERYTHING & !access)));
+            code.push(instruction(JUMP_UNEQUAL, ACCESS, 0, 0));
+        }
+        (access, false) => {
+            code.push(instruction(MOVE32_REGISTER, SCRATCH, ACCESS, 0));
+            code.push(instruction(AND32, SCRATCH, 0, i32::from(access)));
+            code.push(instruction(JUMP_EQUAL, SCRATCH, 0, 0));
+        }
+    }
+    code.extend(verdict(*allow));
     let length = i16::try_from(code.len()).expect("a rule has at most eight instructions");
     for (index, instruction) in (1..).zip(&mut code) {
         if matches!(instruction.code, JUMP_EQUAL | JUMP_UNEQUAL) {
@@ -103,7 +110,9 @@ fn verdict(allow: bool) -> [Instruction; 2] {
 
 #[cfg(test)]
 mod tests {
-    use super::super::device::{MKNOD, READ, WRITE};
+    use proptest::prelude::*;
+
+    use super::super::device::{Device, MKNOD, READ, WRITE};
     use super::*;
 
     /// Runs a program as the kernel would, on the instructions that are used here.
@@ -141,13 +150,32 @@ mod tests {
 
     /// The rules themselves, without a program.
     fn expected(policy: &Policy, access: u8, kind: i32, major: u32, minor: u32) -> bool {
-        let matches = policy.rules.iter().any(|(device, &rule)| {
-            device.block == (kind == BLOCK)
-                && device.major.is_none_or(|wanted| wanted == major)
-                && device.minor.is_none_or(|wanted| wanted == minor)
-                && if policy.allow { rule & access != 0 } else { access & !rule == 0 }
-        });
-        matches != policy.allow
+        let about = |rule: &&Rule| {
+            rule.device.block == (kind == BLOCK)
+                && rule.device.major.is_none_or(|wanted| wanted == major)
+                && rule.device.minor.is_none_or(|wanted| wanted == minor)
+        };
+        [MKNOD, READ, WRITE].iter().filter(|bit| access & **bit != 0).all(|bit| {
+            let mut deciding = policy.rules.iter().filter(about).filter(|r| r.access & bit != 0);
+            deciding.next_back().map_or(policy.allow, |rule| rule.allow)
+        })
+    }
+
+    fn assert_agrees(policy: &Policy) {
+        let program = compile(policy);
+        for access in 1..8 {
+            for (major, minor) in
+                [(1, 3), (1, 5), (5, 7), (6, 9), (8, 0), (0, 0), (u32::MAX, u32::MAX)]
+            {
+                for kind in [BLOCK, CHARACTER] {
+                    assert_eq!(
+                        run(&program, access, kind, major, minor) == 1,
+                        expected(policy, access, kind, major, minor),
+                        "{policy:?} {access} {kind} {major}:{minor}"
+                    );
+                }
+            }
+        }
     }
 
     #[test]
@@ -164,36 +192,41 @@ mod tests {
         ];
         for count in 0..=rules.len() {
             for allow in [false, true] {
-                let policy = Policy { allow, rules: rules[..count].iter().copied().collect() };
-                let program = compile(&policy);
-                for access in 1..8 {
-                    for (major, minor) in
-                        [(1, 3), (1, 5), (5, 7), (6, 9), (8, 0), (0, 0), (u32::MAX, u32::MAX)]
-                    {
-                        for kind in [BLOCK, CHARACTER] {
-                            assert_eq!(
-                                run(&program, access, kind, major, minor) == 1,
-                                expected(&policy, access, kind, major, minor),
-                                "{policy:?} {access} {kind} {major}:{minor}"
-                            );
-                        }
-                    }
-                }
+                let rules = rules[..count].iter();
+                let rules =
+                    rules.map(|&(device, access)| Rule { allow: !allow, device, access }).collect();
+                assert_agrees(&Policy { allow, rules });
             }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn later_rules_override_earlier_ones(
+            allow: bool,
+            rules in prop::collection::vec((any::<bool>(), any::<bool>(), 0..4usize, 0..4usize, 1..8u8), 0..12),
+        ) {
+            let number = |index: usize| [None, Some(1), Some(3), Some(5)][index];
+            let rules = rules.into_iter().map(|(allow, block, major, minor, access)| {
+                let device = Device { block, major: number(major), minor: number(minor) };
+                Rule { allow, device, access }
+            });
+            assert_agrees(&Policy { allow, rules: rules.collect() });
         }
     }
 
     #[test]
     fn has_the_kernels_layout() {
         assert_eq!(size_of::<Instruction>(), 8);
-        let policy = Policy { allow: true, rules: [].into() };
+        let policy = Policy { allow: true, rules: Vec::new() };
         assert_eq!(compile(&policy).len(), 8);
     }
 
     #[test]
     fn compares_no_access_where_all_is_meant() {
         let device = Device { block: true, major: None, minor: None };
-        assert_eq!(rule(&device, EVERYTHING, false).len(), 3);
-        assert_eq!(rule(&device, READ, false).len(), 6);
+        let length = |allow, access| rule(&Rule { allow, device, access }).len();
+        assert_eq!((length(true, EVERYTHING), length(false, EVERYTHING)), (3, 3));
+        assert_eq!((length(true, READ), length(false, READ)), (5, 6));
     }
 }

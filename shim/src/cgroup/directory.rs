@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, ResolveFlags, Uid};
 use rustix::io::Errno;
 
 use crate::{Code, Error, Result};
@@ -144,6 +144,16 @@ impl Directory {
     /// An error about one file of the cgroup.
     pub(super) fn error(&self, verb: &'static str, name: &str, errno: Errno) -> Error {
         Error::path(verb, self.path.join(name), errno)
+    }
+
+    /// Gives one file of the cgroup, or with `""` the directory, to a user and a group.
+    pub(super) fn give(&self, name: &str, owner: Uid, group: Gid) -> rustix::io::Result<()> {
+        if name.is_empty() {
+            return rustix::fs::fchown(&self.fd, Some(owner), Some(group));
+        }
+        let name = CString::new(name).map_err(|_| Errno::INVAL)?;
+        let file = self.entry(&name, OFlags::PATH)?;
+        rustix::fs::chownat(&file, c"", Some(owner), Some(group), AtFlags::EMPTY_PATH)
     }
 
     /// Makes a sub-cgroup.

@@ -1,11 +1,16 @@
 //! One value for one file of a controller, and the grammar of values that both versions share.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use rustix::io::Errno;
 
 use super::directory::Directory;
+use crate::config::{self, RdmaLimit};
 use crate::{Error, Result};
+
+/// The field for files of cgroup v2 that are written as they are.
+pub(super) const UNIFIED: &str = "unified";
 
 /// A value to be written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,7 +73,10 @@ impl Knob {
 
     /// An error about the field.
     pub(super) fn refusal(&self, reason: String) -> Error {
-        refusal(self.field, &self.value, reason)
+        match self.field {
+            UNIFIED => refusal(&format!("{UNIFIED}.{}", self.file), &self.value, reason),
+            field => refusal(field, &self.value, reason),
+        }
     }
 
     fn write(&self, directory: &Directory) -> std::result::Result<(), Failure> {
@@ -125,25 +133,34 @@ struct Failure {
 
 /// Writes the values of one controller.
 ///
-/// Some pairs hold each other: memory may not exceed memory and swap, a quota not its period. On
-/// the way from one valid pair to another, one of the two orders is refused with `EINVAL`,
-/// depending on the values before. So a refused value is tried again after the others.
+/// Some hold each other: memory may not exceed memory and swap, a quota not its period, a burst not
+/// its quota. On the way from valid values to others some orders are refused with `EINVAL`,
+/// depending on the values before. So a refused value is tried again after the others, for as long
+/// as that helps.
 ///
 /// # Errors
 /// The file, its value and the errno; `Code::ConfigInvalid` if the kernel took another value.
 pub(super) fn apply(directory: &Directory, knobs: &[Knob]) -> Result<()> {
-    let mut refused = Vec::new();
-    for knob in knobs {
-        match knob.write(directory) {
-            Ok(()) => {}
-            Err(Failure { errno: Errno::INVAL, .. }) => refused.push(knob),
-            Err(failure) => return Err(with_usage(directory, knob, failure)),
+    let mut waiting: Vec<&Knob> = knobs.iter().collect();
+    loop {
+        let mut refused = Vec::new();
+        let mut first = None;
+        for &knob in &waiting {
+            match knob.write(directory) {
+                Ok(()) => {}
+                Err(Failure { errno: Errno::INVAL, error }) => {
+                    refused.push(knob);
+                    first.get_or_insert(error);
+                }
+                Err(failure) => return Err(with_usage(directory, knob, failure)),
+            }
+        }
+        match first {
+            None => return Ok(()),
+            Some(error) if refused.len() == waiting.len() => return Err(error),
+            Some(_) => waiting = refused,
         }
     }
-    for knob in refused {
-        knob.write(directory).map_err(|failure| failure.error)?;
-    }
-    Ok(())
 }
 
 /// Says how much memory is in use where the limit is below that.
@@ -162,12 +179,19 @@ fn refusal(field: &str, value: &str, reason: impl Into<Cow<'static, str>>) -> Er
     Error::config(format!("cgroups.{field}"), value, reason)
 }
 
-/// A number where 0 leaves the kernel's value and -1 stands for `unlimited`.
-pub(super) fn limit(field: &'static str, value: i64, unlimited: &str) -> Result<Option<String>> {
+/// A limit: 0 leaves the kernel's value, and -1 stands for `unlimited`, which is what holds where
+/// there is no such file.
+pub(super) fn limit(
+    field: &'static str,
+    controller: &'static str,
+    file: &'static str,
+    value: i64,
+    unlimited: &str,
+) -> Result<Option<Knob>> {
     match value {
         0 => Ok(None),
-        -1 => Ok(Some(unlimited.to_owned())),
-        1.. => Ok(Some(value.to_string())),
+        -1 => Ok(Some(Knob::new(field, controller, file, unlimited).or(IfAbsent::Skip))),
+        1.. => Ok(Some(Knob::new(field, controller, file, value.to_string()))),
         _ => Err(refusal(field, &value.to_string(), "is negative; -1 stands for no limit")),
     }
 }
@@ -181,15 +205,49 @@ pub(super) fn within(field: &'static str, value: i64, low: i64, high: i64) -> Re
     }
 }
 
-/// The share of the processor, in the range of cgroup v1; the errors have the seed's words.
-pub(super) fn cpu_shares(value: i64) -> Result<Option<u32>> {
+/// The share of the processor, in the range of cgroup v1; the errors have the seed's words. None
+/// also for a cgroup that runs when nothing else does, which the kernel gives no share.
+pub(super) fn cpu_shares(config: &config::Cgroup) -> Result<Option<u32>> {
+    let value = config.cpu_shares;
     let refuse = |reason| Err(refusal("cpu_shares", &value.to_string(), reason));
     match value {
         0 => Ok(None),
         ..2 => refuse("the minimum allowed cpu-shares is 2"),
         262_145.. => refuse("the maximum allowed cpu-shares is 262144"),
+        _ if config.cpu_idle == Some(true) => Ok(None),
         _ => Ok(value.try_into().ok()),
     }
+}
+
+/// Whether the processes run only when nothing else does. It comes before the share, which an idle
+/// cgroup does not take.
+pub(super) fn cpu_idle(config: &config::Cgroup) -> Option<Knob> {
+    let idle = config.cpu_idle?;
+    let knob = Knob::new("cpu_idle", "cpu", "cpu.idle", if idle { "1" } else { "0" });
+    Some(if idle { knob } else { knob.or(IfAbsent::Skip) })
+}
+
+/// Processor time beyond the quota; none is what holds where there is no such file.
+pub(super) fn cpu_burst(config: &config::Cgroup, file: &'static str) -> Option<Knob> {
+    let burst = config.cpu_burst?;
+    let knob = Knob::new("cpu_burst", "cpu", file, burst.to_string());
+    Some(if burst == 0 { knob.or(IfAbsent::Skip) } else { knob })
+}
+
+/// Limits of RDMA resources, which both versions take in the same form.
+pub(super) fn rdma(limits: &BTreeMap<String, RdmaLimit>) -> Result<Vec<Knob>> {
+    let mut knobs = Vec::new();
+    for (device, limit) in limits {
+        if device.is_empty() || device.contains(|c: char| c.is_whitespace() || c.is_control()) {
+            return Err(refusal("rdma", device, "is not the name of a device"));
+        }
+        let mut line = device.clone();
+        for (key, value) in [("hca_handle", limit.hca_handles), ("hca_object", limit.hca_objects)] {
+            line.extend(value.map(|value| format!(" {key}={value}")));
+        }
+        knobs.push(Knob::new("rdma", "rdma", "rdma.max", line));
+    }
+    Ok(knobs)
 }
 
 /// A list of numbers as in cpuset(7), `0-2,7`; none if empty.
@@ -262,11 +320,13 @@ mod tests {
 
     #[test]
     fn keeps_values_in_their_ranges() {
-        assert_eq!(limit("x", 0, "max").unwrap(), None);
-        assert_eq!(limit("x", -1, "max").unwrap().as_deref(), Some("max"));
-        assert_eq!(limit("x", i64::MAX, "max").unwrap().as_deref(), Some("9223372036854775807"));
+        let limit = |value| limit("memory", "memory", "memory.max", value, "max");
+        let value = |value| limit(value).unwrap().map(|knob| (knob.value, knob.if_absent));
+        assert_eq!(value(0), None);
+        assert_eq!(value(-1), Some(("max".into(), IfAbsent::Skip)));
+        assert_eq!(value(i64::MAX), Some(("9223372036854775807".into(), IfAbsent::Refuse)));
         assert_eq!(
-            limit("memory", -2, "max").unwrap_err().to_string(),
+            limit(-2).unwrap_err().to_string(),
             "configuration `cgroups.memory = -2`: is negative; -1 stands for no limit"
         );
         assert!(within("x", 1001, 10, 1000).is_err());
@@ -276,6 +336,9 @@ mod tests {
             assert!(page_size(bad).is_err(), "{bad}");
         }
         assert_eq!(page_size("1GB").unwrap(), "1GB");
+        let cpu_shares = |cpu_shares| {
+            super::cpu_shares(&config::Cgroup { cpu_shares, ..config::Cgroup::default() })
+        };
         assert_eq!(
             cpu_shares(1).unwrap_err().to_string(),
             "configuration `cgroups.cpu_shares = 1`: the minimum allowed cpu-shares is 2"
@@ -285,6 +348,34 @@ mod tests {
             "configuration `cgroups.cpu_shares = 1048576`: \
              the maximum allowed cpu-shares is 262144"
         );
+    }
+
+    #[test]
+    fn an_idle_cgroup_has_no_share() {
+        let cgroup = |cpu_idle| config::Cgroup { cpu_idle, cpu_shares: 512, ..Default::default() };
+        assert_eq!(cpu_shares(&cgroup(None)).unwrap(), Some(512));
+        assert_eq!(cpu_shares(&cgroup(Some(false))).unwrap(), Some(512));
+        assert_eq!(cpu_shares(&cgroup(Some(true))).unwrap(), None);
+        assert_eq!(cpu_idle(&cgroup(None)), None);
+        assert_eq!(cpu_idle(&cgroup(Some(false))).unwrap().if_absent, IfAbsent::Skip);
+        assert_eq!(cpu_idle(&cgroup(Some(true))).unwrap().if_absent, IfAbsent::Refuse);
+    }
+
+    #[test]
+    fn writes_rdma_limits_in_one_line() {
+        let limit = |hca_handles, hca_objects| RdmaLimit { hca_handles, hca_objects };
+        let limits = [
+            ("mlx5_0".to_owned(), limit(Some(2), Some(2000))),
+            ("mlx5_1".to_owned(), limit(None, Some(0))),
+        ];
+        assert_eq!(
+            lines(&rdma(&limits.into()).unwrap()),
+            [
+                "rdma rdma.max mlx5_0 hca_handle=2 hca_object=2000",
+                "rdma rdma.max mlx5_1 hca_object=0"
+            ]
+        );
+        assert!(rdma(&[("a b".to_owned(), limit(Some(1), None))].into()).is_err());
     }
 
     #[test]

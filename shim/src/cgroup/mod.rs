@@ -14,8 +14,11 @@
 
 mod attach;
 mod bpf;
+mod controllers;
 mod create;
+mod delegate;
 mod device;
+mod device_list;
 mod device_program;
 mod directory;
 mod events;
@@ -41,8 +44,9 @@ use crate::{Code, Error, Result};
 pub use events::{Notice, PressureLevel, Watcher};
 pub use host::Host;
 pub use stats::{
-    BlkioEntry, BlkioStats, BurstData, CpuStats, CpuUsage, HugetlbStats, MemoryData, MemoryStats,
-    PidsStats, Pressure, Psi, Stats, ThrottlingData,
+    BlkioEntry, BlkioStats, BurstData, CpuStats, CpuUsage, CpusetStats, HugetlbStats, MemoryData,
+    MemoryStats, MiscStats, PageUsage, PageUsageByNuma, Pages, PidsStats, Pressure, Psi, RdmaEntry,
+    RdmaStats, Stats, ThrottlingData,
 };
 
 /// Which versions of cgroups a host has mounted, or a container uses.
@@ -192,9 +196,12 @@ impl Cgroups {
             let reason = "needs the systemd cgroup driver; this is the cgroupfs driver";
             return Err(Error::config("cgroups.slice", &config.slice, reason));
         }
+        if let (Some(file), None) = (config.unified.keys().next(), self.v2()) {
+            let field = format!("cgroups.unified.{file}");
+            return Err(Error::config(field, "", "needs cgroup v2, which is not mounted"));
+        }
         self.knobs(config)?;
-        device::Policy::of(config)?;
-        Ok(())
+        device::check(self, &device::Policy::of(config)?)
     }
 
     /// The values to write. All their controllers are mounted, but on cgroup v2 they need not be
@@ -208,7 +215,10 @@ impl Cgroups {
             knob.if_absent != IfAbsent::Skip || self.paths.contains_key(knob.controller)
         });
         match knobs.iter().find(|knob| !self.paths.contains_key(knob.controller)) {
-            None => Ok(knobs),
+            None => {
+                knobs.extend(v2::unified(config)?);
+                Ok(knobs)
+            }
             Some(knob) => Err(knob.refusal(format!(
                 "needs the cgroup controller `{}`, which is not mounted",
                 knob.controller
@@ -223,8 +233,9 @@ impl Cgroups {
 /// # Errors
 /// `Code::ConfigInvalid` for a value out of range.
 pub fn asks_for(config: &config::Cgroup) -> Result<Option<&'static str>> {
-    let knobs = v1::knobs(config)?;
-    Ok(knobs.first().map(|knob| knob.field))
+    let mut knobs = v1::knobs(config)?;
+    knobs.extend(v2::unified(config)?);
+    Ok(knobs.iter().find(|knob| knob.if_absent != IfAbsent::Skip).map(|knob| knob.field))
 }
 
 #[cfg(test)]
@@ -265,6 +276,17 @@ mod tests {
         none.kill().unwrap();
         assert_eq!(none.stats().unwrap(), Stats::default());
 
+        let high = [("memory.high".to_owned(), "1".to_owned())].into();
+        let unified = config::Cgroup { unified: high, ..config.clone() };
+        assert_eq!(asks_for(&unified).unwrap(), Some("unified"));
+        assert_eq!(
+            none.create(&unified).unwrap_err().to_string(),
+            "configuration `cgroups.unified.memory.high`: needs cgroup v2, which is not mounted"
+        );
+
+        config.pids_limit = -1;
+        assert_eq!(asks_for(&config).unwrap(), None);
+        none.create(&config).unwrap();
         config.pids_limit = 5;
         assert_eq!(asks_for(&config).unwrap(), Some("pids_limit"));
         let error = none.create(&config).unwrap_err().to_string();

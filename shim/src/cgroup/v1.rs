@@ -15,9 +15,7 @@ pub(super) fn knobs(config: &config::Cgroup) -> Result<Vec<Knob>> {
     cpu(config, &mut knobs)?;
     memory(config, &mut knobs)?;
     blkio(config, &mut knobs)?;
-    if let Some(value) = knob::limit("pids_limit", config.pids_limit, "max")? {
-        knobs.push(Knob::new("pids_limit", "pids", "pids.max", value));
-    }
+    knobs.extend(knob::limit("pids_limit", "pids", "pids.max", config.pids_limit, "max")?);
     for limit in &config.hugetlb_limit {
         let (field, size) = ("hugetlb_limit", knob::page_size(&limit.page_size)?);
         // Reservations are charged apart since Linux 5.7; without a limit of their own a mapping
@@ -28,6 +26,7 @@ pub(super) fn knobs(config: &config::Cgroup) -> Result<Vec<Knob>> {
         }
     }
     network(config, &mut knobs)?;
+    knobs.extend(knob::rdma(&config.rdma)?);
     Ok(knobs)
 }
 
@@ -42,7 +41,8 @@ fn cpuset(config: &config::Cgroup, knobs: &mut Vec<Knob>) -> Result<()> {
 }
 
 fn cpu(config: &config::Cgroup, knobs: &mut Vec<Knob>) -> Result<()> {
-    if let Some(shares) = knob::cpu_shares(config.cpu_shares)? {
+    knobs.extend(knob::cpu_idle(config));
+    if let Some(shares) = knob::cpu_shares(config)? {
         let knob = Knob::new("cpu_shares", "cpu", "cpu.shares", shares.to_string());
         knobs.push(knob.checked(Check::CpuShares));
     }
@@ -52,10 +52,9 @@ fn cpu(config: &config::Cgroup, knobs: &mut Vec<Knob>) -> Result<()> {
         ("cpu_rt_period", "cpu.rt_period_us", config.cpu_rt_period),
         ("cpu_rt_runtime", "cpu.rt_runtime_us", config.cpu_rt_runtime),
     ] {
-        if let Some(value) = knob::limit(field, value, "-1")? {
-            knobs.push(Knob::new(field, "cpu", file, value));
-        }
+        knobs.extend(knob::limit(field, "cpu", file, value, "-1")?);
     }
+    knobs.extend(knob::cpu_burst(config, "cpu.cfs_burst_us"));
     Ok(())
 }
 
@@ -71,16 +70,9 @@ fn memory(config: &config::Cgroup, knobs: &mut Vec<Knob>) -> Result<()> {
         ("memory_swap", "memory.memsw.limit_in_bytes", swap),
         ("memory_reservation", "memory.soft_limit_in_bytes", config.memory_reservation),
     ] {
-        let Some(text) = knob::limit(field, value, "-1")? else { continue };
-        let mut knob = Knob::new(field, "memory", file, text);
-        if field == "kernel_memory" {
-            knob = knob.checked(Check::KernelMemory);
-        }
-        // Booted with swapaccount=0 there is nothing that could be limited.
-        if field == "memory_swap" && value == -1 {
-            knob = knob.or(IfAbsent::Skip);
-        }
-        knobs.push(knob);
+        let Some(knob) = knob::limit(field, "memory", file, value, "-1")? else { continue };
+        let is_kernels = field == "kernel_memory";
+        knobs.push(if is_kernels { knob.checked(Check::KernelMemory) } else { knob });
     }
     match config.memory_swappiness {
         -1 => {}
@@ -114,6 +106,16 @@ fn blkio(config: &config::Cgroup, knobs: &mut Vec<Knob>) -> Result<()> {
         let line = format!("{device} {weight}");
         let bfq = IfAbsent::Write("blkio.bfq.weight_device", line.clone());
         knobs.push(Knob::new(field, "blkio", "blkio.weight_device", line).or(bfq));
+    }
+    // BFQ has no weight for a cgroup's own processes.
+    let (field, weight) = ("blkio_leaf_weight", config.blkio_leaf_weight);
+    if let Some(weight) = knob::within(field, weight, 10, 1000)? {
+        knobs.push(Knob::new(field, "blkio", "blkio.leaf_weight", weight.to_string()));
+    }
+    let field = "blkio_leaf_weight_device";
+    for (device, weight) in knob::device_weights(field, &config.blkio_leaf_weight_device)? {
+        let line = format!("{device} {weight}");
+        knobs.push(Knob::new(field, "blkio", "blkio.leaf_weight_device", line));
     }
     for (field, file, text) in [
         (
@@ -216,7 +218,7 @@ pub(super) fn enable_oom_killer(cgroups: &Cgroups, config: &config::Cgroup) -> R
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{HugetlbLimit, InterfacePriority};
+    use crate::config::{HugetlbLimit, InterfacePriority, RdmaLimit};
 
     fn lines(config: &config::Cgroup) -> Vec<String> {
         knob::lines(&knobs(config).unwrap())
@@ -249,6 +251,11 @@ mod tests {
             blkio_throttle_write_iops_device: "8:0 0".into(),
             blkio_weight: 500,
             blkio_weight_device: "8:0 600".into(),
+            blkio_leaf_weight: 400,
+            blkio_leaf_weight_device: "8:0 700".into(),
+            cpu_burst: Some(5_000),
+            cpu_idle: Some(false),
+            rdma: [("mlx5_0".into(), RdmaLimit { hca_handles: Some(2), hca_objects: None })].into(),
             hugetlb_limit: vec![HugetlbLimit { page_size: "2MB".into(), limit: 4 << 20 }],
             net_prio_ifpriomap: vec![InterfacePriority { interface: "eth0".into(), priority: 5 }],
             net_cls_classid: "0x10001".into(),
@@ -260,11 +267,13 @@ mod tests {
             [
                 "cpuset cpuset.cpus 0-1",
                 "cpuset cpuset.mems 0",
+                "cpu cpu.idle 0",
                 "cpu cpu.shares 512",
                 "cpu cpu.cfs_period_us 100000",
                 "cpu cpu.cfs_quota_us -1",
                 "cpu cpu.rt_period_us 1000000",
                 "cpu cpu.rt_runtime_us 95000",
+                "cpu cpu.cfs_burst_us 5000",
                 "memory memory.kmem.limit_in_bytes 16777216",
                 "memory memory.limit_in_bytes 67108864",
                 "memory memory.memsw.limit_in_bytes 134217728",
@@ -273,6 +282,8 @@ mod tests {
                 "memory memory.oom_control 1",
                 "blkio blkio.weight 500",
                 "blkio blkio.weight_device 8:0 600",
+                "blkio blkio.leaf_weight 400",
+                "blkio blkio.leaf_weight_device 8:0 700",
                 "blkio blkio.throttle.read_bps_device 8:0 1",
                 "blkio blkio.throttle.read_bps_device 8:16 2",
                 "blkio blkio.throttle.write_bps_device 8:0 3",
@@ -283,6 +294,7 @@ mod tests {
                 "hugetlb hugetlb.2MB.rsvd.limit_in_bytes 4194304",
                 "net_cls net_cls.classid 65537",
                 "net_prio net_prio.ifpriomap eth0 5",
+                "rdma rdma.max mlx5_0 hca_handle=2",
             ]
         );
     }

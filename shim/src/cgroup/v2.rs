@@ -1,20 +1,16 @@
-//! The configuration in the files of cgroup v2, and the controllers that those need.
+//! The configuration in the files of cgroup v2.
 //!
 //! The configuration speaks of cgroup v1. What cgroup v2 has in another form is translated, what
 //! it does not have is refused. Reference: the kernel's `admin-guide/cgroup-v2`.
 
-use std::collections::BTreeSet;
-
-use rustix::io::Errno;
-
 use super::directory::Directory;
-use super::knob::{self, IfAbsent, Knob};
+use super::knob::{self, IfAbsent, Knob, UNIFIED};
 use crate::config;
-use crate::{Code, Error, Result};
+use crate::{Error, Result};
 
-/// The controllers that count what a container uses. They are enabled where that is possible, also
-/// without a limit, so that statistics and OOM events exist.
-const ACCOUNTING: [&str; 4] = ["cpu", "io", "memory", "pids"];
+/// The controllers that cgroup v2 can have.
+const CONTROLLERS: [&str; 9] =
+    ["cpu", "cpuset", "dmem", "hugetlb", "io", "memory", "misc", "pids", "rdma"];
 
 /// Translates the configuration, in the order in which the values are written.
 pub(super) fn knobs(config: &config::Cgroup) -> Result<Vec<Knob>> {
@@ -29,9 +25,7 @@ pub(super) fn knobs(config: &config::Cgroup) -> Result<Vec<Knob>> {
     cpu(config, &mut knobs)?;
     memory(config, &mut knobs)?;
     io(config, &mut knobs)?;
-    if let Some(value) = knob::limit("pids_limit", config.pids_limit, "max")? {
-        knobs.push(Knob::new("pids_limit", "pids", "pids.max", value));
-    }
+    knobs.extend(knob::limit("pids_limit", "pids", "pids.max", config.pids_limit, "max")?);
     for limit in &config.hugetlb_limit {
         let (field, size) = ("hugetlb_limit", knob::page_size(&limit.page_size)?);
         for (kind, if_absent) in [("", IfAbsent::Refuse), (".rsvd", IfAbsent::Skip)] {
@@ -39,7 +33,51 @@ pub(super) fn knobs(config: &config::Cgroup) -> Result<Vec<Knob>> {
             knobs.push(Knob::new(field, "hugetlb", file, limit.limit.to_string()).or(if_absent));
         }
     }
+    knobs.extend(knob::rdma(&config.rdma)?);
+    knobs.extend(unified(config)?);
     Ok(knobs)
+}
+
+/// What is to be written to files of cgroup v2 as it is, one line at a time.
+pub(super) fn unified(config: &config::Cgroup) -> Result<Vec<Knob>> {
+    let mut knobs = Vec::new();
+    for (file, text) in &config.unified {
+        // One name: no slash can lead to another cgroup, and no file of the cgroup itself is
+        // written, which would move its processes or stop them.
+        let controller = file.split_once('.').and_then(|(prefix, _)| {
+            let known = CONTROLLERS.iter().find(|&&controller| controller == prefix);
+            known.filter(|_| !file.contains(['/', '\0']) && !file.contains(".."))
+        });
+        let Some(controller) = controller else {
+            let reason = "is not the name of a controller's file";
+            return Err(Error::config("cgroups.unified", file, reason));
+        };
+        let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+        knobs.extend(lines.map(|line| Knob::new(UNIFIED, controller, file.clone(), line)));
+    }
+    Ok(knobs)
+}
+
+/// Refuses limits of memory that are below what is in use, where that is asked for: the kernel
+/// would kill processes until they fit.
+pub(super) fn refuse_below_usage(directory: &Directory, config: &config::Cgroup) -> Result<()> {
+    if !config.memory_check_before_update {
+        return Ok(());
+    }
+    let read = |file| -> Result<u64> {
+        Ok(directory.read(file)?.and_then(|text| text.trim().parse().ok()).unwrap_or(0))
+    };
+    let memory = read("memory.current")?;
+    let both = memory.saturating_add(read("memory.swap.current")?);
+    for (field, limit, usage) in
+        [("memory", config.memory, memory), ("memory_swap", config.memory_swap, both)]
+    {
+        if limit > 0 && u64::try_from(limit).is_ok_and(|limit| limit <= usage) {
+            let reason = format!("{usage} bytes are in use");
+            return Err(Error::config(format!("cgroups.{field}"), limit, reason));
+        }
+    }
+    Ok(())
 }
 
 /// Refuses limits that only cgroup v1 has.
@@ -54,6 +92,8 @@ fn refuse_v1_only(config: &config::Cgroup) -> Result<()> {
         ("oom_kill_disable", number(config.oom_kill_disable.into(), 0).replace('1', "true")),
         ("cpu_rt_runtime", number(config.cpu_rt_runtime, 0)),
         ("cpu_rt_period", number(config.cpu_rt_period, 0)),
+        ("blkio_leaf_weight", number(config.blkio_leaf_weight, 0)),
+        ("blkio_leaf_weight_device", config.blkio_leaf_weight_device.clone()),
         ("net_cls_classid", config.net_cls_classid.clone()),
         ("net_prio_ifpriomap", priorities.to_owned()),
     ] {
@@ -66,24 +106,30 @@ fn refuse_v1_only(config: &config::Cgroup) -> Result<()> {
 }
 
 fn cpu(config: &config::Cgroup, knobs: &mut Vec<Knob>) -> Result<()> {
-    if let Some(shares) = knob::cpu_shares(config.cpu_shares)? {
+    knobs.extend(knob::cpu_idle(config));
+    if let Some(shares) = knob::cpu_shares(config)? {
         let weight = cpu_weight(shares).to_string();
         knobs.push(Knob::new("cpu_shares", "cpu", "cpu.weight", weight));
     }
-    let quota = knob::limit("cpu_quota", config.cpu_quota, "max")?;
+    let quota = knob::limit("cpu_quota", "cpu", "cpu.max", config.cpu_quota, "max")?;
     let period = match config.cpu_period {
         0 => None,
         period @ 1.. => Some(period.to_string()),
         period => return Err(Error::config("cgroups.cpu_period", period, "is negative")),
     };
-    let (field, value) = match (quota, period) {
-        (None, None) => return Ok(()),
+    match (quota, period) {
+        (None, None) => {}
         // Without a period the kernel keeps the one it has.
-        (Some(quota), None) => ("cpu_quota", quota),
-        (Some(quota), Some(period)) => ("cpu_quota", format!("{quota} {period}")),
-        (None, Some(period)) => ("cpu_period", format!("max {period}")),
-    };
-    knobs.push(Knob::new(field, "cpu", "cpu.max", value));
+        (Some(quota), None) => knobs.push(quota),
+        (Some(mut quota), Some(period)) => {
+            quota.value = format!("{} {period}", quota.value);
+            knobs.push(quota.or(IfAbsent::Refuse));
+        }
+        (None, Some(period)) => {
+            knobs.push(Knob::new("cpu_period", "cpu", "cpu.max", format!("max {period}")));
+        }
+    }
+    knobs.extend(knob::cpu_burst(config, "cpu.max.burst"));
     Ok(())
 }
 
@@ -114,13 +160,9 @@ fn memory(config: &config::Cgroup, knobs: &mut Vec<Knob>) -> Result<()> {
         let knob = Knob::new("memory_swap", "memory", "memory.swap.max", value);
         knobs.push(knob.or(if_absent));
     }
-    if let Some(value) = knob::limit("memory", config.memory, "max")? {
-        knobs.push(Knob::new("memory", "memory", "memory.max", value));
-    }
-    let field = "memory_reservation";
-    if let Some(value) = knob::limit(field, config.memory_reservation, "max")? {
-        knobs.push(Knob::new(field, "memory", "memory.low", value));
-    }
+    knobs.extend(knob::limit("memory", "memory", "memory.max", config.memory, "max")?);
+    let (field, limit) = ("memory_reservation", config.memory_reservation);
+    knobs.extend(knob::limit(field, "memory", "memory.low", limit, "max")?);
     Ok(())
 }
 
@@ -174,107 +216,10 @@ fn io(config: &config::Cgroup, knobs: &mut Vec<Knob>) -> Result<()> {
     Ok(())
 }
 
-/// Enables controllers for the cgroup `leaf` by naming them in `cgroup.subtree_control` of every
-/// ancestor that does not have them yet: those of `knobs` as far as the host has them, and those
-/// that account.
-///
-/// # Errors
-/// `Code::ConfigInvalid` for a knob whose controller is not available;
-/// an ancestor that has processes of its own: the kernel takes domain controllers no further than
-/// there ("no internal processes"), and would take threaded ones only by making the cgroups below
-/// unusable for whole processes.
-pub(super) fn enable_controllers(leaf: &Directory, knobs: &[Knob]) -> Result<()> {
-    let needed = |knob: &&Knob| knob.if_absent != IfAbsent::Skip;
-    let required: BTreeSet<&str> =
-        knobs.iter().filter(needed).map(|knob| knob.controller).collect();
-    let wanted: BTreeSet<&str> = required.iter().copied().chain(ACCOUNTING).collect();
-    if wanted.is_subset(&words(&leaf.read_existing("cgroup.controllers")?)) {
-        return Ok(());
-    }
-    for ancestor in ancestors(leaf)? {
-        let available = ancestor.read_existing("cgroup.controllers")?;
-        let available = words(&available);
-        let lacking = |knob: &&Knob| !available.contains(knob.controller);
-        if let Some(knob) = knobs.iter().filter(needed).find(lacking) {
-            return Err(knob.refusal(format!(
-                "needs the cgroup controller `{}`, which `{}` does not have",
-                knob.controller,
-                ancestor.path().display()
-            )));
-        }
-        let enabled = ancestor.read_existing("cgroup.subtree_control")?;
-        let enabled = words(&enabled);
-        let missing = wanted
-            .iter()
-            .copied()
-            .filter(|name| available.contains(name) && !enabled.contains(name));
-        let missing: Vec<&str> = missing.collect();
-        if missing.is_empty() {
-            continue;
-        }
-        if is_occupied(&ancestor)? {
-            let Some(controller) = required.iter().find(|name| missing.contains(name)) else {
-                return Ok(());
-            };
-            let path = ancestor.path().to_string_lossy();
-            let reason = format!(
-                "it has processes of its own, so that the controller `{controller}` \
-                 cannot be enabled below it"
-            );
-            return Err(Error::reason(Code::SystemError, "enable cgroup controller", path, reason)
-                .with_hint("name a parent without processes, or move them to a cgroup below"));
-        }
-        for name in missing {
-            let written = ancestor.try_write("cgroup.subtree_control", &format!("+{name}"));
-            match written {
-                Err(errno) if required.contains(name) => {
-                    let file = "cgroup.subtree_control";
-                    return Err(ancestor.write_error(file, &format!("+{name}"), errno));
-                }
-                // Accounting is a convenience.
-                _ => {}
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Whether a cgroup other than the root, which is exempt from the rule, has processes.
-fn is_occupied(directory: &Directory) -> Result<bool> {
-    if !directory.has("cgroup.type") {
-        return Ok(false);
-    }
-    match directory.read("cgroup.procs") {
-        // A threaded cgroup, which has no processes of its own but threads.
-        Err(error) if error.errno() == Some(Errno::OPNOTSUPP) => Ok(true),
-        other => Ok(other?.is_some_and(|text| !text.is_empty())),
-    }
-}
-
-/// The cgroups above `leaf`, the highest that is in sight first.
-fn ancestors(leaf: &Directory) -> Result<Vec<Directory>> {
-    let mut found = vec![leaf.parent()?];
-    while let Some(lowest) = found.last() {
-        let above = lowest.parent()?;
-        if !above.has("cgroup.subtree_control") {
-            break;
-        }
-        found.push(above);
-    }
-    found.reverse();
-    Ok(found)
-}
-
-fn words(text: &str) -> BTreeSet<&str> {
-    text.split_ascii_whitespace().collect()
-}
-
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
-    use crate::config::{HugetlbLimit, InterfacePriority};
+    use crate::config::{HugetlbLimit, InterfacePriority, RdmaLimit};
 
     fn lines(config: &config::Cgroup) -> Vec<String> {
         knob::lines(&knobs(config).unwrap())
@@ -300,6 +245,14 @@ mod tests {
             blkio_weight_device: "8:0 10".into(),
             hugetlb_limit: vec![HugetlbLimit { page_size: "2MB".into(), limit: 4 << 20 }],
             pids_limit: 7,
+            cpu_burst: Some(5_000),
+            cpu_idle: Some(false),
+            rdma: [("mlx5_0".into(), RdmaLimit { hca_handles: Some(2), hca_objects: None })].into(),
+            unified: [
+                ("memory.high".into(), "1".into()),
+                ("io.max".into(), "8:0 rbps=5\n\n8:16 wiops=6\n".into()),
+            ]
+            .into(),
             ..config::Cgroup::default()
         };
         assert_eq!(
@@ -307,8 +260,10 @@ mod tests {
             [
                 "cpuset cpuset.cpus 0-1",
                 "cpuset cpuset.mems 0",
+                "cpu cpu.idle 0",
                 "cpu cpu.weight 100",
                 "cpu cpu.max 50000 100000",
+                "cpu cpu.max.burst 5000",
                 "memory memory.swap.max 33554432",
                 "memory memory.max 67108864",
                 "memory memory.low 33554432",
@@ -322,12 +277,16 @@ mod tests {
                 "pids pids.max 7",
                 "hugetlb hugetlb.2MB.max 4194304",
                 "hugetlb hugetlb.2MB.rsvd.max 4194304",
+                "rdma rdma.max mlx5_0 hca_handle=2",
+                "io io.max 8:0 rbps=5",
+                "io io.max 8:16 wiops=6",
+                "memory memory.high 1",
             ]
         );
         let knobs = knobs(&config).unwrap();
         let general = |index: usize| &knobs[index].if_absent;
-        assert_eq!(*general(7), IfAbsent::Write("io.weight", "default 10000".into()));
-        assert_eq!(*general(8), IfAbsent::Write("io.weight", "8:0 1".into()));
+        assert_eq!(*general(9), IfAbsent::Write("io.weight", "default 10000".into()));
+        assert_eq!(*general(10), IfAbsent::Write("io.weight", "8:0 1".into()));
     }
 
     #[test]
@@ -406,52 +365,49 @@ mod tests {
         }
     }
 
-    /// A cgroup v2 tree of plain files.
-    fn cgroup(path: &Path, controllers: &str, enabled: &str, procs: Option<&str>) {
-        std::fs::create_dir_all(path).unwrap();
-        std::fs::write(path.join("cgroup.controllers"), controllers).unwrap();
-        std::fs::write(path.join("cgroup.subtree_control"), enabled).unwrap();
-        if let Some(procs) = procs {
-            std::fs::write(path.join("cgroup.type"), "domain").unwrap();
-            std::fs::write(path.join("cgroup.procs"), procs).unwrap();
+    #[test]
+    fn writes_only_files_of_controllers_as_they_are() {
+        for file in [
+            "../memory.max",
+            "memory.max/..",
+            "a/memory.max",
+            "memory..x",
+            "cgroup.procs",
+            "cgroup.freeze",
+            "memory",
+            "notes.txt",
+            "",
+            "memory.a\0",
+        ] {
+            let unified = [(file.to_owned(), "1".to_owned())].into();
+            let config = config::Cgroup { unified, ..config::Cgroup::default() };
+            let error = knobs(&config).unwrap_err().to_string();
+            assert!(error.starts_with("configuration `cgroups.unified"), "{error}");
         }
     }
 
-    fn memory_knob() -> [Knob; 1] {
-        [Knob::new("memory", "memory", "memory.max", "1")]
-    }
-
     #[test]
-    fn enables_controllers_from_the_top() {
+    fn refuses_to_go_below_what_is_in_use() {
         let root = tempfile::tempdir().unwrap();
-        let leaf = root.path().join("leaf");
-        cgroup(root.path(), "cpu memory hugetlb", "", None);
-        cgroup(&leaf, "", "", Some(""));
-        let leaf = Directory::existing(&leaf).unwrap();
-        enable_controllers(&leaf, &memory_knob()).unwrap();
-        // A plain file keeps the last write at its beginning.
-        let control = root.path().join("cgroup.subtree_control");
-        assert_eq!(std::fs::read_to_string(control).unwrap(), "+memory");
-
-        let knob = Knob::new("pids_limit", "pids", "pids.max", "1");
-        enable_controllers(&leaf, &[knob.clone().or(IfAbsent::Skip)]).unwrap();
-        let error = enable_controllers(&leaf, &[knob]).unwrap_err().to_string();
-        assert!(error.contains("needs the cgroup controller `pids`"), "{error}");
-    }
-
-    #[test]
-    fn stops_at_a_cgroup_with_processes() {
-        let root = tempfile::tempdir().unwrap();
-        let middle = root.path().join("middle");
-        let leaf = middle.join("leaf");
-        cgroup(root.path(), "memory", "memory", None);
-        cgroup(&middle, "memory", "", Some("42\n"));
-        cgroup(&leaf, "", "", Some(""));
-        let leaf = Directory::existing(&leaf).unwrap();
-        enable_controllers(&leaf, &[]).unwrap();
-        let error = enable_controllers(&leaf, &memory_knob()).unwrap_err().to_string();
-        assert!(error.contains("/middle`: it has processes of its own"), "{error}");
-        let control = middle.join("cgroup.subtree_control");
-        assert_eq!(std::fs::read_to_string(control).unwrap(), "");
+        std::fs::write(root.path().join("memory.current"), "1000\n").unwrap();
+        std::fs::write(root.path().join("memory.swap.current"), "500\n").unwrap();
+        let directory = Directory::existing(root.path()).unwrap();
+        let check = |memory, memory_swap, memory_check_before_update| {
+            let config = config::Cgroup {
+                memory,
+                memory_swap,
+                memory_check_before_update,
+                ..config::Cgroup::default()
+            };
+            refuse_below_usage(&directory, &config).map_err(|error| error.to_string())
+        };
+        assert_eq!(check(1001, 1501, true), Ok(()));
+        assert_eq!(check(0, -1, true), Ok(()));
+        assert_eq!(check(1, 1, false), Ok(()));
+        let refused = |memory, swap| check(memory, swap, true).unwrap_err();
+        let text = "configuration `cgroups.memory = 1000`: 1000 bytes are in use";
+        assert_eq!(refused(1000, 0), text);
+        let text = "configuration `cgroups.memory_swap = 1500`: 1500 bytes are in use";
+        assert_eq!(refused(1400, 1500), text);
     }
 }

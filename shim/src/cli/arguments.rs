@@ -152,11 +152,37 @@ impl<'a> Invocation<'a> {
     /// What is wrong with them, or help or the version if that was asked for.
     pub fn parse<T: Args>(&self) -> Result<T, Failure> {
         let command = self.program.called(self.verb().unwrap_or_default())?;
+        self.parse_as(command, self.before.iter().chain(&self.after))
+    }
+
+    /// Parses what follows the verb, and nothing before it, as its arguments.
+    ///
+    /// # Errors
+    /// As for [`Invocation::parse`].
+    pub fn own<T: Args>(&self) -> Result<T, Failure> {
+        let command = self.program.called(self.verb().unwrap_or_default())?;
+        self.parse_as(command, self.after.iter())
+    }
+
+    /// Parses what stands before the verb as options of the program.
+    ///
+    /// # Errors
+    /// As for [`Invocation::parse`].
+    pub fn global<T: Args>(&self) -> Result<T, Failure> {
+        let command = self.program.versioned(Command::new(self.program.name));
+        self.parse_as((self.program.global)(command), self.before.iter())
+    }
+
+    fn parse_as<'b, T: Args>(
+        &self,
+        command: Command,
+        arguments: impl Iterator<Item = &'b OsString>,
+    ) -> Result<T, Failure> {
         let caller = command.get_bin_name().unwrap_or(self.program.name).to_owned();
         let name = OsString::from(self.program.name);
-        let all = once(&name).chain(&self.before).chain(&self.after);
         command
-            .try_get_matches_from(all)
+            .args_override_self(true)
+            .try_get_matches_from(once(name).chain(arguments.cloned()))
             .and_then(|mut matches| T::from_arg_matches_mut(&mut matches))
             .map_err(|error| Failure::Usage { error, caller })
     }

@@ -4,14 +4,17 @@
 //! stdio and changes how signals are handled: whoever embeds the library never meets it.
 
 pub mod arguments;
+mod caller;
 pub mod nsinit;
 mod output;
+mod page;
 pub mod pidone;
 mod relay;
 pub mod report;
 mod session;
 mod signals;
 mod terminal;
+mod timestamp;
 mod timing;
 
 use std::process::ExitCode;

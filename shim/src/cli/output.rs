@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind, IsTerminal as _, Write};
 
 use serde::Serialize;
 use serde_json::Serializer;
-use serde_json::ser::PrettyFormatter;
+use serde_json::ser::{CompactFormatter, Formatter, PrettyFormatter};
 
 use super::report::Failure;
 use crate::error::Error;
@@ -33,10 +33,23 @@ pub(super) fn bytes(bytes: &[u8]) -> Result<(), Failure> {
 
 /// A value as JSON, indented by tabs as libcontainer's files are.
 pub(super) fn json(value: &impl Serialize) -> Result<Vec<u8>, Failure> {
+    indented(value, b"\t")
+}
+
+/// A value as JSON, indented by this.
+pub(super) fn indented(value: &impl Serialize, indent: &[u8]) -> Result<Vec<u8>, Failure> {
+    encode(value, PrettyFormatter::with_indent(indent))
+}
+
+/// A value as one line of JSON.
+pub(super) fn line(value: &impl Serialize) -> Result<Vec<u8>, Failure> {
+    encode(value, CompactFormatter)
+}
+
+fn encode(value: &impl Serialize, formatter: impl Formatter) -> Result<Vec<u8>, Failure> {
     let mut text = Vec::new();
-    let mut writer = Serializer::with_formatter(&mut text, PrettyFormatter::with_indent(b"\t"));
     value
-        .serialize(&mut writer)
+        .serialize(&mut Serializer::with_formatter(&mut text, formatter))
         .map_err(|_| Error::system("encode", "json", rustix::io::Errno::INVAL))?;
     text.push(b'\n');
     Ok(text)

@@ -1,16 +1,18 @@
 //! What a program says about its own work: errors, and what `--debug` adds.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
+use clap::ValueEnum;
 use rustix::io::Errno;
 
 use super::arguments::{Program, one_line};
 use super::output;
+use super::timestamp::timestamp;
 use crate::error::{Error, Result, Step};
 
 /// Why a program ends without having done its work.
@@ -50,12 +52,25 @@ const NOT_FOUND: u8 = 127;
 pub struct Report {
     program: &'static str,
     log: Option<File>,
+    format: Format,
     debug: bool,
+    /// The status for every failure; if absent it tells whether the program was found.
+    failed: Option<u8>,
+}
+
+/// How a line of the log looks: as one of logrus, which tools for runc's logs read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// `time="..." level=error msg="..."`.
+    #[default]
+    Text,
+    /// `{"level":"error","msg":"...","time":"..."}`.
+    Json,
 }
 
 impl Report {
     pub(super) fn new(program: &'static str) -> Self {
-        Self { program, log: None, debug: false }
+        Self { program, log: None, format: Format::Text, debug: false, failed: None }
     }
 
     /// Opens the log file, if there is to be one, and turns the details on.
@@ -69,6 +84,16 @@ impl Report {
             self.log = Some(file.map_err(|error| Error::path("open", path, error))?);
         }
         Ok(())
+    }
+
+    /// Sets the form of the log's lines.
+    pub(super) fn format(&mut self, format: Format) {
+        self.format = format;
+    }
+
+    /// Sets the exit status for every failure from here on.
+    pub(super) fn fails_with(&mut self, status: u8) {
+        self.failed = Some(status);
     }
 
     /// Whether details are wanted.
@@ -91,6 +116,12 @@ impl Report {
         }
     }
 
+    /// Tells what went wrong beside the work, which goes on.
+    pub(super) fn warning(&mut self, text: &dyn fmt::Display) {
+        self.log("warning", text);
+        let _ = writeln!(io::stderr(), "{}: {text}", self.program);
+    }
+
     /// Tells what is worth knowing but must not stand beside the error that caused it.
     pub(super) fn aside(&mut self, text: &dyn fmt::Display) {
         self.log("warning", text);
@@ -99,19 +130,29 @@ impl Report {
         }
     }
 
-    /// Appends a line in the form of logrus, which tools for runc's logs read.
+    /// Appends a line.
     fn log(&mut self, level: &str, text: &dyn fmt::Display) {
         let Some(log) = &mut self.log else { return };
         let time = timestamp(SystemTime::now());
-        let mut line = format!("time=\"{time}\" level={level} msg=\"");
-        for c in text.to_string().chars() {
-            match c {
-                '"' | '\\' => line.extend(['\\', c]),
-                c if c.is_control() => line.extend(c.escape_default()),
-                c => line.push(c),
+        let text = text.to_string();
+        let mut line = match self.format {
+            Format::Text => {
+                let mut line = format!("time=\"{time}\" level={level} msg=\"");
+                for c in text.chars() {
+                    match c {
+                        '"' | '\\' => line.extend(['\\', c]),
+                        c if c.is_control() => line.extend(c.escape_default()),
+                        c => line.push(c),
+                    }
+                }
+                line.push('"');
+                line
             }
-        }
-        line.push_str("\"\n");
+            Format::Json => {
+                serde_json::json!({ "level": level, "msg": text, "time": time }).to_string()
+            }
+        };
+        line.push('\n');
         // One write, so that lines of several programs do not mix. A full disk is no reason to
         // leave a container in a worse state than without a log.
         let _ = log.write_all(line.as_bytes());
@@ -124,7 +165,7 @@ impl Report {
             Failure::OutputClosed => 0,
             Failure::Error(error) => {
                 self.error(error);
-                status(error)
+                self.failed.unwrap_or_else(|| status(error))
             }
             Failure::Usage { error, caller } => match error.kind() {
                 ErrorKind::DisplayHelp | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
@@ -135,7 +176,7 @@ impl Report {
                 }
                 _ => {
                     self.error(&one_line(error, caller));
-                    FAILED
+                    self.failed.unwrap_or(FAILED)
                 }
             },
         }
@@ -166,44 +207,10 @@ fn status(error: &Error) -> u8 {
     }
 }
 
-/// A time as in RFC 3339, in UTC.
-fn timestamp(time: SystemTime) -> String {
-    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs();
-    let (days, seconds) = (since / 86400, since % 86400);
-    // Years that begin in March have their leap day at the end: 146097 days in 400 of them.
-    let days = days + 719_468;
-    let (era, day) = (days / 146_097, days % 146_097);
-    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let day = day - (153 * month + 2) / 5 + 1;
-    let (month, wraps) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
-    let year = era * 400 + year + wraps;
-    let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    let mut text = String::with_capacity(20);
-    let _ = write!(text, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z");
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::error::{Cause, Code, Subject};
-
-    #[test]
-    fn times_are_those_of_the_calendar() {
-        for (seconds, text) in [
-            (0, "1970-01-01T00:00:00Z"),
-            (951_782_399, "2000-02-28T23:59:59Z"),
-            (951_782_400, "2000-02-29T00:00:00Z"),
-            (951_868_800, "2000-03-01T00:00:00Z"),
-            (1_704_067_199, "2023-12-31T23:59:59Z"),
-            (1_709_210_096, "2024-02-29T12:34:56Z"),
-            (4_107_542_400, "2100-03-01T00:00:00Z"),
-        ] {
-            assert_eq!(timestamp(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)), text);
-        }
-    }
 
     #[test]
     fn the_status_tells_whether_the_program_was_there() {
@@ -231,6 +238,13 @@ mod tests {
         let (time, rest) = text.split_once(' ').unwrap();
         assert!(time.starts_with("time=\"2"), "{time}");
         assert_eq!(rest, "level=warning msg=\"a \\\"b\\\"\\n\\\\\"\n");
+        report.format(Format::Json);
+        report.error(&"exec: \"x\": no\u{1b}");
+        let text = std::fs::read_to_string(&path).unwrap();
+        let line: serde_json::Value = serde_json::from_str(text.lines().nth(1).unwrap()).unwrap();
+        assert_eq!(line["level"], "error");
+        assert_eq!(line["msg"], "exec: \"x\": no\u{1b}");
+        assert!(line["time"].as_str().unwrap().starts_with('2'), "{line}");
         let error = report.configure(Some(directory.path()), false).unwrap_err();
         assert_eq!(error.errno(), Some(Errno::ISDIR));
     }

@@ -60,6 +60,37 @@ impl AsFd for Signals {
     }
 }
 
+/// A signal by its number, or its name with or without `SIG`; real-time signals are `RTMIN+n` and
+/// `RTMAX-n`.
+pub(super) fn parse(text: &str) -> std::result::Result<i32, &'static str> {
+    const LAST: i32 = 64;
+    let number = |text: &str| {
+        let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+        digits.then(|| text.parse::<i32>().ok()).flatten()
+    };
+    if let Some(number) = number(text) {
+        return (0..=LAST).contains(&number).then_some(number).ok_or("must be from 0 to 64");
+    }
+    let name = text.to_ascii_uppercase();
+    let bare = name.strip_prefix("SIG").unwrap_or(&name);
+    let (first, last) = (libc::SIGRTMIN(), libc::SIGRTMAX());
+    let real_time = |text: &str, mark| match text.strip_prefix(mark) {
+        None => text.is_empty().then_some(0),
+        Some(offset) => number(offset),
+    };
+    let found = if let Some(offset) = bare.strip_prefix("RTMIN") {
+        real_time(offset, '+').and_then(|offset| first.checked_add(offset))
+    } else if let Some(offset) = bare.strip_prefix("RTMAX") {
+        real_time(offset, '-').and_then(|offset| last.checked_sub(offset))
+    } else {
+        return format!("SIG{bare}")
+            .parse::<Signal>()
+            .map(|signal| signal as i32)
+            .map_err(|_| "no such signal");
+    };
+    found.filter(|signal| (first..=last).contains(signal)).ok_or("no such signal")
+}
+
 /// Whether a signal is one by which terminals, users and init systems end a program.
 fn is_termination(signal: i32) -> bool {
     matches!(signal, libc::SIGHUP | libc::SIGINT | libc::SIGQUIT | libc::SIGTERM)
@@ -260,6 +291,27 @@ mod tests {
             (64, Fate::Dropped),
         ] {
             assert_eq!(own.fate(signal), fate, "{signal}");
+        }
+    }
+
+    #[test]
+    fn signals_have_names_and_numbers() {
+        for (text, signal) in [
+            ("9", 9),
+            ("0", 0),
+            ("64", 64),
+            ("TERM", libc::SIGTERM),
+            ("sigkill", libc::SIGKILL),
+            ("SIGRTMIN", libc::SIGRTMIN()),
+            ("rtmin+3", libc::SIGRTMIN() + 3),
+            ("SIGRTMAX-1", libc::SIGRTMAX() - 1),
+        ] {
+            assert_eq!(parse(text), Ok(signal), "{text}");
+        }
+        for bad in
+            ["", "65", "-9", "+9", "SIG", "SIGSIGTERM", "RTMIN+31", "RTMIN-1", "RTMAX-99", "9x"]
+        {
+            assert!(parse(bad).is_err(), "{bad}");
         }
     }
 

@@ -8,7 +8,7 @@ use super::{Cgroup, Config, Device, Mount, NamespaceType, Network, Rlimit, capab
 
 /// Files and directories of proc and sysfs that tell about the host, or reach into it. Docker's
 /// list; that of the seed had `/proc/kcore` alone (CVE-2015-3630, CVE-2017-16539).
-const MASKED: [&str; 12] = [
+pub(crate) const MASKED: [&str; 12] = [
     "/proc/acpi",
     "/proc/asound",
     "/proc/interrupts",

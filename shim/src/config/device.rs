@@ -155,6 +155,50 @@ impl FromStr for Device {
     }
 }
 
+/// One of an ordered list of rules about devices, as in the OCI runtime specification.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct DeviceRule {
+    /// Whether it allows, otherwise it denies.
+    pub allow: bool,
+    /// What it is about; -1 and the type `a` stand for all.
+    pub device: Device,
+}
+
+impl fmt::Display for DeviceRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let verb = if self.allow { "allow" } else { "deny" };
+        write!(f, "{verb} {}", self.device.cgroup_string())
+    }
+}
+
+/// Reads a rule in the form in which it is written: `deny a *:* rwm`.
+impl FromStr for DeviceRule {
+    type Err = NotARule;
+
+    fn from_str(text: &str) -> Result<Self, NotARule> {
+        let (verb, device) = text.split_once(' ').ok_or(NotARule)?;
+        let allow = match verb {
+            "allow" => true,
+            "deny" => false,
+            _ => return Err(NotARule),
+        };
+        Ok(Self { allow, device: device.parse()? })
+    }
+}
+
+impl Serialize for DeviceRule {
+    fn serialize<S: Serializer>(&self, writer: S) -> Result<S::Ok, S::Error> {
+        writer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for DeviceRule {
+    fn deserialize<D: Deserializer<'de>>(reader: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(reader)?;
+        text.parse().map_err(|_| de::Error::custom("expected a rule like \"allow c 1:3 rwm\""))
+    }
+}
+
 /// The type of a device: a letter, written as its number.
 mod letter {
     use super::{Deserializer, Serializer, number_or_text};
@@ -287,6 +331,20 @@ mod tests {
         for text in ["", "c", "c 1:3", "c 1 rwm", "c 1:3 rwm x", "cc 1:3 r", "c +1:3 r", "c -1:3 r"]
         {
             assert_eq!(text.parse::<Device>(), Err(NotARule), "{text}");
+        }
+    }
+
+    #[test]
+    fn ordered_rules_are_text_only() {
+        for text in ["allow c 136:* rwm", "deny a *:* rwm"] {
+            let rule: DeviceRule = text.parse().unwrap();
+            assert_eq!(rule.allow, text.starts_with("allow"));
+            let json = serde_json::to_string(&rule).unwrap();
+            assert_eq!(json, format!("{text:?}"));
+            assert_eq!(serde_json::from_str::<DeviceRule>(&json).unwrap(), rule);
+        }
+        for text in ["", "allow", "allow ", "c 1:3 rwm", "permit c 1:3 rwm", "deny c 1:3"] {
+            assert_eq!(text.parse::<DeviceRule>(), Err(NotARule), "{text}");
         }
     }
 

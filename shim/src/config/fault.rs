@@ -51,6 +51,36 @@ impl Fault {
     }
 }
 
+/// The names of fields in another form of the configuration: those that may begin a path, and those
+/// of the objects in it.
+pub(crate) struct Names {
+    /// The first component of a path.
+    pub(crate) first: &'static [(&'static str, &'static str)],
+    /// The others; `""` is left out.
+    pub(crate) inner: &'static [(&'static str, &'static str)],
+}
+
+impl Fault {
+    /// The same fault in other words for the fields.
+    pub(super) fn renamed(mut self, names: &Names) -> Self {
+        let mut renamed = String::new();
+        let mut table = names.first;
+        for component in self.field.split('.') {
+            let (name, index) = component.split_at(component.find('[').unwrap_or(component.len()));
+            let known = table.iter().find(|(own, _)| *own == name);
+            let name = known.map_or(name, |(_, other)| *other);
+            if !name.is_empty() && !renamed.is_empty() {
+                renamed.push('.');
+            }
+            renamed.push_str(name);
+            renamed.push_str(index);
+            table = names.inner;
+        }
+        self.field = renamed;
+        self
+    }
+}
+
 impl From<Fault> for Error {
     fn from(fault: Fault) -> Self {
         Self::config(fault.field, fault.value, fault.reason)
@@ -66,7 +96,7 @@ pub(super) fn each<T>(field: &str, list: &[T], check: impl Fn(&T) -> Check) -> C
 }
 
 /// The text between quotes, cut to a length that fits on a line.
-pub(super) fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     format!("\"{}\"", excerpt(text))
 }
 

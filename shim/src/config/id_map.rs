@@ -103,6 +103,15 @@ impl Config {
 }
 
 fn check_map(field: &str, maps: &[IdMap]) -> Check {
+    check_ranges(field, maps)?;
+    if IdMap::host_of(maps, 0).is_none() {
+        return Err(Fault::new(field, "", "id 0 of the container is not mapped"));
+    }
+    Ok(())
+}
+
+/// Refuses what the kernel does not take as a map.
+pub(super) fn check_ranges(field: &str, maps: &[IdMap]) -> Check {
     if maps.len() > LINES_MAX {
         return Err(Fault::new(field, "", "more than the 340 ranges that the kernel takes"));
     }
@@ -122,9 +131,6 @@ fn check_map(field: &str, maps: &[IdMap]) -> Check {
                 return Err(Fault::new(inside, first(upper), reason).under(&place));
             }
         }
-    }
-    if IdMap::host_of(maps, 0).is_none() {
-        return Err(Fault::new(field, "", "id 0 of the container is not mapped"));
     }
     Ok(())
 }

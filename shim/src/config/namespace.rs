@@ -205,13 +205,14 @@ mod tests {
             (NamespaceType::Ipc, &["NEWIPC", "ipc"]),
             (NamespaceType::Uts, &["NEWUTS", "uts"]),
             (NamespaceType::Cgroup, &["NEWCGROUP", "cgroup"]),
+            (NamespaceType::Time, &["NEWTIME", "time"]),
         ] {
             for name in names {
                 assert_eq!(NamespaceType::parse(name), Some(kind), "{name}");
             }
             assert_eq!(serde_json::to_string(&kind).unwrap(), format!("\"{}\"", kind.name()));
         }
-        for name in ["", "NEW", "CLONE_", "NEWPIDS", "NEWTIME"] {
+        for name in ["", "NEW", "CLONE_", "NEWPIDS", "NEWBOOT"] {
             assert_eq!(NamespaceType::parse(name), None, "{name}");
         }
     }

@@ -6,12 +6,19 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
-use super::fault::{Check, Fault, each};
-use super::{Config, Link, Mount, NamespaceType, Network, Rlimit, Route, capability, group, path};
+use super::fault::{Check, Fault, Names, each};
+use super::mount::check_propagation;
+use super::network::check_interface;
+use super::{
+    Config, Link, MountIdMap, NamespaceType, Network, Rlimit, Route, capability, group, path,
+};
 use crate::error::{Code, Error, Result};
 
 /// The longest host name, `__NEW_UTS_LEN`.
 const HOSTNAME_MAX: usize = 64;
+
+/// In a second.
+const NANOSECONDS: u32 = 1_000_000_000;
 
 /// The last signal, `SIGRTMAX`.
 const SIGNAL_MAX: i32 = 64;
@@ -27,6 +34,11 @@ impl Config {
         Ok(self.check()?)
     }
 
+    /// [`Config::validate`] for a configuration that was written in other words.
+    pub(crate) fn validate_as(&self, names: &Names) -> Result<()> {
+        Ok(self.check().map_err(|fault| fault.renamed(names))?)
+    }
+
     fn check(&self) -> Check {
         self.check_root()?;
         self.check_namespaces()?;
@@ -35,6 +47,7 @@ impl Config {
         self.check_process()?;
         self.check_networks()?;
         self.check_sysctls()?;
+        self.check_time_offsets()?;
         self.hooks.check()?;
         if let Some(cgroup) = &self.cgroups {
             cgroup.check().map_err(|fault| fault.under("cgroups"))?;
@@ -72,13 +85,25 @@ impl Config {
                 ("readonlyfs", self.readonlyfs),
                 ("privatefs", self.privatefs),
                 ("tmpfs_root", self.tmpfs_root),
+                ("root_propagation", self.root_propagation != 0),
             ] {
                 if given {
                     return Err(Fault::new(field, "", "needs a new mount namespace (NEWNS)"));
                 }
             }
         }
-        each("mounts", &self.mounts, Mount::check)?;
+        each("mounts", &self.mounts, |mount| {
+            let of_container =
+                |map: &MountIdMap| map.uid_mappings.is_empty() && map.gid_mappings.is_empty();
+            if mount.id_map.as_ref().is_some_and(of_container)
+                && self.namespace(NamespaceType::User).is_none()
+            {
+                let reason = "needs ids of its own, or a user namespace (NEWUSER)";
+                return Err(Fault::new("id_map", "", reason));
+            }
+            mount.check()
+        })?;
+        check_propagation("root_propagation", self.root_propagation)?;
         each("links", &self.links, Link::check)?;
         each("devices", &self.devices, super::Device::check_node)?;
         each("mask_paths", &self.mask_paths, |path| path::check_absolute("", path))?;
@@ -91,13 +116,14 @@ impl Config {
             let reason = "must be a signal from 1 to 64, or 0";
             return Err(Fault::new("parent_death_signal", self.parent_death_signal, reason));
         }
-        check_line("hostname", &self.hostname)?;
-        if self.hostname.len() > HOSTNAME_MAX {
-            return Err(Fault::text("hostname", &self.hostname, "longer than 64 bytes"));
-        }
-        if !self.hostname.is_empty() && self.namespace(NamespaceType::Uts).is_none() {
-            let reason = "needs a UTS namespace (NEWUTS)";
-            return Err(Fault::text("hostname", &self.hostname, reason));
+        for (field, name) in [("hostname", &self.hostname), ("domainname", &self.domainname)] {
+            check_line(field, name)?;
+            if name.len() > HOSTNAME_MAX {
+                return Err(Fault::text(field, name, "longer than 64 bytes"));
+            }
+            if !name.is_empty() && self.namespace(NamespaceType::Uts).is_none() {
+                return Err(Fault::text(field, name, "needs a UTS namespace (NEWUTS)"));
+            }
         }
         check_line("apparmor_profile", &self.apparmor_profile)?;
         check_line("process_label", &self.process_label)?;
@@ -117,16 +143,46 @@ impl Config {
 
     fn check_networks(&self) -> Check {
         if self.namespace(NamespaceType::Network).is_none() {
-            for (field, given) in
-                [("networks", !self.networks.is_empty()), ("routes", !self.routes.is_empty())]
-            {
+            for (field, given) in [
+                ("networks", !self.networks.is_empty()),
+                ("routes", !self.routes.is_empty()),
+                ("net_devices", !self.net_devices.is_empty()),
+            ] {
                 if given {
                     return Err(Fault::new(field, "", "needs a network namespace (NEWNET)"));
                 }
             }
         }
         each("networks", &self.networks, Network::check)?;
-        each("routes", &self.routes, Route::check)
+        each("routes", &self.routes, Route::check)?;
+        for (name, inside) in &self.net_devices {
+            check_interface("net_devices", name)?;
+            check_interface("", inside)
+                .map_err(|fault| fault.under(&format!("net_devices.{name}")))?;
+            if self.net_devices.iter().any(|(other, taken)| other < name && taken == inside) {
+                let reason = "is the name of two interfaces";
+                return Err(Fault::text(&format!("net_devices.{name}"), inside, reason));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_time_offsets(&self) -> Check {
+        if !self.time_offsets.is_empty() && !self.has_new(NamespaceType::Time) {
+            return Err(Fault::new("time_offsets", "", "needs a new time namespace (NEWTIME)"));
+        }
+        for (clock, offset) in &self.time_offsets {
+            if !matches!(clock.as_str(), "monotonic" | "boottime") {
+                let reason = "must be monotonic or boottime";
+                return Err(Fault::text("time_offsets", clock, reason));
+            }
+            if offset.nanosecs >= NANOSECONDS {
+                let place = format!("time_offsets.{clock}");
+                let reason = "must be less than a second";
+                return Err(Fault::new("nanosecs", offset.nanosecs, reason).under(&place));
+            }
+        }
+        Ok(())
     }
 
     /// Checks that the root is a directory, and that no component of its path is a symbolic link.
@@ -199,7 +255,7 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::super::{Cgroup, Device, IdMap, Seccomp, SeccompSyscall};
+    use super::super::{Cgroup, Device, IdMap, Mount, Seccomp, SeccompSyscall, TimeOffset};
     use super::*;
 
     fn template() -> Config {
@@ -210,6 +266,10 @@ mod tests {
         let mut config = template();
         change(&mut config);
         config
+    }
+
+    fn offset(nanosecs: u32) -> TimeOffset {
+        TimeOffset { secs: 0, nanosecs }
     }
 
     fn mount_at(destination: &str, device: &str) -> Config {
@@ -258,6 +318,8 @@ mod tests {
         refused(&with(|c| c.set_namespace(NamespaceType::Mount, "/proc/1/ns/mnt")), "mounts");
         for (place, change) in [
             ("routes", (|c| c.routes = vec![Route::default()]) as fn(&mut Config)),
+            ("net_devices", |c| c.net_devices = [("a".into(), "a".into())].into()),
+            ("root_propagation", |c| c.root_propagation = libc::MS_SLAVE),
             ("links", |c| c.links = vec![Link { target: "a".into(), path: "/b".into() }]),
             ("devices", |c| c.devices = vec![Device::default()]),
             ("mask_paths", |c| c.mask_paths = vec!["/x".into()]),
@@ -285,6 +347,11 @@ mod tests {
             ("/sys", "sysfs"),
             ("/sys/fs/cgroup", "cgroup"),
             ("/sys/fs/cgroup/memory", "tmpfs"),
+            ("/sys/kernel", "bind"),
+            ("/sys/fs/bpf", "bpf"),
+            ("/sys/fs/cgroup/../x", "bind"),
+            ("/sys", "tmpfs"),
+            ("/sys", "bind"),
             ("/../../x", "tmpfs"),
             ("tmp", "tmpfs"),
             ("/process", "tmpfs"),
@@ -301,9 +368,8 @@ mod tests {
             ("proc/self", "tmpfs"),
             ("/x/../proc/self/attr", "bind"),
             ("/proc/cpuinfo/x", "bind"),
-            ("/sys", "tmpfs"),
-            ("/sys/kernel", "bind"),
-            ("/sys/fs/cgroup/../x", "bind"),
+            ("/sys", "proc"),
+            ("/sys", "cgroup2"),
             ("/x\0", "tmpfs"),
         ] {
             refused(&mount_at(destination, device), "mounts[0].destination");
@@ -323,7 +389,25 @@ mod tests {
     #[test]
     fn mounts_have_known_parts() {
         for (field, change) in [
-            ("device", (|m| m.device = "ext9".into()) as fn(&mut Mount)),
+            ("device", (|m| m.device = "ext/9".into()) as fn(&mut Mount)),
+            ("device", |m| m.device.clear()),
+            ("cleared", |m| m.cleared = 1 << 40),
+            ("propagation", |m| m.propagation = libc::MS_REC),
+            ("propagation", |m| m.propagation = libc::MS_RDONLY),
+            ("propagation", |m| m.propagation = libc::MS_SHARED | libc::MS_PRIVATE),
+            ("recursive_set", |m| m.recursive_set = 1 << 20),
+            ("recursive_clear", |m| m.recursive_clear = 1 << 40),
+            ("copy_up", |m| m.copy_up = true),
+            ("id_map", |m| m.id_map = Some(MountIdMap::default())),
+            ("id_map", |m| {
+                let map = IdMap { container_id: 0, host_id: 1, size: 1 };
+                m.id_map = Some(MountIdMap { uid_mappings: vec![map], ..MountIdMap::default() });
+            }),
+            ("id_map.gid_mappings[0].size", |m| {
+                let map = |size| vec![IdMap { container_id: 0, host_id: 1, size }];
+                let (uid_mappings, gid_mappings) = (map(1), map(0));
+                m.id_map = Some(MountIdMap { uid_mappings, gid_mappings, recursive: false });
+            }),
             ("source", |m| m.source = "relative".into()),
             ("flags", |m| m.flags = 1 << 40),
             ("flags", |m| m.flags |= libc::MS_REMOUNT),
@@ -357,6 +441,29 @@ mod tests {
             ("parent_death_signal", |c| c.parent_death_signal = -1),
             ("hostname", |c| c.hostname = "x".repeat(65)),
             ("hostname", |c| c.hostname = "a\nb".into()),
+            ("domainname", |c| c.domainname = "x".repeat(65)),
+            ("domainname", |c| {
+                c.hostname.clear();
+                c.domainname = "x".into();
+                c.remove_namespace(NamespaceType::Uts);
+            }),
+            ("root_propagation", |c| c.root_propagation = libc::MS_REC),
+            ("net_devices", |c| c.net_devices = [("a/b".into(), "b".into())].into()),
+            ("net_devices.eth0", |c| c.net_devices = [("eth0".into(), String::new())].into()),
+            ("net_devices.eth1", |c| {
+                c.net_devices = [("eth0", "a"), ("eth1", "a")]
+                    .map(|(name, inside)| (name.into(), inside.into()))
+                    .into();
+            }),
+            ("time_offsets", |c| c.time_offsets = [("monotonic".into(), offset(1))].into()),
+            ("time_offsets", |c| {
+                c.set_namespace(NamespaceType::Time, "");
+                c.time_offsets = [("realtime".into(), offset(1))].into();
+            }),
+            ("time_offsets.boottime.nanosecs", |c| {
+                c.set_namespace(NamespaceType::Time, "");
+                c.time_offsets = [("boottime".into(), offset(1_000_000_000))].into();
+            }),
             ("apparmor_profile", |c| c.apparmor_profile = "a\0".into()),
             ("process_label", |c| c.process_label = "a\n".into()),
             ("mount_label", |c| c.mount_label = "a\",x".into()),

@@ -4,6 +4,7 @@
 
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 
 use pidone_proto::frame::HEADER;
 use pidone_proto::{Bincode, Codec as _, FrameType, Header, Report, limits};
@@ -18,6 +19,7 @@ use rustix::net::{
 use super::image::{Codec, seal};
 use crate::error::{Code, Error, Result};
 use crate::plan::Part;
+use crate::unix_socket::connect_to;
 
 /// A report with its strings copied, and the descriptor that came along.
 #[derive(Debug)]
@@ -32,6 +34,10 @@ pub(crate) enum Message {
     Times { first: u32, times: Vec<u32> },
     /// Exec is next.
     Executing,
+    /// The init waits for the start.
+    Waiting,
+    /// What answers for the system calls of a seccomp filter.
+    Listener(OwnedFd),
     /// An operation failed.
     Failed { step: u32, call: pidone_proto::Call, detail: u16, errno: u16 },
     /// The other end is closed.
@@ -57,6 +63,19 @@ impl Channel {
         // An init that reads nothing must not hold the host; it is waited for by poll.
         rustix::io::ioctl_fionbio(&ours, true).map_err(fail)?;
         Ok((Self { socket: ours, codec, sent: 0, received: 0 }, theirs))
+    }
+
+    /// Connects to an init that waits for the start, by the name of its socket.
+    pub(crate) fn connect(path: &Path, codec: Codec) -> Result<Self> {
+        let socket = connect_to(path, SocketType::SEQPACKET)?;
+        rustix::io::ioctl_fionbio(&socket, true)
+            .map_err(|errno| Error::path("connect", path, errno))?;
+        Ok(Self { socket, codec, sent: 0, received: 0 })
+    }
+
+    /// Starts the container whose init this is connected to.
+    pub(crate) fn start(&mut self) -> Result<()> {
+        self.send(FrameType::Start, &[], &[]).map(drop)
     }
 
     /// Sends a part of a plan; `first` is the number of its first operation.
@@ -202,6 +221,8 @@ impl Channel {
                 Message::Times { first, times }
             }
             (Report::Executing, None) => Message::Executing,
+            (Report::Waiting, None) => Message::Waiting,
+            (Report::Listener, Some(listener)) => Message::Listener(listener),
             // The range of the kernel's error numbers.
             (Report::Failed { step, call, detail, errno: errno @ 1..=4095 }, None) => {
                 Message::Failed { step, call, detail, errno }

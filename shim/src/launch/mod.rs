@@ -3,6 +3,7 @@
 pub(crate) mod channel;
 mod clone;
 mod id_map;
+mod id_mapped;
 pub mod image;
 mod session;
 mod source;
@@ -11,6 +12,7 @@ mod worker;
 
 pub(crate) use clone::Child;
 pub(crate) use id_map::Maps;
-pub(crate) use session::{Host, Launch, Started};
+pub(crate) use session::{Host, Launch, Resume, Started};
+pub(crate) use source::Lent;
 pub(crate) use template::ROOT as TEMPLATE_ROOT;
 pub(crate) use worker::{Place, has_template};

@@ -4,6 +4,7 @@
 //! alone, and never blocks on sending: an init that stands still or lies cannot hold it.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use pidone_proto::Op;
@@ -14,10 +15,11 @@ use rustix::process::{Signal, WaitId, WaitIdOptions, WaitIdStatus, pidfd_send_si
 use super::channel::{Channel, Message, violation};
 use super::clone::{Child, Request, above};
 use super::image::{Codec, Sealed};
-use super::source;
+use super::source::{self, Lent};
 use super::worker::{Place, clone_at};
 use crate::error::{Cause, Code, Error, Result, Step, Subject};
 use crate::plan::{Plan, subject};
+use crate::seccomp;
 
 /// What a start needs.
 pub(crate) struct Launch<'a> {
@@ -35,8 +37,8 @@ pub(crate) struct Launch<'a> {
     pub(crate) descriptors: &'a [BorrowedFd<'a>],
     /// A cgroup v2 directory to be born in.
     pub(crate) cgroup: Option<BorrowedFd<'a>>,
-    /// The pidfd of the container that is joined.
-    pub(crate) container: Option<BorrowedFd<'a>>,
+    /// What the plan's sources stand for.
+    pub(crate) lent: Lent<'a>,
     /// Whether the init stamps its operations.
     pub(crate) timed: bool,
     /// How long nothing may be heard of the init.
@@ -56,6 +58,9 @@ pub(crate) trait Host {
 
     /// The init stands at a barrier.
     fn barrier(&mut self, id: u32, child: &Child) -> Result<()>;
+
+    /// What answers for the system calls of a seccomp filter is there.
+    fn listener(&mut self, listener: OwnedFd, child: &Child) -> Result<()>;
 }
 
 /// A process that runs.
@@ -76,7 +81,13 @@ impl Launch<'_> {
     pub(crate) fn run(&self, host: &mut impl Host) -> Result<Started> {
         let (channel, child) = self.clone_init()?;
         let mut session = Session {
-            launch: self,
+            plan: self.plan,
+            before: 0,
+            of: self.plan.len(),
+            forks: self.forks,
+            lent: self.lent,
+            timed: self.timed,
+            patience: self.patience,
             channel,
             child,
             sent: 0,
@@ -84,6 +95,7 @@ impl Launch<'_> {
             waits: 0,
             progress: Progress::Setup,
             console: None,
+            listens: self.plan.operations().any(|op| has_listener(&op)),
             times: Vec::new(),
         };
         match session.drive(host) {
@@ -133,6 +145,59 @@ impl Launch<'_> {
     }
 }
 
+/// The second half of a start: the init was made by another process and waits.
+pub(crate) struct Resume<'a> {
+    /// The operations that are left.
+    pub(crate) plan: &'a Plan,
+    /// How many came before them.
+    pub(crate) before: u32,
+    /// The socket of the init and how it is spoken to.
+    pub(crate) socket: (&'a Path, Codec),
+    /// How long nothing may be heard of the init.
+    pub(crate) patience: Duration,
+}
+
+impl Resume<'_> {
+    /// Lets the program of a process come.
+    ///
+    /// `started` is called when the init can no longer be stopped by anything but a signal. If
+    /// something fails behind it, the process is killed; reaping it is its parent's.
+    pub(crate) fn run(
+        &self,
+        child: Child,
+        host: &mut impl Host,
+        started: impl FnOnce() -> Result<()>,
+    ) -> Result<()> {
+        let (path, codec) = self.socket;
+        let mut channel = Channel::connect(path, codec)?;
+        channel.start()?;
+        let mut session = Session {
+            plan: self.plan,
+            before: self.before,
+            of: self.before.saturating_add(self.plan.len()),
+            forks: false,
+            lent: Lent::default(),
+            timed: false,
+            patience: self.patience,
+            channel,
+            child,
+            // The init has all of the plan.
+            sent: self.plan.parts().len(),
+            first: 1,
+            waits: self.plan.operations().filter(waits).count(),
+            progress: Progress::Setup,
+            console: None,
+            listens: self.plan.operations().any(|op| has_listener(&op)),
+            times: Vec::new(),
+        };
+        let outcome = started().and_then(|()| session.lead(host));
+        if outcome.is_err() {
+            let _ = pidfd_send_signal(&session.child.pidfd, Signal::KILL);
+        }
+        outcome
+    }
+}
+
 /// How far the init has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Progress {
@@ -144,7 +209,16 @@ enum Progress {
 
 /// A start that is under way.
 struct Session<'a> {
-    launch: &'a Launch<'a>,
+    plan: &'a Plan,
+    /// Operations before those of the plan.
+    before: u32,
+    /// Operations of the whole start.
+    of: u32,
+    /// Whether a fork of the init is still to come.
+    forks: bool,
+    lent: Lent<'a>,
+    timed: bool,
+    patience: Duration,
     channel: Channel,
     child: Child,
     /// Parts that were sent.
@@ -155,21 +229,29 @@ struct Session<'a> {
     waits: usize,
     progress: Progress,
     console: Option<OwnedFd>,
+    /// Whether the listener of a seccomp filter is still to come.
+    listens: bool,
     times: Vec<u32>,
 }
 
 impl Session<'_> {
-    /// Leads the init to its end as such: exec, or failure.
+    /// Leads the init from its birth to its end as such: exec, the wait for the start, or failure.
     fn drive(&mut self, host: &mut impl Host) -> Result<()> {
         host.cloned(&self.child)?;
-        if !self.launch.forks {
+        let forks = self.forks;
+        if !forks {
             host.born(&self.child)?;
         }
         self.send_parts()?;
-        if !self.launch.forks {
+        if !forks {
             host.meanwhile(&self.child)?;
         }
-        let mut deadline = Instant::now() + self.launch.patience;
+        self.lead(host)
+    }
+
+    /// Listens to the init until it is no more.
+    fn lead(&mut self, host: &mut impl Host) -> Result<()> {
+        let mut deadline = Instant::now() + self.patience;
         loop {
             let watched = self.child.pid;
             let ended = self.wait(deadline)?;
@@ -179,7 +261,7 @@ impl Session<'_> {
                 if self.handle(message, host)? {
                     return Ok(());
                 }
-                deadline = Instant::now() + self.launch.patience;
+                deadline = Instant::now() + self.patience;
             }
             // An intermediate that ended behind its fork is nobody's loss.
             if ended && self.child.pid == watched {
@@ -196,7 +278,7 @@ impl Session<'_> {
     /// Waits for something to happen; answers whether the process ended.
     fn wait(&self, deadline: Instant) -> Result<bool> {
         let mut wanted = PollFlags::IN;
-        if self.waits == 0 && self.sent < self.launch.plan.parts().len() {
+        if self.waits == 0 && self.sent < self.plan.parts().len() {
             wanted |= PollFlags::OUT;
         }
         let pidfd = self.child.pidfd.as_fd();
@@ -209,7 +291,7 @@ impl Session<'_> {
             let left = Timespec::try_from(left).ok();
             match poll(&mut fds, left.as_ref()) {
                 Ok(0) => {
-                    let patience = format!("{} s", self.launch.patience.as_secs());
+                    let patience = format!("{} s", self.patience.as_secs());
                     return Err(Error::system("wait for the init", patience, Errno::TIMEDOUT));
                 }
                 Ok(_) => return Ok(fds[1].revents().contains(PollFlags::IN)),
@@ -224,18 +306,18 @@ impl Session<'_> {
     /// An init that waits for the host to let it go on takes nothing else: what comes behind an
     /// operation at which it waits is held back until then.
     fn send_parts(&mut self) -> Result<()> {
-        let parts = self.launch.plan.parts();
+        let parts = self.plan.parts();
         while let Some(part) = parts.get(self.sent).filter(|_| self.waits == 0) {
             let head = pidone_proto::Part {
                 first: self.first,
                 operations: part.operations,
                 more: self.sent + 1 < parts.len(),
-                timed: self.launch.timed,
+                timed: self.timed,
             };
             let opened: Vec<_> = part
                 .sources
                 .iter()
-                .map(|source| source::open(source, self.launch.container))
+                .map(|source| source::open(source, self.lent))
                 .collect::<Result<_>>()?;
             let files: Vec<_> = opened.iter().map(AsFd::as_fd).collect();
             if !self.channel.send_part(part, head, &files)? {
@@ -243,7 +325,6 @@ impl Session<'_> {
             }
             self.sent += 1;
             self.first += part.operations;
-            let waits = |op: &Op<'_>| matches!(op, Op::Barrier { .. } | Op::Fork { .. });
             self.waits += part.operations().filter(waits).count();
         }
         Ok(())
@@ -257,7 +338,7 @@ impl Session<'_> {
             }
             (Message::End, Progress::Executing) => Ok(true),
             (Message::End, Progress::Setup) => Err(self.died()),
-            (Message::Forked(pidfd), Progress::Setup) if self.launch.forks => {
+            (Message::Forked(pidfd), Progress::Setup) if self.forks => {
                 self.forked(pidfd, host)?;
                 Ok(false)
             }
@@ -270,10 +351,10 @@ impl Session<'_> {
                 self.console = Some(checked_terminal(master)?);
                 Ok(false)
             }
-            (Message::Times { first, times }, Progress::Setup) if self.launch.timed => {
+            (Message::Times { first, times }, Progress::Setup) if self.timed => {
                 let next = self.times.len() + 1;
                 let last = next + times.len();
-                let room = usize::try_from(self.launch.plan.len()).unwrap_or(usize::MAX);
+                let room = usize::try_from(self.plan.len()).unwrap_or(usize::MAX);
                 if usize::try_from(first) != Ok(next) || last > room {
                     return Err(violation("times that are not those of the next operations"));
                 }
@@ -282,6 +363,12 @@ impl Session<'_> {
             }
             (Message::Executing, Progress::Setup) => {
                 self.progress = Progress::Executing;
+                Ok(false)
+            }
+            (Message::Waiting, Progress::Setup) if self.plan.behind_wait().is_some() => Ok(true),
+            (Message::Listener(listener), _) if self.listens => {
+                self.listens = false;
+                host.listener(checked_listener(listener)?, &self.child)?;
                 Ok(false)
             }
             _ => Err(violation("report out of its place")),
@@ -299,6 +386,7 @@ impl Session<'_> {
     /// The init forked: its child is the process, and the init itself ends.
     fn forked(&mut self, pidfd: OwnedFd, host: &mut impl Host) -> Result<()> {
         let child = own_child(pidfd)?;
+        self.forks = false;
         // It has nothing left to do, and is not waited for in good faith.
         end(&std::mem::replace(&mut self.child, child));
         host.born(&self.child)?;
@@ -308,12 +396,11 @@ impl Session<'_> {
 
     /// The error for an operation that failed.
     fn failed(&self, step: u32, call: pidone_proto::Call, detail: u16, errno: u16) -> Error {
-        let plan = self.launch.plan;
-        let index = usize::try_from(step).ok().and_then(|step| step.checked_sub(1));
-        let op = index.and_then(|index| plan.operations().nth(index));
+        let index = step.checked_sub(self.before + 1).and_then(|index| usize::try_from(index).ok());
+        let op = index.and_then(|index| self.plan.operations().nth(index));
         let name = op.as_ref().map_or("init", Op::name);
         let about = op.as_ref().and_then(|op| subject(op, detail));
-        let step = Step::Init { op: name, call: call.name(), number: step, of: plan.len() };
+        let step = Step::Init { op: name, call: call.name(), number: step, of: self.of };
         let about = about.map_or(Subject::None, |text| Subject::Name(text.into_owned()));
         let errno = Errno::from_raw_os_error(errno.into());
         Error::new(Code::SystemError, step, about, Cause::Errno(errno))
@@ -329,8 +416,23 @@ impl Session<'_> {
             Ok(Some(status)) => describe(&status),
             _ => "ended".to_owned(),
         };
-        let steps = format!("during its {} steps", self.launch.plan.len());
+        let steps = format!("during its {} steps", self.of);
         Error::reason(Code::SystemError, "init", steps, how)
+    }
+}
+
+/// Whether the init waits at an operation until the host lets it go on.
+fn waits(op: &Op<'_>) -> bool {
+    matches!(op, Op::Barrier { .. } | Op::Fork { .. })
+}
+
+/// Whether an operation brings the listener of a seccomp filter.
+fn has_listener(op: &Op<'_>) -> bool {
+    match op {
+        Op::Seccomp { flags, .. } | Op::Exec { filter_flags: flags, .. } => {
+            flags & seccomp::flag::NEW_LISTENER != 0
+        }
+        _ => false,
     }
 }
 
@@ -362,6 +464,17 @@ fn own_child(pidfd: OwnedFd) -> Result<Child> {
         .filter(|&pid| pid > 0)
         .map(|pid| Child { pid, pidfd })
         .ok_or_else(|| violation("forked process without an id"))
+}
+
+/// Makes sure that a descriptor from the init is the listener of a seccomp filter.
+fn checked_listener(listener: OwnedFd) -> Result<OwnedFd> {
+    let path = format!("/proc/self/fd/{}", listener.as_raw_fd());
+    let link = std::fs::read_link(&path).map_err(|error| Error::path("read", &path, error))?;
+    if link == Path::new("anon_inode:seccomp notify") {
+        Ok(listener)
+    } else {
+        Err(violation("listener that is none"))
+    }
 }
 
 /// Makes sure that a descriptor from the init is the master of a terminal.

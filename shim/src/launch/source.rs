@@ -7,6 +7,7 @@ use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 use rustix::mount::{OpenTreeFlags, open_tree};
 
+use super::id_mapped;
 use crate::error::{Error, Result};
 use crate::plan::Source;
 
@@ -27,15 +28,35 @@ impl AsFd for Opened<'_> {
     }
 }
 
-/// Opens a source. `container` is the pidfd of the container's first process, for a join.
-pub(crate) fn open<'a>(source: &Source, container: Option<BorrowedFd<'a>>) -> Result<Opened<'a>> {
+/// What sources stand for that the caller has.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Lent<'a> {
+    /// The pidfd of the container's first process, for who joins it.
+    pub(crate) container: Option<BorrowedFd<'a>>,
+    /// The socket on which the container is started.
+    pub(crate) listener: Option<BorrowedFd<'a>>,
+}
+
+/// Opens a source.
+pub(crate) fn open<'a>(source: &Source, lent: Lent<'a>) -> Result<Opened<'a>> {
     match source {
-        Source::Tree { path, recursive } => tree(path, *recursive).map(Opened::Own),
+        Source::Tree { path, recursive, ids } => {
+            let tree = tree(path, *recursive)?;
+            if let Some(ids) = ids {
+                id_mapped::map(tree.as_fd(), ids, path)?;
+            }
+            Ok(Opened::Own(tree))
+        }
         Source::Directory(path) => file(path, OFlags::PATH | OFlags::DIRECTORY).map(Opened::Own),
         Source::Namespace(path) => file(path, OFlags::RDONLY).map(Opened::Own),
-        Source::Container => container
+        Source::Container => lent
+            .container
             .map(Opened::Lent)
             .ok_or_else(|| Error::system("pidfd_open", "the container", Errno::SRCH)),
+        Source::Listener => lent
+            .listener
+            .map(Opened::Lent)
+            .ok_or_else(|| Error::system("listen", "the container", Errno::BADF)),
     }
 }
 

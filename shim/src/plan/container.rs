@@ -1,11 +1,13 @@
 //! The plan of a container's first process.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use pidone_proto::{Create, Op, Slot, Text};
 
 use super::mount::{self, MS_BIND, MS_PRIVATE, MS_REC};
+use super::process::Wait;
 use super::{NULL, PROC, Plan, Process, Source, clean, text};
 use crate::config::{Config, Device, IdMap, Mount};
 use crate::error::{Error, Result};
@@ -28,6 +30,10 @@ pub struct Facts<'a> {
     pub cgroups: BTreeMap<String, PathBuf>,
     /// Whether the host acts while the init runs, and the init must wait for it.
     pub barrier: bool,
+    /// Whether the program waits until the container is started.
+    pub waits: bool,
+    /// The name of a new session keyring.
+    pub keyring: Option<String>,
     /// Tells whether a file of the host is a directory.
     pub is_directory: &'a dyn Fn(&Path) -> Result<bool>,
 }
@@ -35,15 +41,23 @@ pub struct Facts<'a> {
 /// The host has attached cgroups and configured the network.
 pub const BARRIER_HOST: u32 = 0;
 
+/// The root is made, and not entered yet: hooks of the host may look at it.
+pub const BARRIER_CREATE: u32 = u32::MAX;
+
+/// All is made, and the program comes next: hooks of the container run.
+pub const BARRIER_START: u32 = u32::MAX - 1;
+
 /// The barrier before the mount with this index; the one behind it has the next number.
 fn barrier_of_mount(index: usize) -> u32 {
     u32::try_from(index).unwrap_or(u32::MAX / 2).saturating_mul(2).saturating_add(1)
 }
 
-/// Which mount a barrier belongs to, and whether it stands behind it; `None` for
-/// [`BARRIER_HOST`].
+/// Which mount a barrier belongs to, and whether it stands behind it; `None` for the others.
 #[must_use]
 pub fn mount_of_barrier(id: u32) -> Option<(usize, bool)> {
+    if id >= BARRIER_START {
+        return None;
+    }
     let number = id.checked_sub(barrier_of_mount(0))?;
     Some((usize::try_from(number / 2).ok()?, number % 2 == 1))
 }
@@ -54,6 +68,8 @@ const NULL_DEVICE: &std::ffi::CStr = c"/dev/null";
 const CLONE_NEWNS: u32 = 0x2_0000;
 const CLONE_NEWNET: u32 = 0x4000_0000;
 pub(crate) const CLONE_NEWCGROUP: u32 = 0x200_0000;
+pub(crate) const CLONE_NEWTIME: u32 = 0x80;
+const CLONE_NEWIPC: u32 = 0x800_0000;
 pub(super) const CLONE_NEWUSER: u32 = 0x1000_0000;
 
 /// Compiles the plan of a container's first process.
@@ -67,7 +83,7 @@ pub fn compile(config: &Config, process: &Process, facts: &Facts<'_>) -> Result<
             let target = plan.source(Source::Namespace(path.clone()));
             plan.push(Op::SetNamespaces { target, flags: *flag });
         }
-        plan.push(Op::Fork { flags: facts.new });
+        plan.push(Op::Fork { flags: facts.new & !CLONE_NEWTIME });
     }
     let joins_users = facts.joined.iter().any(|(flag, _)| *flag == CLONE_NEWUSER);
     if facts.new & CLONE_NEWUSER != 0 || joins_users {
@@ -79,7 +95,9 @@ pub fn compile(config: &Config, process: &Process, facts: &Facts<'_>) -> Result<
     if cgroup_first {
         own_cgroup(&mut plan, facts);
     }
-    let private_proc = !config.system_properties.is_empty() || !process.labels.is_empty();
+    let private_proc = !config.system_properties.is_empty()
+        || !process.labels.is_empty()
+        || !config.time_offsets.is_empty();
     root(&mut plan, config, private_proc, facts)?;
     if !cgroup_first {
         own_cgroup(&mut plan, facts);
@@ -91,17 +109,52 @@ pub fn compile(config: &Config, process: &Process, facts: &Facts<'_>) -> Result<
         let name = text("hostname", &config.hostname)?;
         plan.push(Op::HostName { name: Text(&name) });
     }
+    if !config.domainname.is_empty() {
+        let name = text("domainname", &config.domainname)?;
+        plan.push(Op::DomainName { name: Text(&name) });
+    }
+    own_clocks(&mut plan, config, facts)?;
     if private_proc {
         sysctls(&mut plan, config)?;
         process.labels(&mut plan, PROC)?;
         plan.push(Op::Close { slot: PROC });
     }
     if facts.new & CLONE_NEWNS != 0 {
+        if process.make_cwd {
+            let path = text("cwd", clean(&process.cwd))?;
+            plan.push(Op::MakeDirectory { path: Text(&path), mode: 0o755 });
+        }
         protection(&mut plan, config, facts)?;
     }
     plan.push(Op::ReopenNull);
-    process.compile(&mut plan)?;
+    if let Some(name) = &facts.keyring {
+        let name = text("id", name)?;
+        plan.push(Op::Keyring { name: Text(&name) });
+    }
+    let hooks = !config.hooks.start_container.is_empty();
+    let wait = Wait { for_start: facts.waits, for_hooks: hooks.then_some(BARRIER_START) };
+    process.compile(&mut plan, config, wait)?;
     Ok(plan)
+}
+
+/// A new time namespace, which the program enters.
+///
+/// Its clocks can be set until somebody is in it, and who makes it is not: `execve(2)` enters it.
+fn own_clocks(plan: &mut Plan, config: &Config, facts: &Facts<'_>) -> Result<()> {
+    if facts.new & CLONE_NEWTIME == 0 {
+        return Ok(());
+    }
+    plan.push(Op::Unshare { flags: CLONE_NEWTIME });
+    if config.time_offsets.is_empty() {
+        return Ok(());
+    }
+    let mut lines = String::new();
+    for (clock, offset) in &config.time_offsets {
+        let _ = writeln!(lines, "{clock} {} {}", offset.secs, offset.nanosecs);
+    }
+    let offsets = text("time_offsets", lines)?;
+    plan.push(Op::TimeOffsets { proc: PROC, offsets: Text(&offsets) });
+    Ok(())
 }
 
 /// The ids that the init takes in a user namespace: root's, if they are mapped. Until then it has
@@ -148,12 +201,14 @@ fn root(plan: &mut Plan, config: &Config, private_proc: bool, facts: &Facts<'_>)
     }
     // Paths of the host, and commands that see them, need the old root until the mounts are made.
     let commands = config.mounts.iter().any(has_commands);
-    let late = facts.by_path || commands;
+    let hooks = config.hooks.need_host_mounts();
+    let late = facts.by_path || commands || hooks;
     // In a user namespace these can only be made while full ones are in sight.
     let mut ready: Vec<Option<Slot>> = vec![None; config.mounts.len()];
     if facts.in_user_namespace && !late {
         for (place, mount) in ready.iter_mut().zip(&config.mounts) {
-            if matches!(mount.device.as_str(), "proc" | "sysfs" | "mqueue") {
+            let early = matches!(mount.device.as_str(), "proc" | "sysfs" | "mqueue");
+            if early && host_path_instead(mount, facts).is_none() {
                 *place = Some(mount::make(plan, config, mount)?);
             }
         }
@@ -178,10 +233,31 @@ fn root(plan: &mut Plan, config: &Config, private_proc: bool, facts: &Facts<'_>)
         let path = text("links.path", clean(&link.path))?;
         plan.push(Op::MakeLink { target: Text(&target), path: Text(&path), replace: false });
     }
+    if hooks {
+        plan.push(Op::Barrier { id: BARRIER_CREATE });
+    }
     if late {
         plan.push(pivot);
     }
+    if config.root_propagation != 0 {
+        let flags = u32::try_from(config.root_propagation).unwrap_or(0);
+        plan.push(Op::Propagation { flags });
+    }
     Ok(())
+}
+
+/// The host's tree where a user namespace may not make its own: that of a namespace which is
+/// shared with the host.
+fn host_path_instead(mount: &Mount, facts: &Facts<'_>) -> Option<&'static str> {
+    let shared = |flag: u32| {
+        let joined = facts.joined.iter().any(|(joined, _)| *joined == flag);
+        facts.in_user_namespace && facts.new & flag == 0 && !joined
+    };
+    match mount.device.as_str() {
+        "sysfs" if shared(CLONE_NEWNET) => Some("/sys"),
+        "mqueue" if shared(CLONE_NEWIPC) => Some("/dev/mqueue"),
+        _ => None,
+    }
 }
 
 /// Whether commands run around a mount.
@@ -223,6 +299,16 @@ fn one_mount(
     if mount.device == "cgroup" || mount.device == "cgroup2" {
         return cgroup_mount(plan, config, mount, facts);
     }
+    if let Some(source) = host_path_instead(mount, facts) {
+        let host = Mount {
+            source: source.into(),
+            device: "bind".into(),
+            flags: mount.flags | MS_BIND | MS_REC,
+            data: String::new(),
+            ..mount.clone()
+        };
+        return mount::bind(plan, config, &host, facts);
+    }
     if mount::is_legacy(mount) {
         return mount::legacy(plan, config, mount);
     }
@@ -241,12 +327,13 @@ fn cgroup_mount(plan: &mut Plan, config: &Config, mount: &Mount, facts: &Facts<'
         let slot = mount::make(plan, config, &own)?;
         return mount::attach(plan, slot, &own, Create::Directory);
     }
+    // Writable only where the container has a view of its own groups alone, if at all.
+    let read_only = if facts.new & CLONE_NEWCGROUP == 0 { 1 } else { 0 };
     let bind = |source: &Path, destination: String| Mount {
         source: source.to_string_lossy().into_owned(),
         destination,
         device: "bind".into(),
-        // Never writable from inside, whatever the flags say.
-        flags: mount.flags | MS_BIND | MS_REC | 1,
+        flags: mount.flags | MS_BIND | MS_REC | read_only,
         ..Mount::default()
     };
     if let (true, Some(directory)) = (unified, facts.cgroups.get("")) {
@@ -265,7 +352,10 @@ fn cgroup_mount(plan: &mut Plan, config: &Config, mount: &Mount, facts: &Facts<'
     // Controllers that share a hierarchy share a directory.
     let mut hierarchies: BTreeMap<&Path, Vec<&str>> = BTreeMap::new();
     for (controller, directory) in &facts.cgroups {
-        let name = if controller.is_empty() { "unified" } else { controller };
+        let name = match controller.strip_prefix("name=").unwrap_or(controller) {
+            "" => "unified",
+            name => name,
+        };
         hierarchies.entry(directory).or_default().push(name);
     }
     for (directory, names) in &hierarchies {
@@ -300,7 +390,12 @@ const LINKS: [(&std::ffi::CStr, &std::ffi::CStr); 5] = [
 
 /// Device nodes, and the links in `/dev`.
 fn devices(plan: &mut Plan, config: &Config, facts: &Facts<'_>) -> Result<()> {
-    for device in &config.devices {
+    // A /dev that comes from the host is the host's to furnish.
+    let at_dev = |mount: &&Mount| clean(&mount.destination) == "/dev";
+    let dev = config.mounts.iter().rev().find(at_dev);
+    let from_host = dev.is_some_and(|mount| mount.device == "bind" || mount.flags & MS_BIND != 0);
+    let own = |device: &&Device| !(from_host && clean(&device.path).starts_with("/dev/"));
+    for device in config.devices.iter().filter(own) {
         if facts.in_user_namespace && device.kind != 'p' {
             // mknod(2) is refused there: the host's node stands in.
             let node = Mount {
@@ -315,11 +410,7 @@ fn devices(plan: &mut Plan, config: &Config, facts: &Facts<'_>) -> Result<()> {
             node(plan, device)?;
         }
     }
-    // A /dev that comes from the host is the host's to furnish.
-    let at_dev = |mount: &&Mount| clean(&mount.destination) == "/dev";
-    let dev = config.mounts.iter().rev().find(at_dev);
-    let is_bind = dev.is_some_and(|mount| mount.device == "bind" || mount.flags & MS_BIND != 0);
-    if is_bind || (dev.is_none() && config.devices.is_empty()) {
+    if from_host || (dev.is_none() && config.devices.is_empty()) {
         return Ok(());
     }
     for (target, path) in LINKS {
@@ -396,7 +487,7 @@ fn masks(plan: &mut Plan, config: &Config, facts: &Facts<'_>) -> Result<()> {
     let file = if facts.by_path {
         NULL
     } else {
-        plan.source(Source::Tree { path: "/dev/null".into(), recursive: false })
+        plan.source(Source::Tree { path: "/dev/null".into(), recursive: false, ids: None })
     };
     mount::set_attributes(plan, file, 0, 0, MS_PRIVATE, false);
     for path in &config.mask_paths {

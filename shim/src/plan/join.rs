@@ -2,9 +2,10 @@
 
 use pidone_proto::Op;
 
-use super::container::{CLONE_NEWUSER, root_ids};
-use super::{PROC, Plan, Process, Source, mount};
-use crate::config::Config;
+use super::container::{BARRIER_START, CLONE_NEWUSER, root_ids};
+use super::process::Wait;
+use super::{PROC, Plan, Process, Source, mount, strings, view};
+use crate::config::{Config, Hook};
 use crate::error::Result;
 
 /// Compiles the plan of a process that joins a container's namespaces.
@@ -17,6 +18,77 @@ use crate::error::Result;
 /// [`crate::Code::ConfigInvalid`] for what is wrong in the process.
 pub fn compile(config: &Config, process: &Process, flags: u32) -> Result<Plan> {
     let mut plan = Plan::default();
+    if let [Some(mask), _] = &process.affinity {
+        plan.push(Op::Affinity { mask });
+    }
+    enter(&mut plan, config, flags);
+    if !process.labels.is_empty() {
+        mount::make_proc(&mut plan, PROC);
+        process.labels(&mut plan, PROC)?;
+        plan.push(Op::Close { slot: PROC });
+    }
+    process.compile(&mut plan, config, Wait::default())?;
+    Ok(plan)
+}
+
+/// Compiles the plan of a hook that runs as a program of the host in a container's namespaces,
+/// before the root is entered: with all rights there, as who makes the container.
+///
+/// # Errors
+/// [`crate::Code::ConfigInvalid`] for a string with a NUL byte.
+pub fn create_hook(config: &Config, hook: &Hook, flags: u32) -> Result<Plan> {
+    let mut plan = hook_inside(config, flags);
+    plan.push(Op::Umask { mask: 0o022 });
+    push_hook(&mut plan, hook, 0, &[])?;
+    Ok(plan)
+}
+
+/// Compiles the plan of a hook that runs as a program of the container: `first` is the plan of its
+/// first process, and the hook becomes what that one is about to become, but for the program.
+///
+/// # Errors
+/// [`crate::Code::ConfigInvalid`] for a string with a NUL byte.
+pub fn start_hook(config: &Config, hook: &Hook, flags: u32, first: &Plan) -> Result<Plan> {
+    let mut plan = hook_inside(config, flags);
+    let behind = |op: &Op<'_>| !matches!(op, Op::Barrier { id: BARRIER_START });
+    for op in first.operations().skip_while(behind).skip(1) {
+        match op {
+            Op::Exec { filter_flags, filter, .. } => {
+                push_hook(&mut plan, hook, filter_flags, filter)?;
+            }
+            // It is the container that must not outlive its maker.
+            Op::ParentDeath { .. } => {}
+            op => plan.push(op),
+        }
+    }
+    Ok(plan)
+}
+
+/// The beginning of a hook: the leader of a session in the container's namespaces.
+fn hook_inside(config: &Config, flags: u32) -> Plan {
+    let mut plan = Plan::default();
+    enter(&mut plan, config, flags);
+    plan.push(Op::Session);
+    plan
+}
+
+/// The end of a hook: its program.
+fn push_hook(plan: &mut Plan, hook: &Hook, filter_flags: u32, filter: &[u8]) -> Result<()> {
+    let own = std::slice::from_ref(&hook.path);
+    let arguments = if hook.args.is_empty() { own } else { &hook.args };
+    plan.push(Op::Exec {
+        candidates: view(&strings("hooks.path", own)?),
+        arguments: view(&strings("hooks.args", arguments)?),
+        environment: view(&strings("hooks.env", &hook.env)?),
+        preserved: 0,
+        filter_flags,
+        filter,
+    });
+    Ok(())
+}
+
+/// Enters the namespaces of a container.
+fn enter(plan: &mut Plan, config: &Config, flags: u32) {
     if flags != 0 {
         let target = plan.source(Source::Container);
         plan.push(Op::SetNamespaces { target, flags });
@@ -25,11 +97,4 @@ pub fn compile(config: &Config, process: &Process, flags: u32) -> Result<Plan> {
     if flags & CLONE_NEWUSER != 0 {
         plan.push(root_ids(config));
     }
-    if !process.labels.is_empty() {
-        mount::make_proc(&mut plan, PROC);
-        process.labels(&mut plan, PROC)?;
-        plan.push(Op::Close { slot: PROC });
-    }
-    process.compile(&mut plan)?;
-    Ok(plan)
 }

@@ -20,6 +20,7 @@ use pidone_proto::{Bincode, Codec, Op, Slot, Strings, limits};
 
 pub use process::{Capabilities, Process, Terminal};
 
+use crate::config::IdMap;
 use crate::error::{Error, Result};
 
 /// A list of operations, in parts that each fit into one message.
@@ -52,6 +53,8 @@ pub enum Source {
         path: PathBuf,
         /// Whether mounts below it come along.
         recursive: bool,
+        /// The ids that its files get.
+        ids: Option<MappedIds>,
     },
     /// A directory.
     Directory(PathBuf),
@@ -59,6 +62,26 @@ pub enum Source {
     Namespace(PathBuf),
     /// The pidfd of the container's first process.
     Container,
+    /// The socket on which the container is started.
+    Listener,
+}
+
+/// The ids of an id-mapped mount: those of a user namespace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MappedIds {
+    /// Which user namespace.
+    pub of: UserNamespace,
+    /// Whether the mounts below are mapped too.
+    pub recursive: bool,
+}
+
+/// A user namespace that has ids to give.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum UserNamespace {
+    /// One that is made for these maps of users and groups.
+    Maps(Vec<IdMap>, Vec<IdMap>),
+    /// That of a file.
+    File(PathBuf),
 }
 
 impl Default for Plan {
@@ -119,6 +142,28 @@ impl Plan {
     /// The operations, in their order.
     pub fn operations(&self) -> impl Iterator<Item = Op<'_>> {
         self.parts.iter().flat_map(Part::operations)
+    }
+
+    /// A plan of operations that are encoded already and use no file of the host.
+    pub(crate) fn encoded(bytes: Vec<u8>) -> Self {
+        let mut part = Part { bytes, operations: 0, sources: Vec::new() };
+        part.operations = u32::try_from(part.operations().count()).unwrap_or(u32::MAX);
+        Self { parts: vec![part], made: 0 }
+    }
+
+    /// The operations behind [`Op::AwaitStart`] in their encoding, and the number of the first;
+    /// `None` if the plan does not wait.
+    pub(crate) fn behind_wait(&self) -> Option<(u32, &[u8])> {
+        let before = self.operations().position(|op| matches!(op, Op::AwaitStart { .. }))? + 1;
+        // What follows uses no file of the host, and so stands in the last part.
+        let last = self.parts.last()?;
+        let skipped = before.checked_sub(self.operations().count() - last.operations().count())?;
+        let mut rest = last.bytes.as_slice();
+        for _ in 0..skipped {
+            let (_, length) = Bincode::decode::<Op<'_>>(rest).ok()?;
+            rest = rest.get(length..)?;
+        }
+        Some((u32::try_from(before + 1).ok()?, rest))
     }
 }
 
@@ -207,9 +252,10 @@ pub fn subject<'a>(op: &Op<'a>, detail: u16) -> Option<Cow<'a, str>> {
         | Op::Mask { path, .. }
         | Op::ReadOnly { path }
         | Op::Sysctl { path, .. }
-        | Op::ChangeDirectory { path } => path,
+        | Op::ChangeDirectory { path }
+        | Op::CopyUp { from: path, .. } => path,
         Op::Root { at, .. } | Op::Attach { at, .. } | Op::LegacyMount { at, .. } => at,
-        Op::HostName { name } => name,
+        Op::HostName { name } | Op::DomainName { name } | Op::Keyring { name } => name,
         Op::Label { value, .. } => value,
         Op::Rlimit { resource, .. } => return Some(resource.to_string().into()),
         Op::Ids { uid, gid } => return Some(format!("{uid}:{gid}").into()),

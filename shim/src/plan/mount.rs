@@ -3,9 +3,9 @@
 use pidone_proto::{Create, Op, Slot, Text};
 
 use super::container::Facts;
-use super::{Plan, Source, clean, strings, text, view};
-use crate::config::{Config, Mount};
-use crate::error::Result;
+use super::{MappedIds, Plan, Source, UserNamespace, clean, strings, text, view};
+use crate::config::{Config, Mount, MountIdMap, NamespaceType};
+use crate::error::{Error, Result};
 
 // mount(2)
 const MS_RDONLY: u64 = 1;
@@ -68,11 +68,29 @@ pub(super) fn make(plan: &mut Plan, config: &Config, mount: &Mount) -> Result<Sl
     let options = options(config, mount)?;
     let attributes = u32::try_from(attributes(mount.flags)).unwrap_or(0);
     plan.push(Op::MakeMount { into, fstype: Text(&fstype), options: view(&options), attributes });
-    let propagation = mount.flags & PROPAGATION;
+    let propagation = own_propagation(mount);
     if propagation != 0 {
         set_attributes(plan, into, 0, 0, propagation, false);
     }
     Ok(into)
+}
+
+/// The propagation that a mount asks for; 0 for none.
+fn own_propagation(mount: &Mount) -> u64 {
+    (mount.flags | mount.propagation) & PROPAGATION
+}
+
+/// Attributes that hold for the mounts below, too.
+fn recursive_attributes(plan: &mut Plan, slot: Slot, mount: &Mount) {
+    let (set, clear) = (mount.recursive_set, mount.recursive_clear);
+    if set | clear != 0 {
+        set_attributes(plan, slot, set, with_atime(set, clear), 0, true);
+    }
+}
+
+/// What is cleared so that the access time can be set.
+fn with_atime(set: u64, clear: u64) -> u64 {
+    if set & ATTRIBUTE_ATIME == 0 { clear } else { clear | ATTRIBUTE_ATIME }
 }
 
 /// Makes a proc that only the init sees, for sysctls and labels: what is at the container's
@@ -85,6 +103,12 @@ pub(super) fn make_proc(plan: &mut Plan, into: Slot) {
 /// Attaches a mount at its destination.
 pub(super) fn attach(plan: &mut Plan, slot: Slot, mount: &Mount, create: Create) -> Result<()> {
     let at = text("mounts.destination", clean(&mount.destination))?;
+    recursive_attributes(plan, slot, mount);
+    // Where an image has a /tmp of mode 1777 or a /run of 0755, what covers it is like that.
+    let has_mode = || mount.data.split(',').any(|option| option.starts_with("mode="));
+    if mount.device == "tmpfs" && (mount.copy_up || !has_mode()) {
+        plan.push(Op::CopyUp { mount: slot, from: Text(&at), contents: mount.copy_up });
+    }
     // An image that brings its /proc or /sys as a link would have them mounted elsewhere.
     let follow = !matches!(mount.device.as_str(), "proc" | "sysfs");
     plan.push(Op::Attach { mount: slot, at: Text(&at), create, follow });
@@ -98,6 +122,10 @@ pub(super) fn is_legacy(mount: &Mount) -> bool {
 
 /// Mounts by `mount(2)`.
 pub(super) fn legacy(plan: &mut Plan, config: &Config, mount: &Mount) -> Result<()> {
+    if own_propagation(mount) | mount.recursive_set | mount.recursive_clear != 0 || mount.copy_up {
+        let reason = "propagation, recursive attributes and copies need options of up to 255 bytes";
+        return Err(Error::config("mounts.data", &mount.destination, reason));
+    }
     let source = text("mounts.source", &mount.source)?;
     let fstype = text("mounts.device", &mount.device)?;
     let data = text("mounts.data", labelled(config, mount))?;
@@ -120,21 +148,61 @@ pub(super) fn bind(
     facts: &Facts<'_>,
 ) -> Result<()> {
     let recursive = mount.flags & MS_REC != 0;
-    let slot = tree(plan, facts, &mount.source, recursive)?;
-    let propagation = match mount.flags & PROPAGATION {
-        0 => inherited(config),
-        own => own,
+    let slot = match &mount.id_map {
+        Some(ids) => mapped_tree(plan, config, facts, mount, ids)?,
+        None => tree(plan, facts, &mount.source, recursive)?,
     };
-    // Behind a copy the host's mounts would still pass their changes on, and take ours.
-    set_attributes(plan, slot, 0, 0, propagation, true);
-    let set = attributes(mount.flags);
-    if set != 0 {
-        let clear = if set & ATTRIBUTE_ATIME == 0 { 0 } else { ATTRIBUTE_ATIME };
-        set_attributes(plan, slot, set, clear, 0, false);
+    bind_propagation(plan, config, slot, mount);
+    let (set, cleared) = (attributes(mount.flags), attributes(mount.cleared & !mount.flags));
+    if set | cleared != 0 {
+        set_attributes(plan, slot, set, with_atime(set, cleared), 0, false);
     }
     let create =
         if (facts.is_directory)(mount.source.as_ref())? { Create::Directory } else { Create::File };
     attach(plan, slot, mount, create)
+}
+
+/// The propagation of a bind.
+///
+/// Behind a copy the host's mounts would still pass their changes on, and take ours: unless the
+/// bind asks to be shared, it takes at most.
+fn bind_propagation(plan: &mut Plan, config: &Config, slot: Slot, mount: &Mount) {
+    let own = own_propagation(mount);
+    // In the seed's flags MS_REC is that of the bind, and what is said holds for all of it.
+    let holds_below = mount.propagation & PROPAGATION == 0 || mount.propagation & MS_REC != 0;
+    if own == 0 || (!holds_below && own != MS_SHARED) {
+        set_attributes(plan, slot, 0, 0, inherited(config), true);
+    }
+    if own != 0 {
+        set_attributes(plan, slot, 0, 0, own, holds_below);
+    }
+}
+
+/// A copy of a mount of the host whose files have other ids.
+fn mapped_tree(
+    plan: &mut Plan,
+    config: &Config,
+    facts: &Facts<'_>,
+    mount: &Mount,
+    ids: &MountIdMap,
+) -> Result<Slot> {
+    if facts.by_path {
+        let reason = "an id-mapped mount needs CAP_SYS_ADMIN on the host";
+        return Err(Error::config("mounts.id_map", &mount.destination, reason));
+    }
+    let joined = config.namespace(NamespaceType::User).map(|namespace| &namespace.path);
+    let of = if !ids.uid_mappings.is_empty() {
+        UserNamespace::Maps(ids.uid_mappings.clone(), ids.gid_mappings.clone())
+    } else if let Some(path) = joined.filter(|path| !path.is_empty()) {
+        UserNamespace::File(path.into())
+    } else {
+        UserNamespace::Maps(config.uid_mappings.clone(), config.gid_mappings.clone())
+    };
+    Ok(plan.source(Source::Tree {
+        path: mount.source.clone().into(),
+        recursive: mount.flags & MS_REC != 0,
+        ids: Some(MappedIds { of, recursive: ids.recursive }),
+    }))
 }
 
 /// A copy of a mount of the host: by descriptor, or by its path where the host may not copy it.
@@ -150,7 +218,7 @@ pub(super) fn tree(
         plan.push(Op::OpenTree { into, path: Text(&path), recursive });
         return Ok(into);
     }
-    Ok(plan.source(Source::Tree { path: path.into(), recursive }))
+    Ok(plan.source(Source::Tree { path: path.into(), recursive, ids: None }))
 }
 
 /// The propagation of what comes from the host: none into it, and from it unless forbidden.

@@ -2,7 +2,8 @@
 
 use pidone_proto::{Op, Slot, Text, Words};
 
-use super::{Plan, strings, text, view};
+use super::{Plan, Source, strings, text, view};
+use crate::config::{Config, MemoryPolicy, process as numbers};
 use crate::error::{Error, Result};
 
 /// A process with everything resolved to numbers.
@@ -14,6 +15,8 @@ pub struct Process {
     pub env: Vec<String>,
     /// The working directory.
     pub cwd: String,
+    /// Whether it is made if it is missing.
+    pub make_cwd: bool,
     /// The user.
     pub uid: u32,
     /// The group.
@@ -36,6 +39,12 @@ pub struct Process {
     pub umask: u32,
     /// The signal when the thread that started it ends; 0 for none.
     pub parent_death_signal: u32,
+    /// `struct sched_attr` of `sched_setattr(2)`.
+    pub scheduler: Option<Vec<u8>>,
+    /// For `ioprio_set(2)`.
+    pub io_priority: Option<u32>,
+    /// The processors as a mask, until the process is in its cgroup and then.
+    pub affinity: [Option<Vec<u8>>; 2],
     /// Labels of security modules: the file below `attr`, and what is written.
     pub labels: Vec<(&'static str, String)>,
 }
@@ -76,15 +85,31 @@ const ARGUMENT: usize = 128 * 1024;
 /// takes more than three quarters of 8 MiB.
 const ARGUMENTS: usize = 6 * 1024 * 1024;
 
+/// What a process waits for before its program comes.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Wait {
+    /// Whether somebody has to start it.
+    pub(super) for_start: bool,
+    /// The barrier at which the host runs hooks.
+    pub(super) for_hooks: Option<u32>,
+}
+
 impl Process {
     /// Appends the operations up to where the process can be executed.
     ///
-    /// The order is the kernel's: limits while they may be raised; the bounding set while there
-    /// is `CAP_SETPCAP`; groups before the group before the user; capabilities when the user is
-    /// set; the parent-death signal behind all of them, since they clear it.
-    pub(super) fn compile(&self, plan: &mut Plan) -> Result<()> {
+    /// The order is the kernel's: limits and scheduling while they may be raised; the bounding set
+    /// while there is `CAP_SETPCAP`; groups before the group before the user; capabilities when
+    /// the user is set; the parent-death signal behind all of them, since they clear it.
+    pub(super) fn compile(&self, plan: &mut Plan, config: &Config, wait: Wait) -> Result<()> {
         self.check()?;
-        self.prepare(plan);
+        self.prepare(plan, config);
+        if wait.for_start {
+            let listener = plan.source(Source::Listener);
+            plan.push(Op::AwaitStart { listener });
+        }
+        if let Some(id) = wait.for_hooks {
+            plan.push(Op::Barrier { id });
+        }
         let filter_with_privileges = !self.no_new_privileges;
         plan.push(Op::Bounding { keep: self.capabilities.bounding });
         if let Some((flags, filter)) = self.seccomp.as_ref().filter(|_| filter_with_privileges) {
@@ -130,10 +155,27 @@ impl Process {
         Ok(())
     }
 
-    /// Limits, and the session with its terminal.
-    fn prepare(&self, plan: &mut Plan) {
+    /// Limits and scheduling, and the session with its terminal.
+    fn prepare(&self, plan: &mut Plan, config: &Config) {
         for &(resource, soft, hard) in &self.rlimits {
             plan.push(Op::Rlimit { resource, soft, hard });
+        }
+        if let Some(attributes) = &self.scheduler {
+            plan.push(Op::Scheduler { attributes });
+        }
+        if let Some(value) = self.io_priority {
+            plan.push(Op::IoPriority { value });
+        }
+        if let [_, Some(mask)] = &self.affinity {
+            plan.push(Op::Affinity { mask });
+        }
+        if let Some(MemoryPolicy { mode, nodes }) = &config.memory_policy {
+            let words = numbers::bits(nodes);
+            let nodes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
+            plan.push(Op::MemoryPolicy { mode: *mode, nodes: &nodes });
+        }
+        if let Some(persona) = config.personality {
+            plan.push(Op::Personality { persona });
         }
         match self.terminal {
             Some(Terminal { rows, columns, console }) => {

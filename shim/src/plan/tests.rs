@@ -31,6 +31,10 @@ fn process() -> Process {
         umask: 0o022,
         parent_death_signal: 0,
         labels: vec![],
+        make_cwd: false,
+        scheduler: None,
+        io_priority: None,
+        affinity: [None, None],
     }
 }
 
@@ -45,6 +49,8 @@ fn facts() -> Facts<'static> {
         cgroups: std::collections::BTreeMap::new(),
         barrier: false,
         is_directory: &|_| Ok(true),
+        waits: false,
+        keyring: None,
     }
 }
 
@@ -86,7 +92,7 @@ fn the_least_container() {
             "exec",
         ]
     );
-    let tree = Source::Tree { path: "/srv/x".into(), recursive: true };
+    let tree = Source::Tree { path: "/srv/x".into(), recursive: true, ids: None };
     assert_eq!(plan.parts()[0].sources, [tree]);
 }
 
@@ -198,7 +204,7 @@ fn devices_are_made_or_bound() {
     let facts = Facts { new: NEWNS | NEWUSER, in_user_namespace: true, ..facts() };
     let bound = compile(&config, &process(), &facts).unwrap();
     assert!(!names(&bound).contains(&"mknod"));
-    let null = Source::Tree { path: "/dev/null".into(), recursive: false };
+    let null = Source::Tree { path: "/dev/null".into(), recursive: false, ids: None };
     assert!(bound.parts()[0].sources.contains(&null));
 }
 

@@ -8,6 +8,7 @@
 //! `PIDONE_REQUIRE_ALL=1` turns that into a failure.
 
 mod host;
+mod resources;
 mod sandbox;
 mod unified;
 
@@ -53,12 +54,12 @@ fn main() -> ExitCode {
         return run_here(&name);
     }
     let mut trials = Vec::new();
-    for (name, test) in host::TESTS {
+    for (name, test) in host::TESTS.iter().chain(resources::HOST_TESTS) {
         let run =
             move || report(name, needs_root().and_then(|()| needs_v1()).and_then(|()| test()));
         trials.push(Trial::ignorable_test(format!("host::{name}"), run));
     }
-    for (name, _) in unified::TESTS {
+    for (name, _) in unified::TESTS.iter().chain(resources::UNIFIED_TESTS) {
         let run = move || report(name, needs_root().and_then(|()| in_unified_view(name)));
         trials.push(Trial::ignorable_test(format!("unified::{name}"), run));
     }
@@ -116,7 +117,8 @@ fn in_unified_view(name: &str) -> Outcome {
 }
 
 fn run_here(name: &str) -> ExitCode {
-    let Some((_, test)) = unified::TESTS.iter().find(|(known, _)| *known == name) else {
+    let mut tests = unified::TESTS.iter().chain(resources::UNIFIED_TESTS);
+    let Some((_, test)) = tests.find(|(known, _)| *known == name) else {
         eprintln!("no test has the name {name}");
         return ExitCode::FAILURE;
     };

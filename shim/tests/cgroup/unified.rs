@@ -69,7 +69,12 @@ const LIMITS: [Limit; 7] = [
     ("pids", |config| config.pids_limit = 5, "pids.max", "5"),
     ("memory", |config| config.memory = 64 << 20, "memory.max", "67108864"),
     ("memory", |config| config.memory_reservation = 32 << 20, "memory.low", "33554432"),
-    ("memory", |config| config.memory = -1, "memory.swap.max", "max"),
+    (
+        "memory",
+        |config| (config.memory, config.memory_swap) = (64 << 20, 96 << 20),
+        "memory.swap.max",
+        "33554432",
+    ),
     ("cpu", |config| config.cpu_shares = 1024, "cpu.weight", "100"),
     ("cpu", |config| config.cpu_quota = 50_000, "cpu.max", "50000 100000"),
     ("cpuset", |config| config.cpuset_cpus = "0".into(), "cpuset.cpus", "0"),

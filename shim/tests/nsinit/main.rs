@@ -6,6 +6,8 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod bench;
+#[path = "../call/mod.rs"]
+mod call;
 mod cases;
 mod faults;
 mod signals;

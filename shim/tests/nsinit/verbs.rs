@@ -16,7 +16,6 @@ pub(crate) const CASES: &[Case] = &[
     case("limits_are_applied", &[Need::Memory], limits_are_applied),
     case("help_is_everywhere", &[], help_is_everywhere),
     case("pages_and_completions", &[], pages_and_completions),
-    case("the_other_program_says_what_it_is", &[], the_other_program),
 ];
 
 fn pause_and_unpause(bench: &Bench) {
@@ -200,21 +199,4 @@ fn pages_and_completions(bench: &Bench) {
 
 fn script_file(bench: &Bench, script: &str) -> std::fs::File {
     std::fs::File::open(bench.write("script", script)).unwrap()
-}
-
-fn the_other_program(_: &Bench) {
-    let pidone = |arguments: &[&str]| {
-        Command::new(env!("CARGO_BIN_EXE_pidone")).args(arguments).output().unwrap()
-    };
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let version = pidone(&["--version"]);
-    assert!(version.status.success());
-    let expected = concat!("pidone version ", env!("CARGO_PKG_VERSION"), "\n");
-    assert_eq!(text(&version.stdout), expected);
-    let help = pidone(&["--help"]);
-    assert!(help.status.success() && text(&help.stdout).contains("Usage: pidone"));
-    let refused = pidone(&["create", "--bundle", "/x", "id"]);
-    assert_eq!(refused.status.code(), Some(1));
-    let line = text(&refused.stderr);
-    assert_eq!(line, "pidone: command `create`: does not exist yet (see pidone --help)\n");
 }

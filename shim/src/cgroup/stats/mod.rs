@@ -2,6 +2,9 @@
 //!
 //! The names in JSON are libcontainer's. What a host or kernel does not count stays 0 or empty.
 
+mod cpuset;
+mod numa;
+mod rdma;
 mod text;
 mod v1;
 mod v2;
@@ -14,11 +17,17 @@ use super::directory::Directory;
 use super::{Cgroups, Mode};
 use crate::Result;
 
+pub use cpuset::CpusetStats;
+pub use numa::{PageUsage, PageUsageByNuma, Pages};
+pub use rdma::{MiscStats, RdmaEntry, RdmaStats};
+
 /// The statistics of a cgroup.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Stats {
     /// The processor.
     pub cpu_stats: CpuStats,
+    /// The processors and memory nodes.
+    pub cpuset_stats: CpusetStats,
     /// Memory.
     pub memory_stats: MemoryStats,
     /// Processes.
@@ -28,6 +37,11 @@ pub struct Stats {
     /// Huge pages by their size, as in `2MB`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub hugetlb_stats: BTreeMap<String, HugetlbStats>,
+    /// RDMA devices.
+    pub rdma_stats: RdmaStats,
+    /// The resources of the controller misc by their names.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub misc_stats: BTreeMap<String, MiscStats>,
 }
 
 /// Use of the processor.
@@ -103,6 +117,10 @@ pub struct MemoryStats {
     pub kernel_usage: MemoryData,
     /// Memory of the kernel's TCP buffers; cgroup v1 only.
     pub kernel_tcp_usage: MemoryData,
+    /// The pages by memory node; cgroup v1 only.
+    pub page_usage_by_numa: PageUsageByNuma,
+    /// Whether sub-cgroups count as part of the cgroup.
+    pub use_hierarchy: bool,
     /// Everything in `memory.stat`, under the kernel's names.
     pub stats: BTreeMap<String, u64>,
     /// Time in which processes waited for memory.
@@ -269,6 +287,10 @@ mod tests {
             "/memory_stats/swap_usage/usage",
             "/memory_stats/kernel_usage/usage",
             "/memory_stats/psi/full/avg300",
+            "/memory_stats/use_hierarchy",
+            "/memory_stats/page_usage_by_numa/hierarchical/total/total",
+            "/cpuset_stats/sched_relax_domain_level",
+            "/rdma_stats",
             "/pids_stats/current",
             "/pids_stats/limit",
             "/blkio_stats/io_service_bytes_recursive",

@@ -3,7 +3,7 @@
 use super::super::Cgroups;
 use super::super::directory::Directory;
 use super::text::{blkio, keyed, number, read_number};
-use super::{BlkioEntry, HugetlbStats, MemoryData, Stats};
+use super::{BlkioEntry, HugetlbStats, MemoryData, Stats, cpuset, numa, rdma};
 use crate::Result;
 
 /// The unit of `cpuacct.stat`: `USER_HZ` is 100 a second on every architecture.
@@ -12,13 +12,16 @@ const NANOSECONDS_PER_TICK: u64 = 10_000_000;
 type Reader = fn(&Directory, &mut Stats) -> Result<()>;
 
 pub(super) fn read(cgroups: &Cgroups, stats: &mut Stats) -> Result<()> {
-    let readers: [(&str, Reader); 6] = [
+    let readers: [(&str, Reader); 9] = [
         ("cpu", cpu),
         ("cpuacct", cpuacct),
+        ("cpuset", cpuset::read),
         ("memory", memory),
         ("blkio", blkio_stats),
         ("pids", pids),
         ("hugetlb", hugetlb),
+        ("rdma", rdma::rdma),
+        ("misc", rdma::misc),
     ];
     for (controller, reader) in readers {
         if let Some(directory) = cgroups.controller(controller)? {
@@ -75,6 +78,9 @@ fn memory(directory: &Directory, stats: &mut Stats) -> Result<()> {
     memory.swap_usage = data(directory, "memory.memsw")?;
     memory.kernel_usage = data(directory, "memory.kmem")?;
     memory.kernel_tcp_usage = data(directory, "memory.kmem.tcp")?;
+    let pages = directory.read("memory.numa_stat")?;
+    memory.page_usage_by_numa = pages.as_deref().map(numa::parse).unwrap_or_default();
+    memory.use_hierarchy = read_number(directory, "memory.use_hierarchy")? == 1;
     Ok(())
 }
 
@@ -198,6 +204,8 @@ mod tests {
             ("memory.limit_in_bytes", "8192\n"),
             ("memory.memsw.usage_in_bytes", "-5\n"),
             ("memory.kmem.failcnt", "9\n"),
+            ("memory.numa_stat", "total=4 N0=4\n"),
+            ("memory.use_hierarchy", "1\n"),
         ])
         .memory_stats;
         assert_eq!(found.cache, 512);
@@ -207,6 +215,8 @@ mod tests {
         assert_eq!((found.max_usage, found.failcnt), (4096, 100));
         assert_eq!(found.swap_usage, MemoryData::default());
         assert_eq!(found.kernel_usage.failcnt, 9);
+        assert_eq!(found.page_usage_by_numa.total.nodes[&0], 4);
+        assert!(found.use_hierarchy);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::super::directory::Directory;
 use super::text::{keyed, number, psi, read_number};
-use super::{BlkioEntry, BlkioStats, HugetlbStats, MemoryData, Stats};
+use super::{BlkioEntry, BlkioStats, HugetlbStats, MemoryData, Stats, rdma};
 use crate::Result;
 
 pub(super) fn read(directory: &Directory, stats: &mut Stats) -> Result<()> {
@@ -13,7 +13,9 @@ pub(super) fn read(directory: &Directory, stats: &mut Stats) -> Result<()> {
     stats.pids_stats.current = read_number(directory, "pids.current")?;
     let limit = read_number(directory, "pids.max")?;
     stats.pids_stats.limit = if limit == u64::MAX { 0 } else { limit };
-    hugetlb(directory, stats)
+    hugetlb(directory, stats)?;
+    rdma::rdma(directory, stats)?;
+    rdma::misc(directory, stats)
 }
 
 /// Reads the pressure files. They exist on hybrid hosts too, where the cgroup of cgroup v2 has the
@@ -58,6 +60,7 @@ fn memory(directory: &Directory, stats: &mut Stats) -> Result<()> {
     let text = directory.read("memory.stat")?.unwrap_or_default();
     memory.stats = keyed(&text).map(|(key, value)| (key.to_owned(), value)).collect();
     let stat = |key: &str| memory.stats.get(key).copied().unwrap_or(0);
+    memory.use_hierarchy = true;
     memory.cache = stat("file");
     memory.kernel_usage.usage = stat("kernel");
     memory.usage = data(directory, "memory")?;

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use super::caller::Caller;
 use super::source::Request;
 use super::user_namespace::{self, Host};
 use super::{factory, flags};
 use crate::cli::arguments::Invocation;
+use crate::cli::caller::Caller;
 use crate::cli::report::{Outcome, Report};
 use crate::cli::session::attend;
 use crate::cli::signals::Signals;

@@ -3,10 +3,9 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use clap_complete::Shell;
-use nix::sys::signal::Signal;
 
 use super::DEFAULT_ID;
+use crate::cli::signals;
 use crate::config::{CreateOptions, NamespaceChoice, Security, size};
 
 /// Options of every verb.
@@ -105,26 +104,6 @@ pub(super) struct Init {
     pub(super) global: Global,
 }
 
-/// `nsinit help` and `nsinit man`.
-#[derive(Debug, Args)]
-pub(super) struct About {
-    /// The command
-    pub(super) command: Option<String>,
-
-    #[command(flatten)]
-    pub(super) global: Global,
-}
-
-/// `nsinit completions`.
-#[derive(Debug, Args)]
-pub(super) struct Completions {
-    /// The shell
-    pub(super) shell: Shell,
-
-    #[command(flatten)]
-    pub(super) global: Global,
-}
-
 /// Options that change a configuration.
 #[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Container options")]
@@ -154,7 +133,7 @@ pub(super) struct Create {
     hostname: Option<String>,
 
     /// Signal to the program when nsinit ends, by name or number; 0 for none
-    #[arg(long, value_name = "SIGNAL", value_parser = signal)]
+    #[arg(long, value_name = "SIGNAL", value_parser = signals::parse)]
     parent_death_signal: Option<i32>,
 
     /// Share of processor time among control groups
@@ -280,17 +259,6 @@ impl From<Create> for CreateOptions {
             veth_mtu: flags.veth_mtu,
         }
     }
-}
-
-/// A signal by its number, or its name with or without `SIG`.
-fn signal(text: &str) -> Result<i32, &'static str> {
-    const LAST: i32 = 64;
-    if let Ok(number) = text.parse::<i32>() {
-        return (0..=LAST).contains(&number).then_some(number).ok_or("must be from 0 to 64");
-    }
-    let name = text.to_ascii_uppercase();
-    let name = if name.starts_with("SIG") { name } else { format!("SIG{name}") };
-    name.parse::<Signal>().map(|signal| signal as i32).map_err(|_| "no such signal")
 }
 
 fn memory(text: &str) -> Result<i64, &'static str> {

@@ -1,28 +1,30 @@
 //! The verbs of `nsinit`, the command line of libcontainer.
 
-mod caller;
 mod exec;
 mod flags;
-mod page;
 mod show;
 mod source;
 mod user_namespace;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+pub use super::page::{completions, help, man};
 pub use exec::exec;
-pub use page::{completions, help, man};
 pub use show::{config, oom, pause, state, stats, unpause};
 
 use super::arguments::{Invocation, Program, Verb};
+use super::caller::Caller;
+use super::page;
 use super::report::{Failure, Outcome, Report};
 use crate::error::{Code, Error, Result};
 use crate::{Container, Factory, Options, Strategy};
-use caller::Caller;
 use clap::Args as _;
 
 /// The id of a container that is given none.
 const DEFAULT_ID: &str = "nsinit";
+
+/// Where the states of root's containers are.
+const STATES: &str = "/var/run/nsinit";
 
 /// The program.
 pub static PROGRAM: Program = Program {
@@ -106,7 +108,7 @@ pub static PROGRAM: Program = Program {
             about: "Print help about nsinit or a command",
             notes: "",
             hidden: false,
-            options: flags::About::augment_args,
+            options: page::About::augment_args,
         },
         Verb {
             name: "completions",
@@ -114,7 +116,7 @@ pub static PROGRAM: Program = Program {
             about: "Print completions for a shell",
             notes: "",
             hidden: true,
-            options: flags::Completions::augment_args,
+            options: page::Completions::augment_args,
         },
         Verb {
             name: "man",
@@ -122,7 +124,7 @@ pub static PROGRAM: Program = Program {
             about: "Print the manual page of nsinit or a command, in roff",
             notes: "",
             hidden: true,
-            options: flags::About::augment_args,
+            options: page::About::augment_args,
         },
     ],
 };
@@ -159,7 +161,7 @@ fn factory(global: &flags::Global, caller: &Caller, report: &mut Report) -> Resu
     report.configure(global.log_file.as_deref(), global.debug)?;
     let root = match &global.root {
         Some(root) => root.clone(),
-        None => caller.state_root()?,
+        None => caller.state_root(Path::new(STATES))?,
     };
     // One container is not worth a template.
     let options = Options::default().strategy(Strategy::Host).timing(report.is_debug());

@@ -60,6 +60,55 @@ pub const ALL: u64 = {
     all
 };
 
+/// `MOUNT_ATTR_*` of mount_setattr(2): what a mount can have apart from its file system.
+pub mod attribute {
+    /// Only reading.
+    pub const RDONLY: u64 = 0x1;
+    /// Set-user-id bits and file capabilities have no effect.
+    pub const NOSUID: u64 = 0x2;
+    /// Device nodes cannot be opened.
+    pub const NODEV: u64 = 0x4;
+    /// Nothing can be executed.
+    pub const NOEXEC: u64 = 0x8;
+    /// The field of the next three; it is cleared as a whole.
+    pub const ATIME: u64 = 0x70;
+    /// Access times are kept when older than the change.
+    pub const RELATIME: u64 = 0;
+    /// Access times are not kept.
+    pub const NOATIME: u64 = 0x10;
+    /// Access times are always kept.
+    pub const STRICTATIME: u64 = 0x20;
+    /// Access times of directories are not kept.
+    pub const NODIRATIME: u64 = 0x80;
+    /// Symbolic links are not followed.
+    pub const NOSYMFOLLOW: u64 = 0x20_0000;
+    /// Everything that has a name here.
+    pub const ALL: u64 = RDONLY | NOSUID | NODEV | NOEXEC | ATIME | NODIRATIME | NOSYMFOLLOW;
+}
+
+/// The options that hold for a mount and for those below it: the name, the bits of [`attribute`],
+/// and whether it sets or clears them. The specification's; container.json has numbers for them.
+pub const RECURSIVE: &[(&str, u64, bool)] = &[
+    ("ratime", attribute::ATIME, false),
+    ("rdev", attribute::NODEV, false),
+    ("rdiratime", attribute::NODIRATIME, false),
+    ("rexec", attribute::NOEXEC, false),
+    ("rnoatime", attribute::NOATIME, true),
+    ("rnodev", attribute::NODEV, true),
+    ("rnodiratime", attribute::NODIRATIME, true),
+    ("rnoexec", attribute::NOEXEC, true),
+    ("rnorelatime", attribute::ATIME, false),
+    ("rnostrictatime", attribute::ATIME, false),
+    ("rnosuid", attribute::NOSUID, true),
+    ("rnosymfollow", attribute::NOSYMFOLLOW, true),
+    ("rrelatime", attribute::RELATIME, true),
+    ("rro", attribute::RDONLY, true),
+    ("rrw", attribute::RDONLY, false),
+    ("rstrictatime", attribute::STRICTATIME, true),
+    ("rsuid", attribute::NOSUID, false),
+    ("rsymfollow", attribute::NOSYMFOLLOW, false),
+];
+
 /// The options: the name, its `MS_*` bits of mount(2), and whether it sets or clears them.
 pub const TABLE: &[(&str, u64, bool)] = &[
     ("async", SYNCHRONOUS, false),
@@ -108,8 +157,25 @@ pub const TABLE: &[(&str, u64, bool)] = &[
 /// The bits of an option, and whether it sets or clears them; `None` if it is no flag.
 #[must_use]
 pub fn find(name: &str) -> Option<(u64, bool)> {
-    let index = TABLE.binary_search_by_key(&name, |(name, ..)| name).ok()?;
-    Some((TABLE[index].1, TABLE[index].2))
+    find_in(TABLE, name)
+}
+
+/// The same for the options of [`RECURSIVE`].
+#[must_use]
+pub fn find_recursive(name: &str) -> Option<(u64, bool)> {
+    find_in(RECURSIVE, name)
+}
+
+/// The bits of a propagation such as `rslave`, with [`REC`] for those that hold below it too;
+/// `None` if it is none.
+#[must_use]
+pub fn find_propagation(name: &str) -> Option<u64> {
+    find(name).map(|(bits, _)| bits).filter(|bits| bits & PROPAGATION != 0)
+}
+
+fn find_in(table: &[(&str, u64, bool)], name: &str) -> Option<(u64, bool)> {
+    let index = table.binary_search_by_key(&name, |(name, ..)| name).ok()?;
+    Some((table[index].1, table[index].2))
 }
 
 #[cfg(test)]
@@ -117,8 +183,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_table_is_sorted_and_without_doubles() {
-        assert!(TABLE.windows(2).all(|pair| pair[0].0 < pair[1].0));
+    fn the_tables_are_sorted_and_without_doubles() {
+        for table in [TABLE, RECURSIVE] {
+            assert!(table.windows(2).all(|pair| pair[0].0 < pair[1].0));
+        }
     }
 
     #[test]
@@ -128,5 +196,9 @@ mod tests {
         assert_eq!(find("rbind"), Some((BIND | REC, true)));
         assert_eq!(find("nosuidd"), None);
         assert_eq!(find(""), None);
+        assert_eq!(find_recursive("rro"), Some((attribute::RDONLY, true)));
+        assert_eq!(find_recursive("ro"), None);
+        assert_eq!(find_propagation("rslave"), Some(SLAVE | REC));
+        assert_eq!(find_propagation("rbind"), None);
     }
 }

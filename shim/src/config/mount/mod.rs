@@ -13,7 +13,7 @@ use super::fault::{Check, Fault, each};
 use super::json::{list, objects};
 use super::path;
 
-/// The kinds of mounts that a container may have: file systems, and `bind`.
+/// The kinds of mounts that `container.json` knows: file systems, and `bind`.
 ///
 /// `cgroup` is the container's own groups, read-only, whatever the version of the hierarchy.
 const DEVICES: [&str; 11] = [
@@ -177,10 +177,17 @@ impl Mount {
         self.device == "bind"
     }
 
-    pub(super) fn check(&self) -> Check {
-        if !DEVICES.contains(&self.device.as_str()) {
-            return Err(Fault::text("device", &self.device, "unknown mount device"));
+    /// Refuses what a person who writes `container.json` has most likely misspelt. In the kernel
+    /// there may be more file systems.
+    pub(super) fn check_known(&self) -> Check {
+        if DEVICES.contains(&self.device.as_str()) {
+            return Ok(());
         }
+        Err(Fault::text("device", &self.device, "unknown mount device"))
+    }
+
+    pub(super) fn check(&self) -> Check {
+        check_device(&self.device)?;
         path::check("source", &self.source)?;
         if self.is_bind() && !self.source.starts_with('/') {
             return Err(Fault::text("source", &self.source, "must be an absolute path"));
@@ -197,8 +204,36 @@ impl Mount {
         if !matches!(self.relabel.as_str(), "" | "z" | "Z") {
             return Err(Fault::text("relabel", &self.relabel, "must be z or Z"));
         }
+        self.check_additions()?;
         each("premount_cmds", &self.premount_cmds, Command::check)?;
         each("postmount_cmds", &self.postmount_cmds, Command::check)
+    }
+
+    fn check_additions(&self) -> Check {
+        if self.cleared & !flags::ALL != 0 {
+            return Err(Fault::new("cleared", self.cleared, "unknown mount flag"));
+        }
+        check_propagation("propagation", self.propagation)?;
+        for (field, attributes) in
+            [("recursive_set", self.recursive_set), ("recursive_clear", self.recursive_clear)]
+        {
+            if attributes & !flags::attribute::ALL != 0 {
+                return Err(Fault::new(field, attributes, "unknown mount attribute"));
+            }
+        }
+        if self.copy_up && self.device != "tmpfs" {
+            return Err(Fault::new("copy_up", true, "only a tmpfs can begin with a copy"));
+        }
+        let Some(id_map) = &self.id_map else { return Ok(()) };
+        if !self.is_bind() {
+            return Err(Fault::new("id_map", "", "only a bind can have ids of its own"));
+        }
+        if id_map.uid_mappings.is_empty() != id_map.gid_mappings.is_empty() {
+            return Err(Fault::new("id_map", "", "needs the ids of both users and groups"));
+        }
+        super::id_map::check_ranges("uid_mappings", &id_map.uid_mappings)
+            .and_then(|()| super::id_map::check_ranges("gid_mappings", &id_map.gid_mappings))
+            .map_err(|fault| fault.under("id_map"))
     }
 
     fn check_flags(&self) -> Check {
@@ -218,35 +253,60 @@ impl Mount {
         Ok(())
     }
 
-    /// Keeps proc and sysfs what they claim to be: labels and sysctls are written through them, so
-    /// whatever covers a part of them could divert the writes (CVE-2019-16884, CVE-2019-19921).
+    /// Keeps proc what it claims to be: labels and sysctls are written through it, so whatever
+    /// covers a part of it could divert the writes (CVE-2019-16884, CVE-2019-19921). Nothing is
+    /// written through sysfs.
     fn check_target(&self) -> Check {
         let target = self.target();
         let refuse = |reason| Err(Fault::text("destination", &self.destination, reason));
         if target == Path::new("/") {
             return refuse("must not be the root itself");
         }
-        for (root, device) in [("/proc", "proc"), ("/sys", "sysfs")] {
-            if target == Path::new(root) {
-                // The host's own tree is the only one to be had where the kernel refuses a new
-                // mount: in a user namespace that shares the host's processes or network.
-                let host = self.is_bind() && path::in_root(&self.source) == target;
-                return if self.device == device || host {
-                    Ok(())
-                } else {
-                    refuse("only proc may be mounted on /proc, only sysfs on /sys")
-                };
-            }
+        if target == Path::new("/sys") {
+            return match self.device.as_str() {
+                "sysfs" | "bind" | "tmpfs" => Ok(()),
+                _ => refuse("only sysfs, a bind or a tmpfs may be mounted on /sys"),
+            };
         }
-        if target.starts_with("/proc") {
-            let coverable = COVERABLE.iter().any(|path| target == Path::new(path));
-            return if coverable { Ok(()) } else { refuse("must not be inside /proc") };
+        if target == Path::new("/proc") {
+            // The host's own proc is the only one to be had where the kernel refuses a new mount:
+            // in a user namespace that shares the host's processes.
+            let host = self.is_bind() && path::in_root(&self.source) == target;
+            return if self.device == "proc" || host {
+                Ok(())
+            } else {
+                refuse("only proc may be mounted on /proc")
+            };
         }
-        if target.starts_with("/sys") && !target.starts_with("/sys/fs/cgroup") {
-            return refuse("must not be inside /sys, but for /sys/fs/cgroup");
+        let coverable = || COVERABLE.iter().any(|path| target == Path::new(path));
+        if target.starts_with("/proc") && !coverable() {
+            return refuse("must not be inside /proc");
         }
         Ok(())
     }
+}
+
+/// Refuses what cannot be the name of a file system.
+fn check_device(device: &str) -> Check {
+    let letter = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    let reason = match device {
+        "" => "missing",
+        _ if device.len() > 255 => "longer than 255 bytes",
+        _ if !device.bytes().all(letter) => "is no name of a file system",
+        _ => return Ok(()),
+    };
+    Err(Fault::text("device", device, reason))
+}
+
+/// Refuses all but one kind of propagation, with or without the mounts below, and none.
+pub(super) fn check_propagation(field: &str, propagation: u64) -> Check {
+    if propagation & !(flags::PROPAGATION | flags::REC) != 0 {
+        return Err(Fault::new(field, propagation, "is no propagation"));
+    }
+    if propagation != 0 && (propagation & flags::PROPAGATION).count_ones() != 1 {
+        return Err(Fault::new(field, propagation, "is not one kind of propagation"));
+    }
+    Ok(())
 }
 
 /// A command around a mount.

@@ -1,22 +1,37 @@
 //! Help, manual pages and completions, all made from the parsers.
 
+use clap::Args;
+use clap_complete::Shell;
 use clap_mangen::Man;
 
-use super::{PROGRAM, flags};
-use crate::cli::arguments::Invocation;
-use crate::cli::output;
-use crate::cli::report::{Outcome, Report};
+use super::arguments::Invocation;
+use super::output;
+use super::report::{Outcome, Report};
 use crate::error::Error;
+
+/// The options of `help` and `man`.
+#[derive(Debug, Args)]
+pub(super) struct About {
+    /// The command
+    command: Option<String>,
+}
+
+/// The options of `completions`.
+#[derive(Debug, Args)]
+pub(super) struct Completions {
+    /// The shell
+    shell: Shell,
+}
 
 /// Prints help.
 ///
 /// # Errors
 /// There is no such command.
 pub fn help(invocation: &Invocation<'_>, _: &mut Report) -> Outcome {
-    let flags: flags::About = invocation.parse()?;
+    let flags: About = invocation.own()?;
     let mut command = match &flags.command {
-        Some(verb) => PROGRAM.called(verb)?,
-        None => PROGRAM.command(),
+        Some(verb) => invocation.program().called(verb)?,
+        None => invocation.program().command(),
     };
     output::styled(&command.render_help())?;
     Ok(0)
@@ -27,13 +42,14 @@ pub fn help(invocation: &Invocation<'_>, _: &mut Report) -> Outcome {
 /// # Errors
 /// There is no such command.
 pub fn man(invocation: &Invocation<'_>, _: &mut Report) -> Outcome {
-    let flags: flags::About = invocation.parse()?;
+    let flags: About = invocation.own()?;
+    let program = invocation.program();
     let command = match &flags.command {
         Some(verb) => {
-            let command = PROGRAM.called(verb)?;
-            command.display_name(format!("{}-{verb}", PROGRAM.name))
+            let command = program.called(verb)?;
+            command.display_name(format!("{}-{verb}", program.name))
         }
-        None => PROGRAM.command(),
+        None => program.command(),
     };
     let mut page = Vec::new();
     Man::new(command)
@@ -48,9 +64,10 @@ pub fn man(invocation: &Invocation<'_>, _: &mut Report) -> Outcome {
 /// # Errors
 /// There is no such shell.
 pub fn completions(invocation: &Invocation<'_>, _: &mut Report) -> Outcome {
-    let flags: flags::Completions = invocation.parse()?;
+    let flags: Completions = invocation.own()?;
+    let program = invocation.program();
     let mut script = Vec::new();
-    clap_complete::generate(flags.shell, &mut PROGRAM.command(), PROGRAM.name, &mut script);
+    clap_complete::generate(flags.shell, &mut program.command(), program.name, &mut script);
     output::bytes(&script)?;
     Ok(0)
 }

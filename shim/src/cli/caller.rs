@@ -56,20 +56,22 @@ impl Caller {
         Ok((read("/proc/self/uid_map")?, read("/proc/self/gid_map")?))
     }
 
-    /// Where the states are if nothing else is said.
+    /// Where the states of a program's containers are if nothing else is said: for root of the
+    /// host in this directory, for others in `$XDG_RUNTIME_DIR` or `/tmp`.
     ///
     /// # Errors
     /// The directory below `/tmp` is somebody else's, or others may write to it.
-    pub(super) fn state_root(&self) -> Result<PathBuf> {
+    pub(super) fn state_root(&self, of_host: &Path) -> Result<PathBuf> {
         if self.privileged {
-            return Ok("/var/run/nsinit".into());
+            return Ok(of_host.to_owned());
         }
+        let name = of_host.file_name().unwrap_or_default();
         if let Some(runtime) = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from)
             && runtime.is_absolute()
         {
-            return Ok(runtime.join("nsinit"));
+            return Ok(runtime.join(name));
         }
-        let path = PathBuf::from(format!("/tmp/nsinit-{}", self.uid));
+        let path = PathBuf::from(format!("/tmp/{}-{}", name.to_string_lossy(), self.uid));
         private_directory(&path, self.uid)?;
         Ok(path)
     }

@@ -1,184 +1,14 @@
-//! The control group and its limits.
+//! The rules that limits have to keep.
 
 use std::ops::RangeInclusive;
 
-use serde::{Deserialize, Deserializer, Serialize};
-
-use super::device::rules;
-use super::fault::{Check, Fault, each};
-use super::json::{list, objects};
-use super::network::check_interface;
-use super::{Device, path, size};
-
-/// The control group and its limits.
-///
-/// A number of 0 and an empty string leave the kernel's value, but for `memory_swappiness`, which
-/// -1 leaves.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Cgroup {
-    /// The last component of the path.
-    pub name: String,
-    /// The rest of the path: absolute from the mount point, relative from the caller's cgroup.
-    pub parent: String,
-    /// Whether every device is allowed, but for `denied_devices`.
-    pub allow_all_devices: bool,
-    /// The devices allowed when `allow_all_devices` is false. In files also text: `c 1:3 rwm`.
-    #[serde(deserialize_with = "rules", serialize_with = "list::serialize")]
-    pub allowed_devices: Vec<Device>,
-    /// The devices denied when `allow_all_devices` is true. In files also text: `c 1:3 rwm`.
-    #[serde(deserialize_with = "rules", serialize_with = "list::serialize")]
-    pub denied_devices: Vec<Device>,
-    /// The memory limit in bytes; -1 for none. Sizes are in files also text: `64m`.
-    #[serde(deserialize_with = "size::deserialize")]
-    pub memory: i64,
-    /// The soft memory limit in bytes; -1 for none.
-    #[serde(deserialize_with = "size::deserialize")]
-    pub memory_reservation: i64,
-    /// The limit of memory and swap together, in bytes; -1 for none.
-    #[serde(deserialize_with = "size::deserialize")]
-    pub memory_swap: i64,
-    /// The kernel memory limit in bytes; -1 for none.
-    #[serde(deserialize_with = "size::deserialize")]
-    pub kernel_memory: i64,
-    /// How eagerly the kernel swaps, 0 to 100; -1 leaves it.
-    pub memory_swappiness: i64,
-    /// Whether the OOM killer is off.
-    pub oom_kill_disable: bool,
-    /// The share of the processor, 2 to 262144.
-    pub cpu_shares: i64,
-    /// Microseconds of processor time in each period, 1000 at least; -1 for no limit.
-    pub cpu_quota: i64,
-    /// The period in microseconds, 1000 to 1000000.
-    pub cpu_period: i64,
-    /// Microseconds of real-time scheduling in each period; -1 for no limit.
-    pub cpu_rt_runtime: i64,
-    /// The real-time period in microseconds.
-    pub cpu_rt_period: i64,
-    /// The processors, as a list like `0-2,7`.
-    pub cpuset_cpus: String,
-    /// The memory nodes, as a list.
-    pub cpuset_mems: String,
-    /// Lines of `major:minor bytes-per-second`.
-    pub blkio_throttle_read_bps_device: String,
-    /// Lines of `major:minor bytes-per-second`.
-    pub blkio_throttle_write_bps_device: String,
-    /// Lines of `major:minor operations-per-second`.
-    pub blkio_throttle_read_iops_device: String,
-    /// Lines of `major:minor operations-per-second`.
-    pub blkio_throttle_write_iops_device: String,
-    /// The weight of block I/O, 10 to 1000.
-    pub blkio_weight: i64,
-    /// Lines of `major:minor weight`.
-    pub blkio_weight_device: String,
-    /// Limits of huge pages.
-    #[serde(with = "objects")]
-    pub hugetlb_limit: Vec<HugetlbLimit>,
-    /// Network priorities by interface.
-    #[serde(with = "objects")]
-    pub net_prio_ifpriomap: Vec<InterfacePriority>,
-    /// The class of the container's packets, as a number or `0x` number.
-    pub net_cls_classid: String,
-    /// Addition: the largest number of processes; -1 for no limit.
-    #[serde(skip_serializing_if = "is_zero")]
-    pub pids_limit: i64,
-    /// The wanted state of the freezer.
-    pub freezer: Freezer,
-    /// The systemd slice.
-    pub slice: String,
-}
-
-fn is_zero(number: &i64) -> bool {
-    *number == 0
-}
-
-/// Written out for the one value that is not 0: a swappiness of 0 is a limit.
-impl Default for Cgroup {
-    fn default() -> Self {
-        Self {
-            name: String::new(),
-            parent: String::new(),
-            allow_all_devices: false,
-            allowed_devices: Vec::new(),
-            denied_devices: Vec::new(),
-            memory: 0,
-            memory_reservation: 0,
-            memory_swap: 0,
-            kernel_memory: 0,
-            memory_swappiness: -1,
-            oom_kill_disable: false,
-            cpu_shares: 0,
-            cpu_quota: 0,
-            cpu_period: 0,
-            cpu_rt_runtime: 0,
-            cpu_rt_period: 0,
-            cpuset_cpus: String::new(),
-            cpuset_mems: String::new(),
-            blkio_throttle_read_bps_device: String::new(),
-            blkio_throttle_write_bps_device: String::new(),
-            blkio_throttle_read_iops_device: String::new(),
-            blkio_throttle_write_iops_device: String::new(),
-            blkio_weight: 0,
-            blkio_weight_device: String::new(),
-            hugetlb_limit: Vec::new(),
-            net_prio_ifpriomap: Vec::new(),
-            net_cls_classid: String::new(),
-            pids_limit: 0,
-            freezer: Freezer::Undefined,
-            slice: String::new(),
-        }
-    }
-}
-
-/// The state of a freezer.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub enum Freezer {
-    /// Left as it is.
-    #[default]
-    #[serde(rename = "")]
-    Undefined,
-    /// All processes stand still.
-    #[serde(rename = "FROZEN")]
-    Frozen,
-    /// All processes run.
-    #[serde(rename = "THAWED")]
-    Thawed,
-}
-
-impl<'de> Deserialize<'de> for Freezer {
-    fn deserialize<D: Deserializer<'de>>(reader: D) -> Result<Self, D::Error> {
-        match String::deserialize(reader)?.to_ascii_uppercase().as_str() {
-            "" => Ok(Self::Undefined),
-            "FROZEN" => Ok(Self::Frozen),
-            "THAWED" => Ok(Self::Thawed),
-            _ => Err(serde::de::Error::custom("expected FROZEN, THAWED or \"\"")),
-        }
-    }
-}
-
-/// A limit of huge pages.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct HugetlbLimit {
-    /// The size of the pages, as in `2MB`.
-    pub page_size: String,
-    /// The limit in bytes. In files also text: `64m`.
-    #[serde(deserialize_with = "size::deserialize_unsigned")]
-    pub limit: u64,
-}
-
-/// The priority of packets leaving through an interface.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct InterfacePriority {
-    /// The interface.
-    pub interface: String,
-    /// The priority.
-    pub priority: i64,
-}
+use super::{Cgroup, RdmaLimit};
+use crate::config::fault::{Check, Fault, each};
+use crate::config::network::check_interface;
+use crate::config::{Device, path};
 
 impl Cgroup {
-    pub(super) fn check(&self) -> Check {
+    pub(in crate::config) fn check(&self) -> Check {
         check_component("name", &self.name)?;
         check_parent(&self.parent)?;
         if !self.slice.is_empty() {
@@ -186,6 +16,7 @@ impl Cgroup {
         }
         each("allowed_devices", &self.allowed_devices, Device::check_rule)?;
         each("denied_devices", &self.denied_devices, Device::check_rule)?;
+        each("device_rules", &self.device_rules, |rule| rule.device.check_rule())?;
         self.check_memory()?;
         self.check_cpu()?;
         self.check_blkio()?;
@@ -206,7 +37,14 @@ impl Cgroup {
             let reason = "must be a 32-bit number, decimal or with 0x";
             return Err(Fault::text("net_cls_classid", classid, reason));
         }
-        at_least_no_limit("pids_limit", self.pids_limit)
+        at_least_no_limit("pids_limit", self.pids_limit)?;
+        for (device, limit) in &self.rdma {
+            check_rdma(device, *limit)?;
+        }
+        for (file, value) in &self.unified {
+            check_unified(file, value)?;
+        }
+        Ok(())
     }
 
     fn check_memory(&self) -> Check {
@@ -241,6 +79,10 @@ impl Cgroup {
             let reason = "must be at least 1000 microseconds, -1 or 0";
             return Err(Fault::new("cpu_quota", self.cpu_quota, reason));
         }
+        let allowance = i64::try_from(self.cpu_burst.unwrap_or(0)).unwrap_or(i64::MAX);
+        if self.cpu_quota > 0 && allowance > self.cpu_quota {
+            return Err(Fault::new("cpu_burst", allowance, "above the quota"));
+        }
         in_range("cpu_rt_period", self.cpu_rt_period, 0..=i64::MAX)?;
         at_least_no_limit("cpu_rt_runtime", self.cpu_rt_runtime)?;
         if self.cpu_rt_period != 0 && self.cpu_rt_runtime > self.cpu_rt_period {
@@ -255,7 +97,11 @@ impl Cgroup {
         if self.blkio_weight != 0 {
             in_range("blkio_weight", self.blkio_weight, 10..=1000)?;
         }
+        if self.blkio_leaf_weight != 0 {
+            in_range("blkio_leaf_weight", self.blkio_leaf_weight, 10..=1000)?;
+        }
         check_lines("blkio_weight_device", &self.blkio_weight_device)?;
+        check_lines("blkio_leaf_weight_device", &self.blkio_leaf_weight_device)?;
         check_lines("blkio_throttle_read_bps_device", &self.blkio_throttle_read_bps_device)?;
         check_lines("blkio_throttle_write_bps_device", &self.blkio_throttle_write_bps_device)?;
         check_lines("blkio_throttle_read_iops_device", &self.blkio_throttle_read_iops_device)?;
@@ -344,6 +190,36 @@ fn check_lines(field: &str, lines: &str) -> Check {
     Err(Fault::text(field, lines, "must be lines of major:minor and a number"))
 }
 
+/// The kernel reads `DEVICE hca_handle=N hca_object=N`.
+fn check_rdma(device: &str, limit: RdmaLimit) -> Check {
+    if device.is_empty() || device.contains(|c: char| c.is_whitespace() || c.is_control()) {
+        return Err(Fault::text("rdma", device, "is not the name of a device"));
+    }
+    if limit == RdmaLimit::default() {
+        return Err(Fault::text("rdma", device, "has no limit"));
+    }
+    Ok(())
+}
+
+/// The name of one file of a controller: `cgroup.procs` and its like would move processes, stop
+/// them, or take the cgroup out of the runtime's hands.
+fn check_unified(file: &str, value: &str) -> Check {
+    let reason = match file.split_once('.') {
+        _ if file.contains('/') => "has a slash",
+        _ if file.contains("..") => "contains ..",
+        _ if file.contains(char::is_control) => "has a control character",
+        Some(("cgroup", _)) => "is a file of the cgroup itself, not of a controller",
+        Some((controller, rest)) if !controller.is_empty() && !rest.is_empty() => {
+            if value.trim().is_empty() {
+                return Err(Fault::text(&format!("unified.{file}"), value, "missing"));
+            }
+            return Ok(());
+        }
+        _ => "is not the name of a controller's file",
+    };
+    Err(Fault::text("unified", file, reason))
+}
+
 fn parse_classid(text: &str) -> Option<u32> {
     let (digits, radix) = match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
         Some(digits) => (digits, 16),
@@ -358,26 +234,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::config::{DeviceRule, HugetlbLimit};
 
     fn named() -> Cgroup {
         Cgroup { name: "x".into(), parent: "nsinit".into(), ..Cgroup::default() }
-    }
-
-    #[test]
-    fn sizes_and_rules_are_numbers_or_text() {
-        let cgroup: Cgroup = serde_json::from_str(
-            r#"{"memory": "64m", "memory_swap": -1, "allowed_devices": ["c 1:3 rwm", {"type": 98}],
-                "denied_devices": null, "hugetlb_limit": [{"page_size": "2MB", "limit": "4m"}],
-                "freezer": "frozen"}"#,
-        )
-        .unwrap();
-        assert_eq!((cgroup.memory, cgroup.memory_swap), (64 << 20, -1));
-        assert_eq!(cgroup.allowed_devices[0].cgroup_string(), "c 1:3 rwm");
-        assert_eq!(cgroup.hugetlb_limit[0].limit, 4 << 20);
-        assert_eq!(cgroup.freezer, Freezer::Frozen);
-        assert_eq!(cgroup.memory_swappiness, -1);
-        let again: Cgroup = serde_json::from_value(serde_json::to_value(&cgroup).unwrap()).unwrap();
-        assert_eq!(again, cgroup);
     }
 
     #[test]
@@ -429,6 +289,16 @@ mod tests {
             (Cgroup { net_cls_classid: "0x".into(), ..named() }, "net_cls_classid"),
             (Cgroup { net_cls_classid: "+1".into(), ..named() }, "net_cls_classid"),
             (Cgroup { pids_limit: -2, ..named() }, "pids_limit"),
+            (Cgroup { cpu_quota: 1000, cpu_burst: Some(1001), ..named() }, "cpu_burst"),
+            (Cgroup { blkio_leaf_weight: 1001, ..named() }, "blkio_leaf_weight"),
+            (
+                Cgroup { blkio_leaf_weight_device: "8:0".into(), ..named() },
+                "blkio_leaf_weight_device",
+            ),
+            (
+                Cgroup { device_rules: vec![DeviceRule::default()], ..named() },
+                "device_rules[0].type",
+            ),
             (
                 Cgroup { denied_devices: vec![Device::default()], ..named() },
                 "denied_devices[0].type",
@@ -445,6 +315,36 @@ mod tests {
         assert!(crate::Error::from(shares).to_string().contains("minimum allowed cpu-shares is 2"));
     }
 
+    #[test]
+    fn only_files_of_controllers_are_written() {
+        let check = |file: &str, value: &str| {
+            let unified = [(file.to_owned(), value.to_owned())].into();
+            Cgroup { unified, ..named() }.check()
+        };
+        check("memory.high", "max").unwrap();
+        check("hugetlb.2MB.rsvd.max", "0").unwrap();
+        for file in ["../x", "a/b.c", "memory..x", "cgroup.procs", "memory", ".max", "", "a.\n"] {
+            let text = crate::Error::from(check(file, "1").unwrap_err()).to_string();
+            assert!(text.starts_with("configuration `unified = "), "{text}");
+        }
+        let text = crate::Error::from(check("pids.max", " \n").unwrap_err()).to_string();
+        assert!(text.contains("`unified.pids.max = "), "{text}");
+    }
+
+    #[test]
+    fn rdma_limits_name_a_device_and_a_number() {
+        let check = |device: &str, limit| {
+            Cgroup { rdma: [(device.to_owned(), limit)].into(), ..named() }.check()
+        };
+        let limit = RdmaLimit { hca_handles: Some(2), hca_objects: None };
+        check("mlx5_0", limit).unwrap();
+        for (device, limit) in
+            [("", limit), ("a b", limit), ("a\n", limit), ("a", RdmaLimit::default())]
+        {
+            assert!(check(device, limit).is_err(), "{device:?}");
+        }
+    }
+
     proptest! {
         #[test]
         fn no_text_panics(text: String) {
@@ -454,6 +354,7 @@ mod tests {
                 cpuset_cpus: text.clone(),
                 blkio_weight_device: text.clone(),
                 net_cls_classid: text.clone(),
+                unified: [(text.clone(), text.clone())].into(),
                 ..named()
             }
             .check();

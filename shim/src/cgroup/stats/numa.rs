@@ -1,0 +1,89 @@
+//! On which memory nodes the pages of a container are; cgroup v1 only.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::text::number;
+
+/// The pages by their kind, of the cgroup's own processes and with those of its sub-cgroups.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct PageUsageByNuma {
+    /// Of every kind.
+    pub total: Pages,
+    /// Of files.
+    pub file: Pages,
+    /// Of no file.
+    pub anon: Pages,
+    /// That cannot be reclaimed.
+    pub unevictable: Pages,
+    /// The same with those of the sub-cgroups.
+    pub hierarchical: PageUsage,
+}
+
+/// The pages by their kind.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct PageUsage {
+    /// Of every kind.
+    pub total: Pages,
+    /// Of files.
+    pub file: Pages,
+    /// Of no file.
+    pub anon: Pages,
+    /// That cannot be reclaimed.
+    pub unevictable: Pages,
+}
+
+/// Numbers of pages.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Pages {
+    /// On all nodes.
+    pub total: u64,
+    /// By the number of the node.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub nodes: BTreeMap<u32, u64>,
+}
+
+/// Lines of `kind=PAGES N0=PAGES N1=PAGES ...`.
+pub(super) fn parse(text: &str) -> PageUsageByNuma {
+    let mut usage = PageUsageByNuma::default();
+    for line in text.lines() {
+        let mut words = line.split_ascii_whitespace().filter_map(|word| word.split_once('='));
+        let Some((kind, total)) = words.next() else { continue };
+        let pages = match kind {
+            "total" => &mut usage.total,
+            "file" => &mut usage.file,
+            "anon" => &mut usage.anon,
+            "unevictable" => &mut usage.unevictable,
+            "hierarchical_total" => &mut usage.hierarchical.total,
+            "hierarchical_file" => &mut usage.hierarchical.file,
+            "hierarchical_anon" => &mut usage.hierarchical.anon,
+            "hierarchical_unevictable" => &mut usage.hierarchical.unevictable,
+            _ => continue,
+        };
+        pages.total = number(total).unwrap_or(0);
+        let node = |(node, pages): (&str, &str)| {
+            Some((node.strip_prefix('N')?.parse().ok()?, number(pages)?))
+        };
+        pages.nodes = words.filter_map(node).collect();
+    }
+    usage
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_pages_by_node() {
+        let text = "total=10 N0=4 N1=6\nfile=3 N0=3 N1=0\nlater=1\n\nhierarchical_anon=7 N0=7\nx";
+        let usage = parse(text);
+        assert_eq!(usage.total, Pages { total: 10, nodes: [(0, 4), (1, 6)].into() });
+        assert_eq!(usage.file.nodes, [(0, 3), (1, 0)].into());
+        assert_eq!(usage.hierarchical.anon, Pages { total: 7, nodes: [(0, 7)].into() });
+        assert_eq!(usage.anon, Pages::default());
+        let json = serde_json::to_value(&usage).unwrap();
+        assert_eq!(json["total"]["nodes"]["1"], 6);
+        assert_eq!(json["hierarchical"]["anon"]["total"], 7);
+    }
+}

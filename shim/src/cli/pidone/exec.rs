@@ -1,0 +1,153 @@
+//! `pidone exec`: a further process in a container.
+
+use std::collections::BTreeMap;
+
+use super::create::status;
+use super::flags;
+use super::{begin, read};
+use crate::cli::arguments::Invocation;
+use crate::cli::report::{Outcome, Report};
+use crate::cli::session::attend;
+use crate::cli::signals::Signals;
+use crate::cli::timing::Waterfall;
+use crate::error::{Code, Error, Result};
+use crate::oci::{self, Bundle};
+use crate::{Container, Process, Status, TerminalSize};
+
+/// Runs a program in a container.
+///
+/// # Errors
+/// The container does not run, or the program cannot be started in it.
+pub fn exec(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
+    let (flags, global): (flags::Exec, flags::Global) = begin(invocation, report)?;
+    let Some((id, args)) = flags.line.split_first() else { return invocation.unknown() };
+    report.fails_with(255);
+    let mut container = global.container(id, report)?;
+    let refuse = |reason| Err(Error::reason(Code::ContainerNotRunning, "exec", id, reason).into());
+    match container.status()? {
+        Status::Destroyed => return refuse("cannot exec in a stopped container"),
+        Status::Paused if !flags.ignore_paused => {
+            return refuse("cannot exec in a paused container (use --ignore-paused to override)");
+        }
+        _ => {}
+    }
+    let mut process = match &flags.process {
+        Some(path) => {
+            if !args.is_empty() {
+                let reason = "has the program; there can be no other";
+                return Err(Error::config("--process", path.display(), reason).into());
+            }
+            oci::Process::from_json(&read::file(path)?)?.process()?
+        }
+        None => flags.base(&container, args)?,
+    };
+    process.sub_cgroups = sub_cgroups(&flags.cgroup)?;
+    let receivers = flags.around.prepare(&mut process, flags.detach, "setns")?;
+    let signals = if flags.detach { None } else { Some(Signals::take()?) };
+    let mut running = container.start(&process)?;
+    if report.is_debug() {
+        report.debug(&format_args!("started process {}", running.pid()));
+        report.debug(&Waterfall(&running.times));
+    }
+    let told = receivers.tell(&mut running);
+    let attended = match (told, &signals) {
+        (Ok(()), None) => return Ok(0),
+        (Ok(()), Some(signals)) => attend(&mut running, signals),
+        (Err(error), _) => Err(error),
+    };
+    if attended.is_err() {
+        // Nobody attends it any more. It may have ended by itself.
+        let _ = running.signal(libc::SIGKILL);
+        let _ = running.wait();
+    }
+    Ok(status(attended?))
+}
+
+impl flags::Exec {
+    /// The process of the container's bundle, changed by the options.
+    fn base(&self, container: &Container, args: &[String]) -> Result<Process> {
+        if args.is_empty() {
+            return Err(Error::config("exec", "", "names no program, and there is no --process"));
+        }
+        let bundle = &container.config().bundle;
+        let mut process = if bundle.as_os_str().is_empty() {
+            Process::default()
+        } else {
+            Bundle::open(bundle)?.process()?
+        };
+        args.clone_into(&mut process.args);
+        let size: Option<TerminalSize> = process.terminal;
+        process.terminal = self.tty.then(|| size.unwrap_or_default());
+        process.no_new_privileges |= self.no_new_privs;
+        process.env.extend(self.env.iter().cloned());
+        if let Some(cwd) = &self.cwd {
+            process.cwd.clone_from(cwd);
+        }
+        if self.apparmor.is_some() {
+            process.apparmor_profile.clone_from(&self.apparmor);
+        }
+        if self.process_label.is_some() {
+            process.label.clone_from(&self.process_label);
+        }
+        if self.user.is_some() || !self.additional_gids.is_empty() {
+            let ids = process.ids.get_or_insert_default();
+            if let Some((uid, gid)) = self.user {
+                ids.uid = uid;
+                ids.gid = gid.unwrap_or(ids.gid);
+            }
+            ids.groups.extend(&self.additional_gids);
+        }
+        if !self.cap.is_empty() {
+            // Inheritable ones would let files of the image regain capabilities (CVE-2022-29162).
+            let sets = process.capability_sets.get_or_insert_default();
+            for set in [&mut sets.bounding, &mut sets.effective, &mut sets.permitted] {
+                set.extend(self.cap.iter().cloned());
+            }
+        }
+        Ok(process)
+    }
+}
+
+/// The cgroups of `--cgroup`, by controller.
+fn sub_cgroups(given: &[String]) -> Result<BTreeMap<String, String>> {
+    let mut all = BTreeMap::new();
+    for text in given {
+        let refuse = |reason| Err(Error::config("--cgroup", text, reason));
+        let Some((controllers, path)) = text.split_once(':') else {
+            if given.len() > 1 {
+                return refuse("has no CONTROLLER: before the path");
+            }
+            all.insert(String::new(), text.clone());
+            continue;
+        };
+        for controller in controllers.split(',') {
+            if controller.is_empty() {
+                return refuse("has an empty controller");
+            }
+            if all.insert(controller.to_owned(), path.to_owned()).is_some() {
+                return refuse("has a controller that another one has");
+            }
+        }
+    }
+    Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cgroups_go_by_controller() {
+        let parse = |given: &[&str]| {
+            sub_cgroups(&given.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>())
+        };
+        let one = parse(&["a/b"]).unwrap();
+        assert_eq!(one.get("").map(String::as_str), Some("a/b"));
+        let several = parse(&["cpu,memory:a", "pids:b:c"]).unwrap();
+        let pairs: Vec<_> = several.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+        assert_eq!(pairs, [("cpu", "a"), ("memory", "a"), ("pids", "b:c")]);
+        for bad in [&["a", "b"][..], &[":a"], &["cpu,:a"], &["cpu:a", "cpu:b"], &["cpu:a", "b"]] {
+            assert!(parse(bad).is_err(), "{bad:?}");
+        }
+    }
+}

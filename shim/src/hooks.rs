@@ -1,0 +1,164 @@
+//! The hooks of a container at the steps of its life, each where it belongs: on the host, or in the
+//! container.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
+
+use rustix::io::Errno;
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::Pid;
+
+use crate::cgroup::Cgroups;
+use crate::config::{Config, Hook};
+use crate::error::{Error, Result};
+use crate::factory::Options;
+use crate::hook;
+use crate::launch::image::Sealed;
+use crate::launch::{Child, Launch, Lent, Place};
+use crate::oci::{State, Status};
+use crate::plan::{self, Plan};
+use crate::program::{Attended, input};
+use crate::seccomp::agent::hand_over;
+use crate::start::{Joining, different_namespaces, image};
+
+/// A container, as far as its hooks need it.
+pub(crate) struct Hooks<'a> {
+    pub(crate) config: &'a Config,
+    pub(crate) id: &'a str,
+    pub(crate) options: &'a Options,
+    pub(crate) image: Option<&'a Sealed>,
+    pub(crate) cgroups: Option<&'a Cgroups>,
+}
+
+impl Hooks<'_> {
+    /// Runs the hooks of a container whose root is made and not entered yet.
+    pub(crate) fn create(&self, child: &Child) -> Result<()> {
+        let hooks = &self.config.hooks;
+        let state = self.state(Status::Creating, child.pid)?;
+        self.on_host(&hooks.prestart, "prestart", &state)?;
+        self.on_host(&hooks.create_runtime, "createRuntime", &state)?;
+        if hooks.create_container.is_empty() {
+            return Ok(());
+        }
+        let state = self.state(Status::Creating, id_inside(child)?)?;
+        self.inside(&hooks.create_container, "createContainer", &state, child, |hook, flags| {
+            plan::join::create_hook(self.config, hook, flags)
+        })
+    }
+
+    /// Runs the container's own hooks, before its program comes; `first` is the plan of that.
+    pub(crate) fn start(&self, child: &Child, first: &Plan) -> Result<()> {
+        let state = self.state(Status::Created, id_inside(child)?)?;
+        let hooks = &self.config.hooks.start_container;
+        self.inside(hooks, "startContainer", &state, child, |hook, flags| {
+            plan::join::start_hook(self.config, hook, flags, first)
+        })
+    }
+
+    /// Runs the hooks behind the start of the program.
+    pub(crate) fn poststart(&self, pid: i32) -> Result<()> {
+        let hooks = &self.config.hooks.poststart;
+        if hooks.is_empty() {
+            return Ok(());
+        }
+        self.on_host(hooks, "poststart", &self.state(Status::Running, pid)?)
+    }
+
+    /// Runs the hooks behind the end of the container, whatever becomes of each.
+    pub(crate) fn poststop(&self) -> Vec<Error> {
+        let hooks = &self.config.hooks.poststop;
+        if hooks.is_empty() {
+            return Vec::new();
+        }
+        match self.state(Status::Stopped, 0) {
+            Ok(state) => hook::run_all(hooks, "poststop", &state, &self.config.bundle),
+            Err(error) => vec![error],
+        }
+    }
+
+    fn on_host(&self, hooks: &[Hook], place: &'static str, state: &[u8]) -> Result<()> {
+        hook::run(hooks, place, state, &self.config.bundle)
+    }
+
+    /// Runs hooks in the namespaces of a process, one behind the other.
+    fn inside(
+        &self,
+        hooks: &[Hook],
+        place: &'static str,
+        state: &[u8],
+        container: &Child,
+        plan: impl Fn(&Hook, u32) -> Result<Plan>,
+    ) -> Result<()> {
+        let flags = different_namespaces(container.pid)?;
+        for (index, hook) in hooks.iter().enumerate() {
+            let name = hook::name(hook, place, index);
+            let run =
+                plan(hook, flags).and_then(|plan| self.run(&plan, container.pidfd.as_fd(), state));
+            let attended =
+                run.map_err(|error| Error::reason(error.code(), "hook", &name, error.to_string()))?;
+            attended.finish("hook", &name, hook::timeout(hook))?;
+        }
+        Ok(())
+    }
+
+    fn run(&self, plan: &Plan, container: BorrowedFd<'_>, state: &[u8]) -> Result<Attended> {
+        let input = input(state)?;
+        let (stderr, theirs) =
+            pipe_with(PipeFlags::CLOEXEC).map_err(|errno| Error::system("pipe", "", errno))?;
+        let null = crate::stdio::null()?;
+        let directory = self.cgroups.map(Cgroups::directory).transpose()?.flatten();
+        let started = Launch {
+            plan,
+            image: image(self.image, self.options)?,
+            place: Place::Caller,
+            namespaces: 0,
+            forks: true,
+            descriptors: &[input.as_fd(), null.as_fd(), theirs.as_fd()],
+            cgroup: directory.as_ref().map(AsFd::as_fd),
+            lent: Lent { container: Some(container), listener: None },
+            timed: false,
+            patience: self.options.patience,
+        }
+        .run(&mut Joining { cgroups: self.cgroups, oom_score_adj: None, hooks: None })?;
+        let group = Pid::from_raw(started.child.pid)
+            .ok_or_else(|| Error::system("setsid", "", Errno::SRCH))?;
+        Ok(Attended { pidfd: started.child.pidfd, group, stderr: Some(stderr) })
+    }
+
+    /// The state object that hooks read.
+    pub(crate) fn state(&self, status: Status, pid: i32) -> Result<Vec<u8>> {
+        serde_json::to_vec(&self.state_object(status, pid))
+            .map_err(|_| Error::system("encode", "state", Errno::INVAL))
+    }
+
+    fn state_object(&self, status: Status, pid: i32) -> State {
+        let Config { bundle, annotations, .. } = self.config;
+        let pid = (status != Status::Stopped).then_some(pid);
+        State::new(self.id, status, pid, &bundle.to_string_lossy(), annotations)
+    }
+
+    /// Hands the listener of the seccomp filter to its agent.
+    pub(crate) fn listener(
+        &self,
+        listener: BorrowedFd<'_>,
+        pid: i32,
+        status: Status,
+    ) -> Result<()> {
+        let Some(profile) = &self.config.seccomp_profile else {
+            return Err(Error::system("seccomp listener", "", Errno::INVAL));
+        };
+        let state = self.state_object(status, pid);
+        hand_over(listener, profile, pid, &state)
+    }
+}
+
+/// The id of a process in its own pid namespace: the last field of `NSpid`,
+/// `proc_pid_status(5)`.
+fn id_inside(child: &Child) -> Result<i32> {
+    let path = format!("/proc/{}/status", child.pid);
+    let status =
+        std::fs::read_to_string(&path).map_err(|error| Error::path("read", &path, error))?;
+    let ids = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+    ids.and_then(|ids| ids.split_whitespace().next_back()?.parse().ok())
+        .ok_or_else(|| Error::path("read", Path::new(&path), Errno::PROTO))
+}

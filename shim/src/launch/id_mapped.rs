@@ -1,0 +1,94 @@
+//! Mounts whose files have other ids in the container: `mount_setattr(2)`, `MOUNT_ATTR_IDMAP`.
+#![allow(unsafe_code, reason = "a system call without a safe wrapper")]
+
+use std::fs::File;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::path::Path;
+
+use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::io::Errno;
+use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
+
+use super::channel::Channel;
+use super::clone::{Child, Request, above, spawn};
+use super::id_map::Maps;
+use super::image::{EMBEDDED, Sealed};
+use crate::config::NamespaceType;
+use crate::error::{Error, Result};
+use crate::plan::{MappedIds, UserNamespace};
+
+/// Gives the files of a detached mount the ids of a user namespace.
+pub(super) fn map(tree: BorrowedFd<'_>, ids: &MappedIds, path: &Path) -> Result<()> {
+    let namespace = match &ids.of {
+        UserNamespace::File(file) => open(file)?,
+        UserNamespace::Maps(users, groups) => make(&Maps { users, groups })?,
+    };
+    set(tree, namespace.as_fd(), ids.recursive).map_err(|errno| {
+        let error = Error::path("map the ids of", path, errno);
+        match errno {
+            Errno::INVAL => error.with_hint("its file system may not support id-mapped mounts"),
+            _ => error,
+        }
+    })
+}
+
+/// A user namespace with maps that nobody is in.
+///
+/// It is that of an init which is never told anything.
+fn make(maps: &Maps<'_>) -> Result<OwnedFd> {
+    let (_channel, theirs) = Channel::pair(EMBEDDED.codec())?;
+    let null = File::options().read(true).write(true).open("/dev/null");
+    let null = null.map_err(|error| Error::path("open", "/dev/null", error))?;
+    let image = Sealed::embedded()?;
+    // Above those that it gets.
+    let moved = [null.as_fd(), theirs.as_fd(), image.as_fd()].map(|fd| above(fd, 4));
+    let number = |index: usize, fd: BorrowedFd<'_>| -> Result<RawFd> {
+        let copy = moved[index].as_ref().map_err(Clone::clone)?;
+        Ok(copy.as_ref().map_or(fd.as_raw_fd(), AsRawFd::as_raw_fd))
+    };
+    let child = spawn(&Request {
+        namespaces: NamespaceType::User.clone_flag(),
+        cgroup: None,
+        descriptors: vec![number(0, null.as_fd())?; 3],
+        socket: number(1, theirs.as_fd())?,
+        image: number(2, image.as_fd())?,
+    })?;
+    let Child { pid, pidfd } = child;
+    let path = format!("/proc/{pid}/ns/user");
+    let namespace = maps.write(pid).and_then(|()| open(path.as_ref()));
+    let _ = pidfd_send_signal(&pidfd, Signal::KILL);
+    let _ = waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED);
+    namespace
+}
+
+fn open(path: &Path) -> Result<OwnedFd> {
+    openat(CWD, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|errno| Error::path("open", path, errno))
+}
+
+/// `mount_setattr(2)` with `MOUNT_ATTR_IDMAP`.
+fn set(
+    tree: BorrowedFd<'_>,
+    namespace: BorrowedFd<'_>,
+    recursive: bool,
+) -> std::result::Result<(), Errno> {
+    // struct mount_attr: attr_set, attr_clr, propagation, userns_fd.
+    let descriptor = u64::try_from(namespace.as_raw_fd()).map_err(|_| Errno::BADF)?;
+    let attributes: [u64; 4] = [libc::MOUNT_ATTR_IDMAP, 0, 0, descriptor];
+    let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
+    // SAFETY: the path and the structure outlive the call, which only reads them.
+    let answer = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            tree.as_raw_fd(),
+            c"".as_ptr(),
+            flags,
+            attributes.as_ptr(),
+            size_of_val(&attributes),
+        )
+    };
+    if answer == 0 {
+        return Ok(());
+    }
+    Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO))
+}

@@ -1,0 +1,74 @@
+//! The property `devices`.
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::{self, default, path, quoted};
+use crate::error::{Error, Result};
+
+/// The mode of a node for which none is given: everybody may use it whom the cgroup allows.
+const MODE: u32 = 0o666;
+
+/// A device node.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Device {
+    /// The place of the node in the container.
+    pub path: String,
+    /// `c`, `b`, `u` (a character device too) or `p` (a FIFO).
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The major number; none for a FIFO.
+    #[serde(default)]
+    pub major: i64,
+    /// The minor number; none for a FIFO.
+    #[serde(default)]
+    pub minor: i64,
+    /// The permission bits; 0666 if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file_mode: Option<u32>,
+    /// The owner, as an id of the container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uid: Option<u32>,
+    /// The group, as an id of the container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gid: Option<u32>,
+}
+
+impl Device {
+    fn node(&self, index: usize) -> Result<config::Device> {
+        let kind = match self.kind.as_str() {
+            "c" | "u" => 'c',
+            "b" => 'b',
+            "p" => 'p',
+            kind => {
+                let place = format!("linux.devices[{index}].type");
+                return Err(Error::config(place, quoted(kind), "must be c, b, u or p"));
+            }
+        };
+        Ok(config::Device {
+            kind,
+            path: self.path.clone(),
+            major: self.major,
+            minor: self.minor,
+            permissions: String::new(),
+            // Clients give the type of stat(2) along.
+            file_mode: self.file_mode.unwrap_or(MODE) & !libc::S_IFMT,
+            uid: self.uid.unwrap_or(0),
+            gid: self.gid.unwrap_or(0),
+        })
+    }
+}
+
+/// The nodes that are asked for, in their order, and then those of the specification's default
+/// devices whose places are free.
+pub(super) fn nodes(devices: &[Device]) -> Result<Vec<config::Device>> {
+    let given = devices.iter().enumerate().map(|(index, device)| device.node(index));
+    let mut nodes = given.collect::<Result<Vec<_>>>()?;
+    for own in default::simple_devices() {
+        let place = path::in_root(&own.path);
+        if !nodes.iter().any(|node| path::in_root(&node.path) == place) {
+            nodes.push(own);
+        }
+    }
+    Ok(nodes)
+}

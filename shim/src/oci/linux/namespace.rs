@@ -1,0 +1,82 @@
+//! The properties `namespaces`, `uidMappings`, `gidMappings` and `timeOffsets`.
+
+use serde::{Deserialize, Serialize};
+
+use super::find;
+use crate::config::{self, Config, IdMap, NamespaceType, quoted};
+use crate::error::{Error, Result};
+
+/// The namespaces, by the specification's name.
+pub const TYPES: [(&str, NamespaceType); 8] = [
+    ("cgroup", NamespaceType::Cgroup),
+    ("ipc", NamespaceType::Ipc),
+    ("mount", NamespaceType::Mount),
+    ("network", NamespaceType::Network),
+    ("pid", NamespaceType::Pid),
+    ("time", NamespaceType::Time),
+    ("user", NamespaceType::User),
+    ("uts", NamespaceType::Uts),
+];
+
+/// A namespace.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Namespace {
+    /// One of [`TYPES`].
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The absolute path of a namespace to join; empty for a new one.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub path: String,
+}
+
+/// A range of ids.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IdMapping {
+    /// The first id in the container.
+    #[serde(rename = "containerID")]
+    pub container_id: u32,
+    /// The first id outside.
+    #[serde(rename = "hostID")]
+    pub host_id: u32,
+    /// How many.
+    pub size: u32,
+}
+
+/// What a clock is ahead of the host's.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TimeOffset {
+    /// Seconds.
+    pub secs: i64,
+    /// Nanoseconds, less than a second.
+    pub nanosecs: u32,
+}
+
+impl TimeOffset {
+    pub(super) fn offset(self) -> config::TimeOffset {
+        config::TimeOffset { secs: self.secs, nanosecs: self.nanosecs }
+    }
+}
+
+/// The ranges as the configuration has them.
+pub(in crate::oci) fn id_maps(mappings: &[IdMapping]) -> Vec<IdMap> {
+    let map = |given: &IdMapping| IdMap {
+        container_id: given.container_id,
+        host_id: given.host_id,
+        size: given.size,
+    };
+    mappings.iter().map(map).collect()
+}
+
+/// Gives the configuration these namespaces.
+pub(super) fn apply(namespaces: &[Namespace], config: &mut Config) -> Result<()> {
+    for (index, given) in namespaces.iter().enumerate() {
+        let place = format!("linux.namespaces[{index}].type");
+        let kind = find(&TYPES, &given.kind, &place, "unknown namespace")?;
+        if config.namespace(kind).is_some() {
+            return Err(Error::config(place, quoted(&given.kind), "stands more than once"));
+        }
+        config.set_namespace(kind, &given.path);
+    }
+    Ok(())
+}

@@ -1,0 +1,327 @@
+//! The object `process`.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::schedule::{ExecCpuAffinity, IoPriority, Scheduler};
+use crate::config::json::{self, list, object, objects};
+use crate::config::{self, CapabilitySets, capability, quoted};
+use crate::error::{Error, Result};
+use crate::process::{Ids, TerminalSize};
+
+/// The most supplementary groups, `NGROUPS_MAX`.
+const GROUPS_MAX: usize = 65_536;
+
+/// The lowest and highest `oom_score_adj`, proc_pid_oom_score_adj(5).
+const OOM_SCORE: std::ops::RangeInclusive<i64> = -1000..=1000;
+
+/// A process of a container.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Process {
+    /// Whether it gets a terminal in place of the standard descriptors.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub terminal: bool,
+    /// The size of the terminal.
+    #[serde(deserialize_with = "object", skip_serializing_if = "Option::is_none")]
+    pub console_size: Option<ConsoleSize>,
+    /// The user.
+    pub user: User,
+    /// The arguments, the program first.
+    #[serde(with = "list")]
+    pub args: Vec<String>,
+    /// The environment, as `NAME=value`.
+    #[serde(with = "list", skip_serializing_if = "Vec::is_empty")]
+    pub env: Vec<String>,
+    /// The working directory: an absolute path in the container.
+    pub cwd: String,
+    /// The capabilities; none at all if absent.
+    #[serde(deserialize_with = "object", skip_serializing_if = "Option::is_none")]
+    pub capabilities: Option<Capabilities>,
+    /// The resource limits.
+    #[serde(with = "objects", skip_serializing_if = "Vec::is_empty")]
+    pub rlimits: Vec<Rlimit>,
+    /// No privileges are gained by exec.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub no_new_privileges: bool,
+    /// The AppArmor profile.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub apparmor_profile: String,
+    /// The SELinux label.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub selinux_label: String,
+    /// What is added to its badness when memory is short, -1000 to 1000.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub oom_score_adj: Option<i64>,
+    /// How it is scheduled.
+    #[serde(deserialize_with = "object", skip_serializing_if = "Option::is_none")]
+    pub scheduler: Option<Scheduler>,
+    /// The priority of its I/O.
+    #[serde(
+        rename = "ioPriority",
+        deserialize_with = "object",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub io_priority: Option<IoPriority>,
+    /// The processors of a further process.
+    #[serde(
+        rename = "execCPUAffinity",
+        deserialize_with = "object",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub exec_cpu_affinity: Option<ExecCpuAffinity>,
+}
+
+/// The size of a terminal in characters.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConsoleSize {
+    /// Rows.
+    pub height: u64,
+    /// Columns.
+    pub width: u64,
+}
+
+/// The user of a process, in the container's ids.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct User {
+    /// The user id.
+    pub uid: u32,
+    /// The group id.
+    pub gid: u32,
+    /// The file mode creation mask; 0022 if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub umask: Option<u32>,
+    /// The supplementary groups.
+    #[serde(with = "list", skip_serializing_if = "Vec::is_empty")]
+    pub additional_gids: Vec<u32>,
+}
+
+/// Capabilities by set, as `CAP_CHOWN`: capabilities(7).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Capabilities {
+    /// What can ever be gained.
+    #[serde(with = "list", skip_serializing_if = "Vec::is_empty")]
+    pub bounding: Vec<String>,
+    /// What the kernel asks for.
+    #[serde(with = "list", skip_serializing_if = "Vec::is_empty")]
+    pub effective: Vec<String>,
+    /// What survives the exec of a file with inheritable capabilities.
+    #[serde(with = "list", skip_serializing_if = "Vec::is_empty")]
+    pub inheritable: Vec<String>,
+    /// What may become effective.
+    #[serde(with = "list", skip_serializing_if = "Vec::is_empty")]
+    pub permitted: Vec<String>,
+    /// What survives every exec.
+    #[serde(with = "list", skip_serializing_if = "Vec::is_empty")]
+    pub ambient: Vec<String>,
+}
+
+/// A resource limit.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rlimit {
+    /// Its name: `RLIMIT_NOFILE`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The ceiling of the soft limit.
+    pub hard: u64,
+    /// The limit that is enforced.
+    pub soft: u64,
+}
+
+impl Process {
+    /// Reads a `process` object by itself.
+    ///
+    /// # Errors
+    /// [`Code::ConfigInvalid`](crate::Code::ConfigInvalid), with the place.
+    pub fn from_json(text: &[u8]) -> Result<Self> {
+        json::parse(text, "")
+    }
+
+    /// The process to start, with the caller's standard descriptors.
+    ///
+    /// # Errors
+    /// [`Code::ConfigInvalid`](crate::Code::ConfigInvalid), with the place in `config.json`.
+    pub fn process(&self) -> Result<crate::Process> {
+        if self.args.is_empty() {
+            return Err(Error::config("process.args", "", "names no program"));
+        }
+        if !self.cwd.starts_with('/') {
+            let reason = "must be an absolute path";
+            return Err(Error::config("process.cwd", quoted(&self.cwd), reason));
+        }
+        let filled = |text: &String| (!text.is_empty()).then(|| text.clone());
+        let scheduler = self.scheduler.as_ref().map(Scheduler::attributes).transpose()?;
+        let affinity = self.exec_cpu_affinity.as_ref().map(ExecCpuAffinity::lists).transpose()?;
+        Ok(crate::Process {
+            args: self.args.clone(),
+            env: self.environment()?,
+            cwd: self.cwd.clone(),
+            capability_sets: Some(self.capabilities.clone().unwrap_or_default().known()),
+            ids: Some(self.user.ids()?),
+            rlimits: Some(self.limits()?),
+            apparmor_profile: filled(&self.apparmor_profile),
+            label: filled(&self.selinux_label),
+            oom_score_adj: self.oom_score()?,
+            scheduler,
+            io_priority: self.io_priority.as_ref().map(IoPriority::value).transpose()?,
+            affinity,
+            terminal: self.terminal_size()?,
+            no_new_privileges: self.no_new_privileges,
+            ..crate::Process::default()
+        })
+    }
+
+    /// What is ignored, a sentence each: capabilities that are not known, as the specification
+    /// wants it.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        for (set, names) in self.capabilities.iter().flat_map(Capabilities::sets) {
+            for (index, text) in names.iter().enumerate() {
+                if name(text).is_none() {
+                    let place = format!("process.capabilities.{set}[{index}]");
+                    let what = Error::config(place, quoted(text), "unknown capability, ignored");
+                    warnings.push(what.to_string());
+                }
+            }
+        }
+        warnings
+    }
+
+    /// The capabilities, limits and labels, which also hold for further processes that say nothing
+    /// of their own.
+    pub(super) fn apply(&self, config: &mut config::Config) -> Result<()> {
+        let capabilities = self.capabilities.clone().unwrap_or_default();
+        config.capabilities = capabilities.permitted.iter().filter_map(|text| name(text)).collect();
+        config.rlimits = self.limits()?;
+        config.apparmor_profile.clone_from(&self.apparmor_profile);
+        config.process_label.clone_from(&self.selinux_label);
+        Ok(())
+    }
+
+    /// The environment, in which the last of equal names holds, where it stands.
+    fn environment(&self) -> Result<Vec<String>> {
+        let mut last = BTreeMap::new();
+        for (index, variable) in self.env.iter().enumerate() {
+            let place = || format!("process.env[{index}]");
+            match variable.split_once('=') {
+                Some((name, _)) if !name.is_empty() => last.insert(name, index),
+                _ => {
+                    return Err(Error::config(place(), quoted(variable), "must be NAME=value"));
+                }
+            };
+        }
+        let mut kept: Vec<usize> = last.into_values().collect();
+        kept.sort_unstable();
+        Ok(kept.into_iter().map(|index| self.env[index].clone()).collect())
+    }
+
+    fn limits(&self) -> Result<Vec<config::Rlimit>> {
+        let mut limits: Vec<config::Rlimit> = Vec::new();
+        for (index, given) in self.rlimits.iter().enumerate() {
+            let refuse = |reason: String| {
+                let place = format!("process.rlimits[{index}].type");
+                Err(Error::config(place, quoted(&given.kind), reason))
+            };
+            let number = given.kind.strip_prefix("RLIMIT_").and_then(config::Rlimit::number);
+            let Some(kind) = number else {
+                return refuse("unknown resource limit".to_owned());
+            };
+            let limit = config::Rlimit { kind, hard: given.hard, soft: given.soft };
+            if limit.name().as_ref() != Some(&given.kind) {
+                return refuse("unknown resource limit".to_owned());
+            }
+            if limits.iter().any(|earlier| earlier.kind == kind) {
+                return refuse("stands more than once".to_owned());
+            }
+            if limit.soft > limit.hard {
+                let (soft, hard) = (limit.soft, limit.hard);
+                return refuse(format!("the soft limit {soft} is above the hard limit {hard}"));
+            }
+            limits.push(limit);
+        }
+        Ok(limits)
+    }
+
+    fn oom_score(&self) -> Result<Option<i32>> {
+        let Some(score) = self.oom_score_adj else { return Ok(None) };
+        match i32::try_from(score) {
+            Ok(number) if OOM_SCORE.contains(&score) => Ok(Some(number)),
+            _ => {
+                let reason = "must be from -1000 to 1000";
+                Err(Error::config("process.oomScoreAdj", score, reason))
+            }
+        }
+    }
+
+    fn terminal_size(&self) -> Result<Option<TerminalSize>> {
+        // The specification has the size ignored where there is no terminal.
+        if !self.terminal {
+            return Ok(None);
+        }
+        let size = self.console_size.unwrap_or_default();
+        let number = |name: &str, number: u64| {
+            u16::try_from(number).map_err(|_| {
+                let place = format!("process.consoleSize.{name}");
+                Error::config(place, number, "must be from 0 to 65535")
+            })
+        };
+        let (rows, columns) = (number("height", size.height)?, number("width", size.width)?);
+        Ok(Some(TerminalSize { rows, columns }))
+    }
+}
+
+impl User {
+    fn ids(&self) -> Result<Ids> {
+        let id = |place: String, id: u32| match id {
+            u32::MAX => Err(Error::config(place, id, "is no id: the kernel reads it as no change")),
+            id => Ok(id),
+        };
+        if self.additional_gids.len() > GROUPS_MAX {
+            let reason = "more than the 65536 groups that the kernel takes";
+            return Err(Error::config("process.user.additionalGids", "", reason));
+        }
+        let groups = self.additional_gids.iter().enumerate();
+        let groups =
+            groups.map(|(index, gid)| id(format!("process.user.additionalGids[{index}]"), *gid));
+        Ok(Ids {
+            uid: id("process.user.uid".to_owned(), self.uid)?,
+            gid: id("process.user.gid".to_owned(), self.gid)?,
+            groups: groups.collect::<Result<_>>()?,
+            // umask(2) takes no more than these.
+            umask: self.umask.map(|umask| umask & 0o777),
+        })
+    }
+}
+
+impl Capabilities {
+    fn sets(&self) -> [(&'static str, &[String]); 5] {
+        [
+            ("bounding", &self.bounding),
+            ("effective", &self.effective),
+            ("inheritable", &self.inheritable),
+            ("permitted", &self.permitted),
+            ("ambient", &self.ambient),
+        ]
+    }
+
+    /// The sets without what is not known.
+    fn known(&self) -> CapabilitySets {
+        let known = |names: &[String]| names.iter().filter_map(|text| name(text)).collect();
+        CapabilitySets {
+            bounding: known(&self.bounding),
+            effective: known(&self.effective),
+            permitted: known(&self.permitted),
+            inheritable: known(&self.inheritable),
+            ambient: known(&self.ambient),
+        }
+    }
+}
+
+/// The name of a capability without `CAP_`, from the specification's one spelling.
+fn name(text: &str) -> Option<String> {
+    capability::name(text).filter(|name| text.strip_prefix("CAP_") == Some(name))
+}

@@ -1,0 +1,154 @@
+//! From a process in words to a process in numbers.
+
+use std::os::fd::BorrowedFd;
+
+use crate::config::process::{bits, numbers};
+use crate::config::{CapabilitySets, Config, CpuAffinity, NamespaceType, Scheduler, capability};
+use crate::error::{Error, Result};
+use crate::plan::{self, Capabilities, Terminal};
+use crate::process::Process;
+use crate::{label, privilege, seccomp, user};
+
+/// Makes a process's names numbers, as the files below `root` say, and puts in the container's own
+/// what the process leaves open.
+pub(crate) fn resolve(
+    config: &Config,
+    process: &Process,
+    root: BorrowedFd<'_>,
+) -> Result<plan::Process> {
+    let (user, groups) = match &process.ids {
+        Some(ids) => {
+            let user = user::resolve(&format!("{}:{}", ids.uid, ids.gid), root)?;
+            (user, ids.groups.clone())
+        }
+        None => {
+            let user = user::resolve(&process.user, root)?;
+            let mut groups = user.groups.clone();
+            groups.extend(user::groups(&config.additional_groups, root)?);
+            (user, groups)
+        }
+    };
+    let mut env = process.env.clone();
+    if !env.iter().any(|variable| variable.starts_with("HOME=")) {
+        env.push(format!("HOME={}", user.home));
+    }
+    let filter = filter(config)?;
+    let rlimits = process.rlimits.as_ref().unwrap_or(&config.rlimits);
+    let profile = process.apparmor_profile.as_ref().unwrap_or(&config.apparmor_profile);
+    let process_label = process.label.as_ref().unwrap_or(&config.process_label);
+    label::check_processes(profile, process_label)?;
+    Ok(plan::Process {
+        args: process.args.clone(),
+        env,
+        cwd: if process.cwd.is_empty() { "/".into() } else { process.cwd.clone() },
+        make_cwd: process.make_cwd,
+        uid: user.uid,
+        gid: user.gid,
+        groups: settable(config, process, groups)?,
+        capabilities: capabilities(config, process)?,
+        rlimits: rlimits.iter().map(|limit| (limit.kind, limit.soft, limit.hard)).collect(),
+        terminal: process.terminal.map(|size| Terminal {
+            rows: size.rows,
+            columns: size.columns,
+            console: config.has_new(NamespaceType::Mount),
+        }),
+        preserved: u32::try_from(process.extra_files.len()).unwrap_or(u32::MAX),
+        // As libcontainer did: the filter is the last thing before exec then, and need not allow
+        // what the init still has to do.
+        no_new_privileges: process.no_new_privileges || config.seccomp.is_some(),
+        seccomp: filter.map(|filter| (filter.flags(), filter.bytes())),
+        umask: process.ids.as_ref().and_then(|ids| ids.umask).unwrap_or(0o022),
+        parent_death_signal: config.parent_death_signal.unsigned_abs(),
+        scheduler: process.scheduler.as_ref().map(attributes),
+        io_priority: process.io_priority,
+        affinity: affinity(process.affinity.as_ref())?,
+        labels: label::of_processes(profile, process_label),
+    })
+}
+
+/// The groups to set; `None` where an ordinary user cannot set any.
+///
+/// Who maps only the own group has to give that right up first: `user_namespaces(7)`, "The
+/// /proc/pid/setgroups file".
+fn settable(config: &Config, process: &Process, groups: Vec<u32>) -> Result<Option<Vec<u32>>> {
+    let fixed = match config.namespace(NamespaceType::User) {
+        Some(namespace) => {
+            let joined = !namespace.path.is_empty();
+            let single = matches!(config.gid_mappings.as_slice(), [map] if map.size == 1);
+            !privilege::may_set_groups() && (joined || single)
+        }
+        None => !privilege::keeps_groups_settable(),
+    };
+    if !fixed {
+        return Ok(Some(groups));
+    }
+    let asked = match &process.ids {
+        Some(ids) => ids.groups.iter().map(u32::to_string).collect(),
+        None => config.additional_groups.clone(),
+    };
+    if asked.is_empty() {
+        return Ok(None);
+    }
+    let reason = "an ordinary user cannot set groups in a user namespace";
+    Err(Error::config("additional_groups", asked.join(", "), reason))
+}
+
+/// The capability sets as masks.
+fn capabilities(config: &Config, process: &Process) -> Result<Capabilities> {
+    if let Some(sets) = &process.capability_sets {
+        let CapabilitySets { bounding, effective, permitted, inheritable, ambient } = sets;
+        return Ok(Capabilities {
+            bounding: capability::mask(bounding)?,
+            effective: capability::mask(effective)?,
+            permitted: capability::mask(permitted)?,
+            inheritable: capability::mask(inheritable)?,
+            ambient: capability::mask(ambient)?,
+        });
+    }
+    let mask = capability::mask(process.capabilities.as_ref().unwrap_or(&config.capabilities))?;
+    Ok(Capabilities {
+        bounding: mask,
+        effective: mask,
+        permitted: mask,
+        // Inheritable ones would let files of the image regain capabilities (CVE-2022-24769).
+        inheritable: 0,
+        ambient: 0,
+    })
+}
+
+/// The seccomp filter of the container's processes.
+fn filter(config: &Config) -> Result<Option<seccomp::Filter>> {
+    let profile = match (&config.seccomp_profile, &config.seccomp) {
+        (Some(profile), _) => profile.profile()?,
+        (None, Some(list)) => Some(seccomp::seed::profile(list)?),
+        (None, None) => None,
+    };
+    profile.map(|profile| seccomp::compile(&profile)).transpose()
+}
+
+/// The kernel's `struct sched_attr`, in its first version.
+fn attributes(scheduler: &Scheduler) -> Vec<u8> {
+    const SIZE: u32 = 48;
+    let Scheduler { policy, flags, nice, priority, runtime, deadline, period } = *scheduler;
+    let mut bytes = Vec::new();
+    bytes.extend(SIZE.to_ne_bytes());
+    bytes.extend(policy.to_ne_bytes());
+    bytes.extend(flags.to_ne_bytes());
+    bytes.extend(nice.to_ne_bytes());
+    bytes.extend(priority.to_ne_bytes());
+    for time in [runtime, deadline, period] {
+        bytes.extend(time.to_ne_bytes());
+    }
+    bytes
+}
+
+/// Lists of processors as masks.
+fn affinity(affinity: Option<&CpuAffinity>) -> Result<[Option<Vec<u8>>; 2]> {
+    let Some(CpuAffinity { initial, last }) = affinity else { return Ok([None, None]) };
+    let mask = |field, list: &str| -> Result<Option<Vec<u8>>> {
+        let words = bits(&numbers(field, list)?);
+        let bytes = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
+        Ok((!words.is_empty()).then_some(bytes))
+    };
+    Ok([mask("execCPUAffinity.initial", initial)?, mask("execCPUAffinity.final", last)?])
+}

@@ -1,0 +1,91 @@
+//! A container that is made and waits for its start: its socket, and what is left of its plan.
+//!
+//! The socket is in the container's directory, which is its owner's alone. That it is there says
+//! that the container waits; who starts it removes it.
+
+use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+
+use rustix::fs::{AtFlags, Mode, OFlags, openat, statat, unlinkat};
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen as listen_on, socket_with,
+};
+
+use crate::error::{Error, Result};
+use crate::plan::Plan;
+
+/// The name of the socket.
+const SOCKET: &str = "start";
+/// The name of the file with the rest of the plan.
+const REST: &str = "start.plan";
+/// The rest is not read beyond this size, in bytes.
+const LARGEST: u64 = pidone_proto::limits::PLAN as u64 + 16;
+
+/// The path of the socket, short enough for `sun_path`: by the directory's descriptor.
+pub(crate) fn path(directory: BorrowedFd<'_>) -> PathBuf {
+    format!("/proc/self/fd/{}/{SOCKET}", directory.as_raw_fd()).into()
+}
+
+/// Makes the socket.
+pub(crate) fn listen(directory: BorrowedFd<'_>) -> Result<OwnedFd> {
+    let fail = |verb| move |errno: Errno| Error::path(verb, SOCKET, errno);
+    // One that an interrupted start has left.
+    forget(directory);
+    let flags = SocketFlags::CLOEXEC;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
+        .map_err(fail("socket"))?;
+    let address = SocketAddrUnix::new(path(directory)).map_err(fail("bind"))?;
+    bind(&socket, &address).map_err(fail("bind"))?;
+    listen_on(&socket, 1).map_err(fail("listen"))?;
+    Ok(socket)
+}
+
+/// Whether the container waits.
+pub(crate) fn is_waiting(directory: BorrowedFd<'_>) -> bool {
+    statat(directory, SOCKET, AtFlags::SYMLINK_NOFOLLOW).is_ok()
+}
+
+/// Removes the socket.
+pub(crate) fn forget(directory: BorrowedFd<'_>) {
+    let _ = unlinkat(directory, SOCKET, AtFlags::empty());
+}
+
+/// The operations behind the wait: the init has them too, but an error that it tells is a number
+/// of one of them.
+pub(crate) struct Rest {
+    /// The number of the first.
+    pub(crate) first: u32,
+    /// The operations.
+    pub(crate) plan: Plan,
+}
+
+impl Rest {
+    /// Writes the rest, encoded as it is.
+    pub(crate) fn write(directory: BorrowedFd<'_>, first: u32, operations: &[u8]) -> Result<()> {
+        let flags =
+            OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let file = openat(directory, REST, flags, Mode::from_raw_mode(0o600))
+            .map_err(|errno| Error::path("create", REST, errno))?;
+        File::from(file)
+            .write_all(&[&first.to_le_bytes(), operations].concat())
+            .map_err(|error| Error::path("write", REST, error))
+    }
+
+    /// Reads the rest.
+    pub(crate) fn read(directory: BorrowedFd<'_>) -> Result<Self> {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let file = openat(directory, REST, flags, Mode::empty())
+            .map_err(|errno| Error::path("open", REST, errno))?;
+        let mut bytes = Vec::new();
+        File::from(file)
+            .take(LARGEST)
+            .read_to_end(&mut bytes)
+            .map_err(|error| Error::path("read", REST, error))?;
+        let (first, operations) =
+            bytes.split_first_chunk().ok_or_else(|| Error::path("read", REST, Errno::PROTO))?;
+        Ok(Self { first: u32::from_le_bytes(*first), plan: Plan::encoded(operations.to_vec()) })
+    }
+}

@@ -1,0 +1,204 @@
+//! Further processes: exec, ps.
+
+use std::fs;
+
+use serde_json::{Value, json};
+
+use crate::bench::{Bench, Need, Program, eventually};
+use crate::{Case, case};
+
+pub(crate) const CASES: &[Case] = &[
+    case("exec_answers_the_status", &[], exec_answers_the_status),
+    case("exec_takes_options", &[], exec_takes_options),
+    case("exec_takes_a_process", &[], exec_takes_a_process),
+    case("exec_gives_no_inheritable_capability", &[], exec_gives_no_inheritable_capability),
+    case("exec_needs_a_running_container", &[Need::Freezer], exec_needs_a_running_container),
+    case("exec_in_a_paused_container", &[Need::Freezer], exec_in_a_paused_container),
+    case("exec_detached", &[], exec_detached),
+    case("ps_tells_the_containers_processes", &[Need::Ps], ps_tells_the_containers_processes),
+];
+
+fn exec_answers_the_status(bench: &Bench) {
+    bench.keep("e", &bench.staying());
+    for (args, code, stdout) in [
+        (&["e", "sh", "-c", "echo $FROM; exit 9"][..], 9, "bundle\n"),
+        (&["e", "sh", "-c", "kill -TERM $$"], 143, ""),
+        (&["e", "sh", "-c", "echo \"$@\"", "-", "-t", "--", "--user"], 0, "-t -- --user\n"),
+        (&["--", "e", "true"], 0, ""),
+    ] {
+        let outcome = bench.run(&[&["exec"], args].concat());
+        assert_eq!(
+            (outcome.code(), &*outcome.stdout, &*outcome.stderr),
+            (code, stdout, ""),
+            "{args:?}"
+        );
+    }
+    for (args, said) in [
+        (&["e", "nosuchcmd"][..], "exec: \"nosuchcmd\": executable file not found in $PATH"),
+        (&["e", "/bin/nosuch"], "exec: \"/bin/nosuch\": no such file or directory"),
+        (&["e", "/bin"], "permission denied"),
+        (&["e"], "names no program"),
+        (&["--cwd", "relative", "e", "true"], "relative"),
+        (&["--env", "NOVALUE", "e", "true"], "NOVALUE"),
+        (&["--cap", "CAP_BOGUS", "e", "true"], "CAP_BOGUS"),
+        (&["--process", "/nonexistent", "e"], "open `/nonexistent`: No such file"),
+        (&["--detach", "--tty", "e", "true"], "a detached process with a terminal needs one"),
+        (&["--cgroup", "cpu:a", "--cgroup", "b", "e", "true"], "has no CONTROLLER:"),
+    ] {
+        let error = bench.run(&[&["exec"], args].concat()).error(255);
+        assert!(error.contains(said), "{args:?}: {error}");
+    }
+    bench.delete("e");
+}
+
+fn exec_takes_options(bench: &Bench) {
+    bench.keep("e", &bench.staying());
+    let line = "id -u; id -g; id -G; echo $A $B $FROM; readlink /proc/self/cwd; \
+                cat /proc/self/status";
+    let text = bench
+        .run(&[
+            "exec",
+            "-u",
+            "7:8",
+            "-g",
+            "9",
+            "--additional-gids",
+            "10",
+            "-e",
+            "A=1",
+            "--env",
+            "B= x",
+            "--cwd",
+            "/tmp",
+            "--no-new-privs",
+            "-c",
+            "CAP_NET_RAW",
+            "e",
+            "sh",
+            "-c",
+            line,
+        ])
+        .ok();
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines[..5], ["7", "8", "8 9 10", "1 x bundle", "/tmp"], "{text}");
+    let field = |name: &str| {
+        lines.iter().find_map(|line| line.strip_prefix(name)).map(str::trim).unwrap().to_owned()
+    };
+    assert_eq!(field("NoNewPrivs:"), "1");
+    let bounding = u64::from_str_radix(&field("CapBnd:"), 16).unwrap();
+    // kill, chown and what was added.
+    assert_eq!(bounding, 1 << 5 | 1 | 1 << 13, "{text}");
+    // Without a user everything is the bundle's.
+    let text = bench.run(&["exec", "e", "sh", "-c", "id -u; readlink /proc/self/cwd"]).ok();
+    assert_eq!(text, "0\n/\n");
+    let text = bench.run(&["exec", "--user", "5", "e", "sh", "-c", "id -u; id -g"]).ok();
+    assert_eq!(text, "5\n0\n");
+    bench.delete("e");
+}
+
+fn exec_takes_a_process(bench: &Bench) {
+    bench.keep("e", &bench.staying());
+    let process = json!({
+        "args": ["sh", "-c", "id -u; echo $FROM$X; exit 4"],
+        "cwd": "/tmp",
+        "env": ["PATH=/bin", "X=file"],
+        "user": { "uid": 3, "gid": 3 },
+    });
+    let path = bench.write("process.json", process.to_string());
+    let outcome = bench.run(&["exec", "--process", &path, "e"]);
+    assert_eq!((outcome.code(), &*outcome.stdout), (4, "3\nfile\n"), "{outcome:?}");
+    for (text, said) in [
+        ("", "empty"),
+        ("{", "process"),
+        ("{\"args\": [], \"cwd\": \"/\"}", "args"),
+        ("{\"args\": [\"true\"], \"cwd\": \"x\"}", "cwd"),
+    ] {
+        let path = bench.write("bad.json", text);
+        let error = bench.run(&["exec", "-p", &path, "e"]).error(255);
+        assert!(error.contains(said) || error.contains("EOF"), "{text}: {error}");
+    }
+    let error = bench.run(&["exec", "-p", &path, "e", "true"]).error(255);
+    assert!(error.contains("there can be no other"), "{error}");
+    bench.delete("e");
+}
+
+fn exec_gives_no_inheritable_capability(bench: &Bench) {
+    bench.keep("e", &bench.staying());
+    let text = bench.run(&["exec", "--cap", "CAP_NET_RAW", "e", "cat", "/proc/self/status"]).ok();
+    let set = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        u64::from_str_radix(line.trim(), 16).unwrap()
+    };
+    let raw = 1 << 13;
+    assert_ne!(set("CapBnd:") & raw, 0, "{text}");
+    assert_ne!(set("CapEff:") & raw, 0, "{text}");
+    assert_ne!(set("CapPrm:") & raw, 0, "{text}");
+    assert_eq!((set("CapInh:"), set("CapAmb:")), (0, 0), "{text}");
+    bench.delete("e");
+}
+
+fn exec_needs_a_running_container(bench: &Bench) {
+    bench.keep("e", &bench.staying());
+    bench.run(&["pause", "e"]).ok();
+    assert_eq!(bench.state("e")["status"], "paused");
+    let error = bench.run(&["exec", "e", "true"]).error(255);
+    assert!(error.contains("cannot exec in a paused container"), "{error}");
+    let error = bench.run(&["pause", "e"]).error(1);
+    assert!(error.contains("container not running or created: paused"), "{error}");
+    let error = bench.run(&["start", "e"]).error(1);
+    assert!(error.contains("cannot start a container in the paused state"), "{error}");
+    bench.run(&["resume", "e"]).ok();
+    assert!(bench.run(&["resume", "e"]).error(1).contains("container not paused"));
+    bench.run(&["exec", "e", "true"]).ok();
+    bench.run(&["kill", "e", "KILL"]).ok();
+    bench.wait_for("e", "stopped");
+    let error = bench.run(&["exec", "e", "true"]).error(255);
+    assert!(error.contains("cannot exec in a stopped container"), "{error}");
+    for verb in ["pause", "resume", "ps", "events"] {
+        let error = bench.run(&[verb, "e"]).error(1);
+        assert!(error.contains("not running"), "{verb}: {error}");
+    }
+    bench.delete("e");
+}
+
+fn exec_in_a_paused_container(bench: &Bench) {
+    bench.keep("e", &bench.staying());
+    bench.run(&["pause", "e"]).ok();
+    let mut command = bench.command(&["exec", "--ignore-paused", "e", "sh", "-c", "echo ran"]);
+    let mut program = Program::start(&mut command);
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    assert!(program.is_running());
+    bench.run(&["resume", "e"]).ok();
+    assert_eq!(program.finish().ok(), "ran\n");
+    bench.delete("e");
+}
+
+fn exec_detached(bench: &Bench) {
+    bench.keep("e", &bench.staying());
+    let pid = bench.text("pid");
+    let line = ["sh", "-c", "touch /tmp/began; sleep 1000"];
+    bench.detached(&[&["exec", "-d", "--pid-file", &pid, "e"][..], &line].concat());
+    let pid: i32 = fs::read_to_string(&pid).unwrap().parse().unwrap();
+    assert!(eventually(|| bench.run(&["exec", "e", "ls", "/tmp/began"]).code() == 0));
+    let pids: Vec<i32> = serde_json::from_str(&bench.run(&["ps", "-f", "json", "e"]).ok()).unwrap();
+    assert!(pids.contains(&pid), "{pid} in {pids:?}");
+    bench.delete("e");
+    assert!(eventually(|| !std::path::Path::new(&format!("/proc/{pid}/root")).exists()));
+}
+
+fn ps_tells_the_containers_processes(bench: &Bench) {
+    bench.keep("p", &bench.config(&["sh", "-c", "sleep 1234567 & wait"]));
+    let json = || -> Value {
+        serde_json::from_str(&bench.run(&["ps", "--format", "json", "p"]).ok()).unwrap()
+    };
+    assert!(eventually(|| json().as_array().unwrap().len() == 2));
+    assert!(json().as_array().unwrap().contains(&bench.state("p")["pid"]));
+    assert!(eventually(|| bench.run(&["ps", "p"]).stdout.contains("sleep 1234567")));
+    let table = bench.run(&["ps", "p"]).ok();
+    assert_eq!(table.lines().count(), 3, "{table}");
+    let table = bench.run(&["ps", "p", "-e", "-o", "pid,comm"]).ok();
+    assert!(table.contains("PID COMMAND") && table.lines().count() == 3, "{table}");
+    assert!(bench.run(&["ps", "p", "-e", "-o", "comm"]).error(1).contains("no column PID"));
+    bench.run(&["ps", "p", "--bogus"]).error(1);
+    bench.delete("p");
+}

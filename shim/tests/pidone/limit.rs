@@ -1,0 +1,137 @@
+//! Limits and use: update, events.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Stdio;
+
+use serde_json::{Value, json};
+
+use crate::bench::{Bench, Need, Program, eventually};
+use crate::{Case, case};
+
+pub(crate) const CASES: &[Case] = &[
+    case("update_changes_limits", &[Need::Memory], update_changes_limits),
+    case("update_refuses_what_is_wrong", &[Need::Memory], update_refuses_what_is_wrong),
+    case("statistics_have_runcs_names", &[Need::Memory], statistics_have_runcs_names),
+    case("events_tell_of_want_of_memory", &[Need::Memory], events_tell_of_want_of_memory),
+];
+
+/// A file of the container's cgroup.
+fn knob(bench: &Bench, controller: &str, file: &str) -> PathBuf {
+    PathBuf::from("/sys/fs/cgroup").join(controller).join(bench.cgroup()).join(file)
+}
+
+#[track_caller]
+fn is(bench: &Bench, controller: &str, file: &str, value: &str) {
+    let text = fs::read_to_string(knob(bench, controller, file)).unwrap();
+    assert_eq!(text.trim(), value, "{file}");
+}
+
+const MEMORY: &str = "memory.limit_in_bytes";
+
+fn update_changes_limits(bench: &Bench) {
+    bench.keep("u", &bench.staying());
+    bench.run(&["update", "--memory", "64m", "--cpu-share", "512", "--pids-limit", "30", "u"]).ok();
+    is(bench, "memory", MEMORY, "67108864");
+    is(bench, "cpu", "cpu.shares", "512");
+    is(bench, "pids", "pids.max", "30");
+    bench.run(&["update", "u", "--cpu-quota", "20000", "--cpu-period", "100000"]).ok();
+    is(bench, "cpu", "cpu.cfs_quota_us", "20000");
+    is(bench, "memory", MEMORY, "67108864");
+    bench
+        .run(&["update", "--cpu-quota", "-1", "--pids-limit", "-1", "--kernel-memory", "1", "u"])
+        .ok();
+    is(bench, "cpu", "cpu.cfs_quota_us", "-1");
+    is(bench, "pids", "pids.max", "max");
+
+    let file = bench.write("limits", json!({ "memory": { "limit": 33_554_432 } }).to_string());
+    bench.run(&["update", &format!("--resources={file}"), "u"]).ok();
+    is(bench, "memory", MEMORY, "33554432");
+    // An option has the last word, and rules about devices stay as they are.
+    let devices = fs::read_to_string(knob(bench, "devices", "devices.list")).unwrap();
+    let file = bench.write(
+        "limits",
+        json!({
+            "memory": { "limit": 1_048_576 },
+            "cpu": { "shares": 300 },
+            "devices": [{ "allow": true, "access": "rwm" }],
+        })
+        .to_string(),
+    );
+    bench.run(&["update", "-r", &file, "--memory", "16m", "u"]).ok();
+    is(bench, "memory", MEMORY, "16777216");
+    is(bench, "cpu", "cpu.shares", "300");
+    assert_eq!(fs::read_to_string(knob(bench, "devices", "devices.list")).unwrap(), devices);
+
+    // As docker calls it.
+    let input = bench.write("input", "{\"memory\":{\"limit\":50331648},\"cpu\":{\"shares\":0}}");
+    let mut command = bench.command(&["update", "--resources", "-", "u"]);
+    command.stdin(Stdio::from(fs::File::open(input).unwrap()));
+    bench.finish(&mut command).ok();
+    is(bench, "memory", MEMORY, "50331648");
+    bench.run(&["update", "--memory", "-1", "u"]).ok();
+    let limit: u64 =
+        fs::read_to_string(knob(bench, "memory", MEMORY)).unwrap().trim().parse().unwrap();
+    assert!(limit > 1 << 60, "{limit}");
+    bench.delete("u");
+}
+
+fn update_refuses_what_is_wrong(bench: &Bench) {
+    bench.keep("u", &bench.staying());
+    for (options, said) in [
+        (&["--memory", "lots"][..], "invalid value 'lots' for '--memory <SIZE>'"),
+        (&["--cpu-share", "-1"], "invalid value '-1'"),
+        (&["--blkio-weight", "5"], "blkio_weight"),
+        (&["--cpuset-cpus", "x"], "cpuset"),
+        (&["--l3-cache-schema", "L3:0=f"], "Intel RDT is not supported"),
+        (&["--mem-bw-schema", "MB:0=20"], "Intel RDT is not supported"),
+        (&["-r", "/nonexistent"], "open `/nonexistent`: No such file"),
+    ] {
+        let error = bench.run(&[&["update", "u"], options].concat()).error(1);
+        assert!(error.contains(said), "{options:?}: {error}");
+    }
+    for text in ["", "[]", "{", "{\"memory\": {\"limit\": \"x\"}}", &"[".repeat(200_000)] {
+        let file = bench.write("limits", text);
+        let error = bench.run(&["update", "-r", &file, "u"]).error(1);
+        assert!(error.contains("limits"), "{error}");
+    }
+    bench.delete("u");
+}
+
+fn statistics_have_runcs_names(bench: &Bench) {
+    bench.keep("s", &bench.staying());
+    let text = bench.run(&["events", "--stats", "s"]).ok();
+    assert_eq!(text.lines().count(), 1, "{text}");
+    let event: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((&event["type"], &event["id"]), (&"stats".into(), &"s".into()));
+    let data = &event["data"];
+    assert!(data["memory"]["usage"]["usage"].as_u64().unwrap() > 0, "{text}");
+    assert!(data["cpu"]["usage"]["total"].as_u64().unwrap() > 0, "{text}");
+    assert!(data["pids"]["current"].as_u64().unwrap() > 0, "{text}");
+    for name in ["cpuset", "blkio", "hugetlb", "intel_rdt", "network_interfaces"] {
+        assert!(!data[name].is_null(), "{name} in {text}");
+    }
+    bench.delete("s");
+}
+
+fn events_tell_of_want_of_memory(bench: &Bench) {
+    let line = "trap 'exit 0' TERM; while :; do [ -e /tmp/go ] && /bin/busybox tail /dev/zero; \
+                sleep 0.05; done";
+    let mut config = bench.config(&["sh", "-c", line]);
+    config["linux"]["resources"] = json!({ "memory": { "limit": 33_554_432, "swap": 33_554_432 } });
+    bench.keep("o", &config);
+    let out = bench.path("events");
+    let mut command = bench.command(&["events", "--interval", "100ms", "o"]);
+    let program = Program::start(command.stdout(fs::File::create(&out).unwrap()));
+    let told = |kind: &str| {
+        let text = fs::read_to_string(&out).unwrap();
+        text.lines().any(|line| {
+            serde_json::from_str::<Value>(line).is_ok_and(|event| event["type"] == kind)
+        })
+    };
+    assert!(eventually(|| told("stats")));
+    bench.run(&["exec", "o", "sh", "-c", "> /tmp/go"]).ok();
+    assert!(eventually(|| told("oom")));
+    bench.delete("o");
+    assert_eq!(program.finish().code(), 0);
+}

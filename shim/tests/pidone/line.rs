@@ -1,0 +1,137 @@
+//! The line itself: help, versions, wrong options, the log.
+
+use std::fs;
+
+use serde_json::Value;
+
+use crate::bench::Bench;
+use crate::{Case, case};
+
+pub(crate) const CASES: &[Case] = &[
+    case("the_version_has_runcs_lines", &[], the_version_has_runcs_lines),
+    case("help_is_everywhere", &[], help_is_everywhere),
+    case("wrong_lines_are_refused", &[], wrong_lines_are_refused),
+    case("hostile_ids_are_refused", &[], hostile_ids_are_refused),
+    case("errors_are_in_the_log", &[], errors_are_in_the_log),
+    case("spec_and_features", &[], spec_and_features),
+];
+
+fn the_version_has_runcs_lines(bench: &Bench) {
+    for option in ["--version", "-v"] {
+        let text = bench.run(&[option]).ok();
+        let lines: Vec<&str> = text.lines().collect();
+        // go-runc wants three; docker takes the name before and the text behind `version`.
+        assert_eq!(lines.len(), 3, "{text}");
+        assert_eq!(lines[0], concat!("pidone version ", env!("CARGO_PKG_VERSION")));
+        assert!(lines[1].strip_prefix("commit: ").is_some_and(|commit| !commit.is_empty()));
+        assert_eq!(lines[2], "spec: 1.3.0");
+    }
+}
+
+fn help_is_everywhere(bench: &Bench) {
+    let all = bench.run(&["--help"]).ok();
+    assert!(all.contains("Usage: pidone"), "{all}");
+    assert!(!all.contains("checkpoint") && !all.contains("  init"), "{all}");
+    for verb in [
+        "create", "start", "run", "exec", "state", "kill", "delete", "list", "ps", "events",
+        "pause", "resume", "update", "spec", "features",
+    ] {
+        assert!(all.contains(&format!("\n  {verb}")), "{verb} in {all}");
+        let help = bench.run(&[verb, "--help"]).ok();
+        assert!(help.contains(&format!("Usage: pidone {verb}")), "{help}");
+        assert_eq!(bench.run(&["help", verb]).ok(), help);
+        let page = bench.run(&["man", verb]).ok();
+        assert!(page.contains(&format!(".TH pidone-{verb} 1")), "{page}");
+    }
+    assert!(bench.run(&["completions", "bash"]).ok().contains("preserve-fds"));
+}
+
+fn wrong_lines_are_refused(bench: &Bench) {
+    let bundle = bench.bundle(&bench.config(&["true"]));
+    for (line, said) in [
+        (&["--bogus", "list"][..], "option `--bogus`: unknown (see pidone --help)"),
+        (&["bogus"], "command `bogus`: unknown (see pidone --help)"),
+        (&["create"], "required arguments were not provided: <ID>"),
+        (&["create", "a", "b"], "unexpected argument 'b' found"),
+        (&["create", "--bogus", "a"], "unexpected argument '--bogus' found"),
+        (&["checkpoint", "--image-path", "/x", "a"], "checkpoint and restore are not supported"),
+        (&["restore", "a"], "checkpoint and restore are not supported"),
+        (&["init"], "the init of containers is a program of its own"),
+        (&["--systemd-cgroup", "create", "-b", &bundle, "a"], "the systemd cgroup driver"),
+        (&["--cgroup-manager", "systemd", "run", "-b", &bundle, "a"], "the systemd cgroup driver"),
+        (&["create", "-b", "/nonexistent", "a"], "/nonexistent"),
+        (&["state", "none"], "container does not exist"),
+        (&["start", "none"], "container does not exist"),
+        (&["kill", "none", "9"], "container does not exist"),
+        (&["delete", "none"], "container does not exist"),
+        (&["pause", "none"], "container does not exist"),
+        (&["ps", "none"], "container does not exist"),
+        (&["events", "none"], "container does not exist"),
+        (&["update", "--memory", "1g", "none"], "container does not exist"),
+        (&["kill", "none", "SIGFOO"], "no such signal"),
+        (&["list", "--format", "xml"], "invalid value 'xml'"),
+        (
+            &["run", "-b", &bundle, "--console-socket", "/x", "a"],
+            "needs a process that is detached",
+        ),
+        (&["create", "-b", &bundle, "--console-socket", "/x", "a"], "needs a process with a term"),
+        (&["create", "-b", &bundle, "--pidfd-socket", "/nonexistent", "a"], "connect `/nonexiste"),
+        (&["create", "-b", &bundle, "--preserve-fds", "1", "a"], "preserve descriptor `3`: Bad"),
+        (&["create", "-b", &bundle, "--preserve-fds", "4294967295", "a"], "Bad file descriptor"),
+    ] {
+        let error = bench.run(line).error(1);
+        assert!(error.contains(said), "{line:?}: {error}");
+    }
+    // exec has a status of its own, and so do the errors of its own line.
+    assert!(bench.run(&["exec", "none", "sh"]).error(255).contains("container does not exist"));
+    assert!(bench.run(&["exec", "--bogus", "none"]).error(1).contains("unexpected argument"));
+}
+
+fn hostile_ids_are_refused(bench: &Bench) {
+    let bundle = bench.bundle(&bench.config(&["true"]));
+    let long = "x".repeat(2000);
+    for id in ["", ".", "..", "a/b", "../a", "a b", "a\u{1b}[2J", "ä", &long] {
+        for line in [&["create", "-b", &bundle][..], &["state"], &["delete", "-f"], &["kill"]] {
+            let error = bench.run(&[line, &["--", id]].concat()).error(1);
+            assert!(error.contains("not 1 to 1024 of A-Z a-z 0-9 _ + . -"), "{line:?}: {error}");
+        }
+    }
+    assert!(bench.run(&["state", "--", "-x"]).error(1).contains("no leading -"));
+}
+
+fn errors_are_in_the_log(bench: &Bench) {
+    let log = bench.text("log");
+    let json = ["--log", &log, "--log-format", "json"];
+    let error = bench.run(&[&json[..], &["state", "none"]].concat()).error(1);
+    bench.run(&[&json[..], &["state", "--bogus\""]].concat()).error(1);
+    let text = fs::read_to_string(&log).unwrap();
+    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 2, "{text}");
+    assert_eq!((&lines[0]["level"], &lines[0]["msg"]), (&"error".into(), &error.into()));
+    assert!(lines[1]["msg"].as_str().unwrap().contains("--bogus\""), "{text}");
+    assert!(lines[0]["time"].as_str().unwrap().ends_with('Z'), "{text}");
+    // crun's callers write it in one word.
+    let log = bench.text("log.text");
+    bench.run(&[&format!("--log={log}"), "state", "none"]).error(1);
+    let text = fs::read_to_string(&log).unwrap();
+    assert!(
+        text.starts_with("time=\"2") && text.contains("level=error msg=\"load `none`: "),
+        "{text}"
+    );
+}
+
+fn spec_and_features(bench: &Bench) {
+    let directory = bench.text("rootfs/tmp");
+    bench.run(&["spec", "-b", &directory]).ok();
+    let path = bench.path("rootfs/tmp/config.json");
+    let spec: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    assert_eq!(spec["process"]["args"][0], "sh", "{spec}");
+    let refused = bench.run(&["spec", "--bundle", &directory]).error(1);
+    assert!(refused.contains("File config.json exists. Remove it first"), "{refused}");
+    fs::remove_file(&path).unwrap();
+    bench.run(&["spec", "--rootless", "--bundle", &directory]).ok();
+    let spec: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    assert!(spec["linux"]["uidMappings"][0]["hostID"].is_number(), "{spec}");
+    let features: Value = serde_json::from_str(&bench.run(&["features"]).ok()).unwrap();
+    assert!(features["ociVersionMax"].as_str().unwrap().starts_with("1.3"), "{features}");
+}
