@@ -14,6 +14,7 @@ mod lifecycle;
 mod limit;
 mod mount;
 mod namespace;
+mod network;
 mod ordinary;
 mod process;
 mod role;
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
         limit::CASES,
         mount::CASES,
         namespace::CASES,
+        network::CASES,
         ordinary::CASES,
         process::CASES,
         root::CASES,
