@@ -15,10 +15,10 @@ use crate::factory::Options;
 use crate::hook;
 use crate::launch::image::Sealed;
 use crate::launch::{Child, Launch, Lent, Place};
-use crate::oci::{State, Status, VERSION};
+use crate::oci::{State, Status};
 use crate::plan::{self, Plan};
 use crate::program::{Attended, input};
-use crate::seccomp::agent::{ContainerProcessState, hand_over};
+use crate::seccomp::agent::hand_over;
 use crate::start::{Joining, different_namespaces, image};
 
 /// A container, as far as its hooks need it.
@@ -148,9 +148,7 @@ impl Hooks<'_> {
             return Err(Error::system("seccomp listener", "", Errno::INVAL));
         };
         let state = self.state_object(status, pid);
-        let metadata = &profile.listener_metadata;
-        let state = ContainerProcessState::new(VERSION, pid, metadata, state);
-        hand_over(listener, &profile.listener_path, &state)
+        hand_over(listener, profile, pid, &state)
     }
 }
 

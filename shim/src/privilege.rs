@@ -37,9 +37,23 @@ pub(crate) fn can_copy_mounts() -> bool {
     })
 }
 
-/// Whether processes in a new user namespace of this process may set their groups.
+/// Whether this process may map any user ids of its namespace into a new one; root in a user
+/// namespace may too, and root without the capability may not.
+pub(crate) fn may_map_users() -> bool {
+    capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::SETUID))
+}
+
+/// Whether this process may map any group ids of its namespace into a new one.
+pub(crate) fn may_map_groups() -> bool {
+    capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::SETGID))
+}
+
+/// Whether processes in a new user namespace of this process may set their groups, however their
+/// groups are mapped.
 pub(crate) fn may_set_groups() -> bool {
-    rustix::process::geteuid().is_root() && !in_user_namespace()
+    // A namespace inherits the prohibition: user_namespaces(7).
+    may_map_groups()
+        && std::fs::read_to_string("/proc/self/setgroups").is_ok_and(|text| text.trim() == "allow")
 }
 
 /// Whether processes of this one's own user namespace may set their groups.

@@ -105,6 +105,20 @@ impl Case {
         self
     }
 
+    /// Runs as an ordinary user who may map ranges of ids.
+    #[must_use]
+    pub const fn delegated(mut self) -> Self {
+        self.views = &[View::Delegated];
+        self
+    }
+
+    /// Runs as root of a user namespace.
+    #[must_use]
+    pub const fn nested(mut self) -> Self {
+        self.views = &[View::Nested];
+        self
+    }
+
     /// The name without that of the test program.
     fn short_name(&self) -> &'static str {
         self.name.split_once("::").map_or(self.name, |(_, name)| name)

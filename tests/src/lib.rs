@@ -6,8 +6,8 @@
 //! checked; see [`leftover`].
 //!
 //! Cases run in parallel in one process, under both launch strategies unless they say otherwise.
-//! Some run in a process of their own, in another [`View`]: alone, as an ordinary user, or where
-//! the host has nothing but cgroup v2. That one is a private mount namespace in which
+//! Some run in a process of their own, in another [`View`]: alone, as an ordinary user, as root of a
+//! user namespace, or where the host has nothing but cgroup v2. That one is a private mount namespace in which
 //! `/sys/fs/cgroup` is a new cgroup2 file system, so that the machine's own cgroups stay as they
 //! are. The environment variable `PIDONE_TEST_CASE` selects such a case; the test program sets it
 //! for itself.
@@ -30,4 +30,4 @@ pub use report::{
     Capabilities, Descriptor, DeviceNode, Forked, Mount, Read, Report, Root, Terminal,
 };
 pub use sandbox::{Live, Output, Sandbox, output, process};
-pub use view::View;
+pub use view::{DELEGATED, View};

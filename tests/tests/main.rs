@@ -8,11 +8,13 @@ mod capability;
 mod cgroup;
 mod device;
 mod exec;
+mod id_map;
 mod identity;
 mod lifecycle;
 mod limit;
 mod mount;
 mod namespace;
+mod network;
 mod ordinary;
 mod process;
 mod resources;
@@ -30,11 +32,13 @@ fn main() -> ExitCode {
         cgroup::CASES,
         device::CASES,
         exec::CASES,
+        id_map::CASES,
         identity::CASES,
         lifecycle::CASES,
         limit::CASES,
         mount::CASES,
         namespace::CASES,
+        network::CASES,
         ordinary::CASES,
         process::CASES,
         resources::CASES,

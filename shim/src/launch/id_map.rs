@@ -5,9 +5,11 @@ use std::fs;
 use std::process::{Command, Stdio};
 
 use rustix::io::Errno;
+use rustix::process::{getegid, geteuid};
 
 use crate::config::IdMap;
 use crate::error::{Error, Result};
+use crate::privilege;
 
 /// The maps of a new user namespace.
 #[derive(Debug, Clone, Copy)]
@@ -21,19 +23,19 @@ pub(crate) struct Maps<'a> {
 impl Maps<'_> {
     /// Writes the maps of a process that stands at its beginning.
     ///
-    /// Without privileges over the ids outside, only the caller's own id can be mapped, and only
-    /// when the groups are fixed first; more is asked of `newuidmap(1)` and `newgidmap(1)`.
+    /// Without the capability over the ids outside, only the caller's own id can be mapped, and a
+    /// group only when the groups are fixed first; more is asked of `newuidmap(1)` and
+    /// `newgidmap(1)`. Root in a user namespace, as below podman, has the capability over the ids
+    /// of that namespace, which are those outside here.
     pub(crate) fn write(&self, pid: i32) -> Result<()> {
-        let own = |maps: &[IdMap], id: u32| matches!(maps, [IdMap { host_id, size: 1, .. }] if *host_id == id);
-        let privileged = rustix::process::geteuid().is_root();
-        if privileged || own(self.users, rustix::process::geteuid().as_raw()) {
+        if privilege::may_map_users() || is_only(self.users, geteuid().as_raw()) {
             write(pid, "uid_map", self.users)?;
         } else {
             helper("newuidmap", pid, self.users)?;
         }
-        if privileged {
+        if privilege::may_map_groups() {
             write(pid, "gid_map", self.groups)
-        } else if own(self.groups, rustix::process::getegid().as_raw()) {
+        } else if is_only(self.groups, getegid().as_raw()) {
             // Dropping a group could otherwise open what the group is kept out of
             // (CVE-2014-8989).
             let path = format!("/proc/{pid}/setgroups");
@@ -43,6 +45,11 @@ impl Maps<'_> {
             helper("newgidmap", pid, self.groups)
         }
     }
+}
+
+/// Whether an id is all that is mapped.
+fn is_only(maps: &[IdMap], id: u32) -> bool {
+    matches!(maps, [IdMap { host_id, size: 1, .. }] if *host_id == id)
 }
 
 /// Writes a map in one go, as the kernel wants it.

@@ -8,49 +8,56 @@ use rustix::io::Errno;
 use rustix::net::SocketType;
 use serde::Serialize;
 
+use super::oci::Seccomp;
 use crate::error::{Error, Result};
+use crate::oci::VERSION;
 use crate::unix_socket::{connect_to, send};
 
 /// What the specification calls the descriptor of the notifications: seccomp_unotify(2).
 const SECCOMP_FD: &str = "seccompFd";
 
 /// What an agent is told about a process.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct ContainerProcessState<'a, S> {
+struct ContainerProcessState<'a, S> {
     /// The version of the specification that this follows.
-    pub(crate) oci_version: &'a str,
+    oci_version: &'static str,
     /// What the descriptors are that come along, in their order.
-    pub(crate) fds: [&'static str; 1],
+    fds: [&'static str; 1],
     /// The process, in the host's pid namespace.
-    pub(crate) pid: i32,
+    pid: i32,
     /// `listenerMetadata` of the configuration.
     #[serde(skip_serializing_if = "str::is_empty")]
-    pub(crate) metadata: &'a str,
+    metadata: &'a str,
     /// The state object of the container.
-    pub(crate) state: S,
+    state: &'a S,
 }
 
-impl<'a, S: Serialize> ContainerProcessState<'a, S> {
-    /// The state of a process whose notifications are handed over.
-    pub(crate) fn new(oci_version: &'a str, pid: i32, metadata: &'a str, state: S) -> Self {
-        Self { oci_version, fds: [SECCOMP_FD], pid, metadata, state }
-    }
-}
-
-/// Hands a descriptor of notifications to the agent that listens at `path`, the configuration's
+/// Hands a descriptor of notifications to the agent of a profile, who listens at its
 /// `listenerPath`.
+///
+/// `pid` is the process with the filter, in the host's pid namespace, and `state` the state object
+/// of its container.
 ///
 /// # Errors
 /// [`crate::Code::SystemError`] if nobody listens there, or takes the message.
 pub(crate) fn hand_over(
     listener: BorrowedFd<'_>,
-    path: &str,
-    state: &ContainerProcessState<'_, impl Serialize>,
+    profile: &Seccomp,
+    pid: i32,
+    state: &impl Serialize,
 ) -> Result<()> {
+    let path = Path::new(&profile.listener_path);
     let fail = |errno: Errno| Error::path("send to the seccomp agent", path, errno);
-    let text = serde_json::to_vec(state).map_err(|_| fail(Errno::INVAL))?;
-    let socket = connect_to(Path::new(path), SocketType::STREAM)?;
+    let message = ContainerProcessState {
+        oci_version: VERSION,
+        fds: [SECCOMP_FD],
+        pid,
+        metadata: &profile.listener_metadata,
+        state,
+    };
+    let text = serde_json::to_vec(&message).map_err(|_| fail(Errno::INVAL))?;
+    let socket = connect_to(path, SocketType::STREAM)?;
     let mut sent = send(&socket, &text, Some(listener)).map_err(fail)?;
     // The agent reads up to the end of the stream: what did not fit follows without a descriptor.
     while let Some(rest @ [_, ..]) = text.get(sent..) {
@@ -90,6 +97,14 @@ mod tests {
         (files, serde_json::from_slice(&text).unwrap())
     }
 
+    fn profile(path: &Path, metadata: &str) -> Seccomp {
+        Seccomp {
+            listener_path: path.to_str().unwrap().to_owned(),
+            listener_metadata: metadata.to_owned(),
+            ..Seccomp::default()
+        }
+    }
+
     /// Hands over a pipe to an agent below a directory with a name of this length.
     fn handed_over(length: usize, state: &Value, metadata: &str) -> Value {
         let directory = tempfile::TempDir::new().unwrap();
@@ -102,8 +117,7 @@ mod tests {
         let agent = std::thread::spawn(move || receive(&mut listener.accept().unwrap().0));
 
         let (mut reader, writer) = std::io::pipe().unwrap();
-        let state = ContainerProcessState::new("1.3.0", 4422, metadata, state);
-        hand_over(writer.as_fd(), path.to_str().unwrap(), &state).unwrap();
+        hand_over(writer.as_fd(), &profile(&path, metadata), 4422, state).unwrap();
         drop(writer);
         let (mut files, text) = agent.join().unwrap();
         let file = files.pop().unwrap();
@@ -142,12 +156,12 @@ mod tests {
     fn names_the_path_where_nobody_listens() {
         let directory = tempfile::TempDir::new().unwrap();
         let path = directory.path().join("agent");
-        let path = path.to_str().unwrap();
-        let state = ContainerProcessState::new("1.3.0", 1, "", ());
+        let profile = profile(&path, "");
         let (_, writer) = std::io::pipe().unwrap();
-        let error = || hand_over(writer.as_fd(), path, &state).unwrap_err().to_string();
-        assert_eq!(error(), format!("connect `{path}`: No such file or directory"));
-        drop(UnixListener::bind(path).unwrap());
-        assert_eq!(error(), format!("connect `{path}`: Connection refused"));
+        let error = || hand_over(writer.as_fd(), &profile, 1, &()).unwrap_err().to_string();
+        let named = format!("connect `{}`: ", path.display());
+        assert_eq!(error(), format!("{named}No such file or directory"));
+        drop(UnixListener::bind(&path).unwrap());
+        assert_eq!(error(), format!("{named}Connection refused"));
     }
 }

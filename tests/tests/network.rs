@@ -1,0 +1,55 @@
+//! Interfaces of the host that are moved into a container.
+
+use std::collections::BTreeMap;
+use std::process::Command;
+
+use nix::sched::{CloneFlags, unshare};
+use pidone::Config;
+use pidone_tests::{Case, Outcome, Report, Sandbox, Stop, case, need, process};
+
+pub(crate) const CASES: &[Case] = &[
+    case!(interfaces_are_moved_into_the_container).alone().once(),
+    case!(a_container_that_fails_to_start_gives_them_back).alone().once(),
+];
+
+/// A network namespace of this thread's own, for the host, with an interface to move.
+fn config(sandbox: &Sandbox) -> Result<Config, Stop> {
+    need::program("ip")?;
+    unshare(CloneFlags::CLONE_NEWNET)?;
+    ip("link add near type veth peer name far")?;
+    ip("address add 192.0.2.5/24 dev near")?;
+    ip("link set near up")?;
+    let mut config = sandbox.config();
+    config.net_devices = BTreeMap::from([("near".to_owned(), "wan".to_owned())]);
+    Ok(config)
+}
+
+fn ip(arguments: &str) -> Result<String, Stop> {
+    let output = Command::new("ip").args(arguments.split_whitespace()).output()?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    Err(Stop::Failed(String::from_utf8_lossy(&output.stderr).into_owned()))
+}
+
+fn interfaces_are_moved_into_the_container(sandbox: &Sandbox) -> Outcome {
+    let config = config(sandbox)?;
+    let mut live = sandbox.start(&config, process(&["/guest", "report", ",", "sleep"]))?;
+    let report: Report = live.say()?;
+    let interfaces = report.interfaces.ok_or("no interfaces")?;
+    let names = interfaces.iter().filter_map(|line| line.split_once(':'));
+    assert_eq!(names.map(|(name, _)| name.trim()).collect::<Vec<_>>(), ["lo", "wan"]);
+    assert!(ip("link show near").is_err());
+    live.kill()?;
+    Ok(())
+}
+
+fn a_container_that_fails_to_start_gives_them_back(sandbox: &Sandbox) -> Outcome {
+    let mut config = config(sandbox)?;
+    // Behind the network: the init enters the root later.
+    config.system_properties.insert("net.ipv4.no_such_setting".into(), "1".into());
+    assert!(sandbox.start(&config, process(&["/guest"])).is_err());
+    let link = ip("address show near")?;
+    assert!(link.contains("192.0.2.5/24") && link.contains("UP"), "{link}");
+    Ok(())
+}
