@@ -64,7 +64,7 @@ pub fn run(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
         removed => removed,
     };
     match (attended, removed) {
-        (Ok(status), Err(error)) if status == 0 => Err(error.into()),
+        (Ok(0), Err(error)) => Err(error.into()),
         (attended, Err(left)) => {
             report.aside(&left);
             Ok(status(attended?))
