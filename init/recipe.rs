@@ -99,7 +99,7 @@ fn flags() -> Vec<String> {
         "-Crelocation-model=static".to_owned(),
         "-Cforce-unwind-tables=no".to_owned(),
         // Inlining makes the interpreter of operations smaller up to here, and larger beyond.
-        "-Cllvm-args=-inline-threshold=50".to_owned(),
+        "-Cllvm-args=-inline-threshold=35".to_owned(),
     ];
     let mut link = |argument: &str| flags.push(format!("-Clink-arg={argument}"));
     link("-nostartfiles");

@@ -1,18 +1,13 @@
 //! The init's end of the socket: whole frames in, reports out.
 
-use core::mem::MaybeUninit;
-
 use pidone_proto::frame::HEADER;
 use pidone_proto::{Call, Codec, FrameType, Header, Report, limits};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::io::{Errno, IoSlice, IoSliceMut};
-use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
-};
+use rustix::io::Errno;
 
 use crate::failure::{Context, Failure, Result};
 use crate::slots::Slots;
+use crate::sys;
 
 /// The codec that this image was built for.
 #[cfg(not(feature = "postcard"))]
@@ -55,32 +50,24 @@ impl Channel {
         buffer: &'b mut [u8],
         slots: &mut Slots,
     ) -> Result<(Header, &'b [u8])> {
-        let mut space =
-            [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(limits::DESCRIPTORS))];
-        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-        let message = loop {
-            let mut iov = [IoSliceMut::new(&mut *buffer)];
-            match recvmsg(&self.socket, &mut iov, &mut ancillary, RecvFlags::CMSG_CLOEXEC) {
+        let mut descriptors = 0;
+        let mut keep = |fd| {
+            slots.put_received(descriptors, fd);
+            descriptors += 1;
+        };
+        let (length, cut) = loop {
+            match sys::receive(self.socket.as_fd(), buffer, &mut keep) {
                 Err(Errno::INTR) => {}
                 other => break other.during(Call::Receive)?,
             }
         };
-        let mut descriptors = 0;
-        for message in ancillary.drain() {
-            if let RecvAncillaryMessage::ScmRights(fds) = message {
-                for fd in fds {
-                    slots.put_received(descriptors, fd);
-                    descriptors += 1;
-                }
-            }
-        }
-        if message.bytes == 0 {
+        if length == 0 {
             return Err(Failure::new(Call::Receive, Errno::PIPE));
         }
-        if message.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC) {
+        if cut {
             return Err(Failure::new(Call::Receive, Errno::MSGSIZE));
         }
-        let bytes = buffer.get(..message.bytes).unwrap_or_default();
+        let bytes = buffer.get(..length).unwrap_or_default();
         let (header, body) =
             Header::split(bytes, descriptors, Wire::ID, self.received).map_err(|error| {
                 Failure { detail: error.code(), ..Failure::new(Call::Receive, Errno::PROTO) }
@@ -110,24 +97,12 @@ impl Channel {
         head.copy_from_slice(&header.to_bytes());
         let message = message.get(..HEADER + length).unwrap_or_default();
 
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-        let mut ancillary = SendAncillaryBuffer::new(&mut space);
-        if let Some(fd) = descriptor.as_ref() {
-            ancillary.push(SendAncillaryMessage::ScmRights(core::slice::from_ref(fd)));
-        }
-        let _whole = loop {
-            // The host may be gone: an error then, not a signal.
-            let sent = sendmsg(
-                &self.socket,
-                &[IoSlice::new(message)],
-                &mut ancillary,
-                SendFlags::NOSIGNAL,
-            );
-            match sent {
+        loop {
+            match sys::send(self.socket.as_fd(), message, descriptor) {
                 Err(Errno::INTR) => {}
                 other => break other.during(Call::Send)?,
             }
-        };
+        }
         self.sent += 1;
         Ok(())
     }

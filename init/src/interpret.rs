@@ -224,6 +224,7 @@ impl Init {
                 system::write_proc(self, proc, c"self", Text(c"timens_offsets"), offsets)
             }
             Op::CopyUp { mount, from, contents } => copy::up(self, mount, from, contents),
+            Op::FindProgram { candidates } => exec::find(self, candidates),
             _ => Err(unexpected(Call::Decode)),
         }
     }

@@ -24,6 +24,8 @@ mod number {
     pub(super) const DUP3: usize = 292;
     pub(super) const SETNS: usize = 308;
     pub(super) const SECCOMP: usize = 317;
+    pub(super) const SENDMSG: usize = 46;
+    pub(super) const RECVMSG: usize = 47;
     pub(super) const PERSONALITY: usize = 135;
     pub(super) const SCHED_SETAFFINITY: usize = 203;
     pub(super) const SET_MEMPOLICY: usize = 238;
@@ -47,6 +49,8 @@ mod number {
     pub(super) const MMAP: usize = 222;
     pub(super) const SETNS: usize = 268;
     pub(super) const SECCOMP: usize = 277;
+    pub(super) const SENDMSG: usize = 211;
+    pub(super) const RECVMSG: usize = 212;
     pub(super) const IOPRIO_SET: usize = 30;
     pub(super) const PERSONALITY: usize = 92;
     pub(super) const SCHED_SETAFFINITY: usize = 122;
@@ -219,6 +223,106 @@ pub(crate) fn set_mempolicy(mode: u32, nodes: &[u8]) -> Result<(), Errno> {
         if nodes.is_empty() { (0, 0) } else { (nodes.as_ptr() as usize, nodes.len() * 8 + 1) };
     // SAFETY: the kernel reads one bit less than the number, and so nothing behind the mask.
     unsafe { syscall(number::SET_MEMPOLICY, [mode as usize, mask, bits, 0, 0, 0]) }.map(drop)
+}
+
+/// The kernel's `struct msghdr`, for one piece of memory.
+#[repr(C)]
+struct MessageHeader {
+    name: usize,
+    name_length: usize,
+    pieces: *const Piece,
+    count: usize,
+    control: usize,
+    control_length: usize,
+    flags: usize,
+}
+
+/// The kernel's `struct iovec`.
+#[repr(C)]
+struct Piece {
+    address: usize,
+    length: usize,
+}
+
+/// The kernel's `struct cmsghdr` with descriptors.
+#[repr(C)]
+struct Descriptors<const N: usize> {
+    length: usize,
+    level: i32,
+    kind: i32,
+    numbers: [RawFd; N],
+}
+
+/// The length of `struct cmsghdr` alone.
+const CONTROL: usize = 16;
+const SOL_SOCKET: i32 = 1;
+const SCM_RIGHTS: i32 = 1;
+
+/// `sendmsg(2)` of one message, with a descriptor or without: an error, and no signal, if the other
+/// end is gone.
+pub(crate) fn send(
+    socket: BorrowedFd<'_>,
+    message: &[u8],
+    descriptor: Option<BorrowedFd<'_>>,
+) -> Result<(), Errno> {
+    const NOSIGNAL: usize = 0x4000;
+    let piece = Piece { address: message.as_ptr() as usize, length: message.len() };
+    let number = descriptor.map_or(-1, |descriptor| descriptor.as_raw_fd());
+    // The kernel wants the length without the padding at the end.
+    let control =
+        Descriptors { length: CONTROL + 4, level: SOL_SOCKET, kind: SCM_RIGHTS, numbers: [number] };
+    let header = MessageHeader {
+        name: 0,
+        name_length: 0,
+        pieces: &raw const piece,
+        count: 1,
+        control: (&raw const control) as usize,
+        control_length: if descriptor.is_some() { size_of_val(&control) } else { 0 },
+        flags: 0,
+    };
+    let args = [fd(socket), (&raw const header) as usize, NOSIGNAL, 0, 0, 0];
+    // SAFETY: the kernel only reads the structures and what they point to, which outlive the call.
+    unsafe { syscall(number::SENDMSG, args) }.map(drop)
+}
+
+/// `recvmsg(2)` of one message, its descriptors close-on-exec and given to `each`: how long it is,
+/// and whether a part of it was cut.
+pub(crate) fn receive(
+    socket: BorrowedFd<'_>,
+    buffer: &mut [u8],
+    each: &mut dyn FnMut(OwnedFd),
+) -> Result<(usize, bool), Errno> {
+    const CMSG_CLOEXEC: usize = 0x4000_0000;
+    const TRUNC: usize = 0x20;
+    const CTRUNC: usize = 8;
+    let piece = Piece { address: buffer.as_mut_ptr() as usize, length: buffer.len() };
+    let mut control = Descriptors::<{ pidone_proto::limits::DESCRIPTORS }> {
+        length: 0,
+        level: 0,
+        kind: 0,
+        numbers: [-1; _],
+    };
+    let mut header = MessageHeader {
+        name: 0,
+        name_length: 0,
+        pieces: &raw const piece,
+        count: 1,
+        control: (&raw mut control) as usize,
+        control_length: size_of_val(&control),
+        flags: 0,
+    };
+    let args = [fd(socket), (&raw mut header) as usize, CMSG_CLOEXEC, 0, 0, 0];
+    // SAFETY: the kernel writes no more than the lengths say, into memory that is lent for it.
+    let length = unsafe { syscall(number::RECVMSG, args) }?;
+    // The socket carries no other kind of control message: nobody asked for one.
+    if (control.level, control.kind) == (SOL_SOCKET, SCM_RIGHTS) {
+        let count = control.length.saturating_sub(CONTROL) / size_of::<RawFd>();
+        for &number in control.numbers.iter().take(count) {
+            // SAFETY: the kernel made the descriptor for this message.
+            each(unsafe { OwnedFd::from_raw_fd(number) });
+        }
+    }
+    Ok((length, header.flags & (TRUNC | CTRUNC) != 0))
 }
 
 /// `execve(2)`: only an error returns. Both lists end in a null pointer.

@@ -404,6 +404,12 @@ pub enum Op<'a> {
         /// Whether what is in the directory is copied, with its owner.
         contents: bool,
     },
+    /// Fails as [`Op::Exec`] would if none of the files can be executed, long before it comes: who
+    /// makes a container hears of a program that is missing, and not who starts it.
+    FindProgram {
+        /// The paths to try, in their order.
+        candidates: Strings<'a>,
+    },
 }
 
 /// Names of operations, in the words of the kernel.
@@ -474,4 +480,5 @@ names! {
     MemoryPolicy => "memory policy",
     TimeOffsets => "time offsets",
     CopyUp => "copy up",
+    FindProgram => "exec",
 }

@@ -209,6 +209,19 @@ impl Container {
         }
     }
 
+    /// Starts a further process, in a container that runs or was prepared.
+    ///
+    /// # Errors
+    /// As [`Container::start`]; [`Code::ContainerNotRunning`] instead of a first process.
+    pub fn exec(&mut self, process: &Process) -> Result<Running> {
+        let init = {
+            let _lock = Lock::take(self.directory.as_fd(), self.id())?;
+            self.refresh()?;
+            self.running("exec")?
+        };
+        self.join(process, init)
+    }
+
     /// Makes everything of the container, its first process among it, whose program waits for
     /// [`Container::release`].
     ///
@@ -349,7 +362,23 @@ impl Container {
             Err(_) => Entry::Cgroups(BTreeMap::new()),
         };
         let written = Journal::append(directory, &[entry]);
-        made.and(written)
+        made.and(written)?;
+        self.delegate(cgroups).inspect_err(|_| {
+            // The first error is the one that is told.
+            let _ = self.give_up();
+        })
+    }
+
+    /// Gives the cgroup to the container's root where that one sees no other.
+    fn delegate(&self, cgroups: &Cgroups) -> Result<()> {
+        let config = &self.state.config;
+        let mut needed = [NamespaceType::User, NamespaceType::Cgroup].into_iter();
+        match (config.host_uid(), config.host_gid()) {
+            (Some(uid), Some(gid)) if needed.all(|kind| config.has_new(kind)) => {
+                cgroups.delegate(uid, gid)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Removes what a start that failed has made. What it had may be another container's from here
@@ -377,7 +406,8 @@ impl Container {
     /// Starts a further process.
     fn join(&self, process: &Process, init: OwnedFd) -> Result<Running> {
         let cgroups = self.cgroups()?;
-        if cgroups.as_ref().is_some_and(|cgroups| cgroups.is_frozen().unwrap_or(false)) {
+        let frozen = cgroups.as_ref().is_some_and(|cgroups| cgroups.is_frozen().unwrap_or(false));
+        if frozen && !process.ignore_paused {
             return Err(self.not(Code::ContainerPaused, "start", "container is paused"));
         }
         Join {

@@ -63,6 +63,9 @@ pub struct Process {
     pub terminal: Option<TerminalSize>,
     /// No privileges are gained by exec.
     pub no_new_privileges: bool,
+    /// Start a further process also in a paused container: it waits there for the resume, and so
+    /// does who starts it.
+    pub ignore_paused: bool,
 }
 
 /// The user of a process by numbers.

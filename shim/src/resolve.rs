@@ -97,12 +97,16 @@ fn settable(config: &Config, process: &Process, groups: Vec<u32>) -> Result<Opti
 fn capabilities(config: &Config, process: &Process) -> Result<Capabilities> {
     if let Some(sets) = &process.capability_sets {
         let CapabilitySets { bounding, effective, permitted, inheritable, ambient } = sets;
+        let [bounding, effective, permitted, inheritable, ambient] =
+            [bounding, effective, permitted, inheritable, ambient].map(|set| capability::mask(set));
+        let (permitted, inheritable) = (permitted?, inheritable?);
         return Ok(Capabilities {
-            bounding: capability::mask(bounding)?,
-            effective: capability::mask(effective)?,
-            permitted: capability::mask(permitted)?,
-            inheritable: capability::mask(inheritable)?,
-            ambient: capability::mask(ambient)?,
+            bounding: bounding?,
+            effective: effective?,
+            permitted,
+            inheritable,
+            // The kernel raises no other, and clients ask for them all the same.
+            ambient: ambient? & permitted & inheritable,
         });
     }
     let mask = capability::mask(process.capabilities.as_ref().unwrap_or(&config.capabilities))?;

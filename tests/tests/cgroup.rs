@@ -368,7 +368,7 @@ fn time_is_counted(sandbox: &Sandbox) -> Outcome {
 }
 
 /// Makes a node of the kernel's log and opens it, and the null device.
-fn open_devices(sandbox: &Sandbox, config: &Config) -> Result<Vec<i32>, Stop> {
+pub(crate) fn open_devices(sandbox: &Sandbox, config: &Config) -> Result<Vec<i32>, Stop> {
     let mknod = libc::SYS_mknodat.to_string();
     let here = libc::AT_FDCWD.to_string();
     let mode = (libc::S_IFCHR | 0o666).to_string();

@@ -17,6 +17,7 @@ mod namespace;
 mod network;
 mod ordinary;
 mod process;
+mod resources;
 mod role;
 mod root;
 mod security;
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
         network::CASES,
         ordinary::CASES,
         process::CASES,
+        resources::CASES,
         root::CASES,
         stdio::CASES,
     ];

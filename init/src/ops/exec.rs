@@ -4,7 +4,7 @@
 use core::ffi::{CStr, c_char};
 
 use pidone_proto::{Call, Report, Strings};
-use rustix::fs::{AtFlags, CWD, statat};
+use rustix::fs::{AtFlags, CWD, FileType, OFlags, Stat, fstat, statat};
 use rustix::io::Errno;
 
 use crate::failure::{Context, Failure, Result};
@@ -55,6 +55,28 @@ pub(crate) fn exec(
         }
     }
     Err(worst)
+}
+
+/// Makes sure that one of the candidates could be executed, as far as its file tells.
+pub(crate) fn find(init: &mut Init, candidates: Strings<'_>) -> Result {
+    const EXECUTE: u32 = 0o111;
+    let mut worst = Failure::new(Call::Exec, Errno::NOENT);
+    for (path, detail) in candidates.iter().zip(1..) {
+        let failure = |errno| Failure { call: Call::Exec, detail, errno };
+        match init.root()?.open(path, OFlags::PATH, true).and_then(fstat) {
+            Ok(stat) if is_file(&stat) && stat.st_mode & EXECUTE != 0 => return Ok(()),
+            // What cannot be followed here may lead to a program for who executes it.
+            Err(Errno::LOOP) => return Ok(()),
+            Err(Errno::NOENT | Errno::NOTDIR) => {}
+            Ok(_) | Err(Errno::ACCESS) => worst = failure(Errno::ACCESS),
+            Err(errno) => return Err(failure(errno)),
+        }
+    }
+    Err(worst)
+}
+
+fn is_file(stat: &Stat) -> bool {
+    FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
 }
 
 /// A list of pointers to strings, ended by a null pointer, in new memory.

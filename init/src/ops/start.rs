@@ -1,7 +1,7 @@
 //! The wait between a container that is made and its start.
 
 use pidone_proto::{Call, FrameType, Report, Slot};
-use rustix::fd::{AsFd, OwnedFd};
+use rustix::fd::{BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, accept_with};
 
@@ -17,8 +17,10 @@ pub(crate) fn wait(init: &mut Init, listener: Slot) -> Result {
     let listener = init.slots.take(listener)?;
     init.channel.send(&Report::Waiting, None)?;
     init.forget();
+    // In its place, so that the connection to the host closes.
+    init.channel = Channel::new(listener);
     init.channel = loop {
-        let socket = accept(&listener)?;
+        let socket = accept(init.channel.as_fd())?;
         let mut channel = Channel::new(socket);
         // One that was killed before it could send, or sends something else, is not the one.
         let mut buffer = [0; pidone_proto::frame::HEADER];
@@ -32,9 +34,9 @@ pub(crate) fn wait(init: &mut Init, listener: Slot) -> Result {
 }
 
 /// Accepts a connection.
-fn accept(listener: &OwnedFd) -> Result<OwnedFd> {
+fn accept(listener: BorrowedFd<'_>) -> Result<OwnedFd> {
     loop {
-        match accept_with(listener.as_fd(), SocketFlags::CLOEXEC) {
+        match accept_with(listener, SocketFlags::CLOEXEC) {
             Err(Errno::INTR | Errno::CONNABORTED) => {}
             other => return other.during(Call::Accept),
         }

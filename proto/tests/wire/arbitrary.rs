@@ -153,6 +153,7 @@ impl Parts {
             46 => Op::MemoryPolicy { mode: one, nodes: &self.bytes },
             47 => Op::TimeOffsets { proc: first, offsets: text(0) },
             48 => Op::CopyUp { mount: first, from: text(0), contents: yes },
+            49 => Op::FindProgram { candidates: list(0) },
             _ => return None,
         })
     }

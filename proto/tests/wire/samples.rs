@@ -59,6 +59,7 @@ pub(crate) const OPERATIONS: &[Name] = &[
     (46, "MemoryPolicy"),
     (47, "TimeOffsets"),
     (48, "CopyUp"),
+    (49, "FindProgram"),
 ];
 
 /// The number of a report. A new report does not build without one.
@@ -248,6 +249,7 @@ fn additions() -> Vec<Op<'static>> {
         Op::MemoryPolicy { mode: 0x4002, nodes: &[1, 0, 0, 0, 0, 0, 0, 0] },
         Op::TimeOffsets { proc: Slot(510), offsets: Text(c"monotonic 86400 0\n") },
         Op::CopyUp { mount: Slot(258), from: Text(c"/run"), contents: true },
+        Op::FindProgram { candidates: strings(b"/bin/ls\0") },
     ]
 }
 

@@ -6,6 +6,7 @@ use rustix::fs::{Gid, Uid};
 use rustix::io::Errno;
 
 use super::Cgroups;
+use super::device::is_ordinary_user;
 use super::directory::Directory;
 use crate::Result;
 
@@ -21,10 +22,11 @@ impl Cgroups {
     /// The files of limits are not among them, so that a container cannot change its own.
     ///
     /// Hierarchies of cgroup v1 are never given: the kernel does not confine who owns a part of
-    /// one. Without cgroup v2 nothing happens.
+    /// one. Without cgroup v2 nothing happens. An ordinary user can give nothing to others, so that
+    /// in its containers only a root that is itself makes cgroups.
     ///
     /// # Errors
-    /// The file and the errno: `EPERM` for an ordinary user and ids other than its own.
+    /// The file and the errno.
     pub fn delegate(&self, uid: u32, gid: u32) -> Result<()> {
         let Some(path) = self.v2() else { return Ok(()) };
         let directory = Directory::existing(path)?;
@@ -34,6 +36,7 @@ impl Cgroups {
             match directory.give(name, Uid::from_raw(uid), Gid::from_raw(gid)) {
                 // Files of controllers that the cgroup does not have.
                 Ok(()) | Err(Errno::NOENT) => {}
+                Err(Errno::PERM) if is_ordinary_user() => return Ok(()),
                 Err(errno) => return Err(directory.error("chown", name, errno)),
             }
         }

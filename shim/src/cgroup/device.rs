@@ -214,7 +214,7 @@ pub(super) fn apply(cgroups: &Cgroups, policy: &Policy) -> Result<()> {
 }
 
 /// Whether the caller has no rights outside of its own user namespace.
-fn is_ordinary_user() -> bool {
+pub(super) fn is_ordinary_user() -> bool {
     if !rustix::process::geteuid().is_root() {
         return true;
     }

@@ -5,7 +5,8 @@
 //! descriptors, and may be stored with the container and be made again by [`Cgroups::from_paths`].
 //!
 //! The life of a cgroup: [`locate`](Cgroups::locate) (nothing happens yet),
-//! [`create`](Cgroups::create), [`attach`](Cgroups::attach) or a `CLONE_INTO_CGROUP` with
+//! [`create`](Cgroups::create), [`delegate`](Cgroups::delegate) for a container that makes cgroups
+//! of its own, [`attach`](Cgroups::attach) or a `CLONE_INTO_CGROUP` with
 //! [`directory`](Cgroups::directory), then [`set`](Cgroups::set), [`stats`](Cgroups::stats),
 //! [`freeze`](Cgroups::freeze) and so on, at last [`kill`](Cgroups::kill) and
 //! [`destroy`](Cgroups::destroy).

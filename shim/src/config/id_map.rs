@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::fault::{Check, Fault, each};
-use super::{Config, NamespaceType};
+use super::{Config, Mount, MountIdMap, NamespaceType};
 
 /// The most lines that the kernel takes in a map (`UID_GID_MAP_MAX_EXTENTS`, Linux 4.15).
 const LINES_MAX: usize = 340;
@@ -86,6 +86,18 @@ impl Config {
             Some(_) => IdMap::host_of(maps, 0),
             None => Some(0),
         }
+    }
+
+    /// Refuses a mount with the container's ids where the container has none of its own.
+    pub(super) fn check_mount_ids(&self, mount: &Mount) -> Check {
+        let of_container = |map: &MountIdMap| map.uid_mappings.is_empty();
+        if mount.id_map.as_ref().is_some_and(of_container)
+            && self.namespace(NamespaceType::User).is_none()
+        {
+            let reason = "needs ids of its own, or a user namespace (NEWUSER)";
+            return Err(Fault::new("id_map", "", reason));
+        }
+        Ok(())
     }
 
     pub(super) fn check_id_maps(&self) -> Check {

@@ -7,6 +7,9 @@ use serde::{Deserialize, Deserializer, Serialize};
 use super::fault::{Check, Fault, each};
 use super::{Config, path};
 
+/// In a second.
+const NANOSECONDS: u32 = 1_000_000_000;
+
 /// A namespace: new, or joined by its path.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -175,6 +178,24 @@ impl Config {
     /// Shares the caller's namespace of a kind.
     pub fn remove_namespace(&mut self, kind: NamespaceType) {
         self.namespaces.retain(|namespace| namespace.kind != kind);
+    }
+
+    pub(super) fn check_time_offsets(&self) -> Check {
+        if !self.time_offsets.is_empty() && !self.has_new(NamespaceType::Time) {
+            return Err(Fault::new("time_offsets", "", "needs a new time namespace (NEWTIME)"));
+        }
+        for (clock, offset) in &self.time_offsets {
+            if !matches!(clock.as_str(), "monotonic" | "boottime") {
+                let reason = "must be monotonic or boottime";
+                return Err(Fault::text("time_offsets", clock, reason));
+            }
+            if offset.nanosecs >= NANOSECONDS {
+                let place = format!("time_offsets.{clock}");
+                let reason = "must be less than a second";
+                return Err(Fault::new("nanosecs", offset.nanosecs, reason).under(&place));
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn check_namespaces(&self) -> Check {

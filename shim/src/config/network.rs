@@ -5,7 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::fault::{Check, Fault};
+use super::fault::{Check, Fault, each};
+use super::{Config, NamespaceType};
 
 /// A network interface.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -108,6 +109,34 @@ impl Route {
         check_address::<IpAddr>("gateway", &self.gateway)?;
         if !self.interface_name.is_empty() {
             check_interface("interface_name", &self.interface_name)?;
+        }
+        Ok(())
+    }
+}
+
+impl Config {
+    pub(super) fn check_networks(&self) -> Check {
+        if self.namespace(NamespaceType::Network).is_none() {
+            for (field, given) in [
+                ("networks", !self.networks.is_empty()),
+                ("routes", !self.routes.is_empty()),
+                ("net_devices", !self.net_devices.is_empty()),
+            ] {
+                if given {
+                    return Err(Fault::new(field, "", "needs a network namespace (NEWNET)"));
+                }
+            }
+        }
+        each("networks", &self.networks, Network::check)?;
+        each("routes", &self.routes, Route::check)?;
+        for (name, inside) in &self.net_devices {
+            check_interface("net_devices", name)?;
+            check_interface("", inside)
+                .map_err(|fault| fault.under(&format!("net_devices.{name}")))?;
+            if self.net_devices.iter().any(|(other, taken)| other < name && taken == inside) {
+                let reason = "is the name of two interfaces";
+                return Err(Fault::text(&format!("net_devices.{name}"), inside, reason));
+            }
         }
         Ok(())
     }

@@ -8,17 +8,11 @@ use std::os::unix::fs::MetadataExt;
 
 use super::fault::{Check, Fault, Names, each};
 use super::mount::check_propagation;
-use super::network::check_interface;
-use super::{
-    Config, Link, MountIdMap, NamespaceType, Network, Rlimit, Route, capability, group, path,
-};
+use super::{Config, Link, NamespaceType, Rlimit, capability, group, path};
 use crate::error::{Code, Error, Result};
 
 /// The longest host name, `__NEW_UTS_LEN`.
 const HOSTNAME_MAX: usize = 64;
-
-/// In a second.
-const NANOSECONDS: u32 = 1_000_000_000;
 
 /// The last signal, `SIGRTMAX`.
 const SIGNAL_MAX: i32 = 64;
@@ -93,14 +87,7 @@ impl Config {
             }
         }
         each("mounts", &self.mounts, |mount| {
-            let of_container =
-                |map: &MountIdMap| map.uid_mappings.is_empty() && map.gid_mappings.is_empty();
-            if mount.id_map.as_ref().is_some_and(of_container)
-                && self.namespace(NamespaceType::User).is_none()
-            {
-                let reason = "needs ids of its own, or a user namespace (NEWUSER)";
-                return Err(Fault::new("id_map", "", reason));
-            }
+            self.check_mount_ids(mount)?;
             mount.check()
         })?;
         check_propagation("root_propagation", self.root_propagation)?;
@@ -139,50 +126,6 @@ impl Config {
             Some(seccomp) => seccomp.check().map_err(|fault| fault.under("seccomp")),
             None => Ok(()),
         }
-    }
-
-    fn check_networks(&self) -> Check {
-        if self.namespace(NamespaceType::Network).is_none() {
-            for (field, given) in [
-                ("networks", !self.networks.is_empty()),
-                ("routes", !self.routes.is_empty()),
-                ("net_devices", !self.net_devices.is_empty()),
-            ] {
-                if given {
-                    return Err(Fault::new(field, "", "needs a network namespace (NEWNET)"));
-                }
-            }
-        }
-        each("networks", &self.networks, Network::check)?;
-        each("routes", &self.routes, Route::check)?;
-        for (name, inside) in &self.net_devices {
-            check_interface("net_devices", name)?;
-            check_interface("", inside)
-                .map_err(|fault| fault.under(&format!("net_devices.{name}")))?;
-            if self.net_devices.iter().any(|(other, taken)| other < name && taken == inside) {
-                let reason = "is the name of two interfaces";
-                return Err(Fault::text(&format!("net_devices.{name}"), inside, reason));
-            }
-        }
-        Ok(())
-    }
-
-    fn check_time_offsets(&self) -> Check {
-        if !self.time_offsets.is_empty() && !self.has_new(NamespaceType::Time) {
-            return Err(Fault::new("time_offsets", "", "needs a new time namespace (NEWTIME)"));
-        }
-        for (clock, offset) in &self.time_offsets {
-            if !matches!(clock.as_str(), "monotonic" | "boottime") {
-                let reason = "must be monotonic or boottime";
-                return Err(Fault::text("time_offsets", clock, reason));
-            }
-            if offset.nanosecs >= NANOSECONDS {
-                let place = format!("time_offsets.{clock}");
-                let reason = "must be less than a second";
-                return Err(Fault::new("nanosecs", offset.nanosecs, reason).under(&place));
-            }
-        }
-        Ok(())
     }
 
     /// Checks that the root is a directory, and that no component of its path is a symbolic link.
@@ -255,7 +198,9 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::super::{Cgroup, Device, IdMap, Mount, Seccomp, SeccompSyscall, TimeOffset};
+    use super::super::{
+        Cgroup, Device, IdMap, Mount, MountIdMap, Route, Seccomp, SeccompSyscall, TimeOffset,
+    };
     use super::*;
 
     fn template() -> Config {

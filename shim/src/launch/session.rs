@@ -18,6 +18,7 @@ use super::image::{Codec, Sealed};
 use super::source::{self, Lent};
 use super::worker::{Place, clone_at};
 use crate::error::{Cause, Code, Error, Result, Step, Subject};
+use crate::pid::wait_for_end;
 use crate::plan::{Plan, subject};
 use crate::seccomp;
 
@@ -192,7 +193,10 @@ impl Resume<'_> {
         };
         let outcome = started().and_then(|()| session.lead(host));
         if outcome.is_err() {
-            let _ = pidfd_send_signal(&session.child.pidfd, Signal::KILL);
+            let Child { pid, pidfd } = &session.child;
+            let _ = pidfd_send_signal(pidfd, Signal::KILL);
+            // Who is told of the failure may remove the container at once.
+            let _ = wait_for_end(pidfd.as_fd(), *pid);
         }
         outcome
     }
@@ -398,6 +402,11 @@ impl Session<'_> {
     fn failed(&self, step: u32, call: pidone_proto::Call, detail: u16, errno: u16) -> Error {
         let index = step.checked_sub(self.before + 1).and_then(|index| usize::try_from(index).ok());
         let op = index.and_then(|index| self.plan.operations().nth(index));
+        // It is about the program of the last operation.
+        let op = match op {
+            Some(Op::FindProgram { .. }) => self.plan.operations().last(),
+            op => op,
+        };
         let name = op.as_ref().map_or("init", Op::name);
         let about = op.as_ref().and_then(|op| subject(op, detail));
         let step = Step::Init { op: name, call: call.name(), number: step, of: self.of };

@@ -78,15 +78,21 @@ impl Bundle {
         Ok(config)
     }
 
-    /// The container's first process.
+    /// The container's first process, to which `process.execCPUAffinity` says nothing.
     ///
     /// # Errors
     /// [`Code::ConfigInvalid`] with the place in `config.json`, also where there is no `process`.
     pub fn process(&self) -> Result<crate::Process> {
-        match &self.spec.process {
-            Some(process) => process.process(),
-            None => Err(Error::config("process", "", "missing")),
-        }
+        Ok(crate::Process { affinity: None, ..self.further_process()? })
+    }
+
+    /// A further process like the first one.
+    ///
+    /// # Errors
+    /// As [`Bundle::process`].
+    pub fn further_process(&self) -> Result<crate::Process> {
+        let missing = || Error::config("process", "", "missing");
+        self.spec.process.as_ref().ok_or_else(missing)?.process()
     }
 
     /// What of the configuration is ignored, a sentence each: unknown capabilities, as the

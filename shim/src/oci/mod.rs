@@ -44,3 +44,5 @@ fn words<T>(table: &[(&'static str, T)]) -> Vec<&'static str> {
     table.iter().map(|(word, _)| *word).collect()
 }
 
+#[cfg(test)]
+mod tests;

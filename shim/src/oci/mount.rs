@@ -126,3 +126,134 @@ fn add_recursive(mount: &mut config::Mount, bits: u64, set: bool) {
         mount.recursive_clear |= cleared;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mount(kind: &str, options: &[&str]) -> config::Mount {
+        let given = Mount {
+            destination: "/x".to_owned(),
+            kind: kind.to_owned(),
+            source: "src".to_owned(),
+            options: options.iter().map(|word| (*word).to_owned()).collect(),
+            ..Mount::default()
+        };
+        given.mount(0, Path::new("/bundle")).unwrap()
+    }
+
+    /// The words of the specification, and what they do that others do not: flags, cleared,
+    /// propagation, attributes set and cleared.
+    #[test]
+    fn every_word_has_its_effect() {
+        use flags::{MANDLOCK, NOATIME, PRIVATE, RDONLY, REC, SHARED, SLAVE, UNBINDABLE};
+        let (set, clear) = (|bits| (bits, 0, 0, 0, 0), |bits| (0, bits, 0, 0, 0));
+        let propagation = |bits| (0, 0, bits, 0, 0);
+        let (all, none) = (|bits| (0, 0, 0, bits, 0), |bits| (0, 0, 0, 0, bits));
+        let times = |bits| (0, 0, 0, bits, attribute::ATIME);
+        for (word, effect) in [
+            ("async", clear(flags::SYNCHRONOUS)),
+            ("atime", clear(NOATIME)),
+            ("bind", set(flags::BIND)),
+            ("defaults", set(0)),
+            ("dev", clear(flags::NODEV)),
+            ("diratime", clear(flags::NODIRATIME)),
+            ("dirsync", set(flags::DIRSYNC)),
+            ("exec", clear(flags::NOEXEC)),
+            ("iversion", set(flags::I_VERSION)),
+            ("lazytime", set(flags::LAZYTIME)),
+            ("loud", clear(flags::SILENT)),
+            ("mand", set(MANDLOCK)),
+            ("noatime", set(NOATIME)),
+            ("nodev", set(flags::NODEV)),
+            ("nodiratime", set(flags::NODIRATIME)),
+            ("noexec", set(flags::NOEXEC)),
+            ("noiversion", clear(flags::I_VERSION)),
+            ("nolazytime", clear(flags::LAZYTIME)),
+            ("nomand", clear(MANDLOCK)),
+            ("norelatime", clear(flags::RELATIME)),
+            ("nostrictatime", clear(flags::STRICTATIME)),
+            ("nosuid", set(flags::NOSUID)),
+            ("nosymfollow", set(flags::NOSYMFOLLOW)),
+            ("private", propagation(PRIVATE)),
+            ("ratime", times(0)),
+            ("rbind", set(flags::BIND | REC)),
+            ("rdev", none(attribute::NODEV)),
+            ("rdiratime", none(attribute::NODIRATIME)),
+            ("relatime", set(flags::RELATIME)),
+            ("rexec", none(attribute::NOEXEC)),
+            ("rnoatime", times(attribute::NOATIME)),
+            ("rnodev", all(attribute::NODEV)),
+            ("rnodiratime", all(attribute::NODIRATIME)),
+            ("rnoexec", all(attribute::NOEXEC)),
+            ("rnorelatime", times(0)),
+            ("rnostrictatime", times(0)),
+            ("rnosuid", all(attribute::NOSUID)),
+            ("rnosymfollow", all(attribute::NOSYMFOLLOW)),
+            ("ro", set(RDONLY)),
+            ("rprivate", propagation(PRIVATE | REC)),
+            ("rrelatime", times(0)),
+            ("rro", all(attribute::RDONLY)),
+            ("rrw", none(attribute::RDONLY)),
+            ("rshared", propagation(SHARED | REC)),
+            ("rslave", propagation(SLAVE | REC)),
+            ("rstrictatime", times(attribute::STRICTATIME)),
+            ("rsuid", none(attribute::NOSUID)),
+            ("rsymfollow", none(attribute::NOSYMFOLLOW)),
+            ("runbindable", propagation(UNBINDABLE | REC)),
+            ("rw", clear(RDONLY)),
+            ("shared", propagation(SHARED)),
+            ("silent", set(flags::SILENT)),
+            ("slave", propagation(SLAVE)),
+            ("strictatime", set(flags::STRICTATIME)),
+            ("suid", clear(flags::NOSUID)),
+            ("symfollow", clear(flags::NOSYMFOLLOW)),
+            ("sync", set(flags::SYNCHRONOUS)),
+            ("unbindable", propagation(UNBINDABLE)),
+        ] {
+            let made = mount("tmpfs", &[word]);
+            let effects = (
+                made.flags,
+                made.cleared,
+                made.propagation,
+                made.recursive_set,
+                made.recursive_clear,
+            );
+            assert_eq!(effects, effect, "{word}");
+            assert_eq!(made.data, "", "{word}");
+        }
+        assert!(mount("tmpfs", &["tmpcopyup"]).copy_up);
+        let id_map = |word| mount("bind", &[word]).id_map.unwrap();
+        assert!(!id_map("idmap").recursive && id_map("ridmap").recursive);
+        let made = mount("tmpfs", &["size=1m", "", "acl", "mode=755"]);
+        assert_eq!((made.data.as_str(), made.flags), ("size=1m,acl,mode=755", 0));
+    }
+
+    #[test]
+    fn the_last_word_wins() {
+        let made = mount("tmpfs", &["ro", "rw", "rro", "rrw", "rnoatime", "rrelatime"]);
+        assert_eq!((made.flags, made.cleared), (0, flags::RDONLY));
+        assert_eq!(made.recursive_set, 0);
+        assert_eq!(made.recursive_clear, attribute::RDONLY | attribute::ATIME);
+        let made = mount("tmpfs", &["rrw", "rro", "rprivate", "private"]);
+        assert_eq!((made.recursive_set, made.recursive_clear), (attribute::RDONLY, 0));
+        assert_eq!(made.propagation, flags::PRIVATE);
+    }
+
+    #[test]
+    fn a_bind_is_one_by_its_type_or_option() {
+        for (kind, options, recursive) in [
+            ("bind", &[][..], false),
+            ("none", &["bind"], false),
+            ("", &["rbind", "rprivate"], true),
+            ("ext4", &["bind", "rslave"], false),
+        ] {
+            let made = mount(kind, options);
+            assert_eq!((made.device.as_str(), made.source.as_str()), ("bind", "/bundle/src"));
+            let rec = if recursive { flags::REC } else { 0 };
+            assert_eq!(made.flags, flags::BIND | rec, "{kind} {options:?}");
+        }
+        let made = Mount { kind: "proc".to_owned(), ..Mount::default() };
+        assert_eq!(made.mount(0, Path::new("/")).unwrap().source, "proc");
+    }
+}

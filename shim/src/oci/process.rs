@@ -325,3 +325,113 @@ impl Capabilities {
 fn name(text: &str) -> Option<String> {
     capability::name(text).filter(|name| text.strip_prefix("CAP_") == Some(name))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn process(json: &str) -> Process {
+        Process::from_json(json.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn every_property_has_its_field() {
+        let made = process(
+            r#"{"terminal": true, "consoleSize": {"height": 25, "width": 80},
+                "user": {"uid": 5, "gid": 6, "umask": 63, "additionalGids": [7, 8]},
+                "args": ["a", "b"], "env": ["A=1", "B=2", "A=3"], "cwd": "/tmp",
+                "capabilities": {"bounding": ["CAP_KILL"], "effective": ["CAP_CHOWN"],
+                    "inheritable": ["CAP_FOWNER"], "permitted": ["CAP_SETUID"],
+                    "ambient": ["CAP_SETGID"]},
+                "rlimits": [{"type": "RLIMIT_CORE", "hard": 18446744073709551615, "soft": 0}],
+                "noNewPrivileges": true, "apparmorProfile": "p", "selinuxLabel": "l",
+                "oomScoreAdj": -5,
+                "scheduler": {"policy": "SCHED_FIFO", "priority": 10,
+                    "flags": ["SCHED_FLAG_RESET_ON_FORK"]},
+                "ioPriority": {"class": "IOPRIO_CLASS_BE", "priority": 4},
+                "execCPUAffinity": {"initial": "0", "final": "0-1"}}"#,
+        )
+        .process()
+        .unwrap();
+        assert_eq!(made.terminal, Some(TerminalSize { rows: 25, columns: 80 }));
+        let ids = Ids { uid: 5, gid: 6, groups: vec![7, 8], umask: Some(0o77) };
+        assert_eq!(made.ids, Some(ids));
+        assert_eq!((made.args.len(), made.cwd.as_str()), (2, "/tmp"));
+        assert_eq!(made.env, ["B=2", "A=3"]);
+        let sets = made.capability_sets.unwrap();
+        let sets = [sets.bounding, sets.effective, sets.inheritable, sets.permitted, sets.ambient];
+        assert_eq!(sets.concat(), ["KILL", "CHOWN", "FOWNER", "SETUID", "SETGID"]);
+        let limit = made.rlimits.unwrap()[0];
+        assert_eq!((limit.kind, limit.hard), (libc::RLIMIT_CORE, config::Rlimit::UNLIMITED));
+        assert!(made.no_new_privileges);
+        assert_eq!(
+            (made.apparmor_profile.as_deref(), made.label.as_deref()),
+            (Some("p"), Some("l"))
+        );
+        assert_eq!(made.oom_score_adj, Some(-5));
+        let scheduler = made.scheduler.unwrap();
+        assert_eq!((scheduler.policy, scheduler.priority, scheduler.flags), (1, 10, 1));
+        assert_eq!(made.io_priority, Some(2 << 13 | 4));
+        assert_eq!(made.affinity.unwrap().last, "0-1");
+    }
+
+    #[test]
+    fn what_is_absent_is_not_asked_for() {
+        let made = process(
+            r#"{"args": ["a"], "cwd": "/", "user": {}, "env": null,
+            "consoleSize": {"height": 70000, "width": 1}, "rlimits": null}"#,
+        )
+        .process()
+        .unwrap();
+        assert_eq!(made.terminal, None, "without a terminal its size has no meaning");
+        assert_eq!(made.capability_sets, Some(CapabilitySets::default()));
+        assert_eq!(made.ids, Some(Ids::default()));
+        assert_eq!((made.apparmor_profile, made.label, made.scheduler), (None, None, None));
+        assert_eq!(made.rlimits, Some(Vec::new()));
+    }
+
+    #[test]
+    fn unknown_capabilities_are_ignored_aloud() {
+        let given = process(
+            r#"{"args": ["a"], "cwd": "/", "user": {},
+                "capabilities": {"bounding": ["CAP_KILL", "CAP_FLY"], "ambient": ["kill"]}}"#,
+        );
+        assert_eq!(
+            given.warnings(),
+            [
+                "configuration `process.capabilities.bounding[1] = \"CAP_FLY\"`: \
+                 unknown capability, ignored",
+                "configuration `process.capabilities.ambient[0] = \"kill\"`: \
+                 unknown capability, ignored",
+            ]
+        );
+        let sets = given.process().unwrap().capability_sets.unwrap();
+        assert_eq!((sets.bounding, sets.ambient), (vec!["KILL".to_owned()], Vec::new()));
+    }
+
+    #[test]
+    fn all_limits_of_the_specification_are_known() {
+        for name in [
+            "AS",
+            "CORE",
+            "CPU",
+            "DATA",
+            "FSIZE",
+            "LOCKS",
+            "MEMLOCK",
+            "MSGQUEUE",
+            "NICE",
+            "NOFILE",
+            "NPROC",
+            "RSS",
+            "RTPRIO",
+            "RTTIME",
+            "SIGPENDING",
+            "STACK",
+        ] {
+            let limit = Rlimit { kind: format!("RLIMIT_{name}"), hard: 1, soft: 1 };
+            let process = Process { rlimits: vec![limit], ..Process::default() };
+            assert_eq!(process.limits().unwrap().len(), 1, "{name}");
+        }
+    }
+}

@@ -104,6 +104,11 @@ impl Process {
         self.check()?;
         self.prepare(plan, config);
         if wait.for_start {
+            let candidates = self.candidates();
+            // The others begin at a working directory that is entered later.
+            if candidates.iter().all(|path| path.starts_with('/')) {
+                plan.push(Op::FindProgram { candidates: view(&strings("args", candidates)?) });
+            }
             let listener = plan.source(Source::Listener);
             plan.push(Op::AwaitStart { listener });
         }

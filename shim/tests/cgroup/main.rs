@@ -1,17 +1,22 @@
 //! Control groups on a real kernel. Needs root.
 //!
 //! The tests of `host` use the hierarchies that the machine has mounted; those of `unified` run in
-//! a private mount namespace where cgroup v2 is all there is. Every test makes a cgroup of its own
+//! a private mount namespace where cgroup v2 is all there is, and once more in a guest kernel where
+//! it has its controllers. Every test makes a cgroup of its own
 //! and removes it; nothing else is touched.
 //!
 //! A test that cannot run here is reported as ignored, with the reason on stderr.
 //! `PIDONE_REQUIRE_ALL=1` turns that into a failure.
 
+#[path = "../uml/guest.rs"]
+mod guest;
 mod host;
 mod resources;
 mod sandbox;
 mod unified;
 
+use std::io::Write;
+use std::path::Path;
 use std::process::{Command, ExitCode};
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
@@ -49,7 +54,18 @@ pub(crate) type Outcome = Result<(), Stop>;
 /// A test and its name.
 pub(crate) type Test = (&'static str, fn() -> Outcome);
 
+/// Every test for cgroup v2 alone.
+fn unified_tests() -> impl Iterator<Item = &'static Test> {
+    unified::TESTS.iter().chain(resources::UNIFIED_TESTS)
+}
+
 fn main() -> ExitCode {
+    if std::env::args().nth(1).is_some_and(|argument| argument == "--list-guest") {
+        for (name, _) in unified_tests().chain(resources::GUEST_TESTS) {
+            let _ = writeln!(std::io::stdout(), "{name}");
+        }
+        return ExitCode::SUCCESS;
+    }
     if let Ok(name) = std::env::var(UNIFIED_TEST) {
         return run_here(&name);
     }
@@ -59,10 +75,12 @@ fn main() -> ExitCode {
             move || report(name, needs_root().and_then(|()| needs_v1()).and_then(|()| test()));
         trials.push(Trial::ignorable_test(format!("host::{name}"), run));
     }
-    for (name, _) in unified::TESTS.iter().chain(resources::UNIFIED_TESTS) {
+    for (name, _) in unified_tests() {
         let run = move || report(name, needs_root().and_then(|()| in_unified_view(name)));
         trials.push(Trial::ignorable_test(format!("unified::{name}"), run));
     }
+    let run = || report("in_a_guest", in_a_guest());
+    trials.push(Trial::ignorable_test("unified::in_a_guest", run));
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
 
@@ -116,8 +134,17 @@ fn in_unified_view(name: &str) -> Outcome {
     }
 }
 
+/// Runs all tests of `unified`, and those that need controllers, in a guest kernel.
+fn in_a_guest() -> Outcome {
+    if let Some(missing) = guest::missing() {
+        return Err(Stop::Missing(missing));
+    }
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cgroup/guest.sh");
+    guest::check(&script, &std::env::current_exe()?).map_err(Stop::Failed)
+}
+
 fn run_here(name: &str) -> ExitCode {
-    let mut tests = unified::TESTS.iter().chain(resources::UNIFIED_TESTS);
+    let mut tests = unified_tests().chain(resources::GUEST_TESTS);
     let Some((_, test)) = tests.find(|(known, _)| *known == name) else {
         eprintln!("no test has the name {name}");
         return ExitCode::FAILURE;

@@ -7,7 +7,7 @@ use pidone::cgroup::Cgroups;
 use pidone::config::{self, DeviceRule};
 use pidone::oci::{Resources, resources};
 
-use crate::sandbox::{Sandbox, config, ensure, refused};
+use crate::sandbox::{Sandbox, config, ensure, eventually, refused};
 use crate::{Outcome, Stop, Test};
 
 /// The tests that need hierarchies of cgroup v1.
@@ -16,6 +16,7 @@ pub(crate) const HOST_TESTS: &[Test] = &[
     ("asks_for_nothing_with_zeros", asks_for_nothing_with_zeros),
     ("keeps_devices_in_an_update", keeps_devices_in_an_update),
     ("refuses_holes_in_device_rules", refuses_holes_in_device_rules),
+    ("writes_no_file_of_v2_without_its_controller", writes_no_file_of_v2_without_its_controller),
 ];
 
 /// The tests for cgroup v2 alone.
@@ -27,6 +28,10 @@ pub(crate) const UNIFIED_TESTS: &[Test] = &[
     ("writes_files_as_they_are", writes_files_as_they_are),
     ("delegates", delegates),
 ];
+
+/// The tests that need controllers in cgroup v2.
+pub(crate) const GUEST_TESTS: &[Test] =
+    &[("writes_and_updates_v2", writes_and_updates_v2), ("checks_usage", checks_usage)];
 
 fn parse(json: &str) -> Result<Resources, Stop> {
     serde_json::from_str(json).map_err(|error| Stop::Failed(error.to_string()))
@@ -113,6 +118,68 @@ fn writes_and_updates_resources() -> Outcome {
     Ok(())
 }
 
+fn writes_and_updates_v2() -> Outcome {
+    let mut sandbox = sandbox(
+        r#"{"memory": {"limit": 67108864, "reservation": 33554432},
+            "cpu": {"shares": 512, "quota": 20000, "period": 100000, "burst": 20000},
+            "pids": {"limit": 40}, "unified": {"memory.high": "50331648", "pids.max": "41"}}"#,
+    )?;
+    expect(
+        &sandbox,
+        &[
+            ("", "memory.max", "67108864"),
+            ("", "memory.low", "33554432"),
+            ("", "memory.high", "50331648"),
+            ("", "cpu.weight", "59"),
+            ("", "cpu.max", "20000 100000"),
+            ("", "cpu.max.burst", "20000"),
+            // What is to be written as it is comes last.
+            ("", "pids.max", "41"),
+        ],
+    )?;
+    let mut process = sandbox.run("true & true & sleep 1000")?;
+    update(
+        &mut sandbox,
+        r#"{"memory": {"limit": -1}, "cpu": {"quota": 5000, "burst": 1000},
+            "unified": {"pids.max": "max"}}"#,
+    )?;
+    expect(
+        &sandbox,
+        &[
+            ("", "memory.max", "max"),
+            ("", "memory.high", "50331648"),
+            ("", "cpu.max", "5000 100000"),
+            ("", "cpu.max.burst", "1000"),
+            ("", "pids.max", "max"),
+        ],
+    )?;
+    update(&mut sandbox, r#"{"cpu": {"idle": 1}}"#)?;
+    expect(&sandbox, &[("", "cpu.idle", "1")])?;
+    update(&mut sandbox, r#"{"cpu": {"idle": 0}}"#)?;
+    expect(&sandbox, &[("", "cpu.idle", "0"), ("", "cpu.weight", "59")])?;
+    sandbox.cgroups.kill()?;
+    process.wait()?;
+    Ok(sandbox.cgroups.destroy()?)
+}
+
+fn checks_usage() -> Outcome {
+    let mut sandbox = sandbox(r#"{"memory": {"limit": 134217728, "checkBeforeUpdate": true}}"#)?;
+    let _process = sandbox.run("head -c 20000000 /dev/zero | tail | sleep 1000")?;
+    let usage = |sandbox: &Sandbox| -> Result<u64, Stop> {
+        Ok(sandbox.read("", "memory.current")?.parse().unwrap_or(0))
+    };
+    eventually("the use of memory", || Ok(usage(&sandbox)? > 20 << 20))?;
+    let json = r#"{"memory": {"limit": 8388608}}"#;
+    parse(json)?.apply(&mut sandbox.config)?;
+    let error = refused(sandbox.cgroups.set(&sandbox.config))?;
+    ensure!(error.starts_with("configuration `cgroups.memory = 8388608`: "), "{error}");
+    ensure!(error.ends_with(" bytes are in use"), "{error}");
+    expect(&sandbox, &[("", "memory.max", "134217728")])?;
+    ensure!(!sandbox.cgroups.oom_killed(), "a process was killed");
+    update(&mut sandbox, r#"{"memory": {"limit": 67108864}}"#)?;
+    expect(&sandbox, &[("", "memory.max", "67108864")])
+}
+
 /// Clients send these without being asked to limit anything; no controller may be needed for them.
 fn asks_for_nothing_with_zeros() -> Outcome {
     let sandbox = sandbox(
@@ -175,6 +242,18 @@ fn set_rules<T: AsRef<str>>(sandbox: &mut Sandbox, rules: &[T]) -> Outcome {
     sandbox.config.device_rules =
         rules.collect::<Result<_, _>>().map_err(|_| Stop::Failed("not a rule".into()))?;
     sandbox.cgroups.set(&sandbox.config)?;
+    Ok(())
+}
+
+fn writes_no_file_of_v2_without_its_controller() -> Outcome {
+    let unified = [("memory.high".to_owned(), "1073741824".to_owned())].into();
+    let config = config::Cgroup { unified, ..config() };
+    let created = Cgroups::locate(&config).and_then(|mut cgroups| cgroups.create(&config));
+    let error = refused(created)?;
+    let expected =
+        ["needs cgroup v2, which is not mounted", "needs the cgroup controller `memory`"];
+    ensure!(error.starts_with("configuration `cgroups.unified.memory.high"), "{error}");
+    ensure!(expected.iter().any(|reason| error.contains(reason)), "{error}");
     Ok(())
 }
 

@@ -53,6 +53,16 @@ pub(crate) struct Bench {
     cgroup: String,
 }
 
+/// A test that fails leaves its containers, which would hold up whoever reads its output.
+impl Drop for Bench {
+    fn drop(&mut self) {
+        for entry in fs::read_dir(self.path("state")).into_iter().flatten().flatten() {
+            let mut command = self.command(&["delete", "--force", "--"]);
+            let _ = command.arg(entry.file_name()).output();
+        }
+    }
+}
+
 impl Bench {
     pub(crate) fn new(name: &str) -> Self {
         let prefix = format!("pidone-{name}-");

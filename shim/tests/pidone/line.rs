@@ -76,8 +76,14 @@ fn wrong_lines_are_refused(bench: &Bench) {
         ),
         (&["create", "-b", &bundle, "--console-socket", "/x", "a"], "needs a process with a term"),
         (&["create", "-b", &bundle, "--pidfd-socket", "/nonexistent", "a"], "connect `/nonexiste"),
-        (&["create", "-b", &bundle, "--preserve-fds", "1", "a"], "preserve descriptor `3`: Bad"),
-        (&["create", "-b", &bundle, "--preserve-fds", "4294967295", "a"], "Bad file descriptor"),
+        (
+            &["create", "-b", &bundle, "--preserve-fds", "1", "a"],
+            "preserve descriptor `3`: Bad file",
+        ),
+        (
+            &["create", "-b", &bundle, "--preserve-fds", "4294967295", "a"],
+            "preserve descriptor `4294967295`: Bad file",
+        ),
     ] {
         let error = bench.run(line).error(1);
         assert!(error.contains(said), "{line:?}: {error}");

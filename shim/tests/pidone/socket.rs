@@ -147,11 +147,11 @@ fn descriptors_are_preserved(bench: &Bench) {
     assert!(text.ends_with("\n0\n1\n2\n3\n4\n5\n"), "{text}");
     let refused =
         shell(bench, "exec \"$0\" --root \"$1\" run -b \"$2\" --preserve-fds 2 p 3<three");
-    assert!(refused.error(1).contains("preserve descriptor `4`: Bad file descriptor"));
+    assert!(refused.error(1).contains("preserve descriptor `4`: Bad file"));
     // What pidone has open itself is never counted.
     let refused =
         shell(bench, "exec \"$0\" --root \"$1\" --log log run -b \"$2\" --preserve-fds 1 p");
-    assert!(refused.error(1).contains("preserve descriptor `3`: Bad file descriptor"));
+    assert!(refused.error(1).contains("preserve descriptor `3`: Bad file"));
     bench.keep("e", &bench.staying());
     let text =
         shell(bench, "exec \"$0\" --root \"$1\" exec --preserve-fds 1 e sh -c 'cat <&3' 3<three")

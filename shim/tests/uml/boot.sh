@@ -19,10 +19,10 @@ echo +cpu +io +memory +pids >/sys/fs/cgroup/cgroup.subtree_control
 for argument in $(cat /proc/cmdline); do
     case $argument in
         pidone.checks=*) checks=${argument#*=} ;;
-        pidone.nsinit=*) nsinit=${argument#*=} ;;
+        pidone.program=*) program=${argument#*=} ;;
     esac
 done
-sh "$checks" "$nsinit"
+sh "$checks" "$program"
 echo "guest: finished"
 echo o >/proc/sysrq-trigger
 sleep 5

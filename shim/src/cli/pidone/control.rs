@@ -14,7 +14,7 @@ use crate::{Container, Status};
 /// The container does not wait, or its program cannot be executed.
 pub fn start(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
     let (flags, global): (flags::Id, flags::Global) = begin(invocation, report)?;
-    let factory = global.factory(report)?;
+    let factory = global.factory(global.options(report))?;
     let mut container = factory.load(&flags.id)?;
     let reason = match container.status()? {
         Status::Created => {

@@ -1,8 +1,8 @@
 //! `pidone create` and `pidone run`: a container from a bundle.
 
 use super::around::Receivers;
-use super::{begin, notify};
 use super::flags::{self, CgroupManager, Global, Rootless};
+use super::{begin, notify};
 use crate::cgroup;
 use crate::cli::arguments::Invocation;
 use crate::cli::caller::Caller;
@@ -21,7 +21,7 @@ use crate::{Container, Factory, Process, Running};
 /// The bundle is wrong, or the container cannot be made; nothing is left then.
 pub fn create(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
     let (flags, global): (flags::Create, _) = begin(invocation, report)?;
-    let factory = global.factory(report)?;
+    let factory = global.factory(global.options(report))?;
     make(&flags, &global, &factory, true, report)?;
     Ok(0)
 }
@@ -33,7 +33,7 @@ pub fn create(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
 pub fn run(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
     let (flags, global): (flags::Run, _) = begin(invocation, report)?;
     let signals = if flags.detach { None } else { Some(Signals::take()?) };
-    let factory = global.factory(report)?;
+    let factory = global.factory(global.options(report))?;
     let (mut container, mut running) =
         make(&flags.create, &global, &factory, flags.detach, report)?;
     let released = match &signals {
@@ -87,6 +87,9 @@ fn make(
     report: &mut Report,
 ) -> Result<(Container, Running)> {
     let bundle = Bundle::open(&flags.bundle)?;
+    for warning in bundle.warnings() {
+        report.warning(&warning);
+    }
     let mut config = bundle.config()?;
     let mut process = bundle.process()?;
     config.no_pivot_root |= flags.no_pivot;

@@ -1,6 +1,7 @@
 //! `pidone exec`: a further process in a container.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::create::status;
 use super::flags;
@@ -14,6 +15,9 @@ use crate::error::{Code, Error, Result};
 use crate::oci::{self, Bundle};
 use crate::{Container, Process, Status, TerminalSize};
 
+/// Longer than any container is paused, and short enough to be added to a time.
+const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
 /// Runs a program in a container.
 ///
 /// # Errors
@@ -22,7 +26,12 @@ pub fn exec(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
     let (flags, global): (flags::Exec, flags::Global) = begin(invocation, report)?;
     let Some((id, args)) = flags.line.split_first() else { return invocation.unknown() };
     report.fails_with(255);
-    let mut container = global.container(id, report)?;
+    let mut options = global.options(report);
+    if flags.ignore_paused {
+        // Nobody can know when the container is resumed.
+        options = options.patience(FOREVER);
+    }
+    let mut container = global.factory(options)?.load(id)?;
     let refuse = |reason| Err(Error::reason(Code::ContainerNotRunning, "exec", id, reason).into());
     match container.status()? {
         Status::Destroyed => return refuse("cannot exec in a stopped container"),
@@ -42,9 +51,10 @@ pub fn exec(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
         None => flags.base(&container, args)?,
     };
     process.sub_cgroups = sub_cgroups(&flags.cgroup)?;
+    process.ignore_paused = flags.ignore_paused;
     let receivers = flags.around.prepare(&mut process, flags.detach, "setns")?;
     let signals = if flags.detach { None } else { Some(Signals::take()?) };
-    let mut running = container.start(&process)?;
+    let mut running = container.exec(&process)?;
     if report.is_debug() {
         report.debug(&format_args!("started process {}", running.pid()));
         report.debug(&Waterfall(&running.times));
@@ -73,13 +83,17 @@ impl flags::Exec {
         let mut process = if bundle.as_os_str().is_empty() {
             Process::default()
         } else {
-            Bundle::open(bundle)?.process()?
+            Bundle::open(bundle)?.further_process()?
         };
         args.clone_into(&mut process.args);
         let size: Option<TerminalSize> = process.terminal;
         process.terminal = self.tty.then(|| size.unwrap_or_default());
         process.no_new_privileges |= self.no_new_privs;
-        process.env.extend(self.env.iter().cloned());
+        for variable in &self.env {
+            let name = |text: &str| text.split('=').next().unwrap_or_default().to_owned();
+            process.env.retain(|earlier| name(earlier) != name(variable));
+            process.env.push(variable.clone());
+        }
         if let Some(cwd) = &self.cwd {
             process.cwd.clone_from(cwd);
         }

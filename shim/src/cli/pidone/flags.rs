@@ -20,7 +20,7 @@ pub(super) struct Global {
     pub(super) log: Option<PathBuf>,
 
     /// Form of the lines in that file
-    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    #[arg(long, value_name = "text|json", default_value = "text", hide_possible_values = true)]
     pub(super) log_format: report::Format,
 
     /// Tell what is done, and how long each step of a start took
@@ -41,7 +41,12 @@ pub(super) struct Global {
     pub(super) rootless: Rootless,
 
     /// What makes control groups
-    #[arg(long, value_name = "MANAGER", default_value = "cgroupfs")]
+    #[arg(
+        long,
+        value_name = "cgroupfs|disabled|systemd",
+        default_value = "cgroupfs",
+        hide_possible_values = true
+    )]
     pub(super) cgroup_manager: CgroupManager,
 
     /// Accepted and ignored
@@ -250,7 +255,13 @@ pub(super) enum Format {
 #[derive(Debug, Args)]
 pub(super) struct List {
     /// Form of the list
-    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
+    #[arg(
+        short,
+        long,
+        value_name = "table|json",
+        default_value = "table",
+        hide_possible_values = true
+    )]
     pub(super) format: Format,
 
     /// Print the ids alone
@@ -266,7 +277,13 @@ pub(super) struct Ps {
     pub(super) line: Vec<String>,
 
     /// Form of the list
-    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
+    #[arg(
+        short,
+        long,
+        value_name = "table|json",
+        default_value = "table",
+        hide_possible_values = true
+    )]
     pub(super) format: Format,
 }
 

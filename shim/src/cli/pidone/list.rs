@@ -85,7 +85,7 @@ pub fn state(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
 /// The directory of the states cannot be read.
 pub fn list(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
     let (flags, global): (flags::List, flags::Global) = begin(invocation, report)?;
-    let factory = global.factory(report)?;
+    let factory = global.factory(global.options(report))?;
     let mut containers = Vec::new();
     for id in factory.list()? {
         match factory.load(&id) {

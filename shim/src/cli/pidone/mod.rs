@@ -130,10 +130,14 @@ fn begin<T: Args>(
 }
 
 impl Global {
-    /// The factory for the containers of the caller.
-    fn factory(&self, report: &Report) -> Result<Factory> {
+    /// How containers are started.
+    fn options(&self, report: &Report) -> Options {
         // One container is not worth a template.
-        let options = Options::default().strategy(Strategy::Host).timing(report.is_debug());
+        Options::default().strategy(Strategy::Host).timing(report.is_debug())
+    }
+
+    /// The factory for the containers of the caller.
+    fn factory(&self, options: Options) -> Result<Factory> {
         let Some(root) = &self.root else {
             let root = Caller::current().state_root(Path::new(STATES))?;
             let factory = Factory::new(&root, options)?;
@@ -150,7 +154,7 @@ impl Global {
 
     /// The container with an id.
     fn container(&self, id: &str, report: &Report) -> Result<Container> {
-        self.factory(report)?.load(id)
+        self.factory(self.options(report))?.load(id)
     }
 }
 

@@ -180,7 +180,7 @@ impl Mount {
     /// Refuses what a person who writes `container.json` has most likely misspelt. In the kernel
     /// there may be more file systems.
     pub(super) fn check_known(&self) -> Check {
-        if DEVICES.contains(&self.device.as_str()) {
+        if self.device.is_empty() || DEVICES.contains(&self.device.as_str()) {
             return Ok(());
         }
         Err(Fault::text("device", &self.device, "unknown mount device"))

@@ -128,12 +128,23 @@ impl Linux {
         if config.has_new(NamespaceType::Network) {
             config.networks = vec![Network::loopback()];
         }
-        // Clients repeat the maps of a namespace that is joined.
-        let joined =
-            config.namespace(NamespaceType::User).is_some_and(|user| !user.path.is_empty());
-        if !joined {
-            config.uid_mappings = id_maps(&self.uid_mappings);
-            config.gid_mappings = id_maps(&self.gid_mappings);
+        match config.namespace(NamespaceType::User).filter(|user| !user.path.is_empty()) {
+            // Clients repeat the maps of a namespace that is joined.
+            Some(user) => {
+                for (field, file, maps) in [
+                    ("linux.uidMappings", "uid_map", &self.uid_mappings),
+                    ("linux.gidMappings", "gid_map", &self.gid_mappings),
+                ] {
+                    if !maps.is_empty() && namespace::differs(&user.path, file, maps) {
+                        let reason = "is not the map of the user namespace that is joined";
+                        return Err(Error::config(field, "", reason));
+                    }
+                }
+            }
+            None => {
+                config.uid_mappings = id_maps(&self.uid_mappings);
+                config.gid_mappings = id_maps(&self.gid_mappings);
+            }
         }
         let offsets = self.time_offsets.iter();
         config.time_offsets =

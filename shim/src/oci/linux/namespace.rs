@@ -1,5 +1,7 @@
 //! The properties `namespaces`, `uidMappings`, `gidMappings` and `timeOffsets`.
 
+use std::fs;
+
 use serde::{Deserialize, Serialize};
 
 use super::find;
@@ -66,6 +68,25 @@ pub(in crate::oci) fn id_maps(mappings: &[IdMapping]) -> Vec<IdMap> {
         size: given.size,
     };
     mappings.iter().map(map).collect()
+}
+
+/// Whether the user namespace of a process, named by `/proc/PID/ns/user`, is known to have another
+/// map. Of a namespace with another name none can be told.
+pub(super) fn differs(path: &str, file: &str, mappings: &[IdMapping]) -> bool {
+    let process = path.strip_suffix("/ns/user").filter(|process| process.starts_with("/proc/"));
+    let Some(Ok(text)) = process.map(|process| fs::read_to_string(format!("{process}/{file}")))
+    else {
+        return false;
+    };
+    let numbers = |line: &str| -> Vec<u32> {
+        line.split_ascii_whitespace().filter_map(|number| number.parse().ok()).collect()
+    };
+    let mut found: Vec<Vec<u32>> = text.lines().map(numbers).collect();
+    let line = |given: &IdMapping| vec![given.container_id, given.host_id, given.size];
+    let mut given: Vec<Vec<u32>> = mappings.iter().map(line).collect();
+    found.sort_unstable();
+    given.sort_unstable();
+    found != given
 }
 
 /// Gives the configuration these namespaces.

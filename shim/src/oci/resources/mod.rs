@@ -256,7 +256,10 @@ pub struct Rdma {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::config::Config;
     use crate::config::json::parse;
 
     const EVERYTHING: &str = r#"{
@@ -296,6 +299,29 @@ mod tests {
             "rdma": null, "unified": null, "hugepageLimits": null, "later": {}}"#;
         let resources: Resources = parse(json.as_bytes(), "").unwrap();
         assert_eq!(resources, Resources { cpu: Some(Cpu::default()), ..Resources::default() });
+    }
+
+    proptest! {
+        #[test]
+        fn no_number_and_no_text_panics(number: i64, unsigned: u64, text: String) {
+            let text = serde_json::to_string(&text).unwrap();
+            let json = format!(
+                r#"{{"devices": [{{"allow": true, "type": {text}, "major": {number}}},
+                    {{"allow": false, "major": {number}, "minor": {number}, "access": {text}}}],
+                "memory": {{"limit": {number}, "swap": {number}, "swappiness": {unsigned}}},
+                "cpu": {{"shares": {unsigned}, "quota": {number}, "burst": {unsigned},
+                    "cpus": {text}}},
+                "pids": {{"limit": {number}}},
+                "blockIO": {{"throttleReadBpsDevice":
+                    [{{"major": {number}, "minor": {number}, "rate": {unsigned}}}]}},
+                "hugepageLimits": [{{"pageSize": {text}, "limit": {unsigned}}}],
+                "rdma": {{{text}: {{"hcaHandles": 1}}}}, "unified": {{{text}: {text}}}}}"#
+            );
+            let resources: Resources = parse(json.as_bytes(), "").unwrap();
+            if let Ok(cgroup) = cgroup(&text, "id", Some(&resources)) {
+                let _ = Config { cgroups: Some(cgroup), ..Config::default() }.validate();
+            }
+        }
     }
 
     #[test]
