@@ -74,7 +74,9 @@ impl Bench {
         }
         let copied = Command::new("cp").arg(BUSYBOX).arg(bench.path("rootfs/bin/busybox")).status();
         assert!(copied.unwrap().success());
-        for name in ["sh", "cat", "id", "sleep", "true", "ls", "kill", "readlink", "tty", "env"] {
+        for name in
+            ["sh", "cat", "ln", "id", "sleep", "true", "ls", "kill", "readlink", "tty", "env"]
+        {
             symlink("/bin/busybox", bench.path("rootfs/bin").join(name)).unwrap();
         }
         bench

@@ -151,6 +151,9 @@ fn signals_to_run_are_passed_on(bench: &Bench) {
         })
     };
     assert!(eventually(trapped));
+    let stat = fs::read_to_string(format!("/proc/{}/stat", bench.state("r")["pid"])).unwrap();
+    let parent = stat.rsplit(')').next().unwrap().split_whitespace().nth(1).unwrap();
+    assert_eq!(parent, program.pid().to_string(), "not the child of run");
     program.signal(Signal::TERM);
     assert_eq!(program.finish().code(), 3);
     assert_eq!(bench.run(&["list", "-q"]).ok(), "");
