@@ -159,7 +159,7 @@ check() {
     output=$("$@" 2>&1 </dev/null) || actual=$?
     output=${output//$'\r'/}
     # shellcheck disable=SC2053
-    if [ "$actual" = "$status" ] && [[ $output == $pattern ]]; then
+    if [[ $actual == $status ]] && [[ $output == $pattern ]]; then
         report "$title" ''
     else
         report "$title" "    command: $*

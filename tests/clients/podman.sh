@@ -63,7 +63,7 @@ check 'a tmpfs' 0 'tmpfs /scratch tmpfs rw,*size=1024k*' \
 mkdir "$work/volume"
 echo outside >"$work/volume/file"
 check 'a read-only bind mount' 1 'outside*ead-only file system*' \
-    run --volume "$work/volume:/volume:ro" $image sh -c 'cat /volume/file && echo inside >/volume/file'
+    run --volume "$work/volume:/volume:ro" $image sh -c 'exec 2>&1; cat /volume/file && echo inside >/volume/file'
 check 'a bind mount' 0 '' run --volume "$work/volume:/volume" $image sh -c 'echo inside >/volume/file'
 check 'what was written there' 0 inside cat "$work/volume/file"
 check 'a device' 0 crw* run --device /dev/fuse $image ls -l /dev/fuse
