@@ -7,8 +7,6 @@ enter "$@"
 
 image=bb:1
 echo '{}' >"$work/daemon.json"
-limits=no
-[ "$view" = v2 ] && ! grep -qw memory /sys/fs/cgroup/cgroup.controllers || limits=yes
 
 # --default-ulimit: what needs no CAP_SYS_RESOURCE.
 dockerd --config-file "$work/daemon.json" --host "unix://$work/docker.sock" --pidfile "$work/docker.pid" \
@@ -98,7 +96,7 @@ check 'it refuses a namespace' 1 '*not permitted' run $image unshare -U true
 check 'control: no profile' 0 '' run --security-opt seccomp=unconfined $image unshare -U true
 
 # --- limits, as the kernel has them ---
-if [ $limits = yes ]; then
+if has_controllers; then
     background --name limited --memory 64m --cpu-shares 512 --pids-limit 33 --cpus 0.5 $image sleep 1000
     group=$(cgroup limited)
     check 'memory' 0 67108864 limit memory "$group" memory.limit_in_bytes memory.max

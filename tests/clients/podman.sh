@@ -5,7 +5,7 @@ set -euo pipefail
 . "$(dirname "$0")/client.sh"
 enter "$@"
 
-# Limits that need no CAP_SYS_RESOURCE; cgroup v2 may be without the pids controller.
+# Limits that need no CAP_SYS_RESOURCE, and no controller.
 cat >"$work/containers.conf" <<END
 [containers]
 default_ulimits = ["nofile=1024:1024", "nproc=4096:4096"]
@@ -89,7 +89,7 @@ check 'control: no profile' 1 '*nvalid argument' \
     run --cap-add SYS_ADMIN --security-opt seccomp=unconfined $image $refused
 
 # --- limits, as the kernel has them ---
-if [ "$view" != v2 ] || grep -qw memory /sys/fs/cgroup/cgroup.controllers; then
+if has_controllers; then
     background --name limited --memory 64m --cpu-shares 512 --pids-limit 33 $image sleep 1000
     group=$(cgroup limited)
     check 'memory' 0 67108864 limit memory "$group" memory.limit_in_bytes memory.max
