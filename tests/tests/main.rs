@@ -21,6 +21,7 @@ mod resources;
 mod role;
 mod root;
 mod security;
+mod start;
 mod stdio;
 
 fn main() -> ExitCode {
@@ -43,6 +44,7 @@ fn main() -> ExitCode {
         process::CASES,
         resources::CASES,
         root::CASES,
+        start::CASES,
         stdio::CASES,
     ];
     pidone_tests::main(&[whole, security::CASES].concat())

@@ -66,7 +66,8 @@ pub(super) fn make(plan: &mut Plan, config: &Config, mount: &Mount) -> Result<Sl
     let into = plan.made();
     let fstype = text("mounts.device", &mount.device)?;
     let options = options(config, mount)?;
-    let attributes = u32::try_from(attributes(mount.flags)).unwrap_or(0);
+    let later = if begins_with_copy(mount) { MS_RDONLY } else { 0 };
+    let attributes = u32::try_from(attributes(mount.flags & !later)).unwrap_or(0);
     plan.push(Op::MakeMount { into, fstype: Text(&fstype), options: view(&options), attributes });
     let propagation = own_propagation(mount);
     if propagation != 0 {
@@ -88,9 +89,17 @@ fn recursive_attributes(plan: &mut Plan, slot: Slot, mount: &Mount) {
     }
 }
 
-/// What is cleared so that the access time can be set.
+/// What is cleared so that the access time can be set, or be the kernel's own choice again: never
+/// one of its bits alone.
 fn with_atime(set: u64, clear: u64) -> u64 {
-    if set & ATTRIBUTE_ATIME == 0 { clear } else { clear | ATTRIBUTE_ATIME }
+    if (set | clear) & ATTRIBUTE_ATIME == 0 { clear } else { clear | ATTRIBUTE_ATIME }
+}
+
+/// Whether a tmpfs takes something over from what it covers: its files, or at least its mode.
+/// Where an image has a /tmp of mode 1777 or a /run of 0755, what covers it is like that.
+fn begins_with_copy(mount: &Mount) -> bool {
+    let has_mode = || mount.data.split(',').any(|option| option.starts_with("mode="));
+    mount.device == "tmpfs" && (mount.copy_up || !has_mode())
 }
 
 /// Makes a proc that only the init sees, for sysctls and labels: what is at the container's
@@ -103,12 +112,14 @@ pub(super) fn make_proc(plan: &mut Plan, into: Slot) {
 /// Attaches a mount at its destination.
 pub(super) fn attach(plan: &mut Plan, slot: Slot, mount: &Mount, create: Create) -> Result<()> {
     let at = text("mounts.destination", clean(&mount.destination))?;
-    recursive_attributes(plan, slot, mount);
-    // Where an image has a /tmp of mode 1777 or a /run of 0755, what covers it is like that.
-    let has_mode = || mount.data.split(',').any(|option| option.starts_with("mode="));
-    if mount.device == "tmpfs" && (mount.copy_up || !has_mode()) {
+    if begins_with_copy(mount) {
         plan.push(Op::CopyUp { mount: slot, from: Text(&at), contents: mount.copy_up });
+        // Nothing could be copied into it before.
+        if mount.flags & MS_RDONLY != 0 {
+            set_attributes(plan, slot, attributes(MS_RDONLY), 0, 0, false);
+        }
     }
+    recursive_attributes(plan, slot, mount);
     // An image that brings its /proc or /sys as a link would have them mounted elsewhere.
     let follow = !matches!(mount.device.as_str(), "proc" | "sysfs");
     plan.push(Op::Attach { mount: slot, at: Text(&at), create, follow });
