@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# buildah with the runtime: buildah.sh RUNTIME hybrid|v2
+# buildah with the runtime: buildah.sh RUNTIME host|v2
 set -euo pipefail
 # shellcheck source=client.sh
 . "$(dirname "$0")/client.sh"

@@ -1,8 +1,8 @@
-# Shared by the tests of real clients, each of which is CLIENT.sh RUNTIME hybrid|v2
+# Shared by the tests of real clients, each of which is CLIENT.sh RUNTIME host|v2
 #
 # The client runs in mount, network and process namespaces of its own, with a new /run that holds
 # all its files: nothing of it outlives the test, and the machine's own client is not seen. View
-# `hybrid` is the machine's cgroups as they are, `v2` has nothing but a cgroup2 file system.
+# `host` is the machine's cgroups as they are, `v2` has nothing but a cgroup2 file system.
 #
 # Sets $runtime, $view; $work, a directory; $name, that of cgroups and of what else needs one;
 # $rootfs, the files of a busybox image.
@@ -68,6 +68,8 @@ prepare() {
         umount --recursive /sys/fs/cgroup
         mount -t cgroup2 cgroup2 /sys/fs/cgroup
     fi
+    # Which the machine may have as well.
+    [ ! -e /sys/fs/cgroup/cgroup.controllers ] || view=v2
     ip link set lo up
     local applet
     mkdir -p "$rootfs"/{bin,etc,tmp,proc,sys,dev,root}
@@ -171,7 +173,7 @@ check() {
 
 # Whether there are the controllers that limits need: the second version may have none.
 has_controllers() {
-    [ "$view" = hybrid ] || grep -qw memory /sys/fs/cgroup/cgroup.controllers
+    [ "$view" = host ] || grep -qw memory /sys/fs/cgroup/cgroup.controllers
 }
 
 # What the kernel has in the file of a cgroup, whose path is below the roots of the hierarchies.

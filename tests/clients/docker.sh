@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# docker with the runtime: docker.sh RUNTIME hybrid|v2
+# docker with the runtime: docker.sh RUNTIME host|v2
 set -euo pipefail
 # shellcheck source=client.sh
 . "$(dirname "$0")/client.sh"
@@ -73,7 +73,7 @@ check 'a bind mount' 0 '' run --volume "$work/volume:/volume" $image sh -c 'echo
 check 'what was written there' 0 inside cat "$work/volume/file"
 check 'a named volume' 0 kept run --volume kept:/volume $image sh -c 'echo kept >/volume/file && cat /volume/file'
 docker volume rm kept >/dev/null
-check 'a device' 0 'crw*' run --device /dev/fuse $image ls -l /dev/fuse
+check 'a device' 0 'crw*' run --device /dev/kmsg $image ls -l /dev/kmsg
 check 'a device that is not allowed' 1 '*not permitted*' \
     run $image sh -c 'mknod /tmp/kmsg c 1 11 && cat /tmp/kmsg'
 check 'a masked path' 0 '' run $image ls -A /sys/firmware

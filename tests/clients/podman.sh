@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# podman with the runtime: podman.sh RUNTIME hybrid|v2
+# podman with the runtime: podman.sh RUNTIME host|v2
 set -euo pipefail
 # shellcheck source=client.sh
 . "$(dirname "$0")/client.sh"
@@ -66,7 +66,7 @@ check 'a read-only bind mount' 1 'outside*ead-only file system*' \
     run --volume "$work/volume:/volume:ro" $image sh -c 'exec 2>&1; cat /volume/file && echo inside >/volume/file'
 check 'a bind mount' 0 '' run --volume "$work/volume:/volume" $image sh -c 'echo inside >/volume/file'
 check 'what was written there' 0 inside cat "$work/volume/file"
-check 'a device' 0 crw* run --device /dev/fuse $image ls -l /dev/fuse
+check 'a device' 0 crw* run --device /dev/kmsg $image ls -l /dev/kmsg
 check 'a device that is not allowed' 1 '*not permitted*' \
     run $image sh -c 'mknod /tmp/kmsg c 1 11 && cat /tmp/kmsg'
 check 'a masked path' 0 '' run $image ls -A /sys/firmware
