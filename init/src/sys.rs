@@ -178,7 +178,7 @@ pub(crate) fn personality(persona: u32) -> Result<(), Errno> {
     unsafe { syscall(number::PERSONALITY, [persona as usize, 0, 0, 0, 0, 0]) }.map(drop)
 }
 
-/// `keyctl(2)`: joins a new session keyring, whose keys its possessor and its user may search.
+/// `keyctl(2)`: joins a session keyring, whose keys its possessor and its user may search.
 pub(crate) fn join_session_keyring(name: &CStr) -> Result<(), Errno> {
     const JOIN_SESSION_KEYRING: usize = 1;
     const SETPERM: usize = 5;

@@ -354,7 +354,7 @@ pub enum Op<'a> {
         /// The name.
         name: Text<'a>,
     },
-    /// Joins a new session keyring, so that the host's is out of reach.
+    /// Joins a session keyring, a new one if there is none of that name, so that the host's is out of reach.
     Keyring {
         /// Its name.
         name: Text<'a>,

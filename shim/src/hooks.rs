@@ -50,8 +50,9 @@ impl Hooks<'_> {
     pub(crate) fn start(&self, child: &Child, first: &Plan) -> Result<()> {
         let state = self.state(Status::Created, id_inside(child)?)?;
         let hooks = &self.config.hooks.start_container;
+        let keyring = self.keyring();
         self.inside(hooks, "startContainer", &state, child, |hook, flags| {
-            plan::join::start_hook(self.config, hook, flags, first)
+            plan::join::start_hook(self.config, hook, flags, keyring.as_deref(), first)
         })
     }
 
@@ -123,6 +124,11 @@ impl Hooks<'_> {
         let group = Pid::from_raw(started.child.pid)
             .ok_or_else(|| Error::system("setsid", "", Errno::SRCH))?;
         Ok(Attended { pidfd: started.child.pidfd, group, stderr: Some(stderr) })
+    }
+
+    /// The name of the container's session keyring, if it has one of its own.
+    pub(crate) fn keyring(&self) -> Option<String> {
+        self.config.new_keyring.then(|| format!("_ses.{}", self.id))
     }
 
     /// The state object that hooks read.

@@ -70,7 +70,7 @@ impl Start<'_> {
             cgroups: self.cgroups.map(|cgroups| cgroups.paths().clone()).unwrap_or_default(),
             barrier: !self.network.is_empty() || (attaches && joined.is_empty()),
             waits: self.listener.is_some(),
-            keyring: config.new_keyring.then(|| format!("_ses.{}", self.id)),
+            keyring: self.hooks().keyring(),
             is_directory: &is_directory,
             joined,
         };
@@ -324,7 +324,12 @@ impl Join<'_> {
         // It is the container that must not outlive its maker.
         own.parent_death_signal = 0;
         drop(root);
-        let plan: Plan = plan::join::compile(self.config, &own, different_namespaces(self.pid)?)?;
+        let plan = plan::join::compile(
+            self.config,
+            &own,
+            different_namespaces(self.pid)?,
+            self.hooks.keyring().as_deref(),
+        )?;
         let below = match self.cgroups {
             Some(cgroups) if !self.process.sub_cgroups.is_empty() => {
                 Some(cgroups.below(&self.process.sub_cgroups)?)

@@ -203,6 +203,22 @@ impl Sandbox {
         container.start(&process)
     }
 
+    /// Prepares a new container with a process, which waits for [`Live::release`].
+    ///
+    /// # Errors
+    /// As [`Container::prepare`]; the container is removed then.
+    pub fn prepare(&self, config: &Config, mut process: Process) -> pidone::Result<Live> {
+        process.env.push(format!("{MARK}={}", self.name));
+        let mut container = self.create(config)?;
+        match container.prepare(&process) {
+            Ok(running) => Ok(Live::new(container, running)),
+            Err(error) => {
+                container.destroy()?;
+                Err(error)
+            }
+        }
+    }
+
     /// Runs a process in a new container to its end, and removes the container.
     ///
     /// # Errors
@@ -293,6 +309,21 @@ impl Live {
     fn new(container: Container, mut running: Running) -> Self {
         let output = running.stdout.take().map(BufReader::new);
         Self { container, running, output }
+    }
+
+    /// Lets the process of a prepared container go on.
+    ///
+    /// # Errors
+    /// As [`Container::release`]; the container is removed then.
+    pub fn release(mut self) -> pidone::Result<Self> {
+        match self.container.release() {
+            Ok(()) => Ok(self),
+            Err(error) => {
+                self.running.wait()?;
+                self.container.destroy()?;
+                Err(error)
+            }
+        }
     }
 
     /// The next line of standard output.

@@ -6,8 +6,11 @@ use pidone_tests::Case;
 
 mod capability;
 mod cgroup;
+mod clock;
+mod credential;
 mod device;
 mod exec;
+mod hook;
 mod id_map;
 mod identity;
 mod lifecycle;
@@ -20,6 +23,7 @@ mod process;
 mod resources;
 mod role;
 mod root;
+mod schedule;
 mod security;
 mod start;
 mod stdio;
@@ -31,8 +35,11 @@ fn main() -> ExitCode {
     let whole: &[&[Case]] = &[
         capability::CASES,
         cgroup::CASES,
+        clock::CASES,
+        credential::CASES,
         device::CASES,
         exec::CASES,
+        hook::CASES,
         id_map::CASES,
         identity::CASES,
         lifecycle::CASES,
@@ -44,6 +51,7 @@ fn main() -> ExitCode {
         process::CASES,
         resources::CASES,
         root::CASES,
+        schedule::CASES,
         start::CASES,
         stdio::CASES,
     ];

@@ -51,8 +51,7 @@ fn waits_until_it_is_started(sandbox: &Sandbox) -> Outcome {
     other.release()?;
     let output = output(&mut running)?;
     assert_eq!(output.exit.code, Some(0), "{}", output.stderr);
-    let report: Report =
-        serde_json::from_str(output.stdout.lines().next().unwrap_or_default())?;
+    let report: Report = serde_json::from_str(output.stdout.lines().next().unwrap_or_default())?;
     assert_eq!((report.pid, report.sid), (1, 1));
     assert_eq!(report.descriptors.len(), 3, "{:?}", report.descriptors);
     assert_eq!(container.status()?, Status::Destroyed);

@@ -1,10 +1,10 @@
 //! The plan of a further process in a running container.
 
-use pidone_proto::Op;
+use pidone_proto::{Op, Text};
 
 use super::container::{BARRIER_START, CLONE_NEWUSER, root_ids};
 use super::process::Wait;
-use super::{PROC, Plan, Process, Source, mount, strings, view};
+use super::{PROC, Plan, Process, Source, mount, strings, text, view};
 use crate::config::{Config, Hook};
 use crate::error::Result;
 
@@ -12,16 +12,23 @@ use crate::error::Result;
 ///
 /// `flags` are the `CLONE_NEW*` flags of the namespaces in which the container differs from the
 /// host; the pidfd of its first process stands for all of them, so that its user namespace and
-/// those that it owns are entered together.
+/// those that it owns are entered together. `keyring` is the name of its session keyring, if it has
+/// one of its own.
 ///
 /// # Errors
 /// [`crate::Code::ConfigInvalid`] for what is wrong in the process.
-pub fn compile(config: &Config, process: &Process, flags: u32) -> Result<Plan> {
+pub fn compile(
+    config: &Config,
+    process: &Process,
+    flags: u32,
+    keyring: Option<&str>,
+) -> Result<Plan> {
     let mut plan = Plan::default();
     if let [Some(mask), _] = &process.affinity {
         plan.push(Op::Affinity { mask });
     }
     enter(&mut plan, config, flags);
+    join_keyring(&mut plan, keyring)?;
     if !process.labels.is_empty() {
         mount::make_proc(&mut plan, PROC);
         process.labels(&mut plan, PROC)?;
@@ -48,8 +55,15 @@ pub fn create_hook(config: &Config, hook: &Hook, flags: u32) -> Result<Plan> {
 ///
 /// # Errors
 /// [`crate::Code::ConfigInvalid`] for a string with a NUL byte.
-pub fn start_hook(config: &Config, hook: &Hook, flags: u32, first: &Plan) -> Result<Plan> {
+pub fn start_hook(
+    config: &Config,
+    hook: &Hook,
+    flags: u32,
+    keyring: Option<&str>,
+    first: &Plan,
+) -> Result<Plan> {
     let mut plan = hook_inside(config, flags);
+    join_keyring(&mut plan, keyring)?;
     let behind = |op: &Op<'_>| !matches!(op, Op::Barrier { id: BARRIER_START });
     for op in first.operations().skip_while(behind).skip(1) {
         match op {
@@ -84,6 +98,15 @@ fn push_hook(plan: &mut Plan, hook: &Hook, filter_flags: u32, filter: &[u8]) -> 
         filter_flags,
         filter,
     });
+    Ok(())
+}
+
+/// Joins the session keyring of the first process, so that the host's is out of reach.
+fn join_keyring(plan: &mut Plan, keyring: Option<&str>) -> Result<()> {
+    if let Some(name) = keyring {
+        let name = text("id", name)?;
+        plan.push(Op::Keyring { name: Text(&name) });
+    }
     Ok(())
 }
 

@@ -364,7 +364,7 @@ fn what_exec_would_refuse_is_refused_before_the_clone() {
 
 #[test]
 fn joining_takes_all_namespaces_at_once() {
-    let plan = super::join::compile(&Config::default(), &process(), NEWNS | NEWUSER).unwrap();
+    let plan = super::join::compile(&Config::default(), &process(), NEWNS | NEWUSER, None).unwrap();
     assert_eq!(names(&plan)[..4], ["setns", "fork", "set ids", "setsid"]);
     assert_eq!(plan.parts()[0].sources, [Source::Container]);
 }

@@ -54,7 +54,23 @@ pub(crate) fn write(path: &CStr, text: &CStr) {
 
 /// Makes a system call by its number and prints the errno. An argument is a number, or with a
 /// leading `@` a text.
-pub(crate) fn syscall(call: i64, words: &[&CStr]) -> Option<()> {
+pub(crate) fn syscall(number: i64, words: &[&CStr]) -> Option<()> {
+    let result = call(number, words)?.map(drop);
+    json::line(|json| json.number(errno(result)));
+    Some(())
+}
+
+/// The same, and prints the value, or the errno with a `-`.
+pub(crate) fn value(number: i64, words: &[&CStr]) -> Option<()> {
+    let value = match call(number, words)? {
+        Ok(value) => i64::try_from(value).ok()?,
+        Err(errno) => -i64::from(errno.raw_os_error()),
+    };
+    json::line(|json| json.number(value));
+    Some(())
+}
+
+fn call(call: i64, words: &[&CStr]) -> Option<Result<usize, Errno>> {
     let mut args = [0; 6];
     for (place, word) in args.iter_mut().zip(words) {
         *place = match word.to_bytes() {
@@ -62,9 +78,7 @@ pub(crate) fn syscall(call: i64, words: &[&CStr]) -> Option<()> {
             digits => isize::try_from(number(digits)?).ok()?.cast_unsigned(),
         };
     }
-    let result = sys::any(usize::try_from(call).ok()?, args).map(drop);
-    json::line(|json| json.number(errno(result)));
-    Some(())
+    Some(sys::any(usize::try_from(call).ok()?, args))
 }
 
 /// Opens a file by its handle, and prints which call failed and how.

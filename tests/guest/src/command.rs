@@ -100,6 +100,7 @@ pub(crate) fn run<'a>(
         b"read" => attempt::read(words.text(1)?),
         b"write" => attempt::write(words.text(1)?, words.text(2)?),
         b"syscall" => attempt::syscall(words.number(1)?, words.rest(2))?,
+        b"value" => attempt::value(words.number(1)?, words.rest(2))?,
         b"handle" => attempt::handle(words.text(1)?),
         b"type" => terminal::simulate_input(words.text(1)?),
         b"peek" => attempt::peek(words.number(1)?),

@@ -264,8 +264,8 @@ impl Mount {
         }
         if target == Path::new("/sys") {
             return match self.device.as_str() {
-                "sysfs" | "bind" | "tmpfs" => Ok(()),
-                _ => refuse("only sysfs, a bind or a tmpfs may be mounted on /sys"),
+                "sysfs" | "bind" => Ok(()),
+                _ => refuse("only sysfs or a bind may be mounted on /sys"),
             };
         }
         if target == Path::new("/proc") {
