@@ -490,7 +490,11 @@ impl Container {
         }
         let pids = match &cgroups {
             Some(cgroups) => cgroups.processes()?,
-            None => crate::pid::in_namespace_of(self.state.init_process_pid)?,
+            None => {
+                // Its number may be a stranger's once it has ended.
+                self.running("signal")?;
+                crate::pid::in_namespace_of(self.state.init_process_pid)?
+            }
         };
         for pid in pids {
             match crate::pid::signal(pid, signal) {
