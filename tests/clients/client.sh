@@ -48,10 +48,12 @@ clear_cgroups() {
     left=$(cgroups)
     [ -n "$left" ] || return 0
     report 'no cgroup is left in the end' "$left"
+    # Of the frozen, SIGKILL ends none.
     while read -r cgroup; do
-        # Of the frozen, SIGKILL ends none.
         [ ! -e "$cgroup/freezer.state" ] || echo THAWED >"$cgroup/freezer.state"
         [ ! -e "$cgroup/cgroup.freeze" ] || echo 0 >"$cgroup/cgroup.freeze"
+    done <<<"$left"
+    while read -r cgroup; do
         while read -r pid; do kill -KILL "$pid" || true; done <"$cgroup/cgroup.procs"
         settle rmdir "$cgroup" || true
     done <<<"$left"

@@ -95,7 +95,11 @@ if has_controllers; then
     check 'memory' 0 67108864 limit memory "$group" memory.limit_in_bytes memory.max
     check 'shares of the processor' 0 '@(512|20)' limit cpu "$group" cpu.shares cpu.weight
     check 'number of processes' 0 33 limit pids "$group" pids.max pids.max
-    check 'statistics' 0 '*/ 67.11MB' podman stats --no-stream --format '{{.MemUsage}}' limited
+    check 'update' 0 "$(inspect limited '{{.Id}}')" \
+        podman update --memory 96m --memory-swap 192m --cpu-shares 1024 limited
+    check 'updated memory' 0 100663296 limit memory "$group" memory.limit_in_bytes memory.max
+    check 'updated shares' 0 '@(1024|39)' limit cpu "$group" cpu.shares cpu.weight
+    check 'statistics' 0 '*/ 100.7MB' podman stats --no-stream --format '{{.MemUsage}}' limited
     podman rm --force --time 0 limited >/dev/null
     check 'end by memory' 137 '' run --memory 16m $image tail /dev/zero
 fi
