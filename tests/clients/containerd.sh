@@ -62,7 +62,7 @@ check 'no such program' 1 '*exec: "nosuchprogram": executable file not found in 
 check 'no such path' 1 '*no such file or directory*' run -- /no/such/program
 check 'a file that is no program' 1 '*permission denied*' run -- /etc/plain
 check 'no terminal' 1 '' run -- test -t 0
-check 'a terminal of its size' 0 '*size 30 100' on_terminal ctr run --rm --tty "${options[@]}" $image sized \
+check 'a terminal of its size' 0 '*size 30 100*' on_terminal ctr run --rm --tty "${options[@]}" $image sized \
     sh -c 'until stty size | grep -q 100; do sleep 0.1; done; echo size $(stty size)'
 check 'working directory' 0 /tmp run --cwd /tmp -- pwd
 check 'environment' 0 'two words' run --env 'V=two words' -- sh -c 'echo "$V"'
@@ -113,7 +113,7 @@ check 'exec: no such program' 1 '*exec: "nosuchprogram": executable file not fou
 check 'exec: a user' 0 1000 in_one --user 1000 one id -u
 check 'exec: working directory' 0 /tmp in_one --cwd /tmp one pwd
 check 'exec: no terminal' 1 '' in_one one test -t 0
-check 'exec: a terminal' 0 '*size 30 100' on_terminal ctr task exec --exec-id terminal --tty one \
+check 'exec: a terminal' 0 '*size 30 100*' on_terminal ctr task exec --exec-id terminal --tty one \
     sh -c 'until stty size | grep -q 100; do sleep 0.1; done; echo size $(stty size)'
 check 'exec: the same namespaces' 0 same in_one one sh -c \
     'for n in pid net mnt ipc uts; do
