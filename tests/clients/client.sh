@@ -115,6 +115,22 @@ client() {
     chmod +x "$work/bin/$1"
 }
 
+# image_archive FILE NAME COMMAND: the busybox image as docker saves it; the command is JSON.
+image_archive() {
+    local parts=$work/image layer
+    mkdir -p "$parts"
+    cp "$work/rootfs.tar" "$parts/layer.tar"
+    layer=$(sha256sum <"$work/rootfs.tar" | cut -d ' ' -f 1)
+    cat >"$parts/config.json" <<END
+{"architecture": "$(dpkg --print-architecture)", "os": "linux",
+ "config": {"Env": ["PATH=/bin"], "Cmd": $3},
+ "rootfs": {"type": "layers", "diff_ids": ["sha256:$layer"]}}
+END
+    echo "[{\"Config\": \"config.json\", \"RepoTags\": [\"$2\"], \"Layers\": [\"layer.tar\"]}]" \
+        >"$parts/manifest.json"
+    tar -C "$parts" -cf "$1" .
+}
+
 # Ends the test: the client has been stopped, and all its containers were removed. Takes a regular
 # expression of the names of the client's own cgroups, which it does not remove, and the directories
 # where the runtime kept its state.

@@ -39,18 +39,7 @@ background() { ctr run --detach "${options[@]}" "${@:2}" $image "$1" sleep 1000;
 state() { ctr task ls | awk -v id="$1" '$1 == id { print $3 }'; }
 in_one() { ctr task exec --exec-id "exec-$BASHPID" "$@"; }
 
-# --- an image, as docker saves it ---
-mkdir "$work/image"
-cp "$work/rootfs.tar" "$work/image/layer.tar"
-layer=$(sha256sum <"$work/rootfs.tar" | cut -d ' ' -f 1)
-cat >"$work/image/config.json" <<END
-{"architecture": "$(dpkg --print-architecture)", "os": "linux",
- "config": {"Env": ["PATH=/bin"], "Cmd": ["/bin/sh"]},
- "rootfs": {"type": "layers", "diff_ids": ["sha256:$layer"]}}
-END
-echo "[{\"Config\": \"config.json\", \"RepoTags\": [\"$image\"], \"Layers\": [\"layer.tar\"]}]" \
-    >"$work/image/manifest.json"
-tar -C "$work/image" -cf "$work/image.tar" .
+image_archive "$work/image.tar" $image '["/bin/sh"]'
 check 'import' 0 "*$image*" ctr image import "$work/image.tar"
 
 # --- run ---
