@@ -48,10 +48,12 @@ clear_cgroups() {
     left=$(cgroups)
     [ -n "$left" ] || return 0
     report 'no cgroup is left in the end' "$left"
+    # Of the frozen, SIGKILL ends none.
     while read -r cgroup; do
-        # Of the frozen, SIGKILL ends none.
         [ ! -e "$cgroup/freezer.state" ] || echo THAWED >"$cgroup/freezer.state"
         [ ! -e "$cgroup/cgroup.freeze" ] || echo 0 >"$cgroup/cgroup.freeze"
+    done <<<"$left"
+    while read -r cgroup; do
         while read -r pid; do kill -KILL "$pid" || true; done <"$cgroup/cgroup.procs"
         settle rmdir "$cgroup" || true
     done <<<"$left"
@@ -111,6 +113,22 @@ client() {
     program=$(PATH=/usr/bin:/usr/sbin:/bin:/sbin command -v "$1")
     printf '#!/bin/sh\nexec %s "$@"\n' "$(printf '%q ' "$program" "${@:2}")" >"$work/bin/$1"
     chmod +x "$work/bin/$1"
+}
+
+# image_archive FILE NAME COMMAND: the busybox image as docker saves it; the command is JSON.
+image_archive() {
+    local parts=$work/image layer
+    mkdir -p "$parts"
+    cp "$work/rootfs.tar" "$parts/layer.tar"
+    layer=$(sha256sum <"$work/rootfs.tar" | cut -d ' ' -f 1)
+    cat >"$parts/config.json" <<END
+{"architecture": "$(dpkg --print-architecture)", "os": "linux",
+ "config": {"Env": ["PATH=/bin"], "Cmd": $3},
+ "rootfs": {"type": "layers", "diff_ids": ["sha256:$layer"]}}
+END
+    echo "[{\"Config\": \"config.json\", \"RepoTags\": [\"$2\"], \"Layers\": [\"layer.tar\"]}]" \
+        >"$parts/manifest.json"
+    tar -C "$parts" -cf "$1" .
 }
 
 # Ends the test: the client has been stopped, and all its containers were removed. Takes a regular

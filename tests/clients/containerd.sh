@@ -39,18 +39,7 @@ background() { ctr run --detach "${options[@]}" "${@:2}" $image "$1" sleep 1000;
 state() { ctr task ls | awk -v id="$1" '$1 == id { print $3 }'; }
 in_one() { ctr task exec --exec-id "exec-$BASHPID" "$@"; }
 
-# --- an image, as docker saves it ---
-mkdir "$work/image"
-cp "$work/rootfs.tar" "$work/image/layer.tar"
-layer=$(sha256sum <"$work/rootfs.tar" | cut -d ' ' -f 1)
-cat >"$work/image/config.json" <<END
-{"architecture": "$(dpkg --print-architecture)", "os": "linux",
- "config": {"Env": ["PATH=/bin"], "Cmd": ["/bin/sh"]},
- "rootfs": {"type": "layers", "diff_ids": ["sha256:$layer"]}}
-END
-echo "[{\"Config\": \"config.json\", \"RepoTags\": [\"$image\"], \"Layers\": [\"layer.tar\"]}]" \
-    >"$work/image/manifest.json"
-tar -C "$work/image" -cf "$work/image.tar" .
+image_archive "$work/image.tar" $image '["/bin/sh"]'
 check 'import' 0 "*$image*" ctr image import "$work/image.tar"
 
 # --- run ---
@@ -62,7 +51,7 @@ check 'no such program' 1 '*exec: "nosuchprogram": executable file not found in 
 check 'no such path' 1 '*no such file or directory*' run -- /no/such/program
 check 'a file that is no program' 1 '*permission denied*' run -- /etc/plain
 check 'no terminal' 1 '' run -- test -t 0
-check 'a terminal of its size' 0 '*size 30 100' on_terminal ctr run --rm --tty "${options[@]}" $image sized \
+check 'a terminal of its size' 0 '*size 30 100*' on_terminal ctr run --rm --tty "${options[@]}" $image sized \
     sh -c 'until stty size | grep -q 100; do sleep 0.1; done; echo size $(stty size)'
 check 'working directory' 0 /tmp run --cwd /tmp -- pwd
 check 'environment' 0 'two words' run --env 'V=two words' -- sh -c 'echo "$V"'
@@ -113,7 +102,7 @@ check 'exec: no such program' 1 '*exec: "nosuchprogram": executable file not fou
 check 'exec: a user' 0 1000 in_one --user 1000 one id -u
 check 'exec: working directory' 0 /tmp in_one --cwd /tmp one pwd
 check 'exec: no terminal' 1 '' in_one one test -t 0
-check 'exec: a terminal' 0 '*size 30 100' on_terminal ctr task exec --exec-id terminal --tty one \
+check 'exec: a terminal' 0 '*size 30 100*' on_terminal ctr task exec --exec-id terminal --tty one \
     sh -c 'until stty size | grep -q 100; do sleep 0.1; done; echo size $(stty size)'
 check 'exec: the same namespaces' 0 same in_one one sh -c \
     'for n in pid net mnt ipc uts; do

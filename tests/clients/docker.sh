@@ -6,14 +6,19 @@ set -euo pipefail
 enter "$@"
 
 image=bb:1
-echo '{}' >"$work/daemon.json"
+cat >"$work/daemon.json" <<END
+{
+    "runtimes": {"tested": {"path": "$runtime"}},
+    "default-runtime": "tested",
+    "exec-opts": ["native.cgroupdriver=cgroupfs"]
+}
+END
 
 # --default-ulimit: what needs no CAP_SYS_RESOURCE.
 dockerd --config-file "$work/daemon.json" --host "unix://$work/docker.sock" --pidfile "$work/docker.pid" \
     --data-root "$work/data" --exec-root "$work/exec" --storage-driver overlay2 \
     --bridge none --iptables=false --ip6tables=false --userland-proxy=false \
-    --default-ulimit nofile=1024:1024 --exec-opt native.cgroupdriver=cgroupfs \
-    --cgroup-parent "/$name" --add-runtime "tested=$runtime" --default-runtime tested \
+    --default-ulimit nofile=1024:1024 --cgroup-parent "/$name" \
     >"$work/dockerd.log" 2>&1 &
 daemon=$!
 client docker --host "unix://$work/docker.sock"
@@ -42,7 +47,7 @@ check 'a file that is no program' 126 '*permission denied*' run $image /etc/plai
 check 'a directory' 126 '*@(is a directory|permission denied)*' run $image /etc
 check 'no terminal' 1 '' run $image test -t 0
 check 'a terminal' 0 '' run --tty $image sh -c 'test -t 0 && test -t 1 && test -t 2'
-check 'the size of the terminal' 0 '*size 30 100' on_terminal \
+check 'the size of the terminal' 0 '*size 30 100*' on_terminal \
     docker run --rm --network none --interactive --tty $image \
     sh -c 'until stty size | grep -q 100; do sleep 0.1; done; echo size $(stty size)'
 check 'exit status of one on a terminal' 4 '*' on_terminal \

@@ -10,6 +10,11 @@ cat >"$work/containers.conf" <<END
 [containers]
 default_ulimits = ["nofile=1024:1024", "nproc=4096:4096"]
 pids_limit = 0
+[engine]
+runtime = "tested"
+cgroup_manager = "cgroupfs"
+[engine.runtimes]
+tested = ["$runtime"]
 [network]
 network_backend = "netavark"
 END
@@ -17,7 +22,7 @@ export CONTAINERS_CONF=$work/containers.conf
 image=localhost/bb:1
 
 client podman --root "$work/store" --runroot "$work/run" --tmpdir "$work/libpod" \
-    --storage-driver overlay --cgroup-manager cgroupfs --events-backend file --runtime "$runtime"
+    --storage-driver overlay --events-backend file
 options=(--network none --cgroup-parent "/$name")
 run() { podman run --rm "${options[@]}" "$@"; }
 background() { podman run --detach "${options[@]}" "$@" >/dev/null; }
@@ -27,6 +32,8 @@ inspect() { podman inspect --format "$2" "$1"; }
 cgroup() { echo "$name/libpod-$(inspect "$1" '{{.Id}}')"; }
 
 podman import --change 'ENV PATH=/bin' --change 'CMD ["/bin/sh"]' "$work/rootfs.tar" $image >/dev/null 2>&1
+
+check 'the runtime' 0 "$runtime" podman info --format '{{.Host.OCIRuntime.Path}}'
 
 # --- run ---
 check 'output' 0 hi run $image echo hi
@@ -40,7 +47,7 @@ check 'a directory' 126 '*' run $image /etc
 check 'an error of podman itself' 125 '*no-such-option*' run --no-such-option $image true
 check 'no terminal' 1 '' run $image test -t 0
 check 'a terminal' 0 '' run --tty $image sh -c 'test -t 0 && test -t 1 && test -t 2'
-check 'the size of the terminal' 0 '*size 30 100' on_terminal \
+check 'the size of the terminal' 0 '*size 30 100*' on_terminal \
     podman run --rm "${options[@]}" --interactive --tty $image \
     sh -c 'until stty size | grep -qv ^0; do sleep 0.1; done; echo size $(stty size)'
 check 'user and groups' 0 'uid=1000(user) gid=50(staff) groups=*1000(user)' \
@@ -96,6 +103,10 @@ if has_controllers; then
     check 'shares of the processor' 0 '@(512|20)' limit cpu "$group" cpu.shares cpu.weight
     check 'number of processes' 0 33 limit pids "$group" pids.max pids.max
     check 'statistics' 0 '*/ 67.11MB' podman stats --no-stream --format '{{.MemUsage}}' limited
+    check 'update' 0 "$(inspect limited '{{.Id}}')" \
+        podman update --memory 96m --memory-swap 192m --cpu-shares 1024 limited
+    check 'updated memory' 0 100663296 limit memory "$group" memory.limit_in_bytes memory.max
+    check 'updated shares' 0 '@(1024|39)' limit cpu "$group" cpu.shares cpu.weight
     podman rm --force --time 0 limited >/dev/null
     check 'end by memory' 137 '' run --memory 16m $image tail /dev/zero
 fi
