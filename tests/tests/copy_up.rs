@@ -6,11 +6,12 @@ use std::path::Path;
 
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use pidone::Config;
+use pidone::config::mount::flags;
 use pidone::config::{IdMap, Mount};
 use pidone_tests::{Case, Outcome, Sandbox, Stop, case, process};
 use rustix::fs::XattrFlags;
 
-use crate::mount::file_system;
+use crate::mount::{errnos, file_system};
 
 pub(crate) const CASES: &[Case] = &[
     case!(a_tmpfs_has_the_mode_that_it_covers),
@@ -50,10 +51,8 @@ fn tree(directory: &Path, first_id: u32) -> Result<Vec<String>, Stop> {
         );
         if metadata.is_symlink() {
             line += &format!(" -> {}", path.read_link()?.display());
-        } else {
-            // To the second: a file system may keep less than another.
-            line += &format!(" modified {}", metadata.mtime());
         }
+        line += &format!(" modified {}.{:09}", metadata.mtime(), metadata.mtime_nsec());
         if metadata.is_file() {
             let content = fs::read(&path)?;
             let sum: u64 = content.iter().map(|&byte| u64::from(byte)).sum();
@@ -119,6 +118,12 @@ fn furnish(directory: &Path, first: u32) -> Outcome {
     for path in ["large", "a/b", "a"] {
         fs::File::open(directory.join(path))?.set_times(old)?;
     }
+    for path in ["absolute", "pipe"] {
+        let time = rustix::fs::Timespec { tv_sec: 3_000_000, tv_nsec: 123_456_789 };
+        let times = rustix::fs::Timestamps { last_access: time, last_modification: time };
+        let nofollow = rustix::fs::AtFlags::SYMLINK_NOFOLLOW;
+        rustix::fs::utimensat(rustix::fs::CWD, directory.join(path), &times, nofollow)?;
+    }
     Ok(())
 }
 
@@ -161,6 +166,7 @@ fn files_are_copied_in_a_user_namespace(sandbox: &Sandbox) -> Outcome {
     is_copied(sandbox, &mut config, FIRST, false)
 }
 
+/// The mode that is seen at a path from inside.
 fn modes(sandbox: &Sandbox, config: &Config, path: &str) -> Result<u32, Stop> {
     let live = sandbox.start(config, process(&["/guest", "sleep"]))?;
     let mode = fs::metadata(format!("/proc/{}/root{path}", live.running.pid()))?.mode();
@@ -195,6 +201,12 @@ fn a_mode_that_is_given_counts(sandbox: &Sandbox) -> Outcome {
     let mut config = sandbox.config();
     config.mounts.push(file_system("tmpfs", "/place", 0, "mode=1711,size=64k"));
     assert_eq!(modes(sandbox, &config, "/place")?, 0o1711);
+    // Also where nothing can be written.
+    fs::set_permissions(&place, Permissions::from_mode(0o1770))?;
+    config.mounts.pop();
+    config.mounts.push(file_system("tmpfs", "/place", flags::RDONLY, "size=64k"));
+    assert_eq!(modes(sandbox, &config, "/place")?, 0o1770);
+    assert_eq!(errnos(sandbox, &config, &["open", "/place/new", "0101"])?, [libc::EROFS]);
     // Where there was nothing it is the kernel's own.
     config.mounts.push(file_system("tmpfs", "/new/place", 0, "size=64k"));
     assert_eq!(modes(sandbox, &config, "/new/place")? & 0o755, 0o755);

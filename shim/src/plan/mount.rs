@@ -24,6 +24,7 @@ const MS_UNBINDABLE: u64 = 1 << 17;
 pub(super) const MS_PRIVATE: u64 = 1 << 18;
 pub(super) const MS_SLAVE: u64 = 1 << 19;
 const MS_SHARED: u64 = 1 << 20;
+const MS_RELATIME: u64 = 1 << 21;
 const MS_STRICTATIME: u64 = 1 << 24;
 const MS_LAZYTIME: u64 = 1 << 25;
 
@@ -42,7 +43,8 @@ const ATTRIBUTES: [(u64, u64); 8] = [
     (MS_NOSYMFOLLOW, 0x20_0000),
 ];
 
-/// The access time is one field of three values; it is cleared before one is set.
+/// The access time is one field of three values, whose 0 is `relatime`; the kernel clears all of it
+/// or nothing.
 const ATTRIBUTE_ATIME: u64 = 0x70;
 
 /// Flags of the file system itself, which `fsconfig(2)` takes by name.
@@ -66,7 +68,8 @@ pub(super) fn make(plan: &mut Plan, config: &Config, mount: &Mount) -> Result<Sl
     let into = plan.made();
     let fstype = text("mounts.device", &mount.device)?;
     let options = options(config, mount)?;
-    let attributes = u32::try_from(attributes(mount.flags)).unwrap_or(0);
+    let unwritable = if copies_up(mount) { MS_RDONLY } else { 0 };
+    let attributes = u32::try_from(attributes(mount.flags & !unwritable)).unwrap_or(0);
     plan.push(Op::MakeMount { into, fstype: Text(&fstype), options: view(&options), attributes });
     let propagation = own_propagation(mount);
     if propagation != 0 {
@@ -88,9 +91,9 @@ fn recursive_attributes(plan: &mut Plan, slot: Slot, mount: &Mount) {
     }
 }
 
-/// What is cleared so that the access time can be set.
+/// What is cleared so that the access time can be set, or cleared.
 fn with_atime(set: u64, clear: u64) -> u64 {
-    if set & ATTRIBUTE_ATIME == 0 { clear } else { clear | ATTRIBUTE_ATIME }
+    if (set | clear) & ATTRIBUTE_ATIME == 0 { clear } else { clear | ATTRIBUTE_ATIME }
 }
 
 /// Makes a proc that only the init sees, for sysctls and labels: what is at the container's
@@ -100,15 +103,24 @@ pub(super) fn make_proc(plan: &mut Plan, into: Slot) {
     plan.push(Op::MakeMount { into, fstype: Text(c"proc"), options, attributes: 0 });
 }
 
+/// Whether a file system gets something of what it covers, and has to be writable until then.
+///
+/// Where an image has a /tmp of mode 1777 or a /run of 0755, what covers it is like that.
+fn copies_up(mount: &Mount) -> bool {
+    let has_mode = || mount.data.split(',').any(|option| option.starts_with("mode="));
+    mount.device == "tmpfs" && (mount.copy_up || !has_mode())
+}
+
 /// Attaches a mount at its destination.
 pub(super) fn attach(plan: &mut Plan, slot: Slot, mount: &Mount, create: Create) -> Result<()> {
     let at = text("mounts.destination", clean(&mount.destination))?;
-    recursive_attributes(plan, slot, mount);
-    // Where an image has a /tmp of mode 1777 or a /run of 0755, what covers it is like that.
-    let has_mode = || mount.data.split(',').any(|option| option.starts_with("mode="));
-    if mount.device == "tmpfs" && (mount.copy_up || !has_mode()) {
+    if copies_up(mount) {
         plan.push(Op::CopyUp { mount: slot, from: Text(&at), contents: mount.copy_up });
+        if mount.flags & MS_RDONLY != 0 {
+            set_attributes(plan, slot, attributes(MS_RDONLY), 0, 0, false);
+        }
     }
+    recursive_attributes(plan, slot, mount);
     // An image that brings its /proc or /sys as a link would have them mounted elsewhere.
     let follow = !matches!(mount.device.as_str(), "proc" | "sysfs");
     plan.push(Op::Attach { mount: slot, at: Text(&at), create, follow });
@@ -153,7 +165,9 @@ pub(super) fn bind(
         None => tree(plan, facts, &mount.source, recursive)?,
     };
     bind_propagation(plan, config, slot, mount);
-    let (set, cleared) = (attributes(mount.flags), attributes(mount.cleared & !mount.flags));
+    let set = attributes(mount.flags);
+    let relatime = if mount.flags & MS_RELATIME == 0 { 0 } else { ATTRIBUTE_ATIME };
+    let cleared = attributes(mount.cleared & !mount.flags) | relatime;
     if set | cleared != 0 {
         set_attributes(plan, slot, set, with_atime(set, cleared), 0, false);
     }
