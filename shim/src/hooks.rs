@@ -9,13 +9,14 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::Pid;
 
 use crate::cgroup::Cgroups;
-use crate::config::{Config, Hook};
+use crate::config::{Config, Hook, NamespaceType};
 use crate::error::{Error, Result};
 use crate::factory::Options;
 use crate::hook;
 use crate::launch::image::Sealed;
 use crate::launch::{Child, Launch, Lent, Place};
 use crate::oci::{State, Status};
+use crate::plan::join::Joined;
 use crate::plan::{self, Plan};
 use crate::program::{Attended, input};
 use crate::seccomp::agent::hand_over;
@@ -41,8 +42,8 @@ impl Hooks<'_> {
             return Ok(());
         }
         let state = self.state(Status::Creating, id_inside(child)?)?;
-        self.inside(&hooks.create_container, "createContainer", &state, child, |hook, flags| {
-            plan::join::create_hook(self.config, hook, flags)
+        self.inside(&hooks.create_container, "createContainer", &state, child, |hook, joined| {
+            plan::join::create_hook(self.config, hook, joined)
         })
     }
 
@@ -50,9 +51,8 @@ impl Hooks<'_> {
     pub(crate) fn start(&self, child: &Child, first: &Plan) -> Result<()> {
         let state = self.state(Status::Created, id_inside(child)?)?;
         let hooks = &self.config.hooks.start_container;
-        let keyring = self.keyring();
-        self.inside(hooks, "startContainer", &state, child, |hook, flags| {
-            plan::join::start_hook(self.config, hook, flags, keyring.as_deref(), first)
+        self.inside(hooks, "startContainer", &state, child, |hook, joined| {
+            plan::join::start_hook(self.config, hook, joined, first)
         })
     }
 
@@ -88,13 +88,13 @@ impl Hooks<'_> {
         place: &'static str,
         state: &[u8],
         container: &Child,
-        plan: impl Fn(&Hook, u32) -> Result<Plan>,
+        plan: impl Fn(&Hook, &Joined) -> Result<Plan>,
     ) -> Result<()> {
-        let flags = different_namespaces(container.pid)?;
+        let joined = self.joined(container.pid)?;
         for (index, hook) in hooks.iter().enumerate() {
             let name = hook::name(hook, place, index);
-            let run =
-                plan(hook, flags).and_then(|plan| self.run(&plan, container.pidfd.as_fd(), state));
+            let run = plan(hook, &joined)
+                .and_then(|plan| self.run(&plan, container.pidfd.as_fd(), state));
             let attended =
                 run.map_err(|error| Error::reason(error.code(), "hook", &name, error.to_string()))?;
             attended.finish("hook", &name, hook::timeout(hook))?;
@@ -129,6 +129,18 @@ impl Hooks<'_> {
     /// The name of the container's session keyring, if it has one of its own.
     pub(crate) fn keyring(&self) -> Option<String> {
         self.config.new_keyring.then(|| format!("_ses.{}", self.id))
+    }
+
+    /// What others join of the container, by its first process.
+    pub(crate) fn joined(&self, pid: i32) -> Result<Joined> {
+        let flags = different_namespaces(pid)?;
+        let entered = !self.config.has_new(NamespaceType::Time)
+            || flags & NamespaceType::Time.clone_flag() != 0;
+        Ok(Joined {
+            flags,
+            clocks: (!entered).then(|| format!("/proc/{pid}/ns/time_for_children").into()),
+            keyring: self.keyring(),
+        })
     }
 
     /// The state object that hooks read.

@@ -324,12 +324,8 @@ impl Join<'_> {
         // It is the container that must not outlive its maker.
         own.parent_death_signal = 0;
         drop(root);
-        let plan = plan::join::compile(
-            self.config,
-            &own,
-            different_namespaces(self.pid)?,
-            self.hooks.keyring().as_deref(),
-        )?;
+        let joined = self.hooks.joined(self.pid)?;
+        let plan = plan::join::compile(self.config, &own, &joined)?;
         let below = match self.cgroups {
             Some(cgroups) if !self.process.sub_cgroups.is_empty() => {
                 Some(cgroups.below(&self.process.sub_cgroups)?)

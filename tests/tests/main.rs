@@ -7,6 +7,7 @@ use pidone_tests::Case;
 mod capability;
 mod cgroup;
 mod clock;
+mod copy_up;
 mod credential;
 mod device;
 mod exec;
@@ -20,6 +21,7 @@ mod namespace;
 mod network;
 mod ordinary;
 mod process;
+mod propagation;
 mod resources;
 mod role;
 mod root;
@@ -36,6 +38,7 @@ fn main() -> ExitCode {
         capability::CASES,
         cgroup::CASES,
         clock::CASES,
+        copy_up::CASES,
         credential::CASES,
         device::CASES,
         exec::CASES,
@@ -49,6 +52,7 @@ fn main() -> ExitCode {
         network::CASES,
         ordinary::CASES,
         process::CASES,
+        propagation::CASES,
         resources::CASES,
         root::CASES,
         schedule::CASES,

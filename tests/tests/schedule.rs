@@ -123,8 +123,10 @@ fn priority_of_io(sandbox: &Sandbox) -> Outcome {
     assert_eq!(asked(live.running.pid())?, "best-effort: prio 6");
     let mut further = process(&["/guest", "sleep"]);
     further.io_priority = best_effort(1);
-    let running = sandbox.join(&mut live.container, further)?;
+    let mut running = sandbox.join(&mut live.container, further)?;
     assert_eq!(asked(running.pid())?, "best-effort: prio 1");
+    running.signal(libc::SIGKILL)?;
+    running.wait()?;
     live.kill()?;
     Ok(())
 }

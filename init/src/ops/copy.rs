@@ -8,7 +8,7 @@ use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{
     AtFlags, FileType, Gid, Mode, OFlags, RawDir, Stat, Timespec, Timestamps, Uid, chownat, fchmod,
     fgetxattr, flistxattr, fsetxattr, fstat, futimens, mkdirat, mknodat, openat, readlinkat_raw,
-    sendfile, statat, symlinkat,
+    sendfile, statat, symlinkat, utimensat,
 };
 use rustix::io::Errno;
 
@@ -78,11 +78,11 @@ fn file(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr, depth: usize) -> 
             place.copy_from_slice(target);
             let target = CStr::from_bytes_until_nul(&text).unwrap_or(c"");
             symlinkat(target, to, name).during(Call::MakeLink)?;
-            owner(to, name, &stat)
+            owner_and_times(to, name, &stat)
         }
         _ => {
             mknodat(to, name, file_type, mode, stat.st_rdev).during(Call::MakeNode)?;
-            owner(to, name, &stat)
+            owner_and_times(to, name, &stat)
         }
     }
 }
@@ -98,17 +98,26 @@ fn owner(at: BorrowedFd<'_>, name: &CStr, stat: &Stat) -> Result {
         .during(Call::ChangeOwner)
 }
 
+/// Copies owner and times of what cannot be opened.
+fn owner_and_times(at: BorrowedFd<'_>, name: &CStr, stat: &Stat) -> Result {
+    owner(at, name, stat)?;
+    utimensat(at, name, &times(stat), AtFlags::SYMLINK_NOFOLLOW).during(Call::Attributes)
+}
+
+fn times(stat: &Stat) -> Timestamps {
+    let time = |seconds, nanoseconds| Timespec { tv_sec: seconds, tv_nsec: nanoseconds };
+    Timestamps {
+        last_access: time(stat.st_atime, stat.st_atime_nsec.cast_signed()),
+        last_modification: time(stat.st_mtime, stat.st_mtime_nsec.cast_signed()),
+    }
+}
+
 /// Copies owner, mode, extended attributes and times, in the order in which none undoes another.
 fn attributes(from: BorrowedFd<'_>, to: BorrowedFd<'_>, stat: &Stat) -> Result {
     owner(to, c"", stat)?;
     fchmod(to, Mode::from_raw_mode(stat.st_mode & 0o7777)).during(Call::Attributes)?;
     extended(from, to).during(Call::Attributes)?;
-    let time = |seconds, nanoseconds| Timespec { tv_sec: seconds, tv_nsec: nanoseconds };
-    let times = Timestamps {
-        last_access: time(stat.st_atime, stat.st_atime_nsec.cast_signed()),
-        last_modification: time(stat.st_mtime, stat.st_mtime_nsec.cast_signed()),
-    };
-    futimens(to, &times).during(Call::Attributes)
+    futimens(to, &times(stat)).during(Call::Attributes)
 }
 
 /// Copies the extended attributes, as far as the file systems have them.

@@ -1,34 +1,39 @@
 //! The plan of a further process in a running container.
 
+use std::path::PathBuf;
+
 use pidone_proto::{Op, Text};
 
-use super::container::{BARRIER_START, CLONE_NEWUSER, root_ids};
+use super::container::{BARRIER_START, CLONE_NEWTIME, CLONE_NEWUSER, root_ids};
 use super::process::Wait;
 use super::{PROC, Plan, Process, Source, mount, strings, text, view};
 use crate::config::{Config, Hook};
 use crate::error::Result;
 
+/// What a process joins of a container.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Joined {
+    /// The `CLONE_NEW*` flags of the namespaces in which the container differs from the host. The
+    /// pidfd of its first process stands for all of them, so that its user namespace and those that
+    /// it owns are entered together.
+    pub flags: u32,
+    /// The file of a time namespace that the first process enters only with its program.
+    pub clocks: Option<PathBuf>,
+    /// The name of its session keyring, if it has one of its own.
+    pub keyring: Option<String>,
+}
+
 /// Compiles the plan of a process that joins a container's namespaces.
-///
-/// `flags` are the `CLONE_NEW*` flags of the namespaces in which the container differs from the
-/// host; the pidfd of its first process stands for all of them, so that its user namespace and
-/// those that it owns are entered together. `keyring` is the name of its session keyring, if it has
-/// one of its own.
 ///
 /// # Errors
 /// [`crate::Code::ConfigInvalid`] for what is wrong in the process.
-pub fn compile(
-    config: &Config,
-    process: &Process,
-    flags: u32,
-    keyring: Option<&str>,
-) -> Result<Plan> {
+pub fn compile(config: &Config, process: &Process, joined: &Joined) -> Result<Plan> {
     let mut plan = Plan::default();
     if let [Some(mask), _] = &process.affinity {
         plan.push(Op::Affinity { mask });
     }
-    enter(&mut plan, config, flags);
-    join_keyring(&mut plan, keyring)?;
+    enter(&mut plan, config, joined);
+    join_keyring(&mut plan, joined)?;
     if !process.labels.is_empty() {
         mount::make_proc(&mut plan, PROC);
         process.labels(&mut plan, PROC)?;
@@ -43,8 +48,8 @@ pub fn compile(
 ///
 /// # Errors
 /// [`crate::Code::ConfigInvalid`] for a string with a NUL byte.
-pub fn create_hook(config: &Config, hook: &Hook, flags: u32) -> Result<Plan> {
-    let mut plan = hook_inside(config, flags);
+pub fn create_hook(config: &Config, hook: &Hook, joined: &Joined) -> Result<Plan> {
+    let mut plan = hook_inside(config, joined);
     plan.push(Op::Umask { mask: 0o022 });
     push_hook(&mut plan, hook, 0, &[])?;
     Ok(plan)
@@ -55,15 +60,9 @@ pub fn create_hook(config: &Config, hook: &Hook, flags: u32) -> Result<Plan> {
 ///
 /// # Errors
 /// [`crate::Code::ConfigInvalid`] for a string with a NUL byte.
-pub fn start_hook(
-    config: &Config,
-    hook: &Hook,
-    flags: u32,
-    keyring: Option<&str>,
-    first: &Plan,
-) -> Result<Plan> {
-    let mut plan = hook_inside(config, flags);
-    join_keyring(&mut plan, keyring)?;
+pub fn start_hook(config: &Config, hook: &Hook, joined: &Joined, first: &Plan) -> Result<Plan> {
+    let mut plan = hook_inside(config, joined);
+    join_keyring(&mut plan, joined)?;
     let behind = |op: &Op<'_>| !matches!(op, Op::Barrier { id: BARRIER_START });
     for op in first.operations().skip_while(behind).skip(1) {
         match op {
@@ -79,9 +78,9 @@ pub fn start_hook(
 }
 
 /// The beginning of a hook: the leader of a session in the container's namespaces.
-fn hook_inside(config: &Config, flags: u32) -> Plan {
+fn hook_inside(config: &Config, joined: &Joined) -> Plan {
     let mut plan = Plan::default();
-    enter(&mut plan, config, flags);
+    enter(&mut plan, config, joined);
     plan.push(Op::Session);
     plan
 }
@@ -102,8 +101,8 @@ fn push_hook(plan: &mut Plan, hook: &Hook, filter_flags: u32, filter: &[u8]) -> 
 }
 
 /// Joins the session keyring of the first process, so that the host's is out of reach.
-fn join_keyring(plan: &mut Plan, keyring: Option<&str>) -> Result<()> {
-    if let Some(name) = keyring {
+fn join_keyring(plan: &mut Plan, joined: &Joined) -> Result<()> {
+    if let Some(name) = &joined.keyring {
         let name = text("id", name)?;
         plan.push(Op::Keyring { name: Text(&name) });
     }
@@ -111,10 +110,15 @@ fn join_keyring(plan: &mut Plan, keyring: Option<&str>) -> Result<()> {
 }
 
 /// Enters the namespaces of a container.
-fn enter(plan: &mut Plan, config: &Config, flags: u32) {
+fn enter(plan: &mut Plan, config: &Config, joined: &Joined) {
+    let flags = joined.flags;
     if flags != 0 {
         let target = plan.source(Source::Container);
         plan.push(Op::SetNamespaces { target, flags });
+    }
+    if let Some(clocks) = &joined.clocks {
+        let target = plan.source(Source::Namespace(clocks.clone()));
+        plan.push(Op::SetNamespaces { target, flags: CLONE_NEWTIME });
     }
     plan.push(Op::Fork { flags: 0 });
     if flags & CLONE_NEWUSER != 0 {

@@ -364,8 +364,13 @@ fn what_exec_would_refuse_is_refused_before_the_clone() {
 
 #[test]
 fn joining_takes_all_namespaces_at_once() {
-    let plan = super::join::compile(&Config::default(), &process(), NEWNS | NEWUSER, None).unwrap();
-    assert_eq!(names(&plan)[..4], ["setns", "fork", "set ids", "setsid"]);
+    let joined = super::join::Joined {
+        flags: NEWNS | NEWUSER,
+        keyring: Some("_ses.x".into()),
+        clocks: None,
+    };
+    let plan = super::join::compile(&Config::default(), &process(), &joined).unwrap();
+    assert_eq!(names(&plan)[..4], ["setns", "fork", "set ids", "session keyring"]);
     assert_eq!(plan.parts()[0].sources, [Source::Container]);
 }
 
