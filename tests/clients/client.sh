@@ -5,13 +5,14 @@
 # `host` is the machine's cgroups as they are, `v2` has nothing but a cgroup2 file system.
 #
 # Sets $runtime, $view; $work, a directory; $name, that of cgroups and of what else needs one;
-# $rootfs, the files of a busybox image.
+# $rootfs, the files of a busybox image; $scripts, the directory of the scripts.
 
 shopt -s extglob
 runtime=$(realpath "$1")
 view=$2
 work=/run/client
 rootfs=$work/rootfs
+scripts=$(realpath "$(dirname "$0")")
 name=${PIDONE_CLIENT_NAME:-pidone-client-$$}
 failures=0
 
@@ -65,6 +66,8 @@ clear_cgroups() {
 prepare() {
     mount -t tmpfs -o mode=755 tmpfs /run
     mkdir -p "$work"/{bin,tmp} /run/lock
+    # conmon writes a file where it was started.
+    cd "$work"
     export TMPDIR=$work/tmp HOME=$work PATH=$work/bin:$PATH
     if [ "$view" = v2 ]; then
         umount --recursive /sys/fs/cgroup

@@ -30,9 +30,9 @@ SystemdCgroup = false
 END
 containerd --config "$work/config.toml" >"$work/containerd.log" 2>&1 &
 daemon=$!
-protoc --proto_path "$(dirname "$0")" --descriptor_set_out "$work/cri.pb" cri.proto
+protoc --proto_path "$scripts" --descriptor_set_out "$work/cri.pb" cri.proto
 
-cri() { /usr/bin/python3 "$(dirname "$0")/cri.py" "$work/containerd.sock" "$work/cri.pb" "$@"; }
+cri() { /usr/bin/python3 "$scripts/cri.py" "$work/containerd.sock" "$work/cri.pb" "$@"; }
 settle cri Status '{}' >/dev/null || { grep cri "$work/containerd.log"; exit 1; }
 image_archive "$work/pause.tar" localhost/pause:1 '["sleep", "100000"]'
 image_archive "$work/image.tar" $image '["/bin/sh"]'
