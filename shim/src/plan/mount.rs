@@ -18,6 +18,7 @@ const MS_DIRSYNC: u64 = 128;
 const MS_NOSYMFOLLOW: u64 = 256;
 const MS_NOATIME: u64 = 1024;
 const MS_NODIRATIME: u64 = 2048;
+pub(super) const MS_REMOUNT: u64 = 32;
 pub(super) const MS_BIND: u64 = 4096;
 pub(super) const MS_REC: u64 = 16384;
 const MS_UNBINDABLE: u64 = 1 << 17;
@@ -148,6 +149,20 @@ pub(super) fn legacy(plan: &mut Plan, config: &Config, mount: &Mount) -> Result<
         data: Text(&data),
         at: Text(&at),
     });
+    Ok(())
+}
+
+/// Other attributes for what is mounted at a place.
+pub(super) fn remount(plan: &mut Plan, mount: &Mount) -> Result<()> {
+    let at = text("mounts.destination", clean(&mount.destination))?;
+    let mut push = |set, clear, recursive| {
+        if set | clear != 0 {
+            let clear = with_atime(set, clear);
+            plan.push(Op::Remount { at: Text(&at), set, clear, recursive });
+        }
+    };
+    push(attributes(mount.flags), attributes(mount.cleared & !mount.flags), false);
+    push(mount.recursive_set, mount.recursive_clear, true);
     Ok(())
 }
 
