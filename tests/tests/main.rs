@@ -20,14 +20,17 @@ mod mount;
 mod namespace;
 mod network;
 mod ordinary;
+mod ownership;
 mod process;
 mod propagation;
 mod resources;
 mod role;
 mod root;
 mod schedule;
+mod seccomp;
 mod security;
 mod stdio;
+mod waiting;
 
 fn main() -> ExitCode {
     if let Some(played) = role::play().or_else(security::play) {
@@ -50,12 +53,15 @@ fn main() -> ExitCode {
         namespace::CASES,
         network::CASES,
         ordinary::CASES,
+        ownership::CASES,
         process::CASES,
         propagation::CASES,
         resources::CASES,
         root::CASES,
         schedule::CASES,
+        seccomp::CASES,
         stdio::CASES,
+        waiting::CASES,
     ];
     pidone_tests::main(&[whole, security::CASES].concat())
 }

@@ -59,7 +59,7 @@ const SUPERBLOCK: [(u64, &str); 4] = [
 const VALUE: usize = 255;
 
 /// The `MOUNT_ATTR_*` flags of `MS_*` flags.
-fn attributes(flags: u64) -> u64 {
+pub(super) fn attributes(flags: u64) -> u64 {
     ATTRIBUTES.iter().filter(|(ms, _)| flags & ms != 0).map(|(_, attribute)| attribute).sum()
 }
 
