@@ -26,6 +26,7 @@ mod propagation;
 mod resources;
 mod role;
 mod root;
+mod rootless;
 mod schedule;
 mod seccomp;
 mod security;
@@ -58,6 +59,7 @@ fn main() -> ExitCode {
         propagation::CASES,
         resources::CASES,
         root::CASES,
+        rootless::CASES,
         schedule::CASES,
         seccomp::CASES,
         stdio::CASES,
