@@ -264,11 +264,9 @@ fn start_hooks_are_as_the_program(sandbox: &Sandbox) -> Outcome {
                 args: Vec::new(),
             };
             config.seccomp = filtered.then(|| Seccomp { syscalls: vec![refused] });
-            let look = format!(
-                "grep -E '^(Uid|Gid|Groups|Cap|NoNewPrivs|Seccomp:|Umask)' /proc/self/status; \
+            let look = "grep -E '^(Uid|Gid|Groups|Cap|NoNewPrivs|Seccomp:|Umask)' /proc/self/status; \
                  readlink /proc/self/ns/mnt /proc/self/ns/pid; /bin/busybox pwd; ls /; \
-                 /bin/busybox hostname x 2>&1; cat /proc/self/cgroup"
-            );
+                 /bin/busybox hostname x 2>&1; cat /proc/self/cgroup";
             let place = directory.display();
             config.hooks.start_container.push(shell(&format!("({look}) >{place}/hook")));
             let script = format!("({look}) >{place}/program");
