@@ -44,8 +44,6 @@ fn process(config: &Config) -> Process {
         .map(str::to_owned)
         .into(),
         cwd: "/".to_owned(),
-        uid: 0,
-        gid: 0,
         groups: Some(vec![0]),
         capabilities: Capabilities {
             bounding: mask,
@@ -54,13 +52,10 @@ fn process(config: &Config) -> Process {
             ..Capabilities::default()
         },
         rlimits: config.rlimits.iter().map(|limit| (limit.kind, limit.soft, limit.hard)).collect(),
-        terminal: None,
-        preserved: 0,
         no_new_privileges: true,
         seccomp: filter.map(|filter| (filter.flags(), filter.bytes())),
         umask: 0o022,
-        parent_death_signal: 0,
-        labels: Vec::new(),
+        ..Process::default()
     }
 }
 
@@ -75,6 +70,8 @@ fn plan(config: &Config, process: &Process) -> Plan {
         at: "/r".into(),
         cgroups: BTreeMap::from([(String::new(), "/sys/fs/cgroup/parent/name".into())]),
         barrier: false,
+        waits: false,
+        keyring: None,
         is_directory: &|_| Ok(true),
     };
     compile(config, process, &facts).expect("a plain configuration")

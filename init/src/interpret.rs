@@ -224,6 +224,9 @@ impl Init {
                 system::write_proc(self, proc, c"self", Text(c"timens_offsets"), offsets)
             }
             Op::CopyUp { mount, from, contents } => copy::up(self, mount, from, contents),
+            Op::Remount { at, set, clear, recursive } => {
+                mount::remount(self, at, set, clear, recursive)
+            }
             Op::FindProgram { candidates } => exec::find(self, candidates),
             _ => Err(unexpected(Call::Decode)),
         }

@@ -410,6 +410,17 @@ pub enum Op<'a> {
         /// The paths to try, in their order.
         candidates: Strings<'a>,
     },
+    /// Changes attributes of a mount that is attached: `mount_setattr(2)`.
+    Remount {
+        /// Its place below the root.
+        at: Text<'a>,
+        /// `MOUNT_ATTR_*` flags to set.
+        set: u64,
+        /// `MOUNT_ATTR_*` flags to clear.
+        clear: u64,
+        /// Whether the mounts below it change too.
+        recursive: bool,
+    },
 }
 
 /// Names of operations, in the words of the kernel.
@@ -481,4 +492,5 @@ names! {
     TimeOffsets => "time offsets",
     CopyUp => "copy up",
     FindProgram => "exec",
+    Remount => "remount",
 }

@@ -274,7 +274,8 @@ impl From<std::io::Error> for ErrnoLike {
 /// The wording of C's `strerror`, without Rust's number behind it.
 #[must_use]
 pub fn strerror(errno: Errno) -> String {
-    nix::Error::from_raw(errno.raw_os_error()).desc().to_owned()
+    let text = std::io::Error::from_raw_os_error(errno.raw_os_error()).to_string();
+    text.rsplit_once(" (os error").map_or(text.clone(), |(words, _)| words.to_owned())
 }
 
 /// Text that may come from a hostile container: control characters are escaped.

@@ -31,12 +31,12 @@ impl<'a> Descriptors<'a> {
     pub(crate) fn open(process: &'a Process) -> Result<Self> {
         let asked = [&process.stdin, &process.stdout, &process.stderr];
         let mut kept = [None, None, None];
-        let mut standard = [null()?, null()?, null()?].map(End::Own);
+        let mut standard = [const { None }; 3];
         let inherited: [BorrowedFd<'static>; 3] =
             [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()];
         if process.terminal.is_none() {
             for (number, stdio) in asked.into_iter().enumerate() {
-                standard[number] = match stdio {
+                standard[number] = Some(match stdio {
                     Stdio::Null => continue,
                     // A descriptor that the caller closed is the null device inside. What has
                     // its number now was not meant to be inherited, and says so.
@@ -56,9 +56,12 @@ impl<'a> Descriptors<'a> {
                         kept[number] = Some(File::from(ours));
                         End::Own(theirs)
                     }
-                };
+                });
             }
         }
+        let [first, second, third] =
+            standard.map(|end: Option<End<'a>>| end.map_or_else(|| null().map(End::Own), Ok));
+        let standard = [first?, second?, third?];
         Ok(Self { standard, extra: &process.extra_files, kept })
     }
 

@@ -185,15 +185,7 @@ impl Run {
                 View::Common => self.within_patience(),
                 _ => self.in_own_process(),
             };
-            let required = std::env::var("PIDONE_REQUIRE_ALL").is_ok_and(|value| value == "1");
-            match outcome {
-                Ok(()) => Ok(Completion::Completed),
-                Err(Stop::Lacking(reason)) if !required => {
-                    eprintln!("{name}: skipped: {reason}");
-                    Ok(Completion::ignored_with(reason))
-                }
-                Err(stop) => Err(Failed::from(stop.text())),
-            }
+            completion(&name, outcome)
         })
     }
 
@@ -253,6 +245,23 @@ impl Run {
             Some(_) => Err(Stop::Failed(said)),
             None => Err(Stop::Failed(format!("{}\n{said}", output.status))),
         }
+    }
+}
+
+/// What the harness hears of an outcome: what lacks something is skipped, aloud, or fails where
+/// nothing may be lacking.
+///
+/// # Errors
+/// It failed.
+pub fn completion(name: &str, outcome: Outcome) -> Result<Completion, Failed> {
+    let required = std::env::var("PIDONE_REQUIRE_ALL").is_ok_and(|value| value == "1");
+    match outcome {
+        Ok(()) => Ok(Completion::Completed),
+        Err(Stop::Lacking(reason)) if !required => {
+            eprintln!("{name}: skipped: {reason}");
+            Ok(Completion::ignored_with(reason))
+        }
+        Err(stop) => Err(Failed::from(stop.text())),
     }
 }
 

@@ -24,7 +24,7 @@ mod report;
 mod sandbox;
 mod view;
 
-pub use case::{Case, Outcome, Stop, main};
+pub use case::{Case, Outcome, Stop, completion, main};
 pub use program::{GUEST, POSTCARD_INIT, install, script};
 pub use report::{
     Capabilities, Descriptor, DeviceNode, Forked, Mount, Read, Report, Root, Terminal,

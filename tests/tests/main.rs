@@ -30,6 +30,7 @@ mod rootless;
 mod schedule;
 mod seccomp;
 mod security;
+mod start;
 mod stdio;
 mod waiting;
 
@@ -62,6 +63,7 @@ fn main() -> ExitCode {
         rootless::CASES,
         schedule::CASES,
         seccomp::CASES,
+        start::CASES,
         stdio::CASES,
         waiting::CASES,
     ];

@@ -15,6 +15,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(the_template_has_seven).and_unified(),
     case!(each_flag_of_a_bind_is_seen_and_works),
     case!(each_flag_of_a_file_system_is_seen),
+    case!(a_remount_changes_what_is_there),
     case!(a_file_is_bound),
     case!(a_missing_source_is_refused),
     case!(a_missing_destination_is_made),
@@ -182,6 +183,28 @@ fn each_flag_of_a_file_system_is_seen(sandbox: &Sandbox) -> Outcome {
         let mount = sandbox.report(&config)?.mount("/m").ok_or("no mount")?;
         assert!(mount.super_has(option), "{option} of {:?}", mount.super_options);
     }
+    Ok(())
+}
+
+fn a_remount_changes_what_is_there(sandbox: &Sandbox) -> Outcome {
+    let remount = |at: &str, flags: u64, cleared: u64| Mount {
+        destination: at.into(),
+        device: "none".into(),
+        flags: flags | flags::REMOUNT,
+        cleared,
+        ..Mount::default()
+    };
+    let mut config = sandbox.config();
+    config.mounts.push(file_system("tmpfs", "/m", flags::NOEXEC, "size=64k"));
+    config.mounts.push(remount("/m", flags::RDONLY | flags::NOSUID, flags::NOEXEC));
+    let mount = sandbox.report(&config)?.mount("/m").ok_or("no mount")?;
+    assert!(mount.has("ro") && mount.has("nosuid"), "{:?}", mount.options);
+    assert!(!mount.has("noexec"), "{:?}", mount.options);
+    // There must be something to change.
+    config.mounts.push(remount("/etc", flags::RDONLY, 0));
+    let error = sandbox.report(&config).err().ok_or("nothing was mounted there")?;
+    let text = format!("{error:?}");
+    assert!(text.contains("remount: mount_setattr `/etc`"), "{text}");
     Ok(())
 }
 

@@ -78,6 +78,18 @@ pub(crate) fn set_attributes(
     sys::mount_setattr(mount, set, clear, propagation, recursive).during(Call::MountSetAttr)
 }
 
+/// Changes attributes of a mount that is attached.
+pub(crate) fn remount(
+    init: &mut Init,
+    at: Text<'_>,
+    set: u64,
+    clear: u64,
+    recursive: bool,
+) -> Result {
+    let mount = init.root()?.open(at.as_c_str(), OFlags::PATH, true).during(Call::Open)?;
+    sys::mount_setattr(mount.as_fd(), set, clear, 0, recursive).during(Call::MountSetAttr)
+}
+
 /// Attaches a mount at a name below the root.
 pub(crate) fn attach(
     init: &mut Init,

@@ -154,6 +154,7 @@ impl Parts {
             47 => Op::TimeOffsets { proc: first, offsets: text(0) },
             48 => Op::CopyUp { mount: first, from: text(0), contents: yes },
             49 => Op::FindProgram { candidates: list(0) },
+            50 => Op::Remount { at: text(0), set: a, clear: b, recursive: yes },
             _ => return None,
         })
     }

@@ -60,6 +60,7 @@ pub(crate) const OPERATIONS: &[Name] = &[
     (47, "TimeOffsets"),
     (48, "CopyUp"),
     (49, "FindProgram"),
+    (50, "Remount"),
 ];
 
 /// The number of a report. A new report does not build without one.
@@ -250,6 +251,7 @@ fn additions() -> Vec<Op<'static>> {
         Op::TimeOffsets { proc: Slot(510), offsets: Text(c"monotonic 86400 0\n") },
         Op::CopyUp { mount: Slot(258), from: Text(c"/run"), contents: true },
         Op::FindProgram { candidates: strings(b"/bin/ls\0") },
+        Op::Remount { at: Text(c"/mnt"), set: 1, clear: 8, recursive: false },
     ]
 }
 

@@ -115,7 +115,6 @@ pub fn features() -> Features {
     let options = flags::TABLE.iter().chain(flags::RECURSIVE).map(|(word, ..)| *word);
     let mut mount_options: Vec<&str> = options.chain(mount::EXTENSIONS).collect();
     // A new mount cannot be one.
-    mount_options.retain(|word| *word != "remount");
     mount_options.sort_unstable();
     let capabilities = caps::all();
     let mut capabilities: Vec<_> = capabilities.iter().collect();

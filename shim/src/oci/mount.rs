@@ -93,7 +93,6 @@ impl Mount {
             } else {
                 match word.as_str() {
                     "" => {}
-                    "remount" => return refuse("a new mount cannot be a remount"),
                     "tmpcopyup" => mount.copy_up = true,
                     "idmap" | "ridmap" => {
                         let recursive = word == "ridmap";

@@ -318,7 +318,7 @@ fn a_container_in_the_hosts_mounts_has_no_devices_of_its_own() {
 fn features_are_those_of_the_specification() {
     let features = serde_json::to_value(features()).unwrap();
     assert_eq!(features["ociVersionMax"], "1.3.0");
-    assert_eq!(features["mountOptions"].as_array().unwrap().len(), 61);
+    assert_eq!(features["mountOptions"].as_array().unwrap().len(), 62);
     assert_eq!(features["linux"]["capabilities"][0], "CAP_CHOWN");
     assert_eq!(features["linux"]["capabilities"].as_array().unwrap().len(), 41);
     assert_eq!(features["linux"]["namespaces"].as_array().unwrap().len(), 8);

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use pidone_proto::{Create, Op, Slot, Text};
 
-use super::mount::{self, MS_BIND, MS_PRIVATE, MS_REC};
+use super::mount::{self, MS_BIND, MS_PRIVATE, MS_REC, MS_REMOUNT};
 use super::process::Wait;
 use super::{NULL, PROC, Plan, Process, Source, clean, text};
 use crate::config::{Config, Device, IdMap, Mount};
@@ -293,6 +293,9 @@ fn one_mount(
     ready: Option<Slot>,
     facts: &Facts<'_>,
 ) -> Result<()> {
+    if mount.flags & MS_REMOUNT != 0 {
+        return mount::remount(plan, mount);
+    }
     if mount.device == "bind" || mount.flags & MS_BIND != 0 {
         return mount::bind(plan, config, mount, facts);
     }

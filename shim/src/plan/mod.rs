@@ -254,7 +254,10 @@ pub fn subject<'a>(op: &Op<'a>, detail: u16) -> Option<Cow<'a, str>> {
         | Op::Sysctl { path, .. }
         | Op::ChangeDirectory { path }
         | Op::CopyUp { from: path, .. } => path,
-        Op::Root { at, .. } | Op::Attach { at, .. } | Op::LegacyMount { at, .. } => at,
+        Op::Root { at, .. }
+        | Op::Attach { at, .. }
+        | Op::LegacyMount { at, .. }
+        | Op::Remount { at, .. } => at,
         Op::HostName { name } | Op::DomainName { name } | Op::Keyring { name } => name,
         Op::Label { value, .. } => value,
         Op::Rlimit { resource, .. } => return Some(resource.to_string().into()),

@@ -18,13 +18,13 @@ const MS_DIRSYNC: u64 = 128;
 const MS_NOSYMFOLLOW: u64 = 256;
 const MS_NOATIME: u64 = 1024;
 const MS_NODIRATIME: u64 = 2048;
+pub(super) const MS_REMOUNT: u64 = 32;
 pub(super) const MS_BIND: u64 = 4096;
 pub(super) const MS_REC: u64 = 16384;
 const MS_UNBINDABLE: u64 = 1 << 17;
 pub(super) const MS_PRIVATE: u64 = 1 << 18;
 pub(super) const MS_SLAVE: u64 = 1 << 19;
 const MS_SHARED: u64 = 1 << 20;
-const MS_RELATIME: u64 = 1 << 21;
 const MS_STRICTATIME: u64 = 1 << 24;
 const MS_LAZYTIME: u64 = 1 << 25;
 
@@ -43,8 +43,7 @@ const ATTRIBUTES: [(u64, u64); 8] = [
     (MS_NOSYMFOLLOW, 0x20_0000),
 ];
 
-/// The access time is one field of three values, whose 0 is `relatime`; the kernel clears all of it
-/// or nothing.
+/// The access time is one field of three values; it is cleared before one is set.
 const ATTRIBUTE_ATIME: u64 = 0x70;
 
 /// Flags of the file system itself, which `fsconfig(2)` takes by name.
@@ -68,8 +67,8 @@ pub(super) fn make(plan: &mut Plan, config: &Config, mount: &Mount) -> Result<Sl
     let into = plan.made();
     let fstype = text("mounts.device", &mount.device)?;
     let options = options(config, mount)?;
-    let unwritable = if copies_up(mount) { MS_RDONLY } else { 0 };
-    let attributes = u32::try_from(attributes(mount.flags & !unwritable)).unwrap_or(0);
+    let later = if begins_with_copy(mount) { MS_RDONLY } else { 0 };
+    let attributes = u32::try_from(attributes(mount.flags & !later)).unwrap_or(0);
     plan.push(Op::MakeMount { into, fstype: Text(&fstype), options: view(&options), attributes });
     let propagation = own_propagation(mount);
     if propagation != 0 {
@@ -91,9 +90,17 @@ fn recursive_attributes(plan: &mut Plan, slot: Slot, mount: &Mount) {
     }
 }
 
-/// What is cleared so that the access time can be set, or cleared.
+/// What is cleared so that the access time can be set, or be the kernel's own choice again: never
+/// one of its bits alone.
 fn with_atime(set: u64, clear: u64) -> u64 {
     if (set | clear) & ATTRIBUTE_ATIME == 0 { clear } else { clear | ATTRIBUTE_ATIME }
+}
+
+/// Whether a tmpfs takes something over from what it covers: its files, or at least its mode.
+/// Where an image has a /tmp of mode 1777 or a /run of 0755, what covers it is like that.
+fn begins_with_copy(mount: &Mount) -> bool {
+    let has_mode = || mount.data.split(',').any(|option| option.starts_with("mode="));
+    mount.device == "tmpfs" && (mount.copy_up || !has_mode())
 }
 
 /// Makes a proc that only the init sees, for sysctls and labels: what is at the container's
@@ -103,19 +110,12 @@ pub(super) fn make_proc(plan: &mut Plan, into: Slot) {
     plan.push(Op::MakeMount { into, fstype: Text(c"proc"), options, attributes: 0 });
 }
 
-/// Whether a file system gets something of what it covers, and has to be writable until then.
-///
-/// Where an image has a /tmp of mode 1777 or a /run of 0755, what covers it is like that.
-fn copies_up(mount: &Mount) -> bool {
-    let has_mode = || mount.data.split(',').any(|option| option.starts_with("mode="));
-    mount.device == "tmpfs" && (mount.copy_up || !has_mode())
-}
-
 /// Attaches a mount at its destination.
 pub(super) fn attach(plan: &mut Plan, slot: Slot, mount: &Mount, create: Create) -> Result<()> {
     let at = text("mounts.destination", clean(&mount.destination))?;
-    if copies_up(mount) {
+    if begins_with_copy(mount) {
         plan.push(Op::CopyUp { mount: slot, from: Text(&at), contents: mount.copy_up });
+        // Nothing could be copied into it before.
         if mount.flags & MS_RDONLY != 0 {
             set_attributes(plan, slot, attributes(MS_RDONLY), 0, 0, false);
         }
@@ -152,6 +152,20 @@ pub(super) fn legacy(plan: &mut Plan, config: &Config, mount: &Mount) -> Result<
     Ok(())
 }
 
+/// Other attributes for what is mounted at a place.
+pub(super) fn remount(plan: &mut Plan, mount: &Mount) -> Result<()> {
+    let at = text("mounts.destination", clean(&mount.destination))?;
+    let mut push = |set, clear, recursive| {
+        if set | clear != 0 {
+            let clear = with_atime(set, clear);
+            plan.push(Op::Remount { at: Text(&at), set, clear, recursive });
+        }
+    };
+    push(attributes(mount.flags), attributes(mount.cleared & !mount.flags), false);
+    push(mount.recursive_set, mount.recursive_clear, true);
+    Ok(())
+}
+
 /// A bind mount: a copy of a mount of the host with its own attributes.
 pub(super) fn bind(
     plan: &mut Plan,
@@ -165,9 +179,7 @@ pub(super) fn bind(
         None => tree(plan, facts, &mount.source, recursive)?,
     };
     bind_propagation(plan, config, slot, mount);
-    let set = attributes(mount.flags);
-    let relatime = if mount.flags & MS_RELATIME == 0 { 0 } else { ATTRIBUTE_ATIME };
-    let cleared = attributes(mount.cleared & !mount.flags) | relatime;
+    let (set, cleared) = (attributes(mount.flags), attributes(mount.cleared & !mount.flags));
     if set | cleared != 0 {
         set_attributes(plan, slot, set, with_atime(set, cleared), 0, false);
     }

@@ -7,7 +7,7 @@ use crate::config::{Config, MemoryPolicy, process as numbers};
 use crate::error::{Error, Result};
 
 /// A process with everything resolved to numbers.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Process {
     /// The arguments, the program first.
     pub args: Vec<String>,

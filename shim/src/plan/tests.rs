@@ -286,6 +286,26 @@ fn a_filter_is_last_only_where_it_can_be() {
 }
 
 #[test]
+fn a_read_only_tmpfs_is_so_after_its_copy() {
+    let copy = Mount { flags: 1, copy_up: true, ..mount("tmpfs", "/x") };
+    let config = Config { mounts: vec![copy], ..Config::default() };
+    let plan = compile(&config, &process(), &facts()).unwrap();
+    let made = |op| matches!(op, Op::MakeMount { attributes, .. } if attributes & 1 != 0);
+    assert!(!plan.operations().any(made));
+    let after = plan.operations().skip_while(|op| !matches!(op, Op::CopyUp { .. }));
+    assert!(matches!(after.collect::<Vec<_>>()[1], Op::SetAttributes { set: 1, .. }));
+}
+
+#[test]
+fn access_times_are_cleared_as_a_whole() {
+    let atime = Mount { flags: 4096, cleared: 1024, ..mount("bind", "/x") };
+    let config = Config { mounts: vec![atime], ..Config::default() };
+    let plan = compile(&config, &process(), &facts()).unwrap();
+    let cleared = |op| matches!(op, Op::SetAttributes { set: 0, clear: 0x70, .. });
+    assert!(plan.operations().any(cleared));
+}
+
+#[test]
 fn a_joined_namespace_needs_a_fork() {
     let joined = vec![(NEWNET, PathBuf::from("/run/netns/x"))];
     let facts = Facts { joined, ..facts() };

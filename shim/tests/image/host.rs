@@ -75,6 +75,8 @@ pub(crate) enum Said {
     Forked,
     Console,
     Times(u32, usize),
+    Waiting,
+    Listener,
     Executing,
     Failed(Failed),
     End,
@@ -170,6 +172,8 @@ impl Init {
             Report::Console => Said::Console,
             Report::Times { first, nanoseconds } => Said::Times(first, nanoseconds.len() / 4),
             Report::Executing => Said::Executing,
+            Report::Waiting => Said::Waiting,
+            Report::Listener => Said::Listener,
             Report::Failed { step, call, detail, errno } => {
                 Said::Failed((step, call, detail, errno.into()))
             }

@@ -73,7 +73,7 @@ fn wrong_files(bench: &Bench) {
     for (text, said) in [
         (json!({"hostnam": "x"}).to_string(), "`hostnam = \"x\"`: unknown field"),
         (json!({"capabilities": ["KILL", "CAP_NO"]}).to_string(), "unknown capability"),
-        (json!({"namespaces": [{"type": "NEWTIME"}]}).to_string(), "unknown namespace"),
+        (json!({"namespaces": [{"type": "NEWFOO"}]}).to_string(), "unknown namespace"),
         (json!({"hostname": "x"}).to_string(), "needs a UTS namespace (NEWUTS)"),
         (
             json!({"mounts": [{"device": "ext9", "destination": "/x"}],

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -21,7 +22,11 @@ pub(crate) enum Need {
     Freezer,
     /// ps(1), with `-ef`.
     Ps,
+    UserNamespaces,
 }
+
+/// The ordinary user.
+pub(crate) const NOBODY: u32 = 65534;
 
 const BUSYBOX: &str = "/usr/bin/busybox";
 const CGROUPS: &str = "/sys/fs/cgroup";
@@ -40,6 +45,11 @@ impl Need {
                 exists("/sys/fs/cgroup/freezer"),
                 "needs a cgroup v1 hierarchy with the controller freezer",
             ),
+            Self::UserNamespaces => {
+                let mut unshare = Command::new("unshare");
+                let made = unshare.args(["-U", "true"]).uid(NOBODY).status();
+                (made.is_ok_and(|status| status.success()), "needs user namespaces for all users")
+            }
             Self::Ps => (exists("/usr/bin/ps"), "needs ps(1) (package procps)"),
         };
         (!there).then(|| lacking.to_owned())
@@ -74,7 +84,9 @@ impl Bench {
         }
         let copied = Command::new("cp").arg(BUSYBOX).arg(bench.path("rootfs/bin/busybox")).status();
         assert!(copied.unwrap().success());
-        for name in ["sh", "cat", "id", "sleep", "true", "ls", "kill", "readlink", "tty", "env"] {
+        for name in
+            ["sh", "cat", "ln", "id", "sleep", "true", "ls", "kill", "readlink", "tty", "env"]
+        {
             symlink("/bin/busybox", bench.path("rootfs/bin").join(name)).unwrap();
         }
         bench

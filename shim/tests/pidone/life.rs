@@ -1,11 +1,14 @@
 //! The life of a container: create, start, run, state, list, kill, delete.
 
 use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::bench::{Bench, Need, Program, eventually};
+use crate::bench::{Bench, NOBODY, Need, Program, eventually};
 use crate::{Case, case};
 
 pub(crate) const CASES: &[Case] = &[
@@ -20,6 +23,7 @@ pub(crate) const CASES: &[Case] = &[
     case("delete_in_every_state", &[Need::Freezer], delete_in_every_state),
     case("programs_that_cannot_be_executed", &[], programs_that_cannot_be_executed),
     case("without_a_cgroup", &[], without_a_cgroup),
+    case("an_ordinary_user_has_containers", &[Need::UserNamespaces], an_ordinary_user),
 ];
 
 fn create_and_start(bench: &Bench) {
@@ -151,6 +155,9 @@ fn signals_to_run_are_passed_on(bench: &Bench) {
         })
     };
     assert!(eventually(trapped));
+    let stat = fs::read_to_string(format!("/proc/{}/stat", bench.state("r")["pid"])).unwrap();
+    let parent = stat.rsplit(')').next().unwrap().split_whitespace().nth(1).unwrap();
+    assert_eq!(parent, program.pid().to_string(), "not the child of run");
     program.signal(Signal::TERM);
     assert_eq!(program.finish().code(), 3);
     assert_eq!(bench.run(&["list", "-q"]).ok(), "");
@@ -227,11 +234,10 @@ fn programs_that_cannot_be_executed(bench: &Bench) {
         let bundle = bench.bundle(&bench.config(&[program]));
         let error = bench.run(&["run", "-b", &bundle, "p"]).error(1);
         assert!(error.contains(said), "{program}: {error}");
-        // Who only creates is told when it is started.
-        bench.detached(&["create", "-b", &bundle, "p"]);
-        let error = bench.run(&["start", "p"]).error(1);
+        // podman tells 127 from what create says.
+        let error = bench.run(&["create", "-b", &bundle, "p"]).error(1);
         assert!(error.contains(said), "{program}: {error}");
-        bench.delete("p");
+        assert_eq!(bench.run(&["list", "-q"]).ok(), "");
     }
 }
 
@@ -245,4 +251,49 @@ fn without_a_cgroup(bench: &Bench) {
     let theirs = fs::read_to_string(format!("/proc/{}/cgroup", bench.state("n")["pid"])).unwrap();
     assert_eq!(own, theirs);
     bench.delete("n");
+}
+
+fn an_ordinary_user(bench: &Bench) {
+    // What the user is to reach.
+    let mut copy = Command::new("cp");
+    copy.arg(env!("CARGO_BIN_EXE_pidone")).arg(bench.path("pidone"));
+    assert!(copy.status().unwrap().success());
+    fs::create_dir(bench.path("run")).unwrap();
+    fs::create_dir(bench.path("bundle")).unwrap();
+    fs::set_permissions(bench.path(""), fs::Permissions::from_mode(0o755)).unwrap();
+    for name in ["run", "bundle"] {
+        chown(bench.path(name), Some(NOBODY), Some(NOBODY)).unwrap();
+    }
+    let run = |arguments: &[&str]| {
+        let mut command = Command::new(bench.path("pidone"));
+        command
+            .args(arguments)
+            .env_clear()
+            .env("PATH", "/usr/bin:/bin")
+            .env("XDG_RUNTIME_DIR", bench.path("run"))
+            .current_dir(bench.path("bundle"))
+            .uid(NOBODY)
+            .gid(NOBODY)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        bench.finish(&mut command)
+    };
+    run(&["spec", "--rootless"]).ok();
+    let path = bench.path("bundle/config.json");
+    let mut config: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    config["root"]["path"] = bench.text("rootfs").into();
+    config["process"]["terminal"] = false.into();
+    config["process"]["args"] = json!(["sh", "-c", "id -u; exit 6"]);
+    fs::write(&path, config.to_string()).unwrap();
+    let outcome = run(&["run", "u"]);
+    assert_eq!((outcome.code(), &*outcome.stdout, &*outcome.stderr), (6, "0\n", ""));
+    // Its states are where $XDG_RUNTIME_DIR is cleaned up by age, and stay.
+    let states = fs::metadata(bench.path("run/pidone")).unwrap();
+    assert_eq!((states.mode() & 0o7777, states.uid()), (0o1700, NOBODY));
+    config["linux"]["resources"] = json!({ "memory": { "limit": 67_108_864 } });
+    fs::write(&path, config.to_string()).unwrap();
+    let error = run(&["run", "u"]).error(1);
+    assert!(error.contains("needs a cgroup, and this user can make none"), "{error}");
+    assert_eq!(run(&["list", "-q"]).ok(), "");
 }

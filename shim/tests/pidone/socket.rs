@@ -4,13 +4,13 @@ use std::fs::{self, File};
 use std::io::{IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::process::{Command, Stdio};
 
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use serde_json::json;
 
-use crate::bench::{Bench, eventually};
+use crate::bench::{Bench, Program, eventually};
 use crate::{Case, case};
 
 pub(crate) const CASES: &[Case] = &[
@@ -19,6 +19,7 @@ pub(crate) const CASES: &[Case] = &[
     case("a_pidfd_goes_to_its_socket", &[], a_pidfd_goes_to_its_socket),
     case("descriptors_are_preserved", &[], descriptors_are_preserved),
     case("listening_sockets_are_passed_on", &[], listening_sockets_are_passed_on),
+    case("a_service_manager_hears_of_readiness", &[], a_service_manager_hears_of_readiness),
     case("nothing_else_is_inherited", &[], nothing_else_is_inherited),
 ];
 
@@ -173,6 +174,40 @@ fn listening_sockets_are_passed_on(bench: &Bench) {
                 exec \"$0\" --root \"$1\" run -b \"$2\" --preserve-fds 2 p 3<three 4<four";
     let text = shell(bench, line).ok();
     assert!(!text.contains("LISTEN_"), "{text}");
+}
+
+fn a_service_manager_hears_of_readiness(bench: &Bench) {
+    let socket = bench.text("manager.sock");
+    let manager = UnixDatagram::bind(&socket).unwrap();
+    manager.set_read_timeout(Some(std::time::Duration::from_secs(60))).unwrap();
+    let hear = || {
+        let mut buffer = [0; 4096];
+        let count = manager.recv(&mut buffer).unwrap();
+        String::from_utf8_lossy(&buffer[..count]).into_owned()
+    };
+    // logger(1) is the one program of busybox that writes to a datagram socket.
+    let line = "ln -s $NOTIFY_SOCKET /dev/log; busybox logger \"$(printf 'x\\nREADY=1')\"; \
+                while :; do sleep 0.05; done";
+    let bundle = bench.bundle(&bench.config(&["sh", "-c", line]));
+    let command = |arguments: &[&str]| {
+        let mut command = bench.command(arguments);
+        command.env("NOTIFY_SOCKET", &socket).stdout(Stdio::null()).stderr(Stdio::null());
+        command
+    };
+    assert_eq!(bench.finish(&mut command(&["create", "-b", &bundle, "n"])).code(), 0);
+    let mut start = Program::start(&mut command(&["start", "n"]));
+    let pid = bench.state("n")["pid"].to_string();
+    assert_eq!(hear(), format!("MAINPID={pid}\nREADY=1\n"));
+    // It goes on once the manager has read everything.
+    assert_eq!(hear(), "BARRIER=1");
+    assert!(eventually(|| !start.is_running()));
+    bench.delete("n");
+    // In the foreground this process is the one to watch.
+    let run = Program::start(&mut command(&["run", "-b", &bundle, "n"]));
+    assert_eq!(hear(), format!("MAINPID={}\nREADY=1\n", run.pid()));
+    assert_eq!(hear(), "BARRIER=1");
+    bench.run(&["kill", "n", "KILL"]).ok();
+    assert_eq!(run.finish().code(), 137);
 }
 
 fn nothing_else_is_inherited(bench: &Bench) {

@@ -1,6 +1,6 @@
 //! cgroup v2 with all controllers, and all capabilities: in a guest kernel that runs as a process.
 //!
-//! The machine of the tests may have neither. `checks.sh` is what is checked.
+//! The machine of the tests may have neither. The scripts are what is checked.
 
 mod guest;
 
@@ -15,10 +15,14 @@ fn main() {
     if let Some(missing) = missing.filter(|_| skip) {
         eprintln!("uml: ignored: {missing}");
     }
-    let checks = || {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/uml/checks.sh");
-        Ok(guest::check(&script, Path::new(env!("CARGO_BIN_EXE_nsinit")))?)
+    let trial = |name, checks, program: &'static str| {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/uml").join(checks);
+        let checks = move || Ok(guest::check(&script, Path::new(program))?);
+        Trial::test(name, checks).with_ignored_flag(skip)
     };
-    let trial = Trial::test("cgroup_v2_controllers", checks).with_ignored_flag(skip);
-    libtest_mimic::run(&Arguments::from_args(), vec![trial]).exit();
+    let trials = vec![
+        trial("cgroup_v2_controllers", "checks.sh", env!("CARGO_BIN_EXE_nsinit")),
+        trial("dockers_configuration", "docker.sh", env!("CARGO_BIN_EXE_pidone")),
+    ];
+    libtest_mimic::run(&Arguments::from_args(), trials).exit();
 }

@@ -108,7 +108,7 @@ pub static PROGRAM: Program = Program {
             about: "Print help about nsinit or a command",
             notes: "",
             hidden: false,
-            options: page::About::augment_args,
+            options: |command| with_global(page::About::augment_args(command)),
         },
         Verb {
             name: "completions",
@@ -116,7 +116,7 @@ pub static PROGRAM: Program = Program {
             about: "Print completions for a shell",
             notes: "",
             hidden: true,
-            options: page::Completions::augment_args,
+            options: |command| with_global(page::Completions::augment_args(command)),
         },
         Verb {
             name: "man",
@@ -124,10 +124,15 @@ pub static PROGRAM: Program = Program {
             about: "Print the manual page of nsinit or a command, in roff",
             notes: "",
             hidden: true,
-            options: page::About::augment_args,
+            options: |command| with_global(page::About::augment_args(command)),
         },
     ],
 };
+
+/// Adds the options that every verb takes.
+fn with_global(command: clap::Command) -> clap::Command {
+    flags::Global::augment_args(command)
+}
 
 /// What `nsinit exec --help` says below the options.
 const EXEC: &str = "\

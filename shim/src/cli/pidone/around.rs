@@ -132,8 +132,8 @@ mod tests {
     #[test]
     fn a_console_socket_is_for_detached_terminals() {
         let said = |terminal: bool, detach: bool, socket: bool| {
-            let mut process = Process::default();
-            process.terminal = terminal.then(Default::default);
+            let terminal = terminal.then(Default::default);
+            let mut process = Process { terminal, ..Process::default() };
             let around = Around {
                 console_socket: socket.then(|| "/nonexistent/socket".into()),
                 ..Around::default()

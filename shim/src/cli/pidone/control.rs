@@ -62,7 +62,8 @@ pub fn kill(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
     }
 }
 
-fn not_running(verb: &'static str, id: &str) -> Error {
+/// The words that containerd looks for.
+pub(super) fn not_running(verb: &'static str, id: &str) -> Error {
     Error::reason(Code::ContainerNotRunning, verb, id, "container not running")
 }
 

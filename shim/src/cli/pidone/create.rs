@@ -22,7 +22,7 @@ use crate::{Container, Factory, Process, Running};
 pub fn create(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
     let (flags, global): (flags::Create, _) = begin(invocation, report)?;
     let factory = global.factory(global.options(report))?;
-    make(&flags, &global, &factory, true, report)?;
+    make(&flags, &global, &factory, Way::Create, report)?;
     Ok(0)
 }
 
@@ -34,9 +34,11 @@ pub fn run(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
     let (flags, global): (flags::Run, _) = begin(invocation, report)?;
     let signals = if flags.detach { None } else { Some(Signals::take()?) };
     let factory = global.factory(global.options(report))?;
-    let (mut container, mut running) =
-        make(&flags.create, &global, &factory, flags.detach, report)?;
+    let way = if flags.detach { Way::RunDetached } else { Way::Run };
+    let Made { mut container, mut running, waits } =
+        make(&flags.create, &global, &factory, way, report)?;
     let released = match &signals {
+        _ if !waits => Ok(None),
         None => notify::release(&mut container, factory.root()).map(|()| None),
         Some(_) => notify::listen(factory.root(), container.id()).and_then(|listening| {
             container.release()?;
@@ -64,7 +66,7 @@ pub fn run(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
         removed => removed,
     };
     match (attended, removed) {
-        (Ok(status), Err(error)) if status == 0 => Err(error.into()),
+        (Ok(0), Err(error)) => Err(error.into()),
         (attended, Err(left)) => {
             report.aside(&left);
             Ok(status(attended?))
@@ -78,14 +80,33 @@ pub(super) fn status(status: i32) -> u8 {
     u8::try_from(status).unwrap_or(u8::MAX)
 }
 
-/// Makes a container up to the point where its program waits, and tells of it.
+/// How a container is made.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// Up to the point where its program waits.
+    Create,
+    /// With its program.
+    Run,
+    /// With its program, which nobody here waits for.
+    RunDetached,
+}
+
+/// A container that was made.
+struct Made {
+    container: Container,
+    running: Running,
+    /// Whether its program waits.
+    waits: bool,
+}
+
+/// Makes a container and tells of it.
 fn make(
     flags: &flags::Create,
     global: &Global,
     factory: &Factory,
-    detach: bool,
+    way: Way,
     report: &mut Report,
-) -> Result<(Container, Running)> {
+) -> Result<Made> {
     let bundle = Bundle::open(&flags.bundle)?;
     for warning in bundle.warnings() {
         report.warning(&warning);
@@ -96,16 +117,19 @@ fn make(
     config.new_keyring &= !flags.no_new_keyring;
     global.fit_cgroup(&mut config, &flags.id.id)?;
     let notify = notify::configure(factory.root(), &flags.id.id, &mut config, &mut process)?;
-    let receivers = flags.around.prepare(&mut process, detach, "standard")?;
+    // Who passes readiness on must listen before the program can be ready.
+    let waits = way == Way::Create || notify.is_some();
+    let receivers = flags.around.prepare(&mut process, way != Way::Run, "standard")?;
     let mut container = factory.create(&flags.id.id, &config)?;
     let made = notify.map_or(Ok(()), |notify| notify.make_directory());
-    match made.and_then(|()| prepare(&mut container, &process, receivers)) {
+    match made.and_then(|()| start(&mut container, &process, waits, receivers)) {
         Ok(running) => {
             if report.is_debug() {
-                report.debug(&format_args!("process {} waits", running.pid()));
+                let what = if waits { "waits" } else { "runs" };
+                report.debug(&format_args!("process {} {what}", running.pid()));
                 report.debug(&Waterfall(&running.times));
             }
-            Ok((container, running))
+            Ok(Made { container, running, waits })
         }
         Err(error) => {
             remove(&mut container, report);
@@ -114,12 +138,13 @@ fn make(
     }
 }
 
-fn prepare(
+fn start(
     container: &mut Container,
     process: &Process,
+    waits: bool,
     receivers: Receivers<'_>,
 ) -> Result<Running> {
-    let mut running = container.prepare(process)?;
+    let mut running = if waits { container.prepare(process) } else { container.start(process) }?;
     receivers.tell(&mut running)?;
     Ok(running)
 }
@@ -135,8 +160,13 @@ fn remove(container: &mut Container, report: &mut Report) {
 
 /// Ends and removes a container.
 pub(super) fn destroy(container: &mut Container, report: &mut Report) -> Result<()> {
-    container.kill()?;
-    container.destroy()?;
+    match container.destroy() {
+        Err(error) if error.code() == Code::ContainerNotStopped => {
+            container.kill()?;
+            container.destroy()?;
+        }
+        removed => removed?,
+    }
     for error in container.poststop_failures() {
         report.warning(&error);
     }

@@ -90,8 +90,8 @@ impl flags::Exec {
         process.terminal = self.tty.then(|| size.unwrap_or_default());
         process.no_new_privileges |= self.no_new_privs;
         for variable in &self.env {
-            let name = |text: &str| text.split('=').next().unwrap_or_default().to_owned();
-            process.env.retain(|earlier| name(earlier) != name(variable));
+            let name = variable.split('=').next();
+            process.env.retain(|earlier| earlier.split('=').next() != name);
             process.env.push(variable.clone());
         }
         if let Some(cwd) = &self.cwd {

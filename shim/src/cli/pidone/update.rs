@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::{Map, Value};
 
+use super::control::not_running;
 use super::{begin, flags, read};
+use crate::Status;
 use crate::cli::arguments::Invocation;
 use crate::cli::report::{Outcome, Report};
 use crate::config::size;
@@ -116,6 +118,9 @@ pub fn update(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
         }
     }
     let mut container = global.container(&flags.id, report)?;
+    if container.status()? == Status::Destroyed {
+        return Err(not_running("update", &flags.id).into());
+    }
     let resources = flags.resources()?;
     let mut config = container.config().clone();
     let limits = config.cgroups.as_mut().ok_or_else(|| {

@@ -193,8 +193,11 @@ impl Mount {
             return Err(Fault::text("source", &self.source, "must be an absolute path"));
         }
         path::check("destination", &self.destination)?;
-        self.check_target()?;
         self.check_flags()?;
+        if self.flags & flags::REMOUNT != 0 {
+            return self.check_remount();
+        }
+        self.check_target()?;
         if self.data.contains('\0') {
             return Err(Fault::text("data", &self.data, "contains a NUL"));
         }
@@ -207,6 +210,16 @@ impl Mount {
         self.check_additions()?;
         each("premount_cmds", &self.premount_cmds, Command::check)?;
         each("postmount_cmds", &self.postmount_cmds, Command::check)
+    }
+
+    /// A remount gives what is mounted there other attributes, and nothing else.
+    fn check_remount(&self) -> Check {
+        let more = !self.data.is_empty() || self.copy_up || self.id_map.is_some();
+        if more || (self.flags | self.propagation) & flags::PROPAGATION != 0 {
+            let reason = "a remount changes nothing but attributes of the mount";
+            return Err(Fault::text("data", &self.data, reason));
+        }
+        self.check_additions()
     }
 
     fn check_additions(&self) -> Check {
@@ -241,9 +254,6 @@ impl Mount {
         if flags & !flags::ALL != 0 {
             return Err(Fault::new("flags", flags, "unknown mount flag"));
         }
-        if flags & flags::REMOUNT != 0 {
-            return Err(Fault::new("flags", flags, "a new mount cannot be a remount"));
-        }
         if (flags & flags::PROPAGATION).count_ones() > 1 {
             return Err(Fault::new("flags", flags, "more than one kind of propagation"));
         }
@@ -264,8 +274,8 @@ impl Mount {
         }
         if target == Path::new("/sys") {
             return match self.device.as_str() {
-                "sysfs" | "bind" | "tmpfs" => Ok(()),
-                _ => refuse("only sysfs, a bind or a tmpfs may be mounted on /sys"),
+                "sysfs" | "bind" => Ok(()),
+                _ => refuse("only sysfs or a bind may be mounted on /sys"),
             };
         }
         if target == Path::new("/proc") {

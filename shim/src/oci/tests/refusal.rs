@@ -125,8 +125,8 @@ pub(super) fn all() -> Vec<(&'static str, Value, &'static str)> {
         ),
         (
             "/mounts/1/options",
-            json!(["remount"]),
-            "`mounts[1].options[0] = \"remount\"`: a new mount cannot be a remount",
+            json!(["remount", "size=1m"]),
+            "`mounts[1].options = \"size=1m\"`: a remount changes nothing but attributes of the mount",
         ),
         (
             "/mounts/0/options",
