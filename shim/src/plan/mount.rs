@@ -25,6 +25,7 @@ const MS_UNBINDABLE: u64 = 1 << 17;
 pub(super) const MS_PRIVATE: u64 = 1 << 18;
 pub(super) const MS_SLAVE: u64 = 1 << 19;
 const MS_SHARED: u64 = 1 << 20;
+const MS_RELATIME: u64 = 1 << 21;
 const MS_STRICTATIME: u64 = 1 << 24;
 const MS_LAZYTIME: u64 = 1 << 25;
 
@@ -179,7 +180,10 @@ pub(super) fn bind(
         None => tree(plan, facts, &mount.source, recursive)?,
     };
     bind_propagation(plan, config, slot, mount);
-    let (set, cleared) = (attributes(mount.flags), attributes(mount.cleared & !mount.flags));
+    // `relatime` is the value 0 of its field.
+    let relatime = if mount.flags & MS_RELATIME == 0 { 0 } else { ATTRIBUTE_ATIME };
+    let set = attributes(mount.flags);
+    let cleared = attributes(mount.cleared & !mount.flags) | relatime;
     if set | cleared != 0 {
         set_attributes(plan, slot, set, with_atime(set, cleared), 0, false);
     }
