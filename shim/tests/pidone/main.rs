@@ -5,10 +5,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod bad;
 mod bench;
 #[path = "../call/mod.rs"]
 mod call;
 mod exec;
+mod large;
 mod life;
 mod limit;
 mod line;
@@ -33,7 +35,15 @@ const fn case(name: &'static str, needs: &'static [Need], run: fn(&Bench)) -> Ca
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    let tables = [line::CASES, life::CASES, exec::CASES, socket::CASES, limit::CASES];
+    let tables = [
+        line::CASES,
+        life::CASES,
+        exec::CASES,
+        socket::CASES,
+        limit::CASES,
+        bad::CASES,
+        large::CASES,
+    ];
     let trials = tables.into_iter().flatten().map(trial).collect();
     libtest_mimic::run(&arguments, trials).exit_code()
 }
