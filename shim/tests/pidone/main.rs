@@ -10,6 +10,7 @@ mod bench;
 #[path = "../call/mod.rs"]
 mod call;
 mod exec;
+mod fault;
 mod large;
 mod life;
 mod limit;
@@ -43,6 +44,7 @@ fn main() -> ExitCode {
         limit::CASES,
         bad::CASES,
         large::CASES,
+        fault::CASES,
     ];
     let trials = tables.into_iter().flatten().map(trial).collect();
     libtest_mimic::run(&arguments, trials).exit_code()
