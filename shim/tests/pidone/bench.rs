@@ -23,6 +23,7 @@ pub(crate) enum Need {
     /// ps(1), with `-ef`.
     Ps,
     UserNamespaces,
+    Strace,
 }
 
 /// The variable that all commands of a test have, with its name.
@@ -52,6 +53,10 @@ impl Need {
                 let mut unshare = Command::new("unshare");
                 let made = unshare.args(["-U", "true"]).uid(NOBODY).status();
                 (made.is_ok_and(|status| status.success()), "needs user namespaces for all users")
+            }
+            Self::Strace => {
+                let traced = Command::new("strace").args(["-o", "/dev/null", "true"]).status();
+                (traced.is_ok_and(|status| status.success()), "needs strace(1), and to trace")
             }
             Self::Ps => (exists("/usr/bin/ps"), "needs ps(1) (package procps)"),
         };

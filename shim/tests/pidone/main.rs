@@ -16,6 +16,7 @@ mod life;
 mod limit;
 mod line;
 mod socket;
+mod sweep;
 
 use std::process::ExitCode;
 
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
         bad::CASES,
         large::CASES,
         fault::CASES,
+        sweep::CASES,
     ];
     let trials = tables.into_iter().flatten().map(trial).collect();
     libtest_mimic::run(&arguments, trials).exit_code()
