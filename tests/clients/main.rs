@@ -54,8 +54,7 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // Daemons with their containers are enough for a machine, one at a time.
     arguments.test_threads = Some(1);
-    let runs =
-        CLIENTS.iter().flat_map(|client| client.views.iter().map(move |view| (client, view)));
+    let runs = CLIENTS.iter().flat_map(|client| client.views.iter().map(move |view| (client, view)));
     let trials = runs.map(|(client, view)| {
         let name = format!("{}::{view}", client.name);
         Trial::ignorable_test(name.clone(), move || completion(&name, client.run(view)))
