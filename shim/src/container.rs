@@ -355,7 +355,8 @@ impl Container {
     /// Makes the cgroups, which are another container's until they are known to be made.
     fn make_cgroups(&self, cgroups: &mut Cgroups, limits: &config::Cgroup) -> Result<()> {
         let directory = self.directory.as_fd();
-        Journal::append(directory, &[Entry::Cgroups(cgroups.paths().clone())])?;
+        let asked = Entry::Cgroups(cgroups.paths().clone());
+        Journal::append(directory, &[asked, Entry::CgroupsMissing(cgroups.missing_parents())])?;
         let made = cgroups.create(limits);
         let entry = match &made {
             Ok(()) => Entry::CgroupsMade(cgroups.made_parents().to_owned()),
@@ -599,7 +600,8 @@ impl Container {
         } else {
             // They were about to be made. If they are another container's, with its processes,
             // they cannot be removed.
-            for path in journal.cgroups.iter().flat_map(BTreeMap::values) {
+            let leaves = journal.cgroups.iter().flat_map(BTreeMap::values);
+            for path in leaves.chain(journal.cgroups_missing.iter().rev()) {
                 let _ = std::fs::remove_dir(path);
             }
         }

@@ -29,6 +29,8 @@ const LARGEST: u64 = 1024 * 1024;
 pub(crate) enum Entry {
     /// Cgroups that are about to be made; none when they were given up.
     Cgroups(BTreeMap<String, PathBuf>),
+    /// Directories above them that are missing and are about to be made, outermost first.
+    CgroupsMissing(Vec<PathBuf>),
     /// These cgroups were made, and the directories above them that were missing. Until then they
     /// may be another container's.
     CgroupsMade(Vec<PathBuf>),
@@ -43,6 +45,8 @@ pub(crate) enum Entry {
 pub(crate) struct Journal {
     /// The cgroups; `None` if nothing was written about any, empty if they were given up.
     pub(crate) cgroups: Option<BTreeMap<String, PathBuf>>,
+    /// The directories above them that were missing before.
+    pub(crate) cgroups_missing: Vec<PathBuf>,
     /// The directories that were made above them; `None` if the cgroups may not be ours.
     pub(crate) cgroups_made: Option<Vec<PathBuf>>,
     pub(crate) host_links: Vec<String>,
@@ -87,8 +91,10 @@ impl Journal {
             match serde_json::from_slice(line) {
                 Ok(Entry::Cgroups(paths)) => {
                     journal.cgroups = Some(paths);
+                    journal.cgroups_missing = Vec::new();
                     journal.cgroups_made = None;
                 }
+                Ok(Entry::CgroupsMissing(paths)) => journal.cgroups_missing = paths,
                 Ok(Entry::CgroupsMade(parents)) => journal.cgroups_made = Some(parents),
                 Ok(Entry::HostLinks(links)) => journal.host_links = links,
                 Ok(Entry::Process(identity)) => journal.process = Some(identity),

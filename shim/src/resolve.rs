@@ -3,7 +3,9 @@
 use std::os::fd::BorrowedFd;
 
 use crate::config::process::{bits, numbers};
-use crate::config::{CapabilitySets, Config, CpuAffinity, NamespaceType, Scheduler, capability};
+use crate::config::{
+    CapabilitySets, Config, CpuAffinity, NamespaceType, Rlimit, Scheduler, capability,
+};
 use crate::error::{Error, Result};
 use crate::plan::{self, Capabilities, Terminal};
 use crate::process::Process;
@@ -37,6 +39,7 @@ pub(crate) fn resolve(
     let profile = process.apparmor_profile.as_ref().unwrap_or(&config.apparmor_profile);
     let process_label = process.label.as_ref().unwrap_or(&config.process_label);
     label::check_processes(profile, process_label)?;
+    check_size(&process.args, &env, rlimits)?;
     Ok(plan::Process {
         args: process.args.clone(),
         env,
@@ -64,6 +67,22 @@ pub(crate) fn resolve(
         affinity: affinity(process.affinity.as_ref())?,
         labels: label::of_processes(profile, process_label),
     })
+}
+
+/// Refuses what `execve(2)` would, "Limits on size of arguments and environment": together they
+/// have a quarter of the stack, 6 MiB at most and 128 KiB at least, with a pointer for each.
+fn check_size(args: &[String], env: &[String], limits: &[Rlimit]) -> Result<()> {
+    let given = limits.iter().find(|limit| limit.kind == libc::RLIMIT_STACK);
+    let own = || rustix::process::getrlimit(rustix::process::Resource::Stack).current;
+    let stack = given.map_or_else(|| own().unwrap_or(u64::MAX), |limit| limit.soft);
+    let most = (stack / 4).clamp(128 * 1024, 6 * 1024 * 1024);
+    let sizes = args.iter().chain(env).map(|text| text.len() + 1 + size_of::<usize>());
+    let size: usize = sizes.sum();
+    if u64::try_from(size).is_ok_and(|size| size <= most) {
+        return Ok(());
+    }
+    let reason = format!("with the environment more than the {most} bytes that execve takes");
+    Err(Error::config("args", format_args!("{size} bytes"), reason))
 }
 
 /// The groups to set; `None` where an ordinary user cannot set any.

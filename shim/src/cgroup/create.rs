@@ -62,6 +62,18 @@ impl Cgroups {
         device::apply(self, policy)
     }
 
+    /// The directories above the cgroup that are missing now, outermost first.
+    pub(crate) fn missing_parents(&self) -> Vec<PathBuf> {
+        let mut missing = Vec::new();
+        for path in self.directories() {
+            let above = path.ancestors().skip(1).take_while(|path| !path.exists());
+            let first = missing.len();
+            missing.extend(above.map(Path::to_owned));
+            missing[first..].reverse();
+        }
+        missing
+    }
+
     /// A frozen cgroup, or a new one below a frozen one, would stop the container's first process
     /// before it could say anything.
     fn refuse_frozen(&self) -> Result<()> {

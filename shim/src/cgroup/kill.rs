@@ -105,9 +105,10 @@ impl Cgroups {
         Ok(())
     }
 
-    /// Thaws without waiting.
+    /// Thaws without waiting. A cgroup below may have been frozen on its own.
     fn let_go(&self) -> Result<()> {
-        self.open_freezer()?.map_or(Ok(()), |directory| freezer::let_go(&directory))
+        let Some(directory) = self.open_freezer()? else { return Ok(()) };
+        tree::walk(&directory, freezer::let_go, |_, _| Ok(()))
     }
 }
 

@@ -49,8 +49,12 @@ impl Cgroups {
 
     fn destroy_parents(&self) {
         for path in self.made_parents.iter().rev() {
-            // Another container may use it, or somebody put something there.
-            let _ = rustix::fs::rmdir(path);
+            match rustix::fs::rmdir(path) {
+                // Another container may use it, or somebody put something there.
+                Ok(()) | Err(Errno::BUSY | Errno::NOTEMPTY) => {}
+                Err(errno) if is_gone(errno) => {}
+                Err(errno) => outcome = outcome.and(Err(Error::path("rmdir", path, errno))),
+            }
         }
     }
 }

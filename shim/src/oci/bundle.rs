@@ -125,7 +125,12 @@ impl Bundle {
         if path.contains('\0') {
             return Err(Error::config("root.path", quoted(path), "contains a NUL"));
         }
-        real(&self.directory.join(path)).map_err(|error| error.with_code(Code::ConfigInvalid))
+        let real = real(&self.directory.join(path))
+            .map_err(|error| error.with_code(Code::ConfigInvalid))?;
+        if !real.is_dir() {
+            return Err(Error::config("root.path", quoted(path), "not a directory"));
+        }
+        Ok(real)
     }
 }
 

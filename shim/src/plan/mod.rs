@@ -20,7 +20,7 @@ use pidone_proto::{Bincode, Codec, Op, Slot, Strings, limits};
 
 pub use process::{Capabilities, Process, Terminal};
 
-use crate::config::IdMap;
+use crate::config::{IdMap, NamespaceType, Rlimit};
 use crate::error::{Error, Result};
 
 /// A list of operations, in parts that each fit into one message.
@@ -260,8 +260,15 @@ pub fn subject<'a>(op: &Op<'a>, detail: u16) -> Option<Cow<'a, str>> {
         | Op::Remount { at, .. } => at,
         Op::HostName { name } | Op::DomainName { name } | Op::Keyring { name } => name,
         Op::Label { value, .. } => value,
-        Op::Rlimit { resource, .. } => return Some(resource.to_string().into()),
+        Op::Rlimit { resource: kind, .. } => {
+            let name = Rlimit { kind, hard: 0, soft: 0 }.name();
+            return Some(name.unwrap_or_else(|| kind.to_string()).into());
+        }
         Op::Ids { uid, gid } => return Some(format!("{uid}:{gid}").into()),
+        Op::SetNamespaces { flags, .. } => {
+            let joined = NamespaceType::ALL.iter().filter(|kind| kind.clone_flag() & flags != 0);
+            return Some(joined.map(|kind| kind.name()).collect::<Vec<_>>().join(" ").into());
+        }
         // The first candidate of several stands for all: none was found.
         Op::Exec { arguments, .. } if detail == 0 => {
             return Some(arguments.iter().next()?.to_string_lossy());

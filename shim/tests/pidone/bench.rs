@@ -23,7 +23,11 @@ pub(crate) enum Need {
     /// ps(1), with `-ef`.
     Ps,
     UserNamespaces,
+    Strace,
 }
+
+/// The variable that all commands of a test have, with its name.
+const MARK: &str = "PIDONE_TEST";
 
 /// The ordinary user.
 pub(crate) const NOBODY: u32 = 65534;
@@ -49,6 +53,10 @@ impl Need {
                 let mut unshare = Command::new("unshare");
                 let made = unshare.args(["-U", "true"]).uid(NOBODY).status();
                 (made.is_ok_and(|status| status.success()), "needs user namespaces for all users")
+            }
+            Self::Strace => {
+                let traced = Command::new("strace").args(["-o", "/dev/null", "true"]).status();
+                (traced.is_ok_and(|status| status.success()), "needs strace(1), and to trace")
             }
             Self::Ps => (exists("/usr/bin/ps"), "needs ps(1) (package procps)"),
         };
@@ -158,6 +166,7 @@ impl Bench {
         command
             .env_clear()
             .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+            .env(MARK, &self.cgroup)
             .current_dir(self.directory.path())
             .arg("--root")
             .arg(self.path("state"))
@@ -198,12 +207,27 @@ impl Bench {
     /// Runs a command to its end that leaves a process, which must not have its pipes.
     #[track_caller]
     pub(crate) fn detached(&self, arguments: &[&str]) {
+        assert_eq!(self.quietly(arguments), (0, String::new()), "{arguments:?}");
+    }
+
+    /// Runs a command that must fail, and answers its one line. Should it succeed, the process that
+    /// it leaves does not have its pipes.
+    #[track_caller]
+    pub(crate) fn refused(&self, arguments: &[&str]) -> String {
+        let (code, said) = self.quietly(arguments);
+        assert_eq!((code, said.lines().count()), (1, 1), "{arguments:?}: {said}");
+        let line = said.strip_prefix("pidone: ").and_then(|said| said.strip_suffix('\n'));
+        line.filter(|line| !line.contains(char::is_control)).expect(&said).to_owned()
+    }
+
+    /// Runs a command without the test's pipes; its status and what it said on standard error.
+    #[track_caller]
+    pub(crate) fn quietly(&self, arguments: &[&str]) -> (i32, String) {
         let log = self.path("detached.log");
         let errors = fs::File::create(&log).unwrap();
         let mut command = self.command(arguments);
         let outcome = self.finish(command.stdout(Stdio::null()).stderr(errors));
-        let said = fs::read_to_string(&log).unwrap();
-        assert_eq!((outcome.code(), said.as_str()), (0, ""), "{arguments:?}");
+        (outcome.code(), fs::read_to_string(&log).unwrap())
     }
 
     /// The configuration of a container that stays until it is told to end.
@@ -237,5 +261,49 @@ impl Bench {
         assert_eq!(find(Path::new(CGROUPS), 6, &self.cgroup), None, "a cgroup is left");
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
         assert!(!mounts.contains(&self.text("")), "mounts are left: {mounts}");
+        let mut links = fs::read_dir("/sys/class/net").unwrap().flatten();
+        let owner = self.text("state");
+        let link = links.find(|link| {
+            // It names whom an interface belongs to.
+            let alias = fs::read_to_string(link.path().join("ifalias"));
+            alias.is_ok_and(|alias| alias.contains(&owner))
+        });
+        assert!(link.is_none(), "an interface is left: {link:?}");
+        // Those that were just killed take a moment for their end.
+        assert!(eventually(|| self.processes().is_empty()), "left: {:?}", self.processes());
     }
+
+    /// The commands of this test, and all processes that see one of its roots.
+    fn processes(&self) -> Vec<String> {
+        let mark = format!("{MARK}={}", self.cgroup);
+        let directory = self.text("");
+        let contains = |file: &Path, text: &str| {
+            let bytes = fs::read(file).unwrap_or_default();
+            bytes.windows(text.len()).any(|part| part == text.as_bytes())
+        };
+        let entries = fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path());
+        entries
+            .filter(|path| path.join("stat").is_file())
+            .filter(|path| {
+                contains(&path.join("environ"), &mark)
+                    || contains(&path.join("mountinfo"), &directory)
+            })
+            .map(|path| {
+                let line = fs::read_to_string(path.join("cmdline")).unwrap_or_default();
+                format!("{} {}", path.display(), line.replace('\0', " "))
+            })
+            .collect()
+    }
+}
+
+/// Sets a property of a document, by the names and numbers on the way to it.
+pub(crate) fn set(document: &mut Value, place: &str, value: Value) {
+    let mut at = document;
+    for name in place.split('/') {
+        at = match name.parse::<usize>() {
+            Ok(index) => &mut at[index],
+            Err(_) => &mut at[name],
+        };
+    }
+    *at = value;
 }

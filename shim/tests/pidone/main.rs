@@ -5,14 +5,18 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod bad;
 mod bench;
 #[path = "../call/mod.rs"]
 mod call;
 mod exec;
+mod fault;
+mod large;
 mod life;
 mod limit;
 mod line;
 mod socket;
+mod sweep;
 
 use std::process::ExitCode;
 
@@ -33,7 +37,17 @@ const fn case(name: &'static str, needs: &'static [Need], run: fn(&Bench)) -> Ca
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    let tables = [line::CASES, life::CASES, exec::CASES, socket::CASES, limit::CASES];
+    let tables = [
+        line::CASES,
+        life::CASES,
+        exec::CASES,
+        socket::CASES,
+        limit::CASES,
+        bad::CASES,
+        large::CASES,
+        fault::CASES,
+        sweep::CASES,
+    ];
     let trials = tables.into_iter().flatten().map(trial).collect();
     libtest_mimic::run(&arguments, trials).exit_code()
 }

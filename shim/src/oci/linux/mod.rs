@@ -238,6 +238,7 @@ pub(super) const NAMES: config::Names = config::Names {
         ("blkio_leaf_weight", "blockIO.leafWeight"),
         ("blkio_weight_device", "blockIO.weightDevice"),
         ("device_rules", "devices"),
+        ("permissions", "access"),
         ("hugetlb_limit", "hugepageLimits"),
         ("page_size", "pageSize"),
         ("net_prio_ifpriomap", "network.priorities"),
