@@ -1,11 +1,10 @@
 //! How messages become bytes: bincode, and behind a feature its successor postcard.
 //!
 //! Both write an enumeration as the number of its variant, fields in their order without names,
-//! and byte strings behind their length; they differ in how they write an integer.
+//! and byte strings behind their length; they differ in how they write an integer. What bincode
+//! wrote is read by [`crate::read`].
 
-use bincode::de::read::{BorrowReader, Reader};
-use bincode::de::{Decoder, DecoderImpl};
-use bincode::error::DecodeError;
+use crate::read::{Read, Reader};
 
 /// What can be sent.
 #[cfg(not(feature = "postcard"))]
@@ -21,15 +20,15 @@ impl<T: bincode::Encode + serde::Serialize> Outgoing for T {}
 
 /// What can be received; strings are borrowed from the bytes.
 #[cfg(not(feature = "postcard"))]
-pub trait Incoming<'a>: bincode::BorrowDecode<'a, ()> {}
+pub trait Incoming<'a>: Read<'a> {}
 #[cfg(not(feature = "postcard"))]
-impl<'a, T: bincode::BorrowDecode<'a, ()>> Incoming<'a> for T {}
+impl<'a, T: Read<'a>> Incoming<'a> for T {}
 
 /// What can be received; strings are borrowed from the bytes.
 #[cfg(feature = "postcard")]
-pub trait Incoming<'a>: bincode::BorrowDecode<'a, ()> + serde::Deserialize<'a> {}
+pub trait Incoming<'a>: Read<'a> + serde::Deserialize<'a> {}
 #[cfg(feature = "postcard")]
-impl<'a, T: bincode::BorrowDecode<'a, ()> + serde::Deserialize<'a>> Incoming<'a> for T {}
+impl<'a, T: Read<'a> + serde::Deserialize<'a>> Incoming<'a> for T {}
 
 /// Bytes that are not a message, or a message that does not fit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,79 +92,12 @@ impl Codec for Bincode {
     }
 
     fn decode<'a, T: Incoming<'a>>(bytes: &'a [u8]) -> Result<(T, usize), CodecError> {
-        // The types ask for integers of their width, and the reader makes them of shorter ones.
-        let width = bincode::config::standard().with_fixed_int_encoding();
-        let reader = Varints { rest: bytes, malformed: false };
-        let mut decoder = DecoderImpl::new(reader, width, ());
-        let message = T::borrow_decode(&mut decoder);
-        let Varints { rest, malformed } = *decoder.reader();
-        match message {
-            Ok(message) if !malformed => Ok((message, bytes.len() - rest.len())),
-            _ => Err(CodecError::Malformed),
+        let mut reader = Reader::new(bytes);
+        let message = T::read(&mut reader);
+        match reader.left() {
+            Some(left) => Ok((message, bytes.len() - left)),
+            None => Err(CodecError::Malformed),
         }
-    }
-}
-
-/// Reads bincode's integers of variable length, and the bytes behind them.
-///
-/// It does the same as bincode's own reading in a third of the code: what is missing or wrong is
-/// read as zero and remembered, so that nothing branches behind each of some hundred fields.
-#[derive(Clone, Copy)]
-struct Varints<'a> {
-    rest: &'a [u8],
-    malformed: bool,
-}
-
-impl<'a> Varints<'a> {
-    /// The next `length` bytes.
-    #[inline(never)]
-    fn bytes(&mut self, length: usize) -> &'a [u8] {
-        let Some((bytes, rest)) = self.rest.split_at_checked(length) else {
-            self.malformed = true;
-            return &[];
-        };
-        self.rest = rest;
-        bytes
-    }
-
-    /// The next integer, of at most `width` bytes.
-    #[inline(never)]
-    fn integer(&mut self, width: usize) -> u64 {
-        let Some((&mark, rest)) = self.rest.split_first() else {
-            self.malformed = true;
-            return 0;
-        };
-        self.rest = rest;
-        if mark <= 250 {
-            return mark.into();
-        }
-        // 251 is followed by two bytes, 252 by four, 253 by eight.
-        let length = 2_usize << (mark - 251);
-        if length > width {
-            self.malformed = true;
-            return 0;
-        }
-        self.bytes(length).iter().rev().fold(0, |value, &byte| value << 8 | u64::from(byte))
-    }
-}
-
-impl Reader for Varints<'_> {
-    #[inline(always)]
-    fn read(&mut self, integer: &mut [u8]) -> Result<(), DecodeError> {
-        let width = integer.len();
-        let value = match width {
-            1 => self.bytes(1).first().copied().unwrap_or(0).into(),
-            _ => self.integer(width),
-        };
-        integer.copy_from_slice(value.to_le_bytes().get(..width).unwrap_or_default());
-        Ok(())
-    }
-}
-
-impl<'a> BorrowReader<'a> for Varints<'a> {
-    #[inline(always)]
-    fn take_bytes(&mut self, length: usize) -> Result<&'a [u8], DecodeError> {
-        Ok(self.bytes(length))
     }
 }
 
