@@ -35,7 +35,9 @@ impl<'a> Text<'a> {
     }
 
     fn from_wire(bytes: &'a [u8]) -> Option<Self> {
-        CStr::from_bytes_with_nul(bytes).ok().map(Self)
+        // The init looks for the end of strings everywhere, and this way by one function.
+        let string = CStr::from_bytes_until_nul(bytes).ok()?;
+        (string.count_bytes() + 1 == bytes.len()).then_some(Self(string))
     }
 }
 
