@@ -100,6 +100,8 @@ fn flags() -> Vec<String> {
         "-Cforce-unwind-tables=no".to_owned(),
         // Inlining makes the interpreter of operations smaller up to here, and larger beyond.
         "-Cllvm-args=-inline-threshold=35".to_owned(),
+        // What many functions have in common becomes a function: by LLVM itself only on AArch64.
+        "-Cllvm-args=-enable-machine-outliner=always".to_owned(),
     ];
     let mut link = |argument: &str| flags.push(format!("-Clink-arg={argument}"));
     link("-nostartfiles");

@@ -3,9 +3,11 @@
 //! It holds no policy. Whatever order matters to the kernel is the order of the plan; the reasons
 //! stand with the operations.
 
+use core::ffi::CStr;
+
 use pidone_proto::{Call, Codec, FrameType, Header, Op, Part, Report, Text, limits};
-use rustix::fd::AsFd;
-use rustix::fs::{SealFlags, fcntl_get_seals, fstat};
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::{OFlags, SealFlags, fcntl_get_seals, fstat};
 use rustix::io::{Errno, FdFlags, fcntl_setfd};
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 
@@ -35,7 +37,7 @@ pub(crate) struct Init {
 }
 
 /// Runs the plan that comes through a socket. Becomes the program, or exits.
-pub(crate) fn run(control: rustix::fd::OwnedFd) -> ! {
+pub(crate) fn run(control: OwnedFd) -> ! {
     let mut init = Init::new(Channel::new(control));
     let failure = match init.plan() {
         Ok(()) => Failure::new(Call::Decode, Errno::NODATA),
@@ -56,12 +58,32 @@ impl Init {
     }
 
     /// The root that names are resolved in: the plan's, or the process's own.
-    pub(crate) fn root(&mut self) -> Result<&Root> {
+    pub(crate) fn root(&mut self) -> core::result::Result<&Root, Errno> {
         let root = match self.root.take() {
             Some(root) => root,
             None => Root::current()?,
         };
         Ok(self.root.insert(root))
+    }
+
+    /// Opens what is at a path below the root: [`Root::open`].
+    #[inline(never)]
+    pub(crate) fn open(
+        &mut self,
+        path: &CStr,
+        flags: OFlags,
+        follow: bool,
+    ) -> core::result::Result<OwnedFd, Errno> {
+        self.root()?.open(path, flags, follow)
+    }
+
+    /// Opens, below the root, the directory of a path's last component: [`Root::parent`].
+    pub(crate) fn parent<'p>(
+        &mut self,
+        path: &'p CStr,
+        follow: bool,
+    ) -> Result<(OwnedFd, &'p CStr)> {
+        self.root().during(Call::Open)?.parent(path, follow)
     }
 
     /// Closes all slots and the root. Names are resolved in the process's own root from then on.
@@ -147,6 +169,7 @@ impl Init {
     }
 
     /// Runs one operation.
+    #[inline(never)]
     fn operation<'a>(&mut self, op: Op<'a>) -> Result {
         match op {
             Op::SetNamespaces { target, flags } => namespace::join(self, target, flags),

@@ -11,7 +11,7 @@ use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, mkdirat, openat2};
 use rustix::io::Errno;
 
-use crate::failure::{Context, Failure, Result};
+use crate::failure::{Failure, Result};
 
 /// A resolution that raced with a rename answers `EAGAIN`. With 128 tries a determined attacker
 /// makes about one in a thousand fail, with 32 three in a hundred.
@@ -30,9 +30,9 @@ impl Root {
     }
 
     /// The process's own root.
-    pub(crate) fn current() -> Result<Self> {
+    pub(crate) fn current() -> core::result::Result<Self, Errno> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        rustix::fs::openat(CWD, c"/", flags, Mode::empty()).during(Call::Open).map(Self)
+        rustix::fs::openat(CWD, c"/", flags, Mode::empty()).map(Self)
     }
 
     /// Opens what is at `path`, following symbolic links inside the root if asked to.
@@ -128,7 +128,7 @@ fn bytes_from(string: &CStr, skip: usize) -> &CStr {
     string
         .to_bytes_with_nul()
         .get(skip..)
-        .and_then(|bytes| CStr::from_bytes_with_nul(bytes).ok())
+        .and_then(|bytes| CStr::from_bytes_until_nul(bytes).ok())
         .unwrap_or(c"")
 }
 
@@ -136,7 +136,7 @@ fn bytes_from(string: &CStr, skip: usize) -> &CStr {
 fn prefix<'b>(buffer: &'b mut [u8; PATH], bytes: &[u8]) -> Option<&'b CStr> {
     buffer.get_mut(..bytes.len())?.copy_from_slice(bytes);
     *buffer.get_mut(bytes.len())? = 0;
-    CStr::from_bytes_with_nul(buffer.get(..=bytes.len())?).ok()
+    CStr::from_bytes_until_nul(buffer.get(..=bytes.len())?).ok()
 }
 
 #[cfg(test)]

@@ -2,7 +2,6 @@
 #![allow(unsafe_code, reason = "raw system calls")]
 
 use core::ffi::{CStr, c_char};
-use core::time::Duration;
 
 use rustix::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use rustix::io::Errno;
@@ -416,14 +415,14 @@ pub(crate) fn reset_signals() {
     let _ = unsafe { syscall(number::RT_SIGPROCMASK, args) };
 }
 
-/// The monotonic clock.
-pub(crate) fn now() -> Duration {
+/// The monotonic clock, in nanoseconds.
+pub(crate) fn now() -> u64 {
     const MONOTONIC: usize = 1;
     let mut time = [0_u64; 2];
     let args = [MONOTONIC, (&raw mut time) as usize, 0, 0, 0, 0];
     // SAFETY: the kernel writes seconds and nanoseconds, two numbers of 64 bits.
     let _ = unsafe { syscall(number::CLOCK_GETTIME, args) };
-    Duration::from_secs(time[0]) + Duration::from_nanos(time[1])
+    time[0].saturating_mul(1_000_000_000).saturating_add(time[1])
 }
 
 /// `ioctl(SIOCSIFFLAGS)`: brings the interface `lo` up.

@@ -1,7 +1,5 @@
 //! How long each operation took.
 
-use core::time::Duration;
-
 use pidone_proto::{Report, limits};
 use rustix::io::Errno;
 
@@ -14,7 +12,8 @@ pub(crate) struct Times {
     /// Nanoseconds, as little-endian numbers of 32 bits.
     nanoseconds: &'static mut [u8],
     count: usize,
-    last: Duration,
+    /// When the last one was done: [`sys::now`].
+    last: u64,
 }
 
 impl Times {
@@ -26,8 +25,7 @@ impl Times {
     /// An operation is done.
     pub(crate) fn stamp(&mut self) {
         let now = sys::now();
-        let took = now.saturating_sub(self.last).as_nanos();
-        let took = u32::try_from(took).unwrap_or(u32::MAX);
+        let took = u32::try_from(now.saturating_sub(self.last)).unwrap_or(u32::MAX);
         self.last = now;
         if let Some(place) = self.nanoseconds.as_chunks_mut::<4>().0.get_mut(self.count) {
             *place = took.to_le_bytes();
@@ -51,6 +49,7 @@ impl Times {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
+    use std::time::Duration;
     use std::vec::Vec;
 
     use super::*;

@@ -1,7 +1,10 @@
 //! How messages become bytes: bincode, and behind a feature its successor postcard.
 //!
 //! Both write an enumeration as the number of its variant, fields in their order without names,
-//! and byte strings behind their length; they differ in how they write an integer.
+//! and byte strings behind their length; they differ in how they write an integer. What bincode
+//! wrote is read by [`crate::read`].
+
+use crate::read::{Read, Reader};
 
 /// What can be sent.
 #[cfg(not(feature = "postcard"))]
@@ -17,15 +20,15 @@ impl<T: bincode::Encode + serde::Serialize> Outgoing for T {}
 
 /// What can be received; strings are borrowed from the bytes.
 #[cfg(not(feature = "postcard"))]
-pub trait Incoming<'a>: bincode::BorrowDecode<'a, ()> {}
+pub trait Incoming<'a>: Read<'a> {}
 #[cfg(not(feature = "postcard"))]
-impl<'a, T: bincode::BorrowDecode<'a, ()>> Incoming<'a> for T {}
+impl<'a, T: Read<'a>> Incoming<'a> for T {}
 
 /// What can be received; strings are borrowed from the bytes.
 #[cfg(feature = "postcard")]
-pub trait Incoming<'a>: bincode::BorrowDecode<'a, ()> + serde::Deserialize<'a> {}
+pub trait Incoming<'a>: Read<'a> + serde::Deserialize<'a> {}
 #[cfg(feature = "postcard")]
-impl<'a, T: bincode::BorrowDecode<'a, ()> + serde::Deserialize<'a>> Incoming<'a> for T {}
+impl<'a, T: Read<'a> + serde::Deserialize<'a>> Incoming<'a> for T {}
 
 /// Bytes that are not a message, or a message that does not fit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,8 +92,12 @@ impl Codec for Bincode {
     }
 
     fn decode<'a, T: Incoming<'a>>(bytes: &'a [u8]) -> Result<(T, usize), CodecError> {
-        bincode::borrow_decode_from_slice(bytes, bincode::config::standard())
-            .map_err(|_| CodecError::Malformed)
+        let mut reader = Reader::new(bytes);
+        let message = T::read(&mut reader);
+        match reader.left() {
+            Some(left) => Ok((message, bytes.len() - left)),
+            None => Err(CodecError::Malformed),
+        }
     }
 }
 

@@ -30,6 +30,8 @@ pub mod codec;
 pub mod frame;
 pub mod limits;
 mod op;
+mod part;
+pub mod read;
 mod report;
 mod text;
 
@@ -37,6 +39,7 @@ mod text;
 pub use codec::Postcard;
 pub use codec::{Bincode, Codec, CodecError};
 pub use frame::{FrameError, FrameType, Header};
-pub use op::{Create, Op, Part, Slot};
+pub use op::{Create, Op, Slot};
+pub use part::Part;
 pub use report::{Call, Report};
 pub use text::{Strings, Text, Words};

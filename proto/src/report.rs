@@ -2,63 +2,78 @@
 //!
 //! All of it is hostile input to the host: the init may have been taken over by the container.
 
-use bincode::{BorrowDecode, Encode};
+use bincode::Encode;
 
-/// A message from the init.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, BorrowDecode)]
-#[cfg_attr(feature = "postcard", derive(serde::Serialize, serde::Deserialize))]
-pub enum Report<'a> {
-    /// The init stands at [`crate::Op::Barrier`] and waits for [`crate::FrameType::Proceed`].
-    Barrier {
-        /// The number in the operation.
-        id: u32,
-    },
-    /// [`crate::Op::Fork`] made the child whose pidfd comes along as the one descriptor; it waits
-    /// for [`crate::FrameType::Proceed`].
-    Forked,
-    /// The master of the new terminal comes along as the one descriptor.
-    Console,
-    /// How long operations took.
-    Times {
-        /// The number of the first operation.
-        first: u32,
-        /// Nanoseconds of each, as little-endian numbers of 32 bits.
-        nanoseconds: &'a [u8],
-    },
-    /// All operations are done; `execve(2)` is next.
-    Executing,
-    /// An operation failed. The init exits behind it with status 125.
-    ///
-    /// What the operation was about is in the plan, which the host wrote.
-    Failed {
-        /// The number of the operation in the plan, counted from 1; 0 when the plan itself could
-        /// not be read.
-        step: u32,
-        /// The system call.
-        call: Call,
-        /// Which one of several things in the operation, counted from 1: an option of a mount, or
-        /// a candidate of exec; for a message that was refused, the code of
-        /// [`crate::FrameError`]; else 0.
-        detail: u16,
-        /// The kernel's answer.
-        errno: u16,
-    },
-    /// The init stands at [`crate::Op::AwaitStart`], and closes this connection.
-    Waiting,
-    /// The descriptor that comes along answers for the system calls of the seccomp filter that was
-    /// installed: `seccomp_unotify(2)`.
-    Listener,
+use crate::read::{Read, Reader, message};
+
+message! {
+    /// A message from the init.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode)]
+    #[cfg_attr(feature = "postcard", derive(serde::Serialize, serde::Deserialize))]
+    pub enum Report<'a> {
+        /// The init stands at [`crate::Op::Barrier`] and waits for [`crate::FrameType::Proceed`].
+        Barrier {
+            /// The number in the operation.
+            id: u32,
+        },
+        /// [`crate::Op::Fork`] made the child whose pidfd comes along as the one descriptor; it waits
+        /// for [`crate::FrameType::Proceed`].
+        Forked,
+        /// The master of the new terminal comes along as the one descriptor.
+        Console,
+        /// How long operations took.
+        Times {
+            /// The number of the first operation.
+            first: u32,
+            /// Nanoseconds of each, as little-endian numbers of 32 bits.
+            nanoseconds: &'a [u8],
+        },
+        /// All operations are done; `execve(2)` is next.
+        Executing,
+        /// An operation failed. The init exits behind it with status 125.
+        ///
+        /// What the operation was about is in the plan, which the host wrote.
+        Failed {
+            /// The number of the operation in the plan, counted from 1; 0 when the plan itself could
+            /// not be read.
+            step: u32,
+            /// The system call.
+            call: Call,
+            /// Which one of several things in the operation, counted from 1: an option of a mount, or
+            /// a candidate of exec; for a message that was refused, the code of
+            /// [`crate::FrameError`]; else 0.
+            detail: u16,
+            /// The kernel's answer.
+            errno: u16,
+        },
+        /// The init stands at [`crate::Op::AwaitStart`], and closes this connection.
+        Waiting,
+        /// The descriptor that comes along answers for the system calls of the seccomp filter that was
+        /// installed: `seccomp_unotify(2)`.
+        Listener,
+    }
 }
 
 /// The system call that failed, so that an error says more than the operation's name.
 macro_rules! calls {
     ($($variant:ident => $name:literal),+ $(,)?) => {
         /// The system call that failed, or the rule that was broken.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, BorrowDecode)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode)]
         #[cfg_attr(feature = "postcard", derive(serde::Serialize, serde::Deserialize))]
         #[non_exhaustive]
         pub enum Call {
             $(#[doc = concat!("`", $name, "`")] $variant,)+
+        }
+
+        impl Read<'_> for Call {
+            fn read(reader: &mut Reader<'_>) -> Self {
+                let number = u32::read(reader);
+                usize::try_from(number).ok().and_then(|number| Self::ALL.get(number).copied())
+                    .unwrap_or_else(|| {
+                        reader.refuse();
+                        Self::Receive
+                    })
+            }
         }
 
         impl Call {

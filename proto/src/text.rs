@@ -6,12 +6,13 @@
 use core::ffi::CStr;
 use core::fmt;
 
-use bincode::de::{BorrowDecode, BorrowDecoder};
 use bincode::enc::{Encode, Encoder};
-use bincode::error::{DecodeError, EncodeError};
+use bincode::error::EncodeError;
+
+use crate::read::{Read, Reader};
 
 /// One string: any bytes without NUL, then NUL.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Text<'a>(pub &'a CStr);
 
 /// Strings one behind the other, each with its NUL.
@@ -34,7 +35,9 @@ impl<'a> Text<'a> {
     }
 
     fn from_wire(bytes: &'a [u8]) -> Option<Self> {
-        CStr::from_bytes_with_nul(bytes).ok().map(Self)
+        // The init looks for the end of strings everywhere, and this way by one function.
+        let string = CStr::from_bytes_until_nul(bytes).ok()?;
+        (string.count_bytes() + 1 == bytes.len()).then_some(Self(string))
     }
 }
 
@@ -114,12 +117,13 @@ macro_rules! byte_string {
             }
         }
 
-        impl<'de, C> BorrowDecode<'de, C> for $name<'de> {
-            fn borrow_decode<D: BorrowDecoder<'de, Context = C>>(
-                decoder: &mut D,
-            ) -> Result<Self, DecodeError> {
-                let bytes = <&[u8]>::borrow_decode(decoder)?;
-                $from(bytes).ok_or(DecodeError::Other($expected))
+        impl<'a> Read<'a> for $name<'a> {
+            #[inline(never)]
+            fn read(reader: &mut Reader<'a>) -> Self {
+                $from(reader.string()).unwrap_or_else(|| {
+                    reader.refuse();
+                    Self::default()
+                })
             }
         }
 

@@ -21,7 +21,7 @@ const DEPTH: usize = 128;
 /// Gives a mount the mode of the directory that it will cover, or a copy of the directory.
 pub(crate) fn up(init: &mut Init, mount: Slot, from: Text<'_>, contents: bool) -> Result {
     let path = from.as_c_str();
-    let from = match init.root()?.open(path, OFlags::RDONLY | OFlags::DIRECTORY, true) {
+    let from = match init.open(path, OFlags::RDONLY | OFlags::DIRECTORY, true) {
         Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
         other => other.during(Call::Open)?,
     };
@@ -129,7 +129,7 @@ fn extended(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> core::result::Result<()
     };
     let names = names.get(..length).unwrap_or_default();
     for name in names.split_inclusive(|&byte| byte == 0) {
-        let name = CStr::from_bytes_with_nul(name).unwrap_or(c"");
+        let name = CStr::from_bytes_until_nul(name).unwrap_or(c"");
         let mut value = [0_u8; 4096];
         let length = fgetxattr(from, name, &mut value[..])?;
         let value = value.get(..length).unwrap_or_default();

@@ -63,7 +63,7 @@ pub(crate) fn find(init: &mut Init, candidates: Strings<'_>) -> Result {
     let mut worst = Failure::new(Call::Exec, Errno::NOENT);
     for (path, detail) in candidates.iter().zip(1..) {
         let failure = |errno| Failure { call: Call::Exec, detail, errno };
-        match init.root()?.open(path, OFlags::PATH, true).and_then(fstat) {
+        match init.open(path, OFlags::PATH, true).and_then(fstat) {
             Ok(stat) if is_file(&stat) && stat.st_mode & EXECUTE != 0 => return Ok(()),
             // What cannot be followed here may lead to a program for who executes it.
             Err(Errno::LOOP) => return Ok(()),

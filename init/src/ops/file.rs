@@ -13,7 +13,7 @@ use crate::interpret::Init;
 /// Makes a directory, unless something is there.
 pub(crate) fn make_directory(init: &mut Init, path: Text<'_>, mode: u32) -> Result {
     let path = path.as_c_str();
-    let (parent, name) = init.root()?.parent(path, true)?;
+    let (parent, name) = init.parent(path, true)?;
     match mkdirat(&parent, name, Mode::from_raw_mode(mode)) {
         Ok(()) | Err(Errno::EXIST) => Ok(()),
         Err(errno) => Err(errno).during(Call::MakeDirectory),
@@ -35,7 +35,7 @@ pub(crate) fn make_node(init: &mut Init, path: Text<'_>, node: Node) -> Result {
     let path = path.as_c_str();
     // No link on the way: /dev is the runtime's, and an image that brings it as a link would
     // have its nodes made elsewhere.
-    let (parent, name) = init.root()?.parent(path, false)?;
+    let (parent, name) = init.parent(path, false)?;
     let file_type = FileType::from_raw_mode(node.mode);
     let device = makedev(node.major, node.minor);
     match mknodat(&parent, name, file_type, Mode::from_raw_mode(node.mode), device) {
@@ -66,7 +66,7 @@ pub(crate) fn make_link(
     replace: bool,
 ) -> Result {
     let path = path.as_c_str();
-    let (parent, name) = init.root()?.parent(path, false)?;
+    let (parent, name) = init.parent(path, false)?;
     match symlinkat(target.as_c_str(), &parent, name) {
         Err(Errno::EXIST) if replace => {
             unlinkat(&parent, name, AtFlags::empty()).during(Call::Remove)?;

@@ -14,7 +14,6 @@ use rustix::mount::{
 
 use crate::failure::{Context, Failure, Result};
 use crate::interpret::Init;
-use crate::root::Root;
 use crate::sys;
 
 /// Changes the propagation of every mount that the init sees.
@@ -86,7 +85,7 @@ pub(crate) fn remount(
     clear: u64,
     recursive: bool,
 ) -> Result {
-    let mount = init.root()?.open(at.as_c_str(), OFlags::PATH, true).during(Call::Open)?;
+    let mount = init.open(at.as_c_str(), OFlags::PATH, true).during(Call::Open)?;
     sys::mount_setattr(mount.as_fd(), set, clear, 0, recursive).during(Call::MountSetAttr)
 }
 
@@ -100,7 +99,7 @@ pub(crate) fn attach(
 ) -> Result {
     let mount = init.slots.take(mount)?;
     let at = at.as_c_str();
-    let target = target(init.root()?, at, create, follow)?;
+    let target = target(init, at, create, follow)?;
     attach_to(mount.as_fd(), target.as_fd()).during(Call::MoveMount)
 }
 
@@ -125,15 +124,17 @@ pub(crate) fn copy(of: BorrowedFd<'_>, recursive: bool) -> core::result::Result<
 }
 
 /// Opens the place of a mount, and makes it if asked to.
-fn target(root: &Root, at: &CStr, create: Create, follow: bool) -> Result<OwnedFd> {
-    match (root.open(at, OFlags::PATH, follow), create) {
-        (Err(Errno::NOENT), Create::Directory) => root.make_directories(at, follow),
+fn target(init: &mut Init, at: &CStr, create: Create, follow: bool) -> Result<OwnedFd> {
+    match (init.open(at, OFlags::PATH, follow), create) {
+        (Err(Errno::NOENT), Create::Directory) => {
+            init.root().during(Call::Open)?.make_directories(at, follow)
+        }
         (Err(Errno::NOENT), Create::File) => {
-            let (parent, name) = root.parent(at, follow)?;
+            let (parent, name) = init.parent(at, follow)?;
             let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
             rustix::fs::openat(&parent, name, flags, Mode::from_raw_mode(0o644))
                 .during(Call::MakeFile)?;
-            root.open(at, OFlags::PATH, follow).during(Call::Open)
+            init.open(at, OFlags::PATH, follow).during(Call::Open)
         }
         (opened, _) => opened.during(Call::Open),
     }
@@ -149,7 +150,7 @@ pub(crate) fn legacy(
     at: Text<'_>,
 ) -> Result {
     let at = at.as_c_str();
-    let directory = init.root()?.make_directories(at, true)?;
+    let directory = init.root().during(Call::Open)?.make_directories(at, true)?;
     // mount(2) takes a name for its target: "." of the directory that was resolved.
     rustix::process::fchdir(&directory).during(Call::ChangeDirectory)?;
     let flags = MountFlags::from_bits_retain(flags);

@@ -111,7 +111,7 @@ pub(crate) fn umask(mask: u32) {
 pub(crate) fn change_directory(init: &mut Init, path: Text<'_>) -> Result {
     let path = path.as_c_str();
     let flags = OFlags::PATH | OFlags::DIRECTORY;
-    let directory = init.root()?.open(path, flags, true).during(Call::Open)?;
+    let directory = init.open(path, flags, true).during(Call::Open)?;
     fchdir(&directory).during(Call::ChangeDirectory)
 }
 

@@ -38,7 +38,7 @@ pub(crate) fn root(init: &mut Init, tree: Slot, at: Text<'_>) -> Result {
 
 /// Makes the root `/` and lets the old one go.
 pub(crate) fn pivot(init: &mut Init) -> Result {
-    fchdir(init.root()?).during(Call::ChangeDirectory)?;
+    fchdir(init.root().during(Call::Open)?).during(Call::ChangeDirectory)?;
     // With both names the same, the old root ends up mounted over the new one, and needs no
     // directory inside it: pivot_root(2), NOTES.
     pivot_root(c".", c".").during(Call::PivotRoot)?;
@@ -48,7 +48,7 @@ pub(crate) fn pivot(init: &mut Init) -> Result {
 
 /// Moves the root over `/`, where `pivot_root(2)` refuses: the initial ramfs has no parent.
 pub(crate) fn move_over(init: &mut Init) -> Result {
-    let root = init.root()?;
+    let root = init.root().during(Call::Open)?;
     fchdir(root).during(Call::ChangeDirectory)?;
     move_mount(root, c"", CWD, c"/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
         .during(Call::MoveMount)?;
@@ -91,14 +91,14 @@ pub(crate) fn read_only(init: &mut Init, path: Text<'_>) -> Result {
 
 /// Makes the root's own mount read-only.
 pub(crate) fn read_only_root(init: &mut Init) -> Result {
-    let root = init.root()?.as_fd();
+    let root = init.root().during(Call::Open)?.as_fd();
     sys::mount_setattr(root, MOUNT_ATTR_RDONLY, 0, 0, false).during(Call::MountSetAttr)
 }
 
 /// Opens what is at a path, and tells its type; `None` if nothing is.
 fn existing(init: &mut Init, path: &CStr) -> Result<Option<(rustix::fd::OwnedFd, FileType)>> {
     // Nothing is there either when a part of the path is not a directory.
-    let target = match init.root()?.open(path, OFlags::PATH, true) {
+    let target = match init.open(path, OFlags::PATH, true) {
         Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
         other => other.during(Call::Open)?,
     };

@@ -44,7 +44,7 @@ pub(crate) fn console(init: &mut Init, rows: u16, columns: u16, uid: u32, bind: 
 fn open(init: &mut Init) -> Result<(OwnedFd, OwnedFd)> {
     const PATH: &core::ffi::CStr = c"/dev/pts";
     let flags = OFlags::PATH | OFlags::DIRECTORY;
-    let directory = init.root()?.open(PATH, flags, false).during(Call::Open)?;
+    let directory = init.open(PATH, flags, false).during(Call::Open)?;
     let found = fstatfs(&directory).during(Call::Stat)?;
     if u32::try_from(found.f_type) != Ok(DEVPTS) {
         return Err(Failure::new(Call::NodeDiffers, Errno::NODEV));
@@ -61,13 +61,12 @@ fn open(init: &mut Init) -> Result<(OwnedFd, OwnedFd)> {
 /// Binds the terminal to `/dev/console`.
 fn bind_console(init: &mut Init, terminal: BorrowedFd<'_>) -> Result {
     const PATH: &core::ffi::CStr = c"/dev/console";
-    let root = init.root()?;
-    let target = match root.open(PATH, OFlags::PATH, false) {
+    let target = match init.open(PATH, OFlags::PATH, false) {
         Err(Errno::NOENT) => {
-            let (parent, name) = root.parent(PATH, false)?;
+            let (parent, name) = init.parent(PATH, false)?;
             let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
             openat(&parent, name, flags, Mode::from_raw_mode(0o600)).during(Call::MakeFile)?;
-            root.open(PATH, OFlags::PATH, false)
+            init.open(PATH, OFlags::PATH, false)
         }
         other => other,
     }
@@ -93,7 +92,7 @@ pub(crate) fn reopen_null(init: &mut Init) -> Result {
         if !sys::stdio(number).is_some_and(is_null) {
             continue;
         }
-        let null = match init.root()?.open(PATH, OFlags::RDWR | OFlags::NONBLOCK, false) {
+        let null = match init.open(PATH, OFlags::RDWR | OFlags::NONBLOCK, false) {
             // A container without a null device keeps the one it was given.
             Err(Errno::NOENT | Errno::LOOP | Errno::NOTDIR) => return Ok(()),
             other => other.during(Call::Open)?,
