@@ -2,8 +2,8 @@
 
 use pidone_proto::frame::HEADER;
 use pidone_proto::{Call, Codec, FrameType, Header, Report, limits};
-use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::io::Errno;
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use rustix::io::{Errno, fcntl_dupfd_cloexec};
 
 use crate::failure::{Context, Failure, Result};
 use crate::slots::Slots;
@@ -35,6 +35,14 @@ impl Channel {
     /// The socket.
     pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
+    }
+
+    /// Moves the socket to a descriptor that is not below a number.
+    pub(crate) fn move_above(&mut self, number: i32) -> Result {
+        if self.socket.as_raw_fd() < number {
+            self.socket = fcntl_dupfd_cloexec(&self.socket, number).during(Call::Duplicate)?;
+        }
+        Ok(())
     }
 
     /// Counts the report that the parent of this process sent about it.

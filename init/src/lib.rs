@@ -8,6 +8,7 @@
 extern crate std;
 
 mod channel;
+mod children;
 mod failure;
 mod interpret;
 mod ops;
@@ -15,6 +16,7 @@ mod ops;
 mod peer;
 mod root;
 mod slots;
+mod supervise;
 mod sys;
 mod syscall;
 mod times;

@@ -31,6 +31,7 @@ pub mod frame;
 pub mod limits;
 mod op;
 mod report;
+mod request;
 mod text;
 
 #[cfg(feature = "postcard")]
@@ -39,4 +40,5 @@ pub use codec::{Bincode, Codec, CodecError};
 pub use frame::{FrameError, FrameType, Header};
 pub use op::{Create, Op, Part, Slot};
 pub use report::{Call, Report};
+pub use request::Request;
 pub use text::{Strings, Text, Words};
