@@ -2,8 +2,8 @@
 
 use pidone_proto::frame::HEADER;
 use pidone_proto::{Call, Codec, FrameType, Header, Report, limits};
-use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use rustix::io::{Errno, fcntl_dupfd_cloexec};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::io::Errno;
 
 use crate::failure::{Context, Failure, Result};
 use crate::slots::Slots;
@@ -38,9 +38,12 @@ impl Channel {
     }
 
     /// Moves the socket to a descriptor that is not below a number.
+    #[cfg(feature = "supervise")]
     pub(crate) fn move_above(&mut self, number: i32) -> Result {
+        use rustix::fd::AsRawFd as _;
         if self.socket.as_raw_fd() < number {
-            self.socket = fcntl_dupfd_cloexec(&self.socket, number).during(Call::Duplicate)?;
+            self.socket =
+                rustix::io::fcntl_dupfd_cloexec(&self.socket, number).during(Call::Duplicate)?;
         }
         Ok(())
     }

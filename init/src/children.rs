@@ -1,24 +1,28 @@
 //! Children and signals: the system calls that rustix does not offer, behind safe functions.
 #![allow(unsafe_code, reason = "raw system calls")]
 
-use rustix::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use rustix::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use rustix::io::Errno;
 
 use crate::syscall::syscall;
 
 #[cfg(target_arch = "x86_64")]
 mod number {
+    pub(super) const MUNMAP: usize = 11;
     pub(super) const RT_SIGPROCMASK: usize = 14;
     pub(super) const WAIT4: usize = 61;
     pub(super) const KILL: usize = 62;
     pub(super) const SIGNALFD4: usize = 289;
+    pub(super) const DUP3: usize = 292;
 }
 
 #[cfg(target_arch = "aarch64")]
 mod number {
+    pub(super) const DUP3: usize = 24;
     pub(super) const SIGNALFD4: usize = 74;
     pub(super) const KILL: usize = 129;
     pub(super) const RT_SIGPROCMASK: usize = 135;
+    pub(super) const MUNMAP: usize = 215;
     pub(super) const WAIT4: usize = 260;
 }
 
@@ -147,4 +151,38 @@ pub(crate) fn wait() -> Waited {
         minor_faults: usage[8],
         major_faults: usage[9],
     })
+}
+
+/// Unmaps what [`crate::sys::map`] has mapped, which nobody may look at any more.
+pub(crate) fn unmap(mapped: &'static [u8]) {
+    // SAFETY: the caller gives up what it has of the mapping.
+    let _ =
+        unsafe { syscall(number::MUNMAP, [mapped.as_ptr() as usize, mapped.len(), 0, 0, 0, 0]) };
+}
+
+/// `dup3(2)` in a child that is about to execute its program: over descriptors of the supervisor,
+/// which the child has copies of and no use for.
+pub(crate) fn duplicate_to(from: BorrowedFd<'_>, to: u16) -> Result<(), Errno> {
+    let from = from.as_raw_fd();
+    if from == RawFd::from(to) {
+        return Ok(());
+    }
+    let args = [from.cast_unsigned() as usize, usize::from(to), 0, 0, 0, 0];
+    // SAFETY: nothing that the child still uses is below the number: it was moved above.
+    unsafe { syscall(number::DUP3, args) }.map(drop)
+}
+
+/// `close_range(2)` of all descriptors behind stdio but two.
+pub(crate) fn close_others(one: BorrowedFd<'_>, other: BorrowedFd<'_>) -> Result<(), Errno> {
+    const CLOSE_RANGE: usize = 436;
+    let [one, other] = [one, other].map(|fd| fd.as_raw_fd().cast_unsigned());
+    let (low, high) = (one.min(other), one.max(other));
+    for (first, last) in [(3, low - 1), (low + 1, high - 1), (high + 1, u32::MAX)] {
+        if first <= last {
+            let args = [first as usize, last as usize, 0, 0, 0, 0];
+            // SAFETY: the caller holds no other descriptor.
+            unsafe { syscall(CLOSE_RANGE, args) }?;
+        }
+    }
+    Ok(())
 }

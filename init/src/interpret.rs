@@ -16,8 +16,10 @@ use crate::ops::{
 };
 use crate::root::Root;
 use crate::slots::Slots;
+#[cfg(feature = "supervise")]
+use crate::supervise;
+use crate::sys;
 use crate::times::Times;
-use crate::{supervise, sys};
 
 /// The status of an init that failed by itself, as in docker, podman and env(1).
 pub(crate) const FAILED: u8 = 125;
@@ -223,8 +225,10 @@ impl Init {
                 system::write_proc(self, proc, c"self", Text(c"timens_offsets"), offsets)
             }
             Op::CopyUp { mount, from, contents } => copy::up(self, mount, from, contents),
+            #[cfg(feature = "supervise")]
             Op::Supervise { listener } => supervise::run(self, listener),
-            Op::Stdio { count } => terminal::stdio(self, count),
+            #[cfg(feature = "supervise")]
+            Op::Stdio { count } => supervise::stdio::take(self, count),
             Op::Remount { at, set, clear, recursive } => {
                 mount::remount(self, at, set, clear, recursive)
             }

@@ -8,6 +8,7 @@
 extern crate std;
 
 mod channel;
+#[cfg(feature = "supervise")]
 mod children;
 mod failure;
 mod interpret;
@@ -16,6 +17,7 @@ mod ops;
 mod peer;
 mod root;
 mod slots;
+#[cfg(feature = "supervise")]
 mod supervise;
 mod sys;
 mod syscall;

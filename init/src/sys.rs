@@ -13,7 +13,6 @@ use crate::syscall::syscall;
 #[cfg(target_arch = "x86_64")]
 mod number {
     pub(super) const MMAP: usize = 9;
-    pub(super) const MUNMAP: usize = 11;
     pub(super) const RT_SIGACTION: usize = 13;
     pub(super) const RT_SIGPROCMASK: usize = 14;
     pub(super) const EXECVE: usize = 59;
@@ -48,7 +47,6 @@ mod number {
     pub(super) const SETRLIMIT: usize = 164;
     pub(super) const EXECVE: usize = 221;
     pub(super) const MMAP: usize = 222;
-    pub(super) const MUNMAP: usize = 215;
     pub(super) const SETNS: usize = 268;
     pub(super) const SECCOMP: usize = 277;
     pub(super) const SENDMSG: usize = 211;
@@ -360,16 +358,10 @@ pub(crate) fn close_on_exec_from(first: u32) -> Result<(), Errno> {
 
 /// `dup3(2)` over a descriptor of stdio, which nobody here owns.
 pub(crate) fn duplicate_to_stdio(from: BorrowedFd<'_>, to: u8) -> Result<(), Errno> {
-    duplicate_to(from, to.into())
-}
-
-/// `dup3(2)` over a descriptor that nobody here owns: of stdio, or of those behind it that the
-/// caller has cleared.
-pub(crate) fn duplicate_to(from: BorrowedFd<'_>, to: u16) -> Result<(), Errno> {
     if from.as_raw_fd() == RawFd::from(to) {
         return Ok(());
     }
-    // SAFETY: what is overwritten is never held as an `OwnedFd` by the init.
+    // SAFETY: 0, 1 and 2 are never held as an `OwnedFd` by the init.
     unsafe { syscall(number::DUP3, [fd(from), usize::from(to), 0, 0, 0, 0]) }.map(drop)
 }
 
@@ -401,13 +393,6 @@ pub(crate) fn map(file: BorrowedFd<'_>, length: usize) -> Result<&'static [u8], 
     // SAFETY: the mapping is `length` bytes long and never unmapped; the caller has checked the
     // seals that keep the file from changing and from shrinking under it.
     Ok(unsafe { core::slice::from_raw_parts(address as *const u8, length) })
-}
-
-/// Unmaps what [`map`] has mapped, which nobody may look at any more.
-pub(crate) fn unmap(mapped: &'static [u8]) {
-    // SAFETY: the caller gives up what it has of the mapping.
-    let _ =
-        unsafe { syscall(number::MUNMAP, [mapped.as_ptr() as usize, mapped.len(), 0, 0, 0, 0]) };
 }
 
 /// Gives every signal its default action and unblocks all: what the host ignores or blocks is

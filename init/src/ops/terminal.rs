@@ -1,9 +1,9 @@
 //! The terminal, the session, and stdio.
 
-use pidone_proto::{Call, Report, Slot};
+use pidone_proto::{Call, Report};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{FileType, Mode, OFlags, Uid, fchown, fstat, fstatfs, major, minor, openat};
-use rustix::io::{Errno, fcntl_dupfd_cloexec};
+use rustix::io::Errno;
 use rustix::process::{ioctl_tiocsctty, setsid};
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
@@ -106,40 +106,8 @@ pub(crate) fn reopen_null(init: &mut Init) -> Result {
     Ok(())
 }
 
-/// Makes stdio the container's null device: nothing of who started the container stays open in a
-/// process that outlives it. Without a null device it is left.
-pub(crate) fn all_null(init: &mut Init) -> Result {
-    const PATH: &core::ffi::CStr = c"/dev/null";
-    let Ok(null) = init.root()?.open(PATH, OFlags::RDWR | OFlags::NONBLOCK, false) else {
-        return Ok(());
-    };
-    if is_null(null.as_fd()) {
-        for number in 0..=2 {
-            sys::duplicate_to_stdio(null.as_fd(), number).during(Call::Duplicate)?;
-        }
-    }
-    Ok(())
-}
-
-/// Makes what is in the first slots the program's descriptors.
-pub(crate) fn stdio(init: &mut Init, count: u32) -> Result {
-    let count = u16::try_from(count).map_err(|_| Failure::new(Call::Slot, Errno::BADF))?;
-    // Above those that they become, so that none is overwritten; and what reports, too.
-    let above = i32::from(count.max(3));
-    for slot in (0..count).map(Slot) {
-        let moved = fcntl_dupfd_cloexec(init.slots.get(slot)?, above).during(Call::Duplicate)?;
-        init.slots.put(slot, moved)?;
-    }
-    init.channel.move_above(above)?;
-    for number in 0..count {
-        let fd = init.slots.take(Slot(number))?;
-        sys::duplicate_to(fd.as_fd(), number).during(Call::Duplicate)?;
-    }
-    Ok(())
-}
-
 /// Whether a descriptor is the null device: a character device 1:3, not only that number.
-fn is_null(fd: BorrowedFd<'_>) -> bool {
+pub(crate) fn is_null(fd: BorrowedFd<'_>) -> bool {
     fstat(fd).is_ok_and(|stat| {
         FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
             && (major(stat.st_rdev), minor(stat.st_rdev)) == (1, 3)

@@ -10,6 +10,7 @@ mod client;
 mod process;
 mod reap;
 mod serve;
+pub(crate) mod stdio;
 
 use core::time::Duration;
 
@@ -22,7 +23,6 @@ use rustix::net::{SocketFlags, accept_with};
 use crate::channel::Channel;
 use crate::failure::{Context, Result};
 use crate::interpret::Init;
-use crate::ops::terminal;
 use crate::slots::Slots;
 use crate::{children, sys};
 use client::Client;
@@ -55,8 +55,10 @@ pub(crate) struct Supervisor {
 /// Serves for ever; only a failure at the beginning returns.
 pub(crate) fn run(init: &mut Init, listener: Slot) -> Result {
     let listener = init.slots.take(listener)?;
-    terminal::all_null(init)?;
+    stdio::let_go(init)?;
     init.forget();
+    // Also what it does not know of: all others are the maker's.
+    children::close_others(listener.as_fd(), init.channel.as_fd()).during(Call::CloseRange)?;
     let signals = children::signals().during(Call::Supervise)?;
     let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).during(Call::Supervise)?;
     let mut supervisor = Supervisor {

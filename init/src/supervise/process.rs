@@ -21,6 +21,8 @@ pub(super) struct Process {
     pub(super) tag: u32,
     /// Until its program runs.
     pub(super) start: Option<Start>,
+    /// Whether its program came, so that its end is told.
+    pub(super) spawned: bool,
     /// Its terminal, as whose size it may change.
     pub(super) terminal: Option<OwnedFd>,
 }
@@ -75,7 +77,8 @@ impl Supervisor {
         let Spawn { client, tag, .. } = spawn;
         let start = Some(Start { status: Channel::new(ours), pidfd, executing: false });
         if let Some(free) = self.processes.get_mut(place) {
-            *free = Some(Process { number, pid, client, tag, start, terminal: None });
+            *free =
+                Some(Process { number, pid, client, tag, start, spawned: false, terminal: None });
         }
         if spawn.main {
             self.main = Some(number);
@@ -126,6 +129,7 @@ impl Supervisor {
                 return false;
             }
             None if received.is_err() && start.executing => {
+                process.spawned = true;
                 let Some(Start { pidfd, .. }) = self.settle(place) else { return false };
                 let pid = pid.unsigned_abs();
                 let report = Report::Spawned { tag, process: number, pid };

@@ -48,8 +48,13 @@ impl Supervisor {
         // What it told before its end comes first.
         self.progressed(place);
         let Some(process) = self.processes.get_mut(place).and_then(Option::take) else { return };
-        let Process { number, client, terminal, .. } = process;
+        let Process { number, client, terminal, spawned, .. } = process;
         drop(terminal);
+        if !spawned {
+            // Who asked for it was told why it did not come.
+            self.main = self.main.filter(|&main| main != number);
+            return;
+        }
         self.tell(
             client,
             &Report::Exited {

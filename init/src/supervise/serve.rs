@@ -36,7 +36,7 @@ impl Supervisor {
             _ => false,
         };
         if let Some(body) = mapped {
-            sys::unmap(body);
+            children::unmap(body);
         }
         self.slots = Slots::new();
         // There is no way to go on behind what is no request.
@@ -121,7 +121,7 @@ impl Supervisor {
         for place in 0..=limits::PROCESSES {
             let last = place == limits::PROCESSES;
             let process = self.processes.get(place).and_then(Option::as_ref);
-            if let Some(process) = process.filter(|process| process.start.is_none()) {
+            if let Some(process) = process.filter(|process| process.spawned) {
                 let number = process.number.to_le_bytes();
                 let pid = process.pid.to_le_bytes();
                 for (to, from) in words.iter_mut().skip(length).zip(number.into_iter().chain(pid)) {
