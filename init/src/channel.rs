@@ -37,6 +37,17 @@ impl Channel {
         self.socket.as_fd()
     }
 
+    /// Moves the socket to a descriptor that is not below a number.
+    #[cfg(feature = "supervise")]
+    pub(crate) fn move_above(&mut self, number: i32) -> Result {
+        use rustix::fd::AsRawFd as _;
+        if self.socket.as_raw_fd() < number {
+            self.socket =
+                rustix::io::fcntl_dupfd_cloexec(&self.socket, number).during(Call::Duplicate)?;
+        }
+        Ok(())
+    }
+
     /// Counts the report that the parent of this process sent about it.
     pub(crate) fn forked(&mut self) {
         self.sent += 1;

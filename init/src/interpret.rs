@@ -18,6 +18,8 @@ use crate::ops::{
 };
 use crate::root::Root;
 use crate::slots::Slots;
+#[cfg(feature = "supervise")]
+use crate::supervise;
 use crate::sys;
 use crate::times::Times;
 
@@ -39,16 +41,8 @@ pub(crate) struct Init {
 /// Runs the plan that comes through a socket. Becomes the program, or exits.
 pub(crate) fn run(control: OwnedFd) -> ! {
     let mut init = Init::new(Channel::new(control));
-    let failure = match init.plan() {
-        Ok(()) => Failure::new(Call::Decode, Errno::NODATA),
-        Err(failure) => failure,
-    };
-    let errno = u16::try_from(failure.errno.raw_os_error()).unwrap_or(0);
-    let Failure { call, detail, .. } = failure;
-    let report = Report::Failed { step: init.step, call, detail, errno };
-    // If the host is gone, nobody is left to tell.
-    let _ = init.channel.send(&report, None);
-    sys::exit(FAILED)
+    let outcome = init.plan();
+    init.fail(outcome)
 }
 
 impl Init {
@@ -97,6 +91,20 @@ impl Init {
         self.root = Some(root);
     }
 
+    /// Tells why the program did not come, and ends.
+    pub(crate) fn fail(&mut self, outcome: Result) -> ! {
+        let failure = match outcome {
+            Ok(()) => Failure::new(Call::Decode, Errno::NODATA),
+            Err(failure) => failure,
+        };
+        let errno = u16::try_from(failure.errno.raw_os_error()).unwrap_or(0);
+        let Failure { call, detail, .. } = failure;
+        let report = Report::Failed { step: self.step, call, detail, errno };
+        // If the host is gone, nobody is left to tell.
+        let _ = self.channel.send(&report, None);
+        sys::exit(FAILED)
+    }
+
     /// Receives and runs part after part.
     fn plan(&mut self) -> Result {
         prepare(&self.channel)?;
@@ -134,18 +142,11 @@ impl Init {
 
     /// Maps a part that came in a memfd, which must no longer be able to change.
     fn map_part(&mut self) -> Result<&'static [u8]> {
-        let file = self.slots.take_first()?;
-        let seals = fcntl_get_seals(&file).during(Call::Receive)?;
-        let length = fstat(&file).during(Call::Stat)?.st_size;
-        let length = usize::try_from(length).unwrap_or(usize::MAX);
-        if !seals.contains(SealFlags::WRITE | SealFlags::SHRINK) || length > limits::PLAN {
-            return Err(unexpected(Call::Receive));
-        }
-        sys::map(file.as_fd(), length).during(Call::Memory)
+        map_sealed(&self.slots.take_first()?)
     }
 
     /// Runs the operations of one part.
-    fn operations(&mut self, part: Part, mut bytes: &'static [u8]) -> Result {
+    pub(crate) fn operations(&mut self, part: Part, mut bytes: &'static [u8]) -> Result {
         for left in (0..part.operations).rev() {
             self.step += 1;
             let (op, length) = decode::<Op<'static>>(bytes)?;
@@ -247,6 +248,10 @@ impl Init {
                 system::write_proc(self, proc, c"self", Text(c"timens_offsets"), offsets)
             }
             Op::CopyUp { mount, from, contents } => copy::up(self, mount, from, contents),
+            #[cfg(feature = "supervise")]
+            Op::Supervise { listener } => supervise::run(self, listener),
+            #[cfg(feature = "supervise")]
+            Op::Stdio { count } => supervise::stdio::take(self, count),
             Op::Remount { at, set, clear, recursive } => {
                 mount::remount(self, at, set, clear, recursive)
             }
@@ -280,6 +285,17 @@ fn prepare(channel: &Channel) -> Result {
     rustix::process::umask(rustix::fs::Mode::empty());
     sys::reset_signals();
     Ok(())
+}
+
+/// Maps a memfd that can no longer change.
+pub(crate) fn map_sealed(file: &OwnedFd) -> Result<&'static [u8]> {
+    let seals = fcntl_get_seals(file).during(Call::Receive)?;
+    let length = fstat(file).during(Call::Stat)?.st_size;
+    let length = usize::try_from(length).unwrap_or(usize::MAX);
+    if !seals.contains(SealFlags::WRITE | SealFlags::SHRINK) || length > limits::PLAN {
+        return Err(unexpected(Call::Receive));
+    }
+    sys::map(file.as_fd(), length).during(Call::Memory)
 }
 
 /// Reads a message from the front of a body.

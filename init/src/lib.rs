@@ -8,6 +8,8 @@
 extern crate std;
 
 mod channel;
+#[cfg(feature = "supervise")]
+mod children;
 mod failure;
 mod interpret;
 mod ops;
@@ -15,6 +17,8 @@ mod ops;
 mod peer;
 mod root;
 mod slots;
+#[cfg(feature = "supervise")]
+mod supervise;
 mod sys;
 mod syscall;
 mod times;

@@ -26,6 +26,11 @@ pub enum FrameType {
     /// To the init at [`crate::Op::AwaitStart`], first on a new connection: go on; the body is
     /// empty.
     Start = 4,
+    /// To the init at [`crate::Op::Supervise`]: the body is a [`crate::Request`].
+    Request = 5,
+    /// To the init at [`crate::Op::Supervise`]: a request whose body is in a sealed memfd, the first
+    /// descriptor, which takes no slot; the message's own body is empty.
+    RequestInMemfd = 6,
     /// From the init: the body is a [`crate::Report`].
     Report = 0x81,
 }
@@ -37,6 +42,8 @@ impl FrameType {
             2 => Some(Self::PartInMemfd),
             3 => Some(Self::Proceed),
             4 => Some(Self::Start),
+            5 => Some(Self::Request),
+            6 => Some(Self::RequestInMemfd),
             0x81 => Some(Self::Report),
             _ => None,
         }

@@ -33,6 +33,7 @@ mod op;
 mod part;
 pub mod read;
 mod report;
+mod request;
 mod text;
 
 #[cfg(feature = "postcard")]
@@ -42,4 +43,5 @@ pub use frame::{FrameError, FrameType, Header};
 pub use op::{Create, Op, Slot};
 pub use part::Part;
 pub use report::{Call, Report};
+pub use request::Request;
 pub use text::{Strings, Text, Words};

@@ -20,3 +20,12 @@ pub const TIMED: usize = 4096;
 
 /// Times in one report.
 pub const TIMES_PER_REPORT: usize = 256;
+
+/// Processes that an init which supervises looks after at a time.
+pub const PROCESSES: usize = 256;
+
+/// Processes in one report.
+pub const PROCESSES_PER_REPORT: usize = 64;
+
+/// Clients of an init which supervises, at a time.
+pub const CLIENTS: usize = 32;

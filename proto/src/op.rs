@@ -418,6 +418,21 @@ message! {
             /// Whether the mounts below it change too.
             recursive: bool,
         },
+        /// Reports [`crate::Report::Supervising`] and serves [`crate::Request`]s for ever, on this
+        /// connection and on others. The last operation of a plan, in the place of [`Op::Exec`].
+        ///
+        /// Everything else that the init holds is closed, all slots and the root; its stdio becomes the
+        /// container's null device.
+        Supervise {
+            /// A listening socket of the host. Taken.
+            listener: Slot,
+        },
+        /// Makes the descriptors in the first slots standard input, output, error and those behind.
+        /// Taken.
+        Stdio {
+            /// How many.
+            count: u32,
+        },
     }
 }
 
@@ -491,4 +506,6 @@ names! {
     CopyUp => "copy up",
     FindProgram => "exec",
     Remount => "remount",
+    Supervise => "supervise",
+    Stdio => "stdio",
 }

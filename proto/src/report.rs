@@ -5,11 +5,13 @@
 use bincode::Encode;
 
 use crate::read::{Read, Reader, message};
+use crate::text::Words;
 
 message! {
     /// A message from the init.
     #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode)]
     #[cfg_attr(feature = "postcard", derive(serde::Serialize, serde::Deserialize))]
+    #[cfg_attr(feature = "postcard", serde(bound(deserialize = "'de: 'a")))]
     pub enum Report<'a> {
         /// The init stands at [`crate::Op::Barrier`] and waits for [`crate::FrameType::Proceed`].
         Barrier {
@@ -51,6 +53,69 @@ message! {
         /// The descriptor that comes along answers for the system calls of the seccomp filter that was
         /// installed: `seccomp_unotify(2)`.
         Listener,
+        /// The init stands at [`crate::Op::Supervise`].
+        Supervising,
+        /// A process was started; its pidfd comes along as the one descriptor.
+        Spawned {
+            /// The client's number in the request.
+            tag: u32,
+            /// The number of the process: never used again.
+            process: u32,
+            /// Its id in the container's pid namespace.
+            pid: u32,
+        },
+        /// A process was not started.
+        NotSpawned {
+            /// The client's number in the request.
+            tag: u32,
+            /// The number of the operation, counted from 1; 0 for the request as a whole.
+            step: u32,
+            /// The system call.
+            call: Call,
+            /// As in [`Report::Failed`].
+            detail: u16,
+            /// The kernel's answer.
+            errno: u16,
+        },
+        /// The master of the terminal of a process that is being started comes along as the one
+        /// descriptor.
+        SpawnConsole {
+            /// The client's number in the request.
+            tag: u32,
+        },
+        /// A process has ended.
+        Exited {
+            /// Its number.
+            process: u32,
+            /// What it exited with; 0 if a signal killed it.
+            code: u32,
+            /// The signal that killed it; 0 if it exited.
+            signal: u32,
+            /// Whether it left a core dump.
+            core: bool,
+            /// Microseconds of processor time outside the kernel.
+            user: u64,
+            /// Microseconds of processor time in the kernel.
+            system: u64,
+            /// The largest resident memory in KiB.
+            max_rss: u64,
+            /// Page faults without I/O.
+            minor_faults: u64,
+            /// Page faults with I/O.
+            major_faults: u64,
+        },
+        /// Processes that were spawned and have not ended.
+        Processes {
+            /// Whether another such report follows.
+            more: bool,
+            /// Number and id of each in turn.
+            processes: Words<'a>,
+        },
+        /// A request was done, or was not.
+        Done {
+            /// The kernel's answer; 0 if it was done.
+            errno: u16,
+        },
     }
 }
 
@@ -152,4 +217,6 @@ calls! {
     MemoryPolicy => "set_mempolicy",
     Read => "read",
     Attributes => "copy attributes",
+    Supervise => "serve requests",
+    Limit => "find room for another process",
 }

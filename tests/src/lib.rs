@@ -25,7 +25,7 @@ mod sandbox;
 mod view;
 
 pub use case::{Case, Outcome, Stop, completion, main};
-pub use program::{GUEST, POSTCARD_INIT, install, script};
+pub use program::{GUEST, POSTCARD_INIT, SUPERVISING_INIT, install, script};
 pub use report::{
     Capabilities, Descriptor, DeviceNode, Forked, Mount, Read, Report, Root, Terminal,
 };

@@ -13,6 +13,9 @@ pub const GUEST: &str = env!("PIDONE_GUEST");
 /// The init of the library, built to speak postcard.
 pub const POSTCARD_INIT: &[u8] = include_bytes!(env!("PIDONE_POSTCARD_INIT"));
 
+/// The path of an init that can supervise.
+pub const SUPERVISING_INIT: &str = env!("PIDONE_SUPERVISING_INIT");
+
 /// Copies a program to where it will be executed.
 ///
 /// By another process: were the copy open for writing in this one, a child that another thread

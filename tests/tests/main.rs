@@ -32,6 +32,7 @@ mod seccomp;
 mod security;
 mod start;
 mod stdio;
+mod supervise;
 mod waiting;
 
 fn main() -> ExitCode {
@@ -65,6 +66,7 @@ fn main() -> ExitCode {
         seccomp::CASES,
         start::CASES,
         stdio::CASES,
+        supervise::CASES,
         waiting::CASES,
     ];
     pidone_tests::main(&[whole, security::CASES].concat())

@@ -106,7 +106,7 @@ pub(crate) fn reopen_null(init: &mut Init) -> Result {
 }
 
 /// Whether a descriptor is the null device: a character device 1:3, not only that number.
-fn is_null(fd: BorrowedFd<'_>) -> bool {
+pub(crate) fn is_null(fd: BorrowedFd<'_>) -> bool {
     fstat(fd).is_ok_and(|stat| {
         FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
             && (major(stat.st_rdev), minor(stat.st_rdev)) == (1, 3)

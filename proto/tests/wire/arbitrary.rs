@@ -154,6 +154,8 @@ impl Parts {
             47 => Op::TimeOffsets { proc: first, offsets: text(0) },
             48 => Op::CopyUp { mount: first, from: text(0), contents: yes },
             49 => Op::FindProgram { candidates: list(0) },
+            51 => Op::Supervise { listener: first },
+            52 => Op::Stdio { count: one },
             50 => Op::Remount { at: text(0), set: a, clear: b, recursive: yes },
             _ => return None,
         })
@@ -161,7 +163,8 @@ impl Parts {
 
     /// The report of a number; `None` behind the last one.
     pub(crate) fn report(&self, number: usize) -> Option<Report<'_>> {
-        let [one, two, ..] = self.numbers.map(low32);
+        let [one, two, three, ..] = self.numbers.map(low32);
+        let [a, b, c, d, e] = self.numbers;
         let [detail, errno] = self.slots;
         let call = Call::ALL[two as usize % Call::ALL.len()];
         Some(match number {
@@ -173,6 +176,26 @@ impl Parts {
             5 => Report::Failed { step: one, call, detail, errno },
             6 => Report::Waiting,
             7 => Report::Listener,
+            8 => Report::Supervising,
+            9 => Report::Spawned { tag: one, process: two, pid: three },
+            10 => Report::NotSpawned { tag: one, step: two, call, detail, errno },
+            11 => Report::SpawnConsole { tag: one },
+            12 => Report::Exited {
+                process: one,
+                code: two,
+                signal: three,
+                core: self.flags[0],
+                user: a,
+                system: b,
+                max_rss: c,
+                minor_faults: d,
+                major_faults: e,
+            },
+            13 => Report::Processes {
+                more: self.flags[0],
+                processes: Words::new(&self.words).expect("four bytes each"),
+            },
+            14 => Report::Done { errno },
             _ => return None,
         })
     }

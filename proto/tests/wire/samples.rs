@@ -1,6 +1,6 @@
 //! A value of every message, and of every kind of integer and string in them.
 
-use pidone_proto::{Call, Create, Op, Part, Report, Slot, Strings, Text, Words};
+use pidone_proto::{Call, Create, Op, Part, Report, Request, Slot, Strings, Text, Words};
 
 /// The number of an operation or a report, and its name in the source.
 pub(crate) type Name = (u32, &'static str);
@@ -61,6 +61,8 @@ pub(crate) const OPERATIONS: &[Name] = &[
     (48, "CopyUp"),
     (49, "FindProgram"),
     (50, "Remount"),
+    (51, "Supervise"),
+    (52, "Stdio"),
 ];
 
 /// The number of a report. A new report does not build without one.
@@ -75,11 +77,18 @@ pub(crate) fn report_name(report: &Report<'_>) -> Name {
         Report::Failed { .. } => (5, "Failed"),
         Report::Waiting => (6, "Waiting"),
         Report::Listener => (7, "Listener"),
+        Report::Supervising => (8, "Supervising"),
+        Report::Spawned { .. } => (9, "Spawned"),
+        Report::NotSpawned { .. } => (10, "NotSpawned"),
+        Report::SpawnConsole { .. } => (11, "SpawnConsole"),
+        Report::Exited { .. } => (12, "Exited"),
+        Report::Processes { .. } => (13, "Processes"),
+        Report::Done { .. } => (14, "Done"),
     }
 }
 
 /// How many reports there are.
-pub(crate) const REPORTS: usize = 8;
+pub(crate) const REPORTS: usize = 15;
 
 /// Strings for the wire.
 ///
@@ -252,6 +261,8 @@ fn additions() -> Vec<Op<'static>> {
         Op::CopyUp { mount: Slot(258), from: Text(c"/run"), contents: true },
         Op::FindProgram { candidates: strings(b"/bin/ls\0") },
         Op::Remount { at: Text(c"/mnt"), set: 1, clear: 8, recursive: false },
+        Op::Supervise { listener: Slot(0) },
+        Op::Stdio { count: 3 },
     ]
 }
 
@@ -269,6 +280,35 @@ pub(crate) fn reports() -> Vec<Report<'static>> {
         Report::Failed { step: 300, call: Call::Exec, detail: 2, errno: 13 },
         Report::Waiting,
         Report::Listener,
+        Report::Supervising,
+        Report::Spawned { tag: 7, process: 300, pid: 12 },
+        Report::NotSpawned { tag: 7, step: 9, call: Call::Exec, detail: 1, errno: 13 },
+        Report::SpawnConsole { tag: 7 },
+        Report::Exited {
+            process: 300,
+            code: 0,
+            signal: 9,
+            core: true,
+            user: 251,
+            system: 65_536,
+            max_rss: 1024,
+            minor_faults: 90,
+            major_faults: 0,
+        },
+        Report::Processes { more: false, processes: words(&[44, 1, 0, 0, 12, 0, 0, 0]) },
+        Report::Done { errno: 3 },
+    ]
+}
+
+/// Requests: each at least once, in the order of their numbers.
+#[must_use]
+pub(crate) fn requests() -> Vec<Request<'static>> {
+    vec![
+        Request::Spawn { tag: 7, main: true, operations: 1, plan: &[27] },
+        Request::Signal { process: 300, signal: 15, group: false },
+        Request::Resize { process: 300, rows: 24, columns: 300 },
+        Request::List,
+        Request::Shutdown { signal: 15, patience: 10_000 },
     ]
 }
 

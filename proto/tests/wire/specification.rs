@@ -115,6 +115,17 @@ fn reports_are_as_the_page_says() {
 }
 
 #[test]
+fn requests_are_as_the_page_says() {
+    let told = rows("## Requests");
+    assert_eq!(told.len(), samples::requests().len());
+    for (request, (number, cells)) in samples::requests().iter().zip(&told) {
+        let printed = format!("{request:?}");
+        assert_eq!(cells[0], printed.split(' ').next().unwrap(), "{number}");
+        assert_fields(&printed, &cells[1]);
+    }
+}
+
+#[test]
 fn calls_are_as_the_page_says() {
     let told = rows("## Calls");
     let told: Vec<_> = told.iter().map(|(number, cells)| (*number, cells[0].as_str())).collect();
@@ -129,9 +140,9 @@ fn frames_are_as_the_page_says() {
     // Offsets, types, then codes.
     let offsets: Vec<_> = rows.iter().take(7).map(|(offset, _)| *offset).collect();
     assert_eq!(offsets, [0, 4, 5, 6, 7, 8, 12]);
-    let types: Vec<_> = rows.iter().skip(7).take(5).map(|(number, _)| *number).collect();
-    assert_eq!(types, [1, 2, 3, 4, 0x81]);
-    let codes: Vec<_> = rows.iter().skip(12).map(|(code, _)| *code).collect();
+    let types: Vec<_> = rows.iter().skip(7).take(7).map(|(number, _)| *number).collect();
+    assert_eq!(types, [1, 2, 3, 4, 5, 6, 0x81]);
+    let codes: Vec<_> = rows.iter().skip(14).map(|(code, _)| *code).collect();
     assert_eq!(codes, [1, 2, 3, 4, 5, 7, 8, 6]);
     let header = section("## Frames").join("\n");
     assert!(header.contains(&format!("version of the wire: {VERSION}")));
@@ -162,7 +173,7 @@ fn checks_are_made_in_the_order_that_the_page_says() {
     bytes[12] = 1;
     assert!(Header::split(&bytes, 1, 1, 0).is_ok());
     let told: Vec<_> =
-        rows("## Frames").iter().skip(12).map(|(code, _)| u16::try_from(*code).unwrap()).collect();
+        rows("## Frames").iter().skip(14).map(|(code, _)| u16::try_from(*code).unwrap()).collect();
     assert_eq!(codes, told);
     assert_eq!(FrameError::Length.code(), 6);
 }
@@ -178,6 +189,9 @@ fn limits_are_as_the_page_says() {
         format!("by convention | {}", limits::FIRST_MADE_SLOT),
         format!("that are timed | {}", limits::TIMED),
         format!("times in a report | {}", limits::TIMES_PER_REPORT),
+        format!("processes at a time | {}", limits::PROCESSES),
+        format!("processes in a report | {}", limits::PROCESSES_PER_REPORT),
+        format!("clients at a time | {}", limits::CLIENTS),
         format!("| {} bytes", HEADER + 4 * limits::TIMES_PER_REPORT + 64),
     ] {
         assert!(text.contains(&limit), "{limit}");

@@ -8,7 +8,7 @@ use std::fmt::Debug;
 
 use pidone_proto::codec::{Incoming, Outgoing};
 use pidone_proto::{
-    Bincode, Call, Codec, CodecError, FrameType, Header, Op, Part, Postcard, Report,
+    Bincode, Call, Codec, CodecError, FrameType, Header, Op, Part, Postcard, Report, Request,
 };
 
 use crate::samples;
@@ -133,6 +133,25 @@ fn reports_are_written_as_ever() {
 }
 
 #[test]
+fn requests_are_written_as_ever() {
+    let requests = samples::requests();
+    assert_eq!(requests.len(), Request::COUNT);
+    let made: Vec<_> =
+        requests.iter().zip(0..).map(|(request, number)| vector(Some(number), request)).collect();
+    compare("requests.txt", &made);
+    for ((written, request), number) in read("requests.txt").iter().zip(&requests).zip(0_u8..) {
+        for codec in ["bincode", "postcard"] {
+            let bytes = written.bytes(codec);
+            assert_eq!(decoded::<Request<'_>>(codec, &bytes), Ok((*request, 0)), "{codec}");
+            assert_eq!(bytes[0], number);
+        }
+    }
+    let unknown = [u8::try_from(Request::COUNT).unwrap()];
+    assert_eq!(Bincode::decode::<Request<'_>>(&unknown), Err(CodecError::Malformed));
+    assert_eq!(Postcard::decode::<Request<'_>>(&unknown), Err(CodecError::Malformed));
+}
+
+#[test]
 fn calls_are_written_as_ever() {
     let made: Vec<_> =
         Call::ALL.iter().zip(0..).map(|(call, number)| vector(Some(number), call)).collect();
@@ -175,6 +194,8 @@ fn frames_are_written_as_ever() {
         FrameType::PartInMemfd,
         FrameType::Proceed,
         FrameType::Start,
+        FrameType::Request,
+        FrameType::RequestInMemfd,
         FrameType::Report,
     ] {
         let name = match frame_type {
@@ -182,6 +203,8 @@ fn frames_are_written_as_ever() {
             FrameType::PartInMemfd => "PartInMemfd 2",
             FrameType::Proceed => "Proceed 3",
             FrameType::Start => "Start 4",
+            FrameType::Request => "Request 5",
+            FrameType::RequestInMemfd => "RequestInMemfd 6",
             FrameType::Report => "Report 129",
         };
         assert!(present.contains(name), "no frame of type {name}");

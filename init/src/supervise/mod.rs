@@ -1,0 +1,142 @@
+//! The init as process 1 that stays: it starts processes for its clients, reaps everything, passes
+//! signals on, and tells what became of whom.
+//!
+//! The clients are the host's. One that dies, stalls, floods or lies must not harm the others: no
+//! send waits for a reader, each gets one request served at a time, and all tables have a fixed
+//! size. The processes are hostile, and have nothing of this one but what the kernel gives everybody
+//! in the pid namespace.
+
+mod client;
+mod process;
+mod reap;
+mod serve;
+pub(crate) mod stdio;
+
+use pidone_proto::{Call, Report, Slot, limits};
+use rustix::event::{Timespec, epoll};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::io::Errno;
+use rustix::net::{SocketFlags, accept_with};
+
+use crate::channel::Channel;
+use crate::failure::{Context, Result};
+use crate::interpret::Init;
+use crate::slots::Slots;
+use crate::{children, sys};
+use client::Client;
+use process::Process;
+
+/// What an event is about: the listener, the signals, or a place in one of the tables.
+const LISTENER: u64 = 0;
+const SIGNALS: u64 = 1;
+const CLIENTS: u64 = 0x1_0000;
+const PROCESSES: u64 = 0x2_0000;
+
+/// The state of the supervisor.
+pub(crate) struct Supervisor {
+    epoll: OwnedFd,
+    listener: OwnedFd,
+    signals: OwnedFd,
+    clients: [Option<Client>; limits::CLIENTS],
+    processes: [Option<Process>; limits::PROCESSES],
+    /// The number of the next process or client.
+    next: u32,
+    /// The process that the container ends with, by its number.
+    main: Option<u32>,
+    /// When everything is killed, in nanoseconds, once the end was asked for.
+    deadline: Option<u64>,
+    /// What was received last.
+    buffer: Option<&'static mut [u8]>,
+    slots: Slots,
+}
+
+/// Serves for ever; only a failure at the beginning returns.
+pub(crate) fn run(init: &mut Init, listener: Slot) -> Result {
+    let listener = init.slots.take(listener)?;
+    stdio::let_go(init)?;
+    init.forget();
+    // Also what it does not know of: all others are the maker's.
+    children::close_others(listener.as_fd(), init.channel.as_fd()).during(Call::CloseRange)?;
+    let signals = children::signals().during(Call::Supervise)?;
+    let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).during(Call::Supervise)?;
+    let mut supervisor = Supervisor {
+        epoll,
+        listener,
+        signals,
+        clients: [const { None }; limits::CLIENTS],
+        processes: [const { None }; limits::PROCESSES],
+        next: 1,
+        main: None,
+        deadline: None,
+        buffer: Some(sys::memory(limits::FRAME).during(Call::Memory)?),
+        slots: Slots::new(),
+    };
+    supervisor.watch(supervisor.listener.as_fd(), LISTENER).during(Call::Supervise)?;
+    supervisor.watch(supervisor.signals.as_fd(), SIGNALS).during(Call::Supervise)?;
+    init.channel.send(&Report::Supervising, None)?;
+    // Who made the container is the first client. What stands in its place hears nothing.
+    let nobody = rustix::io::fcntl_dupfd_cloexec(&supervisor.epoll, 3).during(Call::Duplicate)?;
+    let own = core::mem::replace(&mut init.channel, Channel::new(nobody));
+    let _ = rustix::io::ioctl_fionbio(own.as_fd(), true);
+    supervisor.admit(own);
+    loop {
+        supervisor.turn();
+    }
+}
+
+impl Supervisor {
+    /// Waits for something to happen, and deals with it.
+    fn turn(&mut self) {
+        let mut events = [const {
+            epoll::Event { flags: epoll::EventFlags::empty(), data: epoll::EventData::new_u64(0) }
+        }; 16];
+        let left = self.deadline.map(|deadline| deadline.saturating_sub(sys::now()));
+        let timeout = left.map(|left| Timespec {
+            tv_sec: i64::try_from(left / 1_000_000_000).unwrap_or(i64::MAX),
+            tv_nsec: i64::try_from(left % 1_000_000_000).unwrap_or(0),
+        });
+        let count = epoll::wait(&self.epoll, &mut events[..], timeout.as_ref()).unwrap_or(0);
+        for event in events.iter().take(count) {
+            let data = { event.data }.u64();
+            // Below the first of the next kind.
+            let place = usize::try_from(data & 0xffff).unwrap_or(usize::MAX);
+            match data {
+                LISTENER => self.accept(),
+                SIGNALS => self.signalled(),
+                CLIENTS..PROCESSES => self.serve(place),
+                _ => self.progressed(place),
+            }
+        }
+        if left == Some(0) {
+            // Once: whoever is left is about to end.
+            self.deadline = None;
+            let _ = self.signal_all(children::SIGKILL);
+        }
+    }
+
+    /// Has events of a descriptor told.
+    fn watch(&self, fd: BorrowedFd<'_>, data: u64) -> core::result::Result<(), Errno> {
+        epoll::add(&self.epoll, fd, epoll::EventData::new_u64(data), epoll::EventFlags::IN)
+    }
+
+    /// Before a descriptor is closed: a child that was just forked may still hold a copy, which
+    /// would keep it watched.
+    fn unwatch(&self, fd: BorrowedFd<'_>) {
+        let _ = epoll::delete(&self.epoll, fd);
+    }
+
+    /// Lets a client in.
+    fn accept(&mut self) {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        if let Ok(socket) = accept_with(&self.listener, flags) {
+            self.admit(Channel::new(socket));
+        }
+    }
+
+    /// A number that nobody had before.
+    fn number(&mut self) -> u32 {
+        let number = self.next;
+        self.next = self.next.wrapping_add(1).max(1);
+        number
+    }
+}

@@ -1,0 +1,43 @@
+//! Stdio of the supervisor and of what it spawns.
+
+use pidone_proto::{Call, Slot};
+use rustix::fd::AsFd;
+use rustix::fs::OFlags;
+use rustix::io::{Errno, fcntl_dupfd_cloexec};
+
+use crate::failure::{Context, Failure, Result};
+use crate::interpret::Init;
+use crate::ops::terminal::is_null;
+use crate::{children, sys};
+
+/// Makes stdio the container's null device: nothing of who started the container stays open in a
+/// process that outlives it. Without a null device it is left.
+pub(super) fn let_go(init: &mut Init) -> Result {
+    const PATH: &core::ffi::CStr = c"/dev/null";
+    let Ok(null) = init.open(PATH, OFlags::RDWR | OFlags::NONBLOCK, false) else {
+        return Ok(());
+    };
+    if is_null(null.as_fd()) {
+        for number in 0..=2 {
+            sys::duplicate_to_stdio(null.as_fd(), number).during(Call::Duplicate)?;
+        }
+    }
+    Ok(())
+}
+
+/// Makes what is in the first slots the program's descriptors.
+pub(crate) fn take(init: &mut Init, count: u32) -> Result {
+    let count = u16::try_from(count).map_err(|_| Failure::new(Call::Slot, Errno::BADF))?;
+    // Above those that they become, so that none is overwritten; and what reports, too.
+    let above = i32::from(count.max(3));
+    for slot in (0..count).map(Slot) {
+        let moved = fcntl_dupfd_cloexec(init.slots.get(slot)?, above).during(Call::Duplicate)?;
+        init.slots.put(slot, moved)?;
+    }
+    init.channel.move_above(above)?;
+    for number in 0..count {
+        let fd = init.slots.take(Slot(number))?;
+        children::duplicate_to(fd.as_fd(), number).during(Call::Duplicate)?;
+    }
+    Ok(())
+}
