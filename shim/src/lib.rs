@@ -4,8 +4,10 @@
 //! is then [`Running`]. Behind it, [`plan`] compiles the configuration into operations and
 //! [`launch`] has the init interpret them in new namespaces.
 
+mod caller;
 pub mod cgroup;
 mod child;
+#[cfg(feature = "cli")]
 #[doc(hidden)]
 pub mod cli;
 pub mod config;
@@ -20,6 +22,7 @@ pub mod launch;
 mod lock;
 mod mount_command;
 pub mod net;
+#[cfg_attr(not(feature = "cli"), expect(dead_code, reason = "the programs pass readiness on"))]
 mod notify;
 pub mod oci;
 mod pid;
@@ -34,6 +37,7 @@ mod state;
 mod stdio;
 mod unix_socket;
 pub mod user;
+mod user_namespace;
 mod wait;
 mod waiting;
 

@@ -4,7 +4,6 @@
 //! stdio and changes how signals are handled: whoever embeds the library never meets it.
 
 pub mod arguments;
-mod caller;
 pub mod nsinit;
 mod output;
 mod page;
@@ -13,6 +12,7 @@ mod relay;
 pub mod report;
 mod session;
 mod signals;
+mod state_root;
 mod terminal;
 mod timestamp;
 mod timing;

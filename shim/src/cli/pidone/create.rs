@@ -3,9 +3,9 @@
 use super::around::Receivers;
 use super::flags::{self, CgroupManager, Global, Rootless};
 use super::{begin, notify};
+use crate::caller::Caller;
 use crate::cgroup;
 use crate::cli::arguments::Invocation;
-use crate::cli::caller::Caller;
 use crate::cli::report::{Outcome, Report};
 use crate::cli::session::attend;
 use crate::cli::signals::Signals;

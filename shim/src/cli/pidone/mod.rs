@@ -33,9 +33,9 @@ pub use ps::ps;
 pub use update::update;
 
 use super::arguments::{Invocation, Program, Verb};
-use super::caller::Caller;
 use super::page;
 use super::report::{Failure, Outcome, Report};
+use crate::caller::Caller;
 use crate::error::{Code, Error, Result};
 use crate::{Container, Factory, Options, Strategy};
 use flags::Global;
