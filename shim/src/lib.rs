@@ -10,6 +10,7 @@ mod child;
 #[cfg(feature = "cli")]
 #[doc(hidden)]
 pub mod cli;
+mod compile;
 pub mod config;
 mod container;
 pub mod error;

@@ -5,8 +5,10 @@
 //! tested without privileges.
 
 pub mod container;
+mod display;
 pub mod join;
 mod mount;
+mod names;
 mod process;
 #[cfg(test)]
 mod tests;
