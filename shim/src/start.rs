@@ -75,7 +75,7 @@ impl Start<'_> {
             forks,
             descriptors: &descriptors.all(),
             cgroup: directory.as_ref().map(AsFd::as_fd),
-            lent: Lent { container: None, listener: self.listener },
+            lent: Lent { listener: self.listener, ..Lent::default() },
             timed: self.options.timing,
             patience: self.options.patience,
         }
@@ -278,7 +278,7 @@ impl Join<'_> {
             forks: true,
             descriptors: &descriptors.all(),
             cgroup: directory.as_ref().map(AsFd::as_fd),
-            lent: Lent { container: Some(self.init.as_fd()), listener: None },
+            lent: Lent { container: Some(self.init.as_fd()), ..Lent::default() },
             timed: self.options.timing,
             patience: self.options.patience,
         }
@@ -336,7 +336,7 @@ pub(crate) fn image<'a>(own: Option<&'a Sealed>, options: &Options) -> Result<(&
 }
 
 /// A started process with the caller's ends of its pipes.
-fn running(started: Started, plan: &Plan, descriptors: Descriptors<'_>) -> Running {
+pub(crate) fn running(started: Started, plan: &Plan, descriptors: Descriptors<'_>) -> Running {
     let times = plan.operations().zip(started.times);
     let [stdin, stdout, stderr] = descriptors.kept;
     Running {

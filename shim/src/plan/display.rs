@@ -73,6 +73,7 @@ impl Display for Source {
             Self::Directory(path) | Self::Namespace(path) => write!(f, "{}", path.display()),
             Self::Container => f.write_str("the container"),
             Self::Listener => f.write_str("the socket of the start"),
+            Self::Lent(place) => write!(f, "lent descriptor {place}"),
         }
     }
 }
@@ -84,7 +85,7 @@ fn string(text: &CStr) -> String {
 
 /// Strings in quotes, one behind the other.
 fn quoted(strings: Strings<'_>) -> String {
-    let each = strings.iter().map(|text| format!("\"{}\"", text.to_string_lossy()));
+    let each = strings.iter().map(|text| format!("{:?}", text.to_string_lossy()));
     each.collect::<Vec<_>>().join(" ")
 }
 
@@ -256,7 +257,7 @@ fn of_process(op: &Op<'_>) -> String {
                 0 | 1 => words += &format!(" from {}", quoted(candidates)),
                 count => words += &format!(" from the first of {count}: {}", quoted(candidates)),
             }
-            words += &format!(", {} variables", environment.count());
+            words += &format!(", environment of {}", environment.count());
             if preserved != 0 {
                 words += &format!(", descriptors up to {}", u64::from(preserved) + 2);
             }
@@ -331,7 +332,7 @@ mod tests {
              3 attach proc at /proc, a directory if missing, no symbolic link\n\
              4 pivot_root\n\
              5 bounding set keeps NET_BIND_SERVICE\n\
-             6 exec \"sh\" \"-c\" \"true\" from \"/bin/sh\", 1 variables, descriptors up to 3, \
+             6 exec \"sh\" \"-c\" \"true\" from \"/bin/sh\", environment of 1, descriptors up to 3, \
              seccomp 2 instructions, flags -\n\
              7 mount x -\n"
         );

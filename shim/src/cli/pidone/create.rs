@@ -170,7 +170,7 @@ pub(super) fn destroy(container: &mut Container, report: &mut Report) -> Result<
 
 impl Global {
     /// Decides about the container's cgroup.
-    fn fit_cgroup(&self, config: &mut Config, id: &str) -> Result<()> {
+    pub(super) fn fit_cgroup(&self, config: &mut Config, id: &str) -> Result<()> {
         let systemd = self.cgroup_manager == CgroupManager::Systemd;
         if self.systemd_cgroup || systemd {
             let option = if systemd { "--cgroup-manager" } else { "--systemd-cgroup" };
