@@ -65,7 +65,10 @@ async fn one(factory: Arc<Factory>, mut config: Config, number: usize) -> Result
 /// Waits for the end of a process.
 async fn end(mut running: Running) -> Result<i32, Error> {
     let pidfd = running.pidfd().try_clone_to_owned()?;
-    #[allow(deprecated, reason = "its successor is unsafe, and an OwnedFd keeps what that asks for")]
+    #[allow(
+        deprecated,
+        reason = "its successor is unsafe, and an OwnedFd keeps what that asks for"
+    )]
     let pidfd = AsyncFd::with_interest(pidfd, Interest::READABLE)?;
     pidfd.readable().await?.retain_ready();
     // It has ended: this does not wait, but for what else of its pid namespace has to be reaped.
