@@ -14,6 +14,7 @@ use std::process::{Command, ExitCode};
 use std::sync::{Arc, OnceLock};
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use tempfile::TempDir;
 
 /// The ordinary user.
 const NOBODY: u32 = 65534;
@@ -50,7 +51,7 @@ const EXAMPLES: [Example; 3] = [
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    let built: Arc<OnceLock<HashMap<String, PathBuf>>> = Arc::default();
+    let built: Arc<OnceLock<Built>> = Arc::default();
     let mut trials = Vec::new();
     for example in &EXAMPLES {
         for ordinary in [false, true] {
@@ -58,13 +59,16 @@ fn main() -> ExitCode {
             let built = Arc::clone(&built);
             let name = format!("{}_runs_as_{who}", example.name);
             trials.push(Trial::ignorable_test(name, move || {
+                // Before anything is spawned: a child that has a program open for writing would
+                // keep it from being executed.
+                let built = built.get_or_init(Built::new);
                 if let Some(missing) = missing(ordinary) {
                     if std::env::var_os("PIDONE_REQUIRE_ALL").is_some_and(|all| all == "1") {
                         return Err(Failed::from(missing));
                     }
                     return Ok(Completion::ignored_with(missing));
                 }
-                example.run(&built.get_or_init(build)[example.name], ordinary);
+                example.run(&built.programs[example.name], ordinary);
                 Ok(Completion::Completed)
             }));
         }
@@ -87,8 +91,28 @@ fn missing(ordinary: bool) -> Option<&'static str> {
     (!made).then_some("needs user namespaces, and unshare(1)")
 }
 
+/// The examples, in a directory that others may look into, as that of the build may not be.
+struct Built {
+    _directory: TempDir,
+    programs: HashMap<String, PathBuf>,
+}
+
+impl Built {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let copy = |(name, built): (String, PathBuf)| {
+            let program = directory.path().join(&name);
+            fs::copy(built, &program).unwrap();
+            (name, program)
+        };
+        let programs = build().into_iter().map(copy).collect();
+        Self { _directory: directory, programs }
+    }
+}
+
 /// Builds the examples and tells where they are.
-fn build() -> HashMap<String, PathBuf> {
+fn build() -> Vec<(String, PathBuf)> {
     let output = Command::new(env!("CARGO"))
         .args(["build", "--locked", "--offline", "--examples", "--message-format=json"])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
@@ -106,18 +130,13 @@ fn build() -> HashMap<String, PathBuf> {
 
 impl Example {
     /// Runs the example in a directory of its own, which it leaves empty.
-    fn run(&self, built: &Path, ordinary: bool) {
-        // Not in the directory of the build, which may be closed to others.
-        let bench = tempfile::tempdir().unwrap();
-        let temporary = bench.path().join("tmp");
-        let program = bench.path().join(self.name);
-        fs::set_permissions(bench.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        fs::create_dir(&temporary).unwrap();
-        fs::copy(built, &program).unwrap();
-        let mut command = Command::new(&program);
-        command.args(self.arguments).current_dir("/").env("TMPDIR", &temporary);
+    fn run(&self, program: &Path, ordinary: bool) {
+        let directory = tempfile::tempdir().unwrap();
+        let temporary = directory.path();
+        let mut command = Command::new(program);
+        command.args(self.arguments).current_dir("/").env("TMPDIR", temporary);
         if ordinary {
-            chown(&temporary, Some(NOBODY), Some(NOBODY)).unwrap();
+            chown(temporary, Some(NOBODY), Some(NOBODY)).unwrap();
             command.uid(NOBODY).gid(NOBODY);
         }
         let child = command
@@ -134,7 +153,7 @@ impl Example {
         for line in self.says {
             assert!(said.lines().any(|each| each == *line), "no line `{line}` in:\n{said}");
         }
-        assert_eq!(fs::read_dir(&temporary).unwrap().count(), 0, "left in {temporary:?}");
+        assert_eq!(fs::read_dir(temporary).unwrap().count(), 0, "left in {temporary:?}");
         let cgroups = cgroups_with(&format!("-{pid}"));
         assert!(cgroups.is_empty(), "left: {cgroups:?}");
     }

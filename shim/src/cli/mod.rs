@@ -24,7 +24,7 @@ use report::{Outcome, Report};
 
 /// Runs a program: finds the verb, has it done, and tells what failed.
 ///
-/// The exit status is that of the program in the container, or of [`Report::failed`].
+/// The exit status is that of the program in the container, or of `Report::failed`.
 pub fn run(
     program: &Program,
     verbs: impl FnOnce(&Invocation<'_>, &mut Report) -> Outcome,

@@ -37,8 +37,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut socket = File::from(ours);
     send_plan(&mut socket, &plan)?;
     let said = hear(&mut socket)?;
-    println!("{said}");
     let status = child.wait()?;
+    println!("{said}");
     println!("ended with {:?}", status.code());
     Ok(())
 }
