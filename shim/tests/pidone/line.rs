@@ -155,7 +155,10 @@ fn a_plan_is_printed_and_not_run(bench: &Bench) {
     has("attach proc at /proc, a directory if missing, no symbolic link");
     has("pivot_root");
     assert!(
-        lines.last().unwrap().contains(" exec \"touch\" \"/run\" from the first of "),
+        lines
+            .last()
+            .unwrap()
+            .contains(" exec \"touch\" \"/run\" from \"/bin/touch\", environment of "),
         "{text}"
     );
     assert_eq!(bench.run(&["list", "-q"]).ok(), "");
