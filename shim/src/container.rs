@@ -482,10 +482,12 @@ impl Container {
     /// # Errors
     /// [`Code::SystemError`] if they cannot be found.
     pub fn signal_all(&self, signal: i32) -> Result<()> {
-        let cgroups = self.cgroups()?;
+        // Those that were only asked for may be another container's.
+        let cgroups = self.own_cgroups(&Journal::read(self.directory.as_fd())?)?;
         if signal == Signal::KILL.as_raw()
             && let Some(cgroups) = &cgroups
         {
+            cgroups.verify()?;
             return cgroups.kill();
         }
         let pids = match &cgroups {
@@ -576,6 +578,7 @@ impl Container {
         }
         let journal = Journal::read(self.directory.as_fd())?;
         if let Some(cgroups) = self.own_cgroups(&journal)? {
+            cgroups.verify()?;
             cgroups.kill()?;
         }
         match init {
@@ -588,8 +591,11 @@ impl Container {
     fn clean(&self) -> Result<()> {
         let journal = Journal::read(self.directory.as_fd())?;
         if let Some(cgroups) = self.own_cgroups(&journal)? {
-            cgroups.kill()?;
-            cgroups.destroy()?;
+            if !cgroups.destroy_if_empty() {
+                cgroups.verify()?;
+                cgroups.kill()?;
+                cgroups.destroy()?;
+            }
         } else {
             // They were about to be made. If they are another container's, with its processes,
             // they cannot be removed.

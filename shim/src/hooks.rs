@@ -120,7 +120,11 @@ impl Hooks<'_> {
             timed: false,
             patience: self.options.patience,
         }
-        .run(&mut Joining { cgroups: self.cgroups, oom_score_adj: None, hooks: None })?;
+        .run(&mut Joining {
+            cgroups: self.cgroups,
+            oom_score_adj: None,
+            container: None,
+        })?;
         let group = Pid::from_raw(started.child.pid)
             .ok_or_else(|| Error::system("setsid", "", Errno::SRCH))?;
         Ok(Attended { pidfd: started.child.pidfd, group, stderr: Some(stderr) })
@@ -149,23 +153,17 @@ impl Hooks<'_> {
             .map_err(|_| Error::system("encode", "state", Errno::INVAL))
     }
 
-    fn state_object(&self, status: Status, pid: i32) -> State {
+    pub(crate) fn state_object(&self, status: Status, pid: i32) -> State {
         let Config { bundle, annotations, .. } = self.config;
         let pid = (status != Status::Stopped).then_some(pid);
         State::new(self.id, status, pid, &bundle.to_string_lossy(), annotations)
     }
 
-    /// Hands the listener of the seccomp filter to its agent.
-    pub(crate) fn listener(
-        &self,
-        listener: BorrowedFd<'_>,
-        pid: i32,
-        status: Status,
-    ) -> Result<()> {
+    /// Hands the listener of a process's seccomp filter to its agent.
+    pub(crate) fn listener(&self, listener: BorrowedFd<'_>, pid: i32, state: State) -> Result<()> {
         let Some(profile) = &self.config.seccomp_profile else {
             return Err(Error::system("seccomp listener", "", Errno::INVAL));
         };
-        let state = self.state_object(status, pid);
         hand_over(listener, profile, pid, &state)
     }
 }

@@ -179,7 +179,9 @@ impl Host for Hosting<'_> {
 
     fn listener(&mut self, listener: OwnedFd, child: &Child) -> Result<()> {
         // With a wait the filter comes behind it, and without one nobody else starts it.
-        self.start.hooks().listener(listener.as_fd(), child.pid, Status::Creating)
+        let hooks = self.start.hooks();
+        let state = hooks.state_object(Status::Creating, child.pid);
+        hooks.listener(listener.as_fd(), child.pid, state)
     }
 }
 
@@ -230,7 +232,8 @@ impl Host for Release<'_> {
     }
 
     fn listener(&mut self, listener: OwnedFd, child: &Child) -> Result<()> {
-        self.hooks.listener(listener.as_fd(), child.pid, Status::Created)
+        let state = self.hooks.state_object(Status::Created, child.pid);
+        self.hooks.listener(listener.as_fd(), child.pid, state)
     }
 }
 
@@ -285,7 +288,7 @@ impl Join<'_> {
         .run(&mut Joining {
             cgroups,
             oom_score_adj: self.process.oom_score_adj,
-            hooks: Some(&self.hooks),
+            container: Some((&self.hooks, self.pid)),
         })?;
         let running = running(started, &plan, descriptors);
         child::joined(self.pid, &running.child);
@@ -297,8 +300,8 @@ impl Join<'_> {
 pub(crate) struct Joining<'a> {
     pub(crate) cgroups: Option<&'a Cgroups>,
     pub(crate) oom_score_adj: Option<i32>,
-    /// Whom the listener of a seccomp filter is given to.
-    pub(crate) hooks: Option<&'a Hooks<'a>>,
+    /// What the agent of a seccomp filter is told of: the container, and its first process.
+    pub(crate) container: Option<(&'a Hooks<'a>, i32)>,
 }
 
 impl Host for Joining<'_> {
@@ -319,8 +322,11 @@ impl Host for Joining<'_> {
     }
 
     fn listener(&mut self, listener: OwnedFd, child: &Child) -> Result<()> {
-        match self.hooks {
-            Some(hooks) => hooks.listener(listener.as_fd(), child.pid, Status::Running),
+        match self.container {
+            Some((hooks, first)) => {
+                let state = hooks.state_object(Status::Running, first);
+                hooks.listener(listener.as_fd(), child.pid, state)
+            }
             // A hook is not the container's program, and is not held up.
             None => Ok(()),
         }

@@ -37,11 +37,11 @@ impl<'a> Descriptors<'a> {
     /// Opens what is asked for, and adds descriptors behind it.
     pub(crate) fn of(asked: [&'a Stdio; 3], extra: &'a [OwnedFd]) -> Result<Self> {
         let mut kept = [None, None, None];
-        let mut standard = [null()?, null()?, null()?].map(End::Own);
+        let mut standard = [const { None }; 3];
         let inherited: [BorrowedFd<'static>; 3] =
             [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()];
         for (number, stdio) in asked.into_iter().enumerate() {
-            standard[number] = match stdio {
+            standard[number] = Some(match stdio {
                 Stdio::Null => continue,
                 // A descriptor that the caller closed is the null device inside. What has
                 // its number now was not meant to be inherited, and says so.
@@ -60,8 +60,11 @@ impl<'a> Descriptors<'a> {
                     kept[number] = Some(File::from(ours));
                     End::Own(theirs)
                 }
-            };
+            });
         }
+        let [first, second, third] =
+            standard.map(|end: Option<End<'a>>| end.map_or_else(|| null().map(End::Own), Ok));
+        let standard = [first?, second?, third?];
         Ok(Self { standard, extra, kept })
     }
 

@@ -20,15 +20,19 @@ mod mount;
 mod namespace;
 mod network;
 mod ordinary;
+mod ownership;
 mod process;
 mod propagation;
 mod resources;
 mod role;
 mod root;
+mod rootless;
 mod schedule;
+mod seccomp;
 mod security;
 mod start;
 mod stdio;
+mod waiting;
 
 fn main() -> ExitCode {
     if let Some(played) = role::play().or_else(security::play) {
@@ -51,13 +55,17 @@ fn main() -> ExitCode {
         namespace::CASES,
         network::CASES,
         ordinary::CASES,
+        ownership::CASES,
         process::CASES,
         propagation::CASES,
         resources::CASES,
         root::CASES,
+        rootless::CASES,
         schedule::CASES,
+        seccomp::CASES,
         start::CASES,
         stdio::CASES,
+        waiting::CASES,
     ];
     pidone_tests::main(&[whole, security::CASES].concat())
 }

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use nix::sched::{CloneFlags, unshare};
 use pidone::Config;
-use pidone_tests::{Case, Outcome, Report, Sandbox, Stop, case, need, process};
+use pidone_tests::{Case, Outcome, Read, Report, Sandbox, Stop, case, need, output, process};
 
 pub(crate) const CASES: &[Case] = &[
     case!(interfaces_are_moved_into_the_container).alone().once(),
@@ -40,6 +40,12 @@ fn interfaces_are_moved_into_the_container(sandbox: &Sandbox) -> Outcome {
     let names = interfaces.iter().filter_map(|line| line.split_once(':'));
     assert_eq!(names.map(|(name, _)| name.trim()).collect::<Vec<_>>(), ["lo", "wan"]);
     assert!(ip("link show near").is_err());
+    let looks = process(&["/guest", "read", "/proc/net/fib_trie", ",", "read", "/proc/net/route"]);
+    let mut running = sandbox.join(&mut live.container, looks)?;
+    let seen: Vec<Read> = output(&mut running)?.lines()?;
+    // Its address, and the route to its network, which is there only while it is up.
+    assert!(seen[0].text.contains("192.0.2.5"), "{seen:?}");
+    assert!(seen[1].text.contains("wan\t000200C0"), "{seen:?}");
     live.kill()?;
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! What the test program does when a test starts it as a process of its own.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, ExitCode, Stdio};
 
@@ -56,10 +57,25 @@ pub(crate) fn starter(
     strategy: Strategy,
     config: &Config,
 ) -> Result<Child, Stop> {
+    starter_of(None, sandbox.factory().root(), sandbox, id, strategy, config)
+}
+
+/// The same as another user, and with the states in a directory of that one's.
+pub(crate) fn starter_of(
+    user: Option<u32>,
+    states: &Path,
+    sandbox: &Sandbox,
+    id: &str,
+    strategy: Strategy,
+    config: &Config,
+) -> Result<Child, Stop> {
     let strategy = if strategy == Strategy::Template { "template" } else { "host" };
-    let root: &Path = sandbox.factory().root();
-    let line = serde_json::to_string(&(root, id, strategy, config))?;
-    let mut child = Command::new(std::env::current_exe()?)
+    let line = serde_json::to_string(&(states, id, strategy, config))?;
+    let mut command = Command::new(std::env::current_exe()?);
+    if let Some(user) = user {
+        command.uid(user).gid(user).current_dir("/");
+    }
+    let mut child = command
         .env(ROLE, STARTER)
         .env("MARK", format!("{}={}", pidone_tests::leftover::MARK, sandbox.name()))
         .stdin(Stdio::piped())

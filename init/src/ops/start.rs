@@ -15,8 +15,8 @@ use crate::interpret::Init;
 /// all is closed but the socket, and the namespaces hold what was made.
 pub(crate) fn wait(init: &mut Init, listener: Slot) -> Result {
     let listener = init.slots.take(listener)?;
-    init.channel.send(&Report::Waiting, None)?;
     init.forget();
+    init.channel.send(&Report::Waiting, None)?;
     // In its place, so that the connection to the host closes.
     init.channel = Channel::new(listener);
     init.channel = loop {

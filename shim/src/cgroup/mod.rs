@@ -112,31 +112,38 @@ impl Cgroups {
         host::locate(config)
     }
 
-    /// Makes the value again from paths as returned by [`Cgroups::paths`]. Directories that do not
-    /// exist any more are no error: such a container is gone.
+    /// Makes the value again from paths as returned by [`Cgroups::paths`].
     ///
     /// # Errors
-    /// A path that is not absolute, is not in a cgroup file system of the right version, or is the
-    /// root of a hierarchy, which no container ever owns.
+    /// A path that is not absolute.
     pub fn from_paths(paths: BTreeMap<String, PathBuf>) -> Result<Self> {
-        for (controller, path) in &paths {
-            let refuse = |reason: &'static str| {
-                let name = path.to_string_lossy();
-                Err(Error::reason(Code::SystemError, "open cgroup", name, reason))
-            };
+        for path in paths.values() {
             if !path.is_absolute() || path.components().any(|part| part == Component::ParentDir) {
-                return refuse("the path is not absolute");
-            }
-            let Some(directory) = Directory::open(path)? else { continue };
-            let expected = if controller.is_empty() { Version::V2 } else { Version::V1 };
-            if directory.version()? != expected {
-                return refuse("the cgroup is of the other version");
-            }
-            if directory.parent()?.version().ok() != Some(expected) {
-                return refuse("the root of a hierarchy does not belong to a container");
+                return Err(not_a_containers(path, "the path is not absolute"));
             }
         }
         Ok(Self { mode: Mode::of(paths.keys()), paths, made_parents: Vec::new() })
+    }
+
+    /// Makes sure that the paths are what a container can own, before all in them is killed.
+    /// Directories that do not exist any more are no error: such a container is gone.
+    ///
+    /// # Errors
+    /// A path that is not in a cgroup file system of the right version, or is the root of a
+    /// hierarchy.
+    pub fn verify(&self) -> Result<()> {
+        for (controller, path) in &self.paths {
+            let Some(directory) = Directory::open(path)? else { continue };
+            let expected = if controller.is_empty() { Version::V2 } else { Version::V1 };
+            if directory.version()? != expected {
+                return Err(not_a_containers(path, "the cgroup is of the other version"));
+            }
+            if directory.parent()?.version().ok() != Some(expected) {
+                let reason = "the root of a hierarchy does not belong to a container";
+                return Err(not_a_containers(path, reason));
+            }
+        }
+        Ok(())
     }
 
     /// The directory of the cgroup by controller, `""` for cgroup v2.
@@ -228,6 +235,10 @@ impl Cgroups {
     }
 }
 
+fn not_a_containers(path: &Path, reason: &'static str) -> Error {
+    Error::reason(Code::SystemError, "open cgroup", path.to_string_lossy(), reason)
+}
+
 /// The first field of the configuration that asks for a limit; none if the container could as
 /// well run without a cgroup. Rules about devices do not count.
 ///
@@ -247,7 +258,8 @@ mod tests {
     fn refuses_paths_that_are_no_containers() {
         let refused = |key: &str, path: &str| {
             let paths = BTreeMap::from([(key.to_owned(), PathBuf::from(path))]);
-            Cgroups::from_paths(paths).unwrap_err().to_string()
+            let verified = Cgroups::from_paths(paths).and_then(|cgroups| cgroups.verify());
+            verified.unwrap_err().to_string()
         };
         assert!(refused("cpu", "relative/path").ends_with("the path is not absolute"));
         assert!(refused("cpu", "/x/../y").ends_with("the path is not absolute"));
@@ -259,6 +271,7 @@ mod tests {
         let path = PathBuf::from("/nonexistent/cgroup");
         let paths = BTreeMap::from([(String::new(), path.clone()), ("cpu".into(), path)]);
         let cgroups = Cgroups::from_paths(paths).unwrap();
+        cgroups.verify().unwrap();
         assert_eq!(cgroups.mode(), Mode::Hybrid);
         cgroups.destroy().unwrap();
         assert!(cgroups.processes().unwrap().is_empty());

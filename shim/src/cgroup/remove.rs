@@ -16,6 +16,20 @@ const FIRST_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_millis(16);
 
 impl Cgroups {
+    /// As [`Cgroups::destroy`] if nothing is in the cgroup any more, which takes one system call for
+    /// each hierarchy; answers whether it was like that.
+    pub fn destroy_if_empty(&self) -> bool {
+        let gone = |path: &Path| match rustix::fs::rmdir(path) {
+            Ok(()) => true,
+            Err(errno) => is_gone(errno),
+        };
+        let all = self.directories().into_iter().filter(|path| !gone(path)).count() == 0;
+        if all {
+            self.destroy_parents();
+        }
+        all
+    }
+
     /// Removes the cgroup and everything below it from every hierarchy, then those of the cgroups
     /// above that [`Cgroups::create`] had made, if they are empty. What is gone already counts as
     /// removed.
@@ -29,11 +43,15 @@ impl Cgroups {
         for path in self.directories() {
             outcome = outcome.and(remove(path, deadline));
         }
+        self.destroy_parents();
+        outcome
+    }
+
+    fn destroy_parents(&self) {
         for path in self.made_parents.iter().rev() {
             // Another container may use it, or somebody put something there.
             let _ = rustix::fs::rmdir(path);
         }
-        outcome
     }
 }
 

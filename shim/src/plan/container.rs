@@ -304,6 +304,8 @@ fn one_mount(
     }
     if let Some(source) = host_path_instead(mount, facts) {
         let host = Mount {
+            // A new file system would have no mounts of the host below.
+            recursive_set: mount.recursive_set | mount::attributes(mount.flags),
             source: source.into(),
             device: "bind".into(),
             flags: mount.flags | MS_BIND | MS_REC,

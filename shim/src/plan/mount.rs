@@ -25,6 +25,7 @@ const MS_UNBINDABLE: u64 = 1 << 17;
 pub(super) const MS_PRIVATE: u64 = 1 << 18;
 pub(super) const MS_SLAVE: u64 = 1 << 19;
 const MS_SHARED: u64 = 1 << 20;
+const MS_RELATIME: u64 = 1 << 21;
 const MS_STRICTATIME: u64 = 1 << 24;
 const MS_LAZYTIME: u64 = 1 << 25;
 
@@ -58,7 +59,7 @@ const SUPERBLOCK: [(u64, &str); 4] = [
 const VALUE: usize = 255;
 
 /// The `MOUNT_ATTR_*` flags of `MS_*` flags.
-fn attributes(flags: u64) -> u64 {
+pub(super) fn attributes(flags: u64) -> u64 {
     ATTRIBUTES.iter().filter(|(ms, _)| flags & ms != 0).map(|(_, attribute)| attribute).sum()
 }
 
@@ -161,7 +162,8 @@ pub(super) fn remount(plan: &mut Plan, mount: &Mount) -> Result<()> {
             plan.push(Op::Remount { at: Text(&at), set, clear, recursive });
         }
     };
-    push(attributes(mount.flags), attributes(mount.cleared & !mount.flags), false);
+    let (set, cleared) = changed_attributes(mount);
+    push(set, cleared, false);
     push(mount.recursive_set, mount.recursive_clear, true);
     Ok(())
 }
@@ -179,13 +181,21 @@ pub(super) fn bind(
         None => tree(plan, facts, &mount.source, recursive)?,
     };
     bind_propagation(plan, config, slot, mount);
-    let (set, cleared) = (attributes(mount.flags), attributes(mount.cleared & !mount.flags));
+    let (set, cleared) = changed_attributes(mount);
     if set | cleared != 0 {
-        set_attributes(plan, slot, set, with_atime(set, cleared), 0, false);
+        set_attributes(plan, slot, set, cleared, 0, false);
     }
     let create =
         if (facts.is_directory)(mount.source.as_ref())? { Create::Directory } else { Create::File };
     attach(plan, slot, mount, create)
+}
+
+/// The attributes of a mount that is there already, which are set and cleared. `MS_RELATIME` has no
+/// attribute: it is what is left when the others are cleared.
+fn changed_attributes(mount: &Mount) -> (u64, u64) {
+    let set = attributes(mount.flags);
+    let relatime = if mount.flags & MS_RELATIME == 0 { 0 } else { ATTRIBUTE_ATIME };
+    (set, with_atime(set, attributes(mount.cleared & !mount.flags) | relatime))
 }
 
 /// The propagation of a bind.

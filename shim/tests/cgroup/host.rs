@@ -473,14 +473,17 @@ fn comes_back_from_paths() -> Outcome {
 
     let cpu = sandbox.directory("cpu")?.to_owned();
     let root = cpu.parent().and_then(|path| path.parent()).map(PathBuf::from).unwrap_or_default();
-    let error = refused(Cgroups::from_paths([("cpu".to_owned(), root)].into()))?;
+    again.verify()?;
+    let verified = |paths| Cgroups::from_paths(paths).and_then(|cgroups| cgroups.verify());
+    let error = refused(verified([("cpu".to_owned(), root)].into()))?;
     ensure!(error.ends_with("the root of a hierarchy does not belong to a container"), "{error}");
-    let error = refused(Cgroups::from_paths([(String::new(), cpu)].into()))?;
+    let error = refused(verified([(String::new(), cpu)].into()))?;
     ensure!(error.ends_with("the cgroup is of the other version"), "{error}");
 
     again.destroy()?;
     sandbox.remove()?;
     let gone = Cgroups::from_paths(paths)?;
+    gone.verify()?;
     ensure!(gone.processes()?.is_empty(), "processes of a cgroup that is gone");
     gone.kill()?;
     gone.destroy()?;

@@ -160,8 +160,13 @@ fn remove(container: &mut Container, report: &mut Report) {
 
 /// Ends and removes a container.
 pub(super) fn destroy(container: &mut Container, report: &mut Report) -> Result<()> {
-    container.kill()?;
-    container.destroy()?;
+    match container.destroy() {
+        Err(error) if error.code() == Code::ContainerNotStopped => {
+            container.kill()?;
+            container.destroy()?;
+        }
+        removed => removed?,
+    }
     for error in container.poststop_failures() {
         report.warning(&error);
     }
