@@ -279,7 +279,7 @@ pub fn strerror(errno: Errno) -> String {
 }
 
 /// Text that may come from a hostile container: control characters are escaped.
-struct Escaped<'a>(&'a str);
+pub(crate) struct Escaped<'a>(pub(crate) &'a str);
 
 impl fmt::Display for Escaped<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

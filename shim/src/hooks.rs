@@ -116,7 +116,7 @@ impl Hooks<'_> {
             forks: true,
             descriptors: &[input.as_fd(), null.as_fd(), theirs.as_fd()],
             cgroup: directory.as_ref().map(AsFd::as_fd),
-            lent: Lent { container: Some(container), listener: None },
+            lent: Lent { container: Some(container), ..Lent::default() },
             timed: false,
             patience: self.options.patience,
         }

@@ -1,24 +1,23 @@
 //! From a container's configuration and a process to a launch.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 
-use crate::cgroup::{Cgroups, Mode as CgroupMode};
+use crate::cgroup::Cgroups;
+use crate::compile::{Compilation, Compiled};
 use crate::config::{Config, NamespaceType};
 use crate::error::{Error, Result};
-use crate::factory::{Options, Strategy};
+use crate::factory::Options;
 use crate::hooks::Hooks;
 use crate::journal::{Entry, Journal};
 use crate::launch::image::{Codec, EMBEDDED, Sealed};
-use crate::launch::{Child, Host, Launch, Lent, Maps, Place, Started, TEMPLATE_ROOT, has_template};
+use crate::launch::{Child, Host, Launch, Lent, Maps, Place, Started};
 use crate::oci::Status;
-use crate::plan::container::{
-    BARRIER_CREATE, BARRIER_START, Facts, has_commands, mount_of_barrier,
-};
+use crate::plan::container::{BARRIER_CREATE, BARRIER_START, mount_of_barrier};
 use crate::plan::{self, Plan};
 use crate::process::{Process, Running, Timing};
 use crate::resolve::resolve;
@@ -52,48 +51,31 @@ pub(crate) struct First {
 impl Start<'_> {
     /// Starts the process.
     pub(crate) fn run(&self) -> Result<First> {
-        let config = self.config;
-        let (new, joined) = namespaces(config);
-        let new_mounts = config.has_new(NamespaceType::Mount);
-        let by_path = new_mounts && !privilege::can_copy_mounts();
-        let commands = config.mounts.iter().any(has_commands);
-        let hooks = config.hooks.need_host_mounts();
-        let place = self.place(new_mounts && !by_path && !commands && !hooks);
-        let attaches = self.cgroups.is_some_and(|cgroups| cgroups.mode() != CgroupMode::V2);
-        let facts = Facts {
-            new,
-            in_user_namespace: config.namespace(NamespaceType::User).is_some()
-                || privilege::in_user_namespace(),
-            by_path,
-            sees_host: place != Place::Template,
-            at: self.at(place)?,
-            cgroups: self.cgroups.map(|cgroups| cgroups.paths().clone()).unwrap_or_default(),
-            barrier: !self.network.is_empty() || (attaches && joined.is_empty()),
-            waits: self.listener.is_some(),
+        let Compiled { plan, place, namespaces, forks } = Compilation {
+            config: self.config,
+            process: self.process,
+            strategy: self.options.strategy,
+            cgroups: self.cgroups,
+            network: self.network,
             keyring: self.hooks().keyring(),
-            is_directory: &is_directory,
-            joined,
-        };
-        let root = self.user_root()?;
-        let own = resolve(config, self.process, root.as_fd())?;
-        let plan = plan::container::compile(config, &own, &facts)?;
-        label::relabel(config)?;
-        let forks = !facts.joined.is_empty();
+            waits: self.listener.is_some(),
+        }
+        .run()?;
+        label::relabel(self.config)?;
 
         let directory = self.cgroups.map(Cgroups::directory).transpose()?.flatten();
         let descriptors = Descriptors::open(self.process)?;
         let moved = net::Moved::default();
         let mut host = Hosting { start: self, plan: &plan, forks, identity: None, moved };
-        let unshared = plan::container::CLONE_NEWCGROUP | plan::container::CLONE_NEWTIME;
         let started = Launch {
             plan: &plan,
             image: image(self.image, self.options)?,
             place,
-            namespaces: if forks { 0 } else { new & !unshared },
+            namespaces,
             forks,
             descriptors: &descriptors.all(),
             cgroup: directory.as_ref().map(AsFd::as_fd),
-            lent: Lent { container: None, listener: self.listener },
+            lent: Lent { listener: self.listener, ..Lent::default() },
             timed: self.options.timing,
             patience: self.options.patience,
         }
@@ -123,53 +105,6 @@ impl Start<'_> {
             image: self.image,
             cgroups: self.cgroups,
         }
-    }
-
-    /// Where the clone happens.
-    fn place(&self, template_possible: bool) -> Place {
-        let wanted = match self.options.strategy {
-            Strategy::Host => false,
-            Strategy::Auto => template_possible && has_template(),
-            // Without one the clone fails with the reason.
-            Strategy::Template => template_possible,
-        };
-        if wanted {
-            Place::Template
-        } else if self.config.parent_death_signal != 0 {
-            Place::Thread
-        } else {
-            Place::Caller
-        }
-    }
-
-    /// An existing directory, as the init sees it, where the root is attached.
-    fn at(&self, place: Place) -> Result<PathBuf> {
-        if place == Place::Template {
-            return Ok(TEMPLATE_ROOT.into());
-        }
-        if !self.config.tmpfs_root {
-            return Ok(self.config.rootfs.clone());
-        }
-        // Not /proc or /sys, which a user namespace must see, nor /dev, whose nodes are copied.
-        ["/tmp", "/mnt", "/var", "/home"]
-            .map(PathBuf::from)
-            .into_iter()
-            .find(|path| path.is_dir() && !self.binds_below(path))
-            .ok_or_else(|| Error::path("open", "/tmp", Errno::NOENT))
-    }
-
-    /// Whether something below a directory is bound: it must stay in sight until then, where the
-    /// init opens it by its path.
-    fn binds_below(&self, directory: &Path) -> bool {
-        let mut mounts = self.config.mounts.iter();
-        mounts.any(|mount| mount.is_bind() && Path::new(&mount.source).starts_with(directory))
-    }
-
-    /// Where users and groups are looked up: the root, or the host where the root is made of it.
-    fn user_root(&self) -> Result<OwnedFd> {
-        let path = if self.config.tmpfs_root { Path::new("/") } else { &self.config.rootfs };
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        openat(CWD, path, flags, Mode::empty()).map_err(|errno| Error::path("open", path, errno))
     }
 
     /// Adds what a reader could not guess.
@@ -346,7 +281,7 @@ impl Join<'_> {
             forks: true,
             descriptors: &descriptors.all(),
             cgroup: directory.as_ref().map(AsFd::as_fd),
-            lent: Lent { container: Some(self.init.as_fd()), listener: None },
+            lent: Lent { container: Some(self.init.as_fd()), ..Lent::default() },
             timed: self.options.timing,
             patience: self.options.patience,
         }
@@ -407,7 +342,7 @@ pub(crate) fn image<'a>(own: Option<&'a Sealed>, options: &Options) -> Result<(&
 }
 
 /// A started process with the caller's ends of its pipes.
-fn running(started: Started, plan: &Plan, descriptors: Descriptors<'_>) -> Running {
+pub(crate) fn running(started: Started, plan: &Plan, descriptors: Descriptors<'_>) -> Running {
     let times = plan.operations().zip(started.times);
     let [stdin, stdout, stderr] = descriptors.kept;
     Running {
@@ -426,22 +361,6 @@ fn running(started: Started, plan: &Plan, descriptors: Descriptors<'_>) -> Runni
         cgroups: None,
         first: None,
     }
-}
-
-/// The flags of new namespaces, and the files of those that are joined, the user namespace
-/// first: it gives the rights over the others.
-fn namespaces(config: &Config) -> (u32, Vec<(u32, PathBuf)>) {
-    let mut new = 0;
-    let mut joined = Vec::new();
-    for namespace in &config.namespaces {
-        if namespace.path.is_empty() {
-            new |= namespace.kind.clone_flag();
-        } else {
-            joined.push((namespace.kind.clone_flag(), PathBuf::from(&namespace.path)));
-        }
-    }
-    joined.sort_by_key(|(flag, _)| *flag != NamespaceType::User.clone_flag());
-    (new, joined)
 }
 
 /// The flags of the namespaces in which a process differs from the caller.
@@ -463,11 +382,4 @@ pub(crate) fn different_namespaces(pid: i32) -> Result<u32> {
         }
     }
     Ok(flags)
-}
-
-/// Whether a file of the host is a directory.
-fn is_directory(path: &Path) -> Result<bool> {
-    std::fs::metadata(path)
-        .map(|metadata| metadata.is_dir())
-        .map_err(|error| Error::path("stat", path, error))
 }

@@ -30,39 +30,42 @@ impl<'a> Descriptors<'a> {
     /// With a terminal, the null device stands in until the init has made it.
     pub(crate) fn open(process: &'a Process) -> Result<Self> {
         let asked = [&process.stdin, &process.stdout, &process.stderr];
+        let asked = if process.terminal.is_none() { asked } else { [&Stdio::Null; 3] };
+        Self::of(asked, &process.extra_files)
+    }
+
+    /// Opens what is asked for, and adds descriptors behind it.
+    pub(crate) fn of(asked: [&'a Stdio; 3], extra: &'a [OwnedFd]) -> Result<Self> {
         let mut kept = [None, None, None];
         let mut standard = [const { None }; 3];
         let inherited: [BorrowedFd<'static>; 3] =
             [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()];
-        if process.terminal.is_none() {
-            for (number, stdio) in asked.into_iter().enumerate() {
-                standard[number] = Some(match stdio {
-                    Stdio::Null => continue,
-                    // A descriptor that the caller closed is the null device inside. What has
-                    // its number now was not meant to be inherited, and says so.
-                    Stdio::Inherit
-                        if !rustix::io::fcntl_getfd(inherited[number])
-                            .is_ok_and(|flags| !flags.contains(rustix::io::FdFlags::CLOEXEC)) =>
-                    {
-                        continue;
-                    }
-                    Stdio::Inherit => End::Lent(inherited[number]),
-                    Stdio::Fd(fd) => End::Lent(fd.as_fd()),
-                    Stdio::Pipe => {
-                        let (read, write) = pipe_with(PipeFlags::CLOEXEC)
-                            .map_err(|errno| Error::system("pipe", "", errno))?;
-                        let (ours, theirs) =
-                            if number == 0 { (write, read) } else { (read, write) };
-                        kept[number] = Some(File::from(ours));
-                        End::Own(theirs)
-                    }
-                });
-            }
+        for (number, stdio) in asked.into_iter().enumerate() {
+            standard[number] = Some(match stdio {
+                Stdio::Null => continue,
+                // A descriptor that the caller closed is the null device inside. What has
+                // its number now was not meant to be inherited, and says so.
+                Stdio::Inherit
+                    if !rustix::io::fcntl_getfd(inherited[number])
+                        .is_ok_and(|flags| !flags.contains(rustix::io::FdFlags::CLOEXEC)) =>
+                {
+                    continue;
+                }
+                Stdio::Inherit => End::Lent(inherited[number]),
+                Stdio::Fd(fd) => End::Lent(fd.as_fd()),
+                Stdio::Pipe => {
+                    let (read, write) = pipe_with(PipeFlags::CLOEXEC)
+                        .map_err(|errno| Error::system("pipe", "", errno))?;
+                    let (ours, theirs) = if number == 0 { (write, read) } else { (read, write) };
+                    kept[number] = Some(File::from(ours));
+                    End::Own(theirs)
+                }
+            });
         }
         let [first, second, third] =
             standard.map(|end: Option<End<'a>>| end.map_or_else(|| null().map(End::Own), Ok));
         let standard = [first?, second?, third?];
-        Ok(Self { standard, extra: &process.extra_files, kept })
+        Ok(Self { standard, extra, kept })
     }
 
     /// All descriptors in their order.

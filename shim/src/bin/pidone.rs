@@ -20,6 +20,7 @@ fn main() -> ExitCode {
         Some("resume") => verbs::resume(invocation, report),
         Some("update") => verbs::update(invocation, report),
         Some("spec") => verbs::spec(invocation, report),
+        Some("plan") => verbs::plan(invocation, report),
         Some("features") => verbs::features(invocation, report),
         Some("help" | "h") => verbs::help(invocation, report),
         Some("completions") => verbs::completions(invocation, report),

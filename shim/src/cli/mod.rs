@@ -4,7 +4,6 @@
 //! stdio and changes how signals are handled: whoever embeds the library never meets it.
 
 pub mod arguments;
-mod caller;
 pub mod nsinit;
 mod output;
 mod page;
@@ -13,6 +12,7 @@ mod relay;
 pub mod report;
 mod session;
 mod signals;
+mod state_root;
 mod terminal;
 mod timestamp;
 mod timing;
@@ -24,7 +24,7 @@ use report::{Outcome, Report};
 
 /// Runs a program: finds the verb, has it done, and tells what failed.
 ///
-/// The exit status is that of the program in the container, or of [`Report::failed`].
+/// The exit status is that of the program in the container, or of `Report::failed`.
 pub fn run(
     program: &Program,
     verbs: impl FnOnce(&Invocation<'_>, &mut Report) -> Outcome,

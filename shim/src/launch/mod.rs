@@ -1,10 +1,14 @@
 //! From a plan to a running process.
+//!
+//! [`image`] is the init that is executed; [`Launcher`] starts it on a plan of the caller's own.
+//! Containers are started by [`crate::Container`], which does more.
 
 pub(crate) mod channel;
 mod clone;
 mod id_map;
 mod id_mapped;
 pub mod image;
+mod launcher;
 mod session;
 mod source;
 mod template;
@@ -12,6 +16,7 @@ mod worker;
 
 pub(crate) use clone::Child;
 pub(crate) use id_map::Maps;
+pub use launcher::Launcher;
 pub(crate) use session::{Host, Launch, Resume, Started};
 pub(crate) use source::Lent;
 pub(crate) use template::ROOT as TEMPLATE_ROOT;

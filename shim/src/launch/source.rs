@@ -35,6 +35,8 @@ pub(crate) struct Lent<'a> {
     pub(crate) container: Option<BorrowedFd<'a>>,
     /// The socket on which the container is started.
     pub(crate) listener: Option<BorrowedFd<'a>>,
+    /// What a plan of the caller's own names by number.
+    pub(crate) others: &'a [BorrowedFd<'a>],
 }
 
 /// Opens a source.
@@ -57,6 +59,12 @@ pub(crate) fn open<'a>(source: &Source, lent: Lent<'a>) -> Result<Opened<'a>> {
             .listener
             .map(Opened::Lent)
             .ok_or_else(|| Error::system("listen", "the container", Errno::BADF)),
+        Source::Lent(place) => lent
+            .others
+            .get(*place)
+            .copied()
+            .map(Opened::Lent)
+            .ok_or_else(|| Error::system("lend", format!("descriptor {place}"), Errno::BADF)),
     }
 }
 

@@ -23,8 +23,8 @@ pub struct Mount {
     /// `/proc/mounts` shows.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub source: String,
-    /// The options: of [`flags::TABLE`], of [`flags::RECURSIVE`], of [`EXTENSIONS`], or the file
-    /// system's own.
+    /// The options: of [`flags::TABLE`], of [`flags::RECURSIVE`], `idmap`, `ridmap`, `tmpcopyup`, or
+    /// the file system's own.
     #[serde(default, with = "list", skip_serializing_if = "Vec::is_empty")]
     pub options: Vec<String>,
     /// The user ids of an id-mapped mount.

@@ -5,8 +5,10 @@
 //! tested without privileges.
 
 pub mod container;
+mod display;
 pub mod join;
 mod mount;
+mod names;
 mod process;
 #[cfg(test)]
 mod tests;
@@ -64,6 +66,9 @@ pub enum Source {
     Container,
     /// The socket on which the container is started.
     Listener,
+    /// A descriptor that the caller lends to the launch, by its place among those:
+    /// [`Launcher::lend`](crate::launch::Launcher::lend).
+    Lent(usize),
 }
 
 /// The ids of an id-mapped mount: those of a user namespace.
@@ -92,7 +97,10 @@ impl Default for Plan {
 
 impl Plan {
     /// Appends an operation.
-    pub(crate) fn push(&mut self, op: Op<'_>) {
+    ///
+    /// Nothing is checked here: the kernel has the last word when the init runs it, and the error
+    /// then names its number.
+    pub fn push(&mut self, op: Op<'_>) {
         let part = self.parts.last_mut().expect("a plan has at least one part");
         Bincode::append(&op, &mut part.bytes).expect("a vector grows");
         part.operations += 1;
@@ -102,7 +110,7 @@ impl Plan {
     ///
     /// Begins a new part when this one has as many files as a message can carry. The slot is
     /// valid until the next one that is asked for.
-    pub(crate) fn source(&mut self, source: Source) -> Slot {
+    pub fn source(&mut self, source: Source) -> Slot {
         let full = |part: &Part| part.sources.len() >= SOURCES;
         if self.parts.last().is_some_and(full) {
             self.parts.push(Part::default());
@@ -114,8 +122,9 @@ impl Plan {
 
     /// A slot for a mount that the init makes.
     ///
-    /// They are used in turn: a mount is attached long before its slot comes round again.
-    pub(crate) fn made(&mut self) -> Slot {
+    /// They are used in turn: a mount is attached long before its slot comes round again, after
+    /// more than 200 others.
+    pub fn made(&mut self) -> Slot {
         let slot = limits::FIRST_MADE_SLOT + self.made;
         self.made = (self.made + 1) % MADE;
         Slot(slot)

@@ -14,6 +14,7 @@ pub(crate) const CASES: &[Case] = &[
     case("hostile_ids_are_refused", &[], hostile_ids_are_refused),
     case("errors_are_in_the_log", &[], errors_are_in_the_log),
     case("spec_and_features", &[], spec_and_features),
+    case("a_plan_is_printed_and_not_run", &[], a_plan_is_printed_and_not_run),
 ];
 
 fn the_version_has_runcs_lines(bench: &Bench) {
@@ -34,7 +35,7 @@ fn help_is_everywhere(bench: &Bench) {
     assert!(!all.contains("checkpoint") && !all.contains("  init"), "{all}");
     for verb in [
         "create", "start", "run", "exec", "state", "kill", "delete", "list", "ps", "events",
-        "pause", "resume", "update", "spec", "features",
+        "pause", "resume", "update", "spec", "plan", "features",
     ] {
         assert!(all.contains(&format!("\n  {verb}")), "{verb} in {all}");
         let help = bench.run(&[verb, "--help"]).ok();
@@ -140,4 +141,26 @@ fn spec_and_features(bench: &Bench) {
     assert!(spec["linux"]["uidMappings"][0]["hostID"].is_number(), "{spec}");
     let features: Value = serde_json::from_str(&bench.run(&["features"]).ok()).unwrap();
     assert!(features["ociVersionMax"].as_str().unwrap().starts_with("1.3"), "{features}");
+}
+
+fn a_plan_is_printed_and_not_run(bench: &Bench) {
+    let bundle = bench.bundle(&bench.config(&["touch", "/run"]));
+    let text = bench.run(&["plan", &bundle]).ok();
+    let lines: Vec<&str> = text.lines().map(str::trim_start).collect();
+    for (index, line) in lines.iter().enumerate() {
+        assert!(line.starts_with(&format!("{} ", index + 1)), "{line} in {text}");
+    }
+    let has = |words: &str| assert!(lines.iter().any(|line| line.contains(words)), "{text}");
+    has("mount proc ");
+    has("attach proc at /proc, a directory if missing, no symbolic link");
+    has("pivot_root");
+    assert!(
+        lines
+            .last()
+            .unwrap()
+            .contains(" exec \"touch\" \"/run\" from \"/bin/touch\", environment of "),
+        "{text}"
+    );
+    assert_eq!(bench.run(&["list", "-q"]).ok(), "");
+    assert!(bench.run(&["plan", "/nonexistent"]).error(1).contains("/nonexistent"));
 }

@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use super::source::Request;
-use super::user_namespace::{self, Host};
 use super::{factory, flags};
+use crate::caller::Caller;
 use crate::cli::arguments::Invocation;
-use crate::cli::caller::Caller;
 use crate::cli::report::{Outcome, Report};
 use crate::cli::session::attend;
 use crate::cli::signals::Signals;
@@ -31,15 +30,14 @@ const GRACE: Duration = Duration::from_millis(5);
 /// The container cannot be made or joined, or the program not be executed.
 pub fn exec(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
     let mut flags: flags::Exec = invocation.parse()?;
-    let caller = Caller::current();
-    let factory = factory(&flags.global, &caller, report)?;
+    let factory = factory(&flags.global, &Caller::current(), report)?;
     if flags.systemd {
         let reason = "the systemd cgroup driver does not exist yet";
         return Err(Error::config("--systemd", "", reason).into());
     }
     let signals = Signals::take()?;
     let create = std::mem::take(&mut flags.create);
-    let exec = Exec { options: create.into(), flags: &flags, caller: &caller, factory: &factory };
+    let exec = Exec { options: create.into(), flags: &flags, factory: &factory };
     let mut started = exec.start(report)?;
     if report.is_debug() {
         report.debug(&format_args!("started process {}", started.running.pid()));
@@ -54,7 +52,6 @@ pub fn exec(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
 struct Exec<'a> {
     flags: &'a flags::Exec,
     options: CreateOptions,
-    caller: &'a Caller,
     factory: &'a Factory,
 }
 
@@ -145,17 +142,7 @@ impl Exec<'_> {
         };
         let (mut config, source) = request.config()?;
         report.debug(&format_args!("configuration: {source}"));
-        // Before anything is left out: what is wrong must not pass because it is not needed.
-        config.validate()?;
-        let privileged = self.caller.is_privileged();
-        user_namespace::fit(
-            &mut config,
-            &Host {
-                id_maps: (!privileged).then(|| self.caller.id_maps()).transpose()?,
-                has_device: &|path| std::path::Path::new(path).exists(),
-                can_make_cgroup: &Caller::can_make,
-            },
-        )?;
+        config.fit_caller()?;
         self.factory.create(&flags.id, &config)
     }
 

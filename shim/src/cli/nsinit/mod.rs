@@ -4,7 +4,6 @@ mod exec;
 mod flags;
 mod show;
 mod source;
-mod user_namespace;
 
 use std::path::{Path, PathBuf};
 
@@ -13,9 +12,9 @@ pub use exec::exec;
 pub use show::{config, oom, pause, state, stats, unpause};
 
 use super::arguments::{Invocation, Program, Verb};
-use super::caller::Caller;
 use super::page;
 use super::report::{Failure, Outcome, Report};
+use crate::caller::Caller;
 use crate::error::{Code, Error, Result};
 use crate::{Container, Factory, Options, Strategy};
 use clap::Args as _;

@@ -3,9 +3,9 @@
 use super::around::Receivers;
 use super::flags::{self, CgroupManager, Global, Rootless};
 use super::{begin, notify};
+use crate::caller::Caller;
 use crate::cgroup;
 use crate::cli::arguments::Invocation;
-use crate::cli::caller::Caller;
 use crate::cli::report::{Outcome, Report};
 use crate::cli::session::attend;
 use crate::cli::signals::Signals;
@@ -175,7 +175,7 @@ pub(super) fn destroy(container: &mut Container, report: &mut Report) -> Result<
 
 impl Global {
     /// Decides about the container's cgroup.
-    fn fit_cgroup(&self, config: &mut Config, id: &str) -> Result<()> {
+    pub(super) fn fit_cgroup(&self, config: &mut Config, id: &str) -> Result<()> {
         let systemd = self.cgroup_manager == CgroupManager::Systemd;
         if self.systemd_cgroup || systemd {
             let option = if systemd { "--cgroup-manager" } else { "--systemd-cgroup" };

@@ -1,4 +1,4 @@
-//! `pidone spec` and `pidone features`: what can be asked of this runtime.
+//! `pidone spec`, `pidone plan` and `pidone features`: what can be asked of this runtime.
 
 use std::fs::OpenOptions;
 use std::io::{ErrorKind, Write as _};
@@ -32,6 +32,23 @@ pub fn spec(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
         }
         _ => Error::path("write", &path, error),
     })?;
+    Ok(0)
+}
+
+/// Prints what the init would be told to start the process of a bundle, an operation on each line.
+/// Nothing is made or started.
+///
+/// # Errors
+/// The bundle is wrong, or a file of the host that it names cannot be looked at.
+pub fn plan(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
+    let (flags, global): (flags::Plan, flags::Global) = begin(invocation, report)?;
+    let bundle = oci::Bundle::open(&flags.bundle)?;
+    for warning in bundle.warnings() {
+        report.warning(&warning);
+    }
+    let mut config = bundle.config()?;
+    global.fit_cgroup(&mut config, "plan")?;
+    output::print(format_args!("{}", config.plan(&bundle.process()?)?))?;
     Ok(0)
 }
 

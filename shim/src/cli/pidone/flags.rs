@@ -80,6 +80,14 @@ pub(super) enum CgroupManager {
     Systemd,
 }
 
+/// `pidone plan`.
+#[derive(Debug, Args)]
+pub(super) struct Plan {
+    /// Directory of the bundle
+    #[arg(value_name = "BUNDLE", default_value = ".")]
+    pub(super) bundle: PathBuf,
+}
+
 /// The id of a container.
 #[derive(Debug, Args)]
 pub(super) struct Id {

@@ -25,7 +25,7 @@ use clap::Args;
 pub use super::page::{completions, help, man};
 pub use control::{delete, kill, pause, resume, start};
 pub use create::{create, run};
-pub use describe::{features, spec};
+pub use describe::{features, plan, spec};
 pub use events::events;
 pub use exec::exec;
 pub use list::{list, state};
@@ -33,9 +33,9 @@ pub use ps::ps;
 pub use update::update;
 
 use super::arguments::{Invocation, Program, Verb};
-use super::caller::Caller;
 use super::page;
 use super::report::{Failure, Outcome, Report};
+use crate::caller::Caller;
 use crate::error::{Code, Error, Result};
 use crate::{Container, Factory, Options, Strategy};
 use flags::Global;
@@ -82,6 +82,7 @@ pub static PROGRAM: Program = Program {
         verb("resume", "Let the processes of a container run again", flags::Id::augment_args),
         verb("update", "Change the limits of a container", update::Update::augment_args),
         verb("spec", "Write the configuration of a bundle", flags::Spec::augment_args),
+        verb("plan", "Print what the init of a bundle would do", flags::Plan::augment_args),
         verb("features", "Print what this runtime supports", flags::Nothing::augment_args),
         Verb { alias: Some("h"), ..verb("help", "Print help", page::About::augment_args) },
         hidden("completions", "Print completions for a shell", page::Completions::augment_args),

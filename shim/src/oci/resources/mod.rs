@@ -1,7 +1,7 @@
 //! The object `linux.resources` of `config.json`, which is also what `update` is given.
 //!
-//! The types are the specification's. What they ask for becomes a [`config::Cgroup`], which knows
-//! both versions of cgroups.
+//! The types are the specification's. What they ask for becomes a
+//! [`Cgroup`](crate::config::Cgroup), which knows both versions of cgroups.
 //!
 //! Reference: <https://github.com/opencontainers/runtime-spec/blob/v1.3.0/config-linux.md#control-groups>.
 

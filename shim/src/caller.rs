@@ -1,8 +1,7 @@
 //! Who calls, and what that means for the container.
 
 use std::fs;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rustix::fs::{Access, AtFlags, CWD, accessat};
 use rustix::io::Errno;
@@ -16,14 +15,14 @@ use crate::privilege;
 
 /// The caller.
 #[derive(Debug)]
-pub(super) struct Caller {
-    uid: u32,
+pub(crate) struct Caller {
+    pub(crate) uid: u32,
     gid: u32,
-    privileged: bool,
+    pub(crate) privileged: bool,
 }
 
 impl Caller {
-    pub(super) fn current() -> Self {
+    pub(crate) fn current() -> Self {
         let may_administer =
             capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_ADMIN));
         let root = geteuid().is_root();
@@ -36,14 +35,14 @@ impl Caller {
 
     /// Whether it is root of the host. Everybody else needs a user namespace, where a host's
     /// devices, groups and cgroups are out of reach.
-    pub(super) fn is_privileged(&self) -> bool {
+    pub(crate) fn is_privileged(&self) -> bool {
         self.privileged
     }
 
     /// The ids of the container: the caller is root there.
     ///
     /// Who is root of a user namespace already keeps all of it.
-    pub(super) fn id_maps(&self) -> Result<(Vec<IdMap>, Vec<IdMap>)> {
+    pub(crate) fn id_maps(&self) -> Result<(Vec<IdMap>, Vec<IdMap>)> {
         let own = |id| vec![IdMap { container_id: 0, host_id: id, size: 1 }];
         if self.uid != 0 || !privilege::in_user_namespace() {
             return Ok((own(self.uid), own(self.gid)));
@@ -56,28 +55,8 @@ impl Caller {
         Ok((read("/proc/self/uid_map")?, read("/proc/self/gid_map")?))
     }
 
-    /// Where the states of a program's containers are if nothing else is said: for root of the
-    /// host in this directory, for others in `$XDG_RUNTIME_DIR` or `/tmp`.
-    ///
-    /// # Errors
-    /// The directory below `/tmp` is somebody else's, or others may write to it.
-    pub(super) fn state_root(&self, of_host: &Path) -> Result<PathBuf> {
-        if self.privileged {
-            return Ok(of_host.to_owned());
-        }
-        let name = of_host.file_name().unwrap_or_default();
-        if let Some(runtime) = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from)
-            && runtime.is_absolute()
-        {
-            return Ok(runtime.join(name));
-        }
-        let path = PathBuf::from(format!("/tmp/{}-{}", name.to_string_lossy(), self.uid));
-        private_directory(&path, self.uid)?;
-        Ok(path)
-    }
-
     /// Whether the caller can make a cgroup, in all hierarchies.
-    pub(super) fn can_make(cgroup: &Cgroup) -> bool {
+    pub(crate) fn can_make(cgroup: &Cgroup) -> bool {
         let writable = |path: &Path| {
             let parent = path.ancestors().skip(1).find(|ancestor| ancestor.exists());
             // The first to be attached needs the right to move it there.
@@ -92,23 +71,6 @@ impl Caller {
     }
 }
 
-/// Makes a directory in one that everybody may write to, and makes sure that it is the caller's.
-fn private_directory(path: &Path, uid: u32) -> Result<()> {
-    match fs::DirBuilder::new().mode(0o700).create(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
-            return Err(Error::path("mkdir", path, error));
-        }
-        _ => {}
-    }
-    // No link is followed: it could lead anywhere that the caller may write to.
-    let found = fs::symlink_metadata(path).map_err(|error| Error::path("stat", path, error))?;
-    if !found.is_dir() || found.uid() != uid || found.mode() & 0o077 != 0 {
-        return Err(Error::path("open", path, Errno::PERM)
-            .with_hint("it must be a directory of the caller's that nobody else can enter"));
-    }
-    Ok(())
-}
-
 /// The ids of this user namespace, each as itself: `inside outside count` on a line.
 fn parse_ids(text: &str) -> Option<Vec<IdMap>> {
     let line = |line: &str| {
@@ -121,8 +83,6 @@ fn parse_ids(text: &str) -> Option<Vec<IdMap>> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::{PermissionsExt as _, symlink};
-
     use super::*;
 
     #[test]
@@ -132,24 +92,5 @@ mod tests {
         assert_eq!(parse_ids(text), Some(vec![map(0, 1), map(1, 65536)]));
         assert_eq!(parse_ids("0 0"), None);
         assert_eq!(parse_ids("0 0 x"), None);
-    }
-
-    #[test]
-    fn a_planted_directory_is_refused() {
-        let uid = geteuid().as_raw();
-        let base = tempfile::tempdir().unwrap();
-        let path = base.path().join("nsinit-1");
-        private_directory(&path, uid).unwrap();
-        private_directory(&path, uid).unwrap();
-        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o700);
-        assert!(private_directory(&path, uid + 1).is_err());
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o770)).unwrap();
-        assert!(private_directory(&path, uid).is_err());
-        let link = base.path().join("nsinit-2");
-        symlink(base.path(), &link).unwrap();
-        assert!(private_directory(&link, uid).is_err());
-        let file = base.path().join("nsinit-3");
-        fs::write(&file, "").unwrap();
-        assert!(private_directory(&file, uid).is_err());
     }
 }

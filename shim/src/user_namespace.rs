@@ -1,26 +1,56 @@
 //! A configuration made to fit a user namespace: what the kernel refuses there is left out where
 //! a container can do without, and is an error where it cannot.
 
+use std::path::Path;
+
+use crate::caller::Caller;
 use crate::cgroup;
 use crate::config::default::auto_created_devices;
 use crate::config::{Config, IdMap, NamespaceType};
 use crate::error::{Error, Result};
 
 /// The facts of the host that decide.
-pub(super) struct Host<'a> {
+struct Host<'a> {
     /// The ids of the container, where the caller is not root of the host.
-    pub(super) id_maps: Option<(Vec<IdMap>, Vec<IdMap>)>,
+    id_maps: Option<(Vec<IdMap>, Vec<IdMap>)>,
     /// Whether the host has a device.
-    pub(super) has_device: &'a dyn Fn(&str) -> bool,
+    has_device: &'a dyn Fn(&str) -> bool,
     /// Whether the caller can make the container's cgroup.
-    pub(super) can_make_cgroup: &'a dyn Fn(&crate::config::Cgroup) -> bool,
+    can_make_cgroup: &'a dyn Fn(&crate::config::Cgroup) -> bool,
+}
+
+impl Config {
+    /// Changes the configuration so that the caller can start it: root of the host any, everybody
+    /// else one with a user namespace in which the caller is root.
+    ///
+    /// What a user namespace forbids and a container can do without is left out: device nodes that
+    /// the host lacks, file systems that show a namespace which stays the host's, a cgroup that the
+    /// caller cannot make. Nothing changes for root unless the configuration has a user namespace.
+    ///
+    /// # Errors
+    /// [`crate::Code::ConfigInvalid`] for what is wrong in the configuration already, and for a
+    /// limit, or a view of the cgroup, where there can be none; [`crate::Code::SystemError`] if the
+    /// ids of the caller's own namespace cannot be read.
+    pub fn fit_caller(&mut self) -> Result<()> {
+        // Before anything is left out: what is wrong must not pass because it is not needed.
+        self.validate()?;
+        let caller = Caller::current();
+        fit(
+            self,
+            &Host {
+                id_maps: (!caller.is_privileged()).then(|| caller.id_maps()).transpose()?,
+                has_device: &|path| Path::new(path).exists(),
+                can_make_cgroup: &Caller::can_make,
+            },
+        )
+    }
 }
 
 /// Changes a configuration so that it can be started.
 ///
 /// # Errors
 /// [`crate::Code::ConfigInvalid`] for a limit, or a view of the cgroup, where there can be none.
-pub(super) fn fit(config: &mut Config, host: &Host<'_>) -> Result<()> {
+fn fit(config: &mut Config, host: &Host<'_>) -> Result<()> {
     if let Some((users, groups)) = &host.id_maps {
         if config.namespace(NamespaceType::User).is_none() {
             config.set_id_maps(users.clone(), groups.clone());

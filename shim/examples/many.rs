@@ -1,0 +1,76 @@
+//! Many containers at a time from an async program, which no container holds up.
+//!
+//! `cargo run --example many -- 20`, as root or as an ordinary user. A start takes a millisecond
+//! of system calls and belongs on a thread for such; the end of a process is a descriptor that
+//! becomes readable, which any event loop can wait for.
+
+#![allow(clippy::print_stdout, reason = "an example says what it does")]
+
+use std::path::Path;
+use std::sync::Arc;
+
+use pidone::{Config, Container, Factory, Options, Process, Running, Stdio};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::task::{JoinHandle, spawn_blocking};
+
+type Error = Box<dyn std::error::Error + Send + Sync>;
+
+fn main() -> Result<(), Error> {
+    let count = std::env::args().nth(1).map_or(Ok(8), |count| count.parse())?;
+    let states = tempfile::tempdir()?;
+    let factory = Arc::new(Factory::new(states.path(), Options::default())?);
+    let mut config = Config::embedded(Path::new("/"))?;
+    config.fit_caller()?;
+
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    let sum = runtime.block_on(async {
+        let tasks: Vec<JoinHandle<Result<i32, Error>>> = (0..count)
+            .map(|number: usize| tokio::spawn(one(Arc::clone(&factory), config.clone(), number)))
+            .collect();
+        let mut sum = 0;
+        for task in tasks {
+            sum += task.await??;
+        }
+        Ok::<_, Error>(sum)
+    })?;
+    println!("{count} containers ended, with statuses that add up to {sum}");
+    Ok(())
+}
+
+/// The life of one container; tells the exit status of its program.
+async fn one(factory: Arc<Factory>, mut config: Config, number: usize) -> Result<i32, Error> {
+    if let Some(cgroup) = &mut config.cgroups {
+        cgroup.name = format!("pidone-many-{}-{number}", std::process::id());
+    }
+    let start = move || -> Result<(Container, pidone::Result<Running>), Error> {
+        let mut container = factory.create(&format!("many-{number}"), &config)?;
+        let running = container.start(&Process {
+            args: vec!["sh".into(), "-c".into(), format!("sleep 0.1; exit {}", number % 100)],
+            env: vec!["PATH=/usr/bin:/bin".into()],
+            stdin: Stdio::Null,
+            ..Process::default()
+        });
+        Ok((container, running))
+    };
+    let (mut container, running) = spawn_blocking(start).await??;
+    let status = match running {
+        Ok(running) => end(running).await,
+        Err(error) => Err(error.into()),
+    };
+    spawn_blocking(move || container.kill().and_then(|()| container.destroy())).await??;
+    status
+}
+
+/// Waits for the end of a process.
+async fn end(mut running: Running) -> Result<i32, Error> {
+    let pidfd = running.pidfd().try_clone_to_owned()?;
+    #[allow(
+        deprecated,
+        reason = "its successor is unsafe, and an OwnedFd keeps what that asks for"
+    )]
+    let pidfd = AsyncFd::with_interest(pidfd, Interest::READABLE)?;
+    pidfd.readable().await?.retain_ready();
+    // It has ended: this does not wait, but for what else of its pid namespace has to be reaped.
+    Ok(running.wait()?.status())
+}

@@ -1,0 +1,178 @@
+//! From a configuration to the plan of a first process, with what the host says about it.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::io::Errno;
+
+use crate::cgroup::{Cgroups, Mode as CgroupMode};
+use crate::config::{Config, NamespaceType};
+use crate::error::{Error, Result};
+use crate::factory::Strategy;
+use crate::launch::{Place, TEMPLATE_ROOT, has_template};
+use crate::net;
+use crate::plan::container::{CLONE_NEWCGROUP, CLONE_NEWTIME, Facts, has_commands};
+use crate::plan::{self, Plan};
+use crate::privilege;
+use crate::process::Process;
+use crate::resolve::resolve;
+
+/// What a plan is compiled from.
+pub(crate) struct Compilation<'a> {
+    pub(crate) config: &'a Config,
+    pub(crate) process: &'a Process,
+    pub(crate) strategy: Strategy,
+    pub(crate) cgroups: Option<&'a Cgroups>,
+    pub(crate) network: &'a net::Plan,
+    /// The name of a new session keyring.
+    pub(crate) keyring: Option<String>,
+    /// Whether the program waits for the start.
+    pub(crate) waits: bool,
+}
+
+/// A plan and the clone that it needs.
+pub(crate) struct Compiled {
+    pub(crate) plan: Plan,
+    /// Where the clone happens.
+    pub(crate) place: Place,
+    /// `CLONE_NEW*` flags of the clone.
+    pub(crate) namespaces: u32,
+    /// Whether the process is a child that the init forks.
+    pub(crate) forks: bool,
+}
+
+impl Config {
+    /// Compiles what the init would be told to start a first process of this container: nothing is
+    /// made, changed or started.
+    ///
+    /// It is the plan of [`Container::start`](crate::Container::start) with
+    /// [`Strategy::Host`], and so depends on who asks: paths of the host are opened by the init
+    /// where the caller may not copy mounts. The host is looked at for that, for the kind of bind
+    /// sources, for users and groups in the root, and for where cgroups would be. The plan is text
+    /// by its [`Display`](std::fmt::Display).
+    ///
+    /// # Errors
+    /// [`Code::ConfigInvalid`](crate::Code::ConfigInvalid) with field and value, and
+    /// [`Code::SystemError`](crate::Code::SystemError) if a file of the host cannot be looked at.
+    pub fn plan(&self, process: &Process) -> Result<Plan> {
+        self.validate()?;
+        let cgroups = self.cgroups.as_ref().map(Cgroups::locate).transpose()?;
+        // The name that interfaces of the host would get decides nothing here.
+        let network = net::Plan::new(&self.networks, &self.net_devices, &self.routes, "plan")?;
+        let compilation = Compilation {
+            config: self,
+            process,
+            strategy: Strategy::Host,
+            cgroups: cgroups.as_ref(),
+            network: &network,
+            keyring: self.new_keyring.then(|| "_ses".to_owned()),
+            waits: false,
+        };
+        Ok(compilation.run()?.plan)
+    }
+}
+
+impl Compilation<'_> {
+    /// Compiles the plan.
+    pub(crate) fn run(&self) -> Result<Compiled> {
+        let config = self.config;
+        let (new, joined) = namespaces(config);
+        let new_mounts = config.has_new(NamespaceType::Mount);
+        let by_path = new_mounts && !privilege::can_copy_mounts();
+        let commands = config.mounts.iter().any(has_commands);
+        let hooks = config.hooks.need_host_mounts();
+        let place = self.place(new_mounts && !by_path && !commands && !hooks);
+        let attaches = self.cgroups.is_some_and(|cgroups| cgroups.mode() != CgroupMode::V2);
+        let facts = Facts {
+            new,
+            in_user_namespace: config.namespace(NamespaceType::User).is_some()
+                || privilege::in_user_namespace(),
+            by_path,
+            sees_host: place != Place::Template,
+            at: self.at(place)?,
+            cgroups: self.cgroups.map(|cgroups| cgroups.paths().clone()).unwrap_or_default(),
+            barrier: !self.network.is_empty() || (attaches && joined.is_empty()),
+            waits: self.waits,
+            keyring: self.keyring.clone(),
+            is_directory: &is_directory,
+            joined,
+        };
+        let root = self.user_root()?;
+        let own = resolve(config, self.process, root.as_fd())?;
+        let plan = plan::container::compile(config, &own, &facts)?;
+        let forks = !facts.joined.is_empty();
+        let namespaces = if forks { 0 } else { new & !(CLONE_NEWCGROUP | CLONE_NEWTIME) };
+        Ok(Compiled { plan, place, namespaces, forks })
+    }
+
+    /// Where the clone happens.
+    fn place(&self, template_possible: bool) -> Place {
+        let wanted = match self.strategy {
+            Strategy::Host => false,
+            Strategy::Auto => template_possible && has_template(),
+            // Without one the clone fails with the reason.
+            Strategy::Template => template_possible,
+        };
+        if wanted {
+            Place::Template
+        } else if self.config.parent_death_signal != 0 {
+            Place::Thread
+        } else {
+            Place::Caller
+        }
+    }
+
+    /// An existing directory, as the init sees it, where the root is attached.
+    fn at(&self, place: Place) -> Result<PathBuf> {
+        if place == Place::Template {
+            return Ok(TEMPLATE_ROOT.into());
+        }
+        if !self.config.tmpfs_root {
+            return Ok(self.config.rootfs.clone());
+        }
+        // Not /proc or /sys, which a user namespace must see, nor /dev, whose nodes are copied.
+        ["/tmp", "/mnt", "/var", "/home"]
+            .map(PathBuf::from)
+            .into_iter()
+            .find(|path| path.is_dir() && !self.binds_below(path))
+            .ok_or_else(|| Error::path("open", "/tmp", Errno::NOENT))
+    }
+
+    /// Whether something below a directory is bound: it must stay in sight until then, where the
+    /// init opens it by its path.
+    fn binds_below(&self, directory: &Path) -> bool {
+        let mut mounts = self.config.mounts.iter();
+        mounts.any(|mount| mount.is_bind() && Path::new(&mount.source).starts_with(directory))
+    }
+
+    /// Where users and groups are looked up: the root, or the host where the root is made of it.
+    fn user_root(&self) -> Result<OwnedFd> {
+        let path = if self.config.tmpfs_root { Path::new("/") } else { &self.config.rootfs };
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        openat(CWD, path, flags, Mode::empty()).map_err(|errno| Error::path("open", path, errno))
+    }
+}
+
+/// The flags of new namespaces, and the files of those that are joined, the user namespace
+/// first: it gives the rights over the others.
+fn namespaces(config: &Config) -> (u32, Vec<(u32, PathBuf)>) {
+    let mut new = 0;
+    let mut joined = Vec::new();
+    for namespace in &config.namespaces {
+        if namespace.path.is_empty() {
+            new |= namespace.kind.clone_flag();
+        } else {
+            joined.push((namespace.kind.clone_flag(), PathBuf::from(&namespace.path)));
+        }
+    }
+    joined.sort_by_key(|(flag, _)| *flag != NamespaceType::User.clone_flag());
+    (new, joined)
+}
+
+/// Whether a file of the host is a directory.
+fn is_directory(path: &Path) -> Result<bool> {
+    std::fs::metadata(path)
+        .map(|metadata| metadata.is_dir())
+        .map_err(|error| Error::path("stat", path, error))
+}

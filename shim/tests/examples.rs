@@ -1,0 +1,177 @@
+//! The examples, as who runs the tests and as an ordinary user.
+//!
+//! An ordinary user is become by root only. Where something is missing a test is ignored and says
+//! why; with `PIDONE_REQUIRE_ALL=1` it fails.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::collections::HashMap;
+use std::fs;
+use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::sync::{Arc, OnceLock};
+
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use tempfile::TempDir;
+
+/// The ordinary user.
+const NOBODY: u32 = 65534;
+
+/// An example, its arguments, and lines of what it prints.
+struct Example {
+    name: &'static str,
+    arguments: &'static [&'static str],
+    says: &'static [&'static str],
+}
+
+const EXAMPLES: [Example; 3] = [
+    Example {
+        name: "embed",
+        arguments: &[],
+        says: &["hello host: process 1 on box", "it ended with status 3"],
+    },
+    Example {
+        name: "own_plan",
+        arguments: &[],
+        says: &[
+            " 1 set ids 0:0",
+            "process 1 of by-hand",
+            "CapBnd:\t0000000000000000",
+            "it ended with status 0",
+        ],
+    },
+    Example {
+        name: "many",
+        arguments: &["12"],
+        says: &["12 containers ended, with statuses that add up to 66"],
+    },
+];
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    let built: Arc<OnceLock<Built>> = Arc::default();
+    let mut trials = Vec::new();
+    for example in &EXAMPLES {
+        for ordinary in [false, true] {
+            let who = if ordinary { "an_ordinary_user" } else { "the_caller" };
+            let built = Arc::clone(&built);
+            let name = format!("{}_runs_as_{who}", example.name);
+            trials.push(Trial::ignorable_test(name, move || {
+                // Before anything is spawned: a child that has a program open for writing would
+                // keep it from being executed.
+                let built = built.get_or_init(Built::new);
+                if let Some(missing) = missing(ordinary) {
+                    if std::env::var_os("PIDONE_REQUIRE_ALL").is_some_and(|all| all == "1") {
+                        return Err(Failed::from(missing));
+                    }
+                    return Ok(Completion::ignored_with(missing));
+                }
+                example.run(&built.programs[example.name], ordinary);
+                Ok(Completion::Completed)
+            }));
+        }
+    }
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+/// What a run needs and the machine has not.
+fn missing(ordinary: bool) -> Option<&'static str> {
+    let root = rustix::process::geteuid().is_root();
+    if ordinary && !root {
+        return Some("needs root, to become another user");
+    }
+    let mut unshare = Command::new("unshare");
+    unshare.args(["-U", "true"]);
+    if root {
+        unshare.uid(NOBODY);
+    }
+    let made = unshare.status().is_ok_and(|status| status.success());
+    (!made).then_some("needs user namespaces, and unshare(1)")
+}
+
+/// The examples, in a directory that others may look into, as that of the build may not be.
+struct Built {
+    _directory: TempDir,
+    programs: HashMap<String, PathBuf>,
+}
+
+impl Built {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let copy = |(name, built): (String, PathBuf)| {
+            let program = directory.path().join(&name);
+            fs::copy(built, &program).unwrap();
+            (name, program)
+        };
+        let programs = build().into_iter().map(copy).collect();
+        Self { _directory: directory, programs }
+    }
+}
+
+/// Builds the examples and tells where they are.
+fn build() -> Vec<(String, PathBuf)> {
+    let output = Command::new(env!("CARGO"))
+        .args(["build", "--locked", "--offline", "--examples", "--message-format=json"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).unwrap();
+    let messages = text.lines().map(|line| serde_json::from_str(line).unwrap());
+    let artifact = |message: serde_json::Value| {
+        let path = message["executable"].as_str()?.into();
+        Some((message["target"]["name"].as_str()?.to_owned(), path))
+    };
+    messages.filter_map(artifact).collect()
+}
+
+impl Example {
+    /// Runs the example in a directory of its own, which it leaves empty.
+    fn run(&self, program: &Path, ordinary: bool) {
+        let directory = tempfile::tempdir().unwrap();
+        let temporary = directory.path();
+        let mut command = Command::new(program);
+        command.args(self.arguments).current_dir("/").env("TMPDIR", temporary);
+        if ordinary {
+            chown(temporary, Some(NOBODY), Some(NOBODY)).unwrap();
+            command.uid(NOBODY).gid(NOBODY);
+        }
+        let child = command
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let pid = child.id().to_string();
+        let output = child.wait_with_output().unwrap();
+        let said = String::from_utf8(output.stdout).unwrap();
+        let complained = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{said}{complained}");
+        assert_eq!(complained, "");
+        for line in self.says {
+            assert!(said.lines().any(|each| each == *line), "no line `{line}` in:\n{said}");
+        }
+        assert_eq!(fs::read_dir(temporary).unwrap().count(), 0, "left in {temporary:?}");
+        let cgroups = cgroups_with(&format!("-{pid}"));
+        assert!(cgroups.is_empty(), "left: {cgroups:?}");
+    }
+}
+
+/// Cgroups of the examples with the id of their process in the name.
+fn cgroups_with(id: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut left = vec![PathBuf::from("/sys/fs/cgroup")];
+    while let Some(directory) = left.pop() {
+        let Ok(entries) = fs::read_dir(&directory) else { continue };
+        for entry in entries.flatten().filter(|entry| entry.path().is_dir()) {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if name.starts_with("pidone-") && name.contains(id) {
+                found.push(entry.path());
+            }
+            left.push(entry.path());
+        }
+    }
+    found
+}

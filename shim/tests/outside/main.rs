@@ -1,0 +1,113 @@
+//! Programs outside the workspace that depend on the library and on the wire by their paths.
+//!
+//! They are built as a stranger's would be: without the workspace's settings, with a lock file of
+//! their own, and without network.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A program outside.
+struct Outside<'a> {
+    name: &'a str,
+    dependencies: String,
+    source: &'a str,
+}
+
+impl Outside<'_> {
+    /// Builds the program in a directory of its own, and tells where it is.
+    fn build(&self) -> (tempfile::TempDir, PathBuf) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path();
+        let Self { name, dependencies, source } = self;
+        let manifest = format!(
+            "[package]\nname = \"{name}\"\nedition = \"2024\"\n\n[dependencies]\n{dependencies}"
+        );
+        fs::write(path.join("Cargo.toml"), manifest).unwrap();
+        fs::create_dir(path.join("src")).unwrap();
+        fs::write(path.join("src/main.rs"), source).unwrap();
+        // The versions that are on this machine.
+        fs::copy(root().join("Cargo.lock"), path.join("Cargo.lock")).unwrap();
+        let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("outside");
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.args(["build", "--quiet", "--offline"]).current_dir(path);
+        cargo.env("CARGO_TARGET_DIR", &target);
+        for variable in ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_TARGET"] {
+            cargo.env_remove(variable);
+        }
+        let output = cargo.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{said}");
+        assert_eq!(said, "", "warnings");
+        (directory, target.join("debug").join(name))
+    }
+}
+
+/// The root of the workspace.
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+/// A line of `[dependencies]`.
+fn dependency(package: &str, directory: &str, more: &str) -> String {
+    format!("{package} = {{ path = {:?}, {more} }}\n", root().join(directory))
+}
+
+/// Runs a program and tells what it prints.
+fn run(program: &Path, argument: &Path) -> String {
+    let output = Command::new(program).arg(argument).current_dir("/").output().unwrap();
+    let complained = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{complained}");
+    assert_eq!(complained, "");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn a_program_embeds_the_library() {
+    let outside = Outside {
+        name: "outside-embed",
+        dependencies: dependency("pidone", "shim", "default-features = false"),
+        source: include_str!("embed.rs"),
+    };
+    let (directory, program) = outside.build();
+    let lock = fs::read_to_string(directory.path().join("Cargo.lock")).unwrap();
+    assert!(lock.contains("name = \"rustix\""), "{lock}");
+    let said = run(&program, &directory.path().join("states"));
+    assert_eq!(said, "from outside the workspace\nended with Some(0)\n");
+}
+
+#[test]
+fn the_library_does_without_parsers_of_command_lines() {
+    let tree = |features: &[&str]| {
+        let output = Command::new(env!("CARGO"))
+            .args(["tree", "--offline", "--locked", "--edges", "normal", "--prefix", "none"])
+            .args(["--package", "pidone"])
+            .args(features)
+            .current_dir(root())
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let parsers = |text: &str| text.lines().filter(|line| line.starts_with("clap")).count();
+    assert!(parsers(&tree(&[])) >= 3);
+    let without = tree(&["--no-default-features"]);
+    assert_eq!(parsers(&without), 0, "{without}");
+}
+
+#[test]
+fn a_program_drives_the_image_with_the_wire_alone() {
+    let outside = Outside {
+        name: "outside-wire",
+        dependencies: dependency("pidone-proto", "proto", "features = [\"alloc\"]")
+            + "rustix = { version = \"1\", features = [\"net\"] }\n",
+        source: include_str!("wire.rs"),
+    };
+    let (directory, program) = outside.build();
+    let lock = fs::read_to_string(directory.path().join("Cargo.lock")).unwrap();
+    assert!(!lock.contains("name = \"pidone\""), "{lock}");
+    let said = run(&program, Path::new(env!("PIDONE_INIT_IMAGE")));
+    assert_eq!(said, "by the wire alone\nExecuting\nended with Some(7)\n");
+}
