@@ -18,16 +18,14 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(16);
 impl Cgroups {
     /// As [`Cgroups::destroy`] if nothing is in the cgroup any more, which takes one system call for
     /// each hierarchy; answers whether it was like that.
+    #[must_use]
     pub fn destroy_if_empty(&self) -> bool {
         let gone = |path: &Path| match rustix::fs::rmdir(path) {
             Ok(()) => true,
             Err(errno) => is_gone(errno),
         };
         let all = self.directories().into_iter().filter(|path| !gone(path)).count() == 0;
-        if all {
-            self.destroy_parents();
-        }
-        all
+        all && self.destroy_parents().is_ok()
     }
 
     /// Removes the cgroup and everything below it from every hierarchy, then those of the cgroups
@@ -43,11 +41,11 @@ impl Cgroups {
         for path in self.directories() {
             outcome = outcome.and(remove(path, deadline));
         }
-        self.destroy_parents();
-        outcome
+        outcome.and(self.destroy_parents())
     }
 
-    fn destroy_parents(&self) {
+    fn destroy_parents(&self) -> Result<()> {
+        let mut outcome = Ok(());
         for path in self.made_parents.iter().rev() {
             match rustix::fs::rmdir(path) {
                 // Another container may use it, or somebody put something there.
@@ -56,6 +54,7 @@ impl Cgroups {
                 Err(errno) => outcome = outcome.and(Err(Error::path("rmdir", path, errno))),
             }
         }
+        outcome
     }
 }
 
