@@ -8,15 +8,19 @@
 extern crate std;
 
 mod channel;
+mod child;
 mod failure;
 mod interpret;
 mod ops;
 #[cfg(test)]
 mod peer;
 mod root;
+mod signal;
 mod slots;
+mod standalone;
 mod sys;
 mod syscall;
 mod times;
 
 pub mod program;
+pub mod strings;
