@@ -24,6 +24,7 @@ pub fn main(arguments: Strings, environment: Strings) -> ! {
 }
 
 /// A decimal number of digits alone.
+#[inline(never)]
 pub(crate) fn number(digits: &[u8]) -> Option<i32> {
     digits.iter().try_fold(0_i32, |number, digit| {
         let digit = char::from(*digit).to_digit(10)?;

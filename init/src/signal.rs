@@ -104,7 +104,7 @@ pub(crate) fn send(target: i32, signal: u8) -> Result<(), Errno> {
 /// The signal of a name, with or without `SIG`, or of a number.
 pub(crate) fn parse(text: &[u8]) -> Option<u8> {
     let name = text.strip_prefix(b"SIG").unwrap_or(text);
-    let named = (1..).zip(NAMES.split(|&byte| byte == b' ')).find(|(_, known)| *known == name);
+    let named = (1..=31).zip(NAMES.split(|&byte| byte == b' ')).find(|(_, known)| *known == name);
     named.map(|(signal, _)| signal).or_else(|| {
         let signal = u8::try_from(crate::program::number(text)?).ok()?;
         (1..=LAST).contains(&signal).then_some(signal)

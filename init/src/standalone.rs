@@ -14,8 +14,9 @@ use message::Level;
 
 /// Runs the program that the arguments name, and exits with its status.
 pub(crate) fn run(arguments: Strings, environment: Strings) -> ! {
-    let status = match arguments::parse(arguments) {
-        Ok(mut options) => {
+    let mut options = Options::new(arguments);
+    let status = match options.parse() {
+        Ok(()) => {
             options.read(environment);
             supervise(&options, environment)
         }
@@ -43,8 +44,18 @@ fn supervise(options: &Options, environment: Strings) -> u8 {
     let _ = child::become_subreaper();
     let mut program = 0;
     if !options.pause {
+        // Before there is a child, whose group this process changes, too.
+        let had_terminal = child::has_terminal();
         match child::fork() {
-            Ok(None) => return exec::exec(options.before_program, environment, &before),
+            Ok(None) => {
+                let _ = child::lead_group(0);
+                if had_terminal {
+                    // By the child: an init above may put this one in the background any time.
+                    child::take_terminal();
+                }
+                before.restore();
+                return exec::exec(options.before_program, environment);
+            }
             Ok(Some(child)) => program = child,
             Err(errno) => {
                 message::note(Level::Fatal, b"fork failed: errno ", errno.raw_os_error());

@@ -47,7 +47,7 @@ unsafe extern "C" fn begin(stack: *mut usize) -> ! {
         // the stack for ever, and are this program's alone.
         unsafe { Strings::new(first.cast()) }
     };
-    crate::program::main(list(1), list(count + 2))
+    crate::program::main(list(1), list(count.wrapping_add(2)))
 }
 
 #[panic_handler]

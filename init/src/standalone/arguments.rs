@@ -61,48 +61,49 @@ pub(super) fn usage() -> &'static [u8] {
     HELP.get(..USAGE).unwrap_or_default()
 }
 
-/// Reads the arguments, the name of this program first. Options end at the first argument that is
-/// none, and at `--`.
-pub(super) fn parse(arguments: Strings) -> Result<Options, Stop> {
-    let mut options = Options {
-        group: false,
-        warn: false,
-        pause: false,
-        parent_death: 0,
-        before_program: arguments,
-        verbosity: 1,
-        expected: [0; 8],
-    };
-    loop {
-        let before = options.before_program;
-        let argument = options.advance().map(CStr::to_bytes);
-        match argument {
-            Some(b"--") if options.pause || options.has_next() => return Ok(options),
-            None if options.pause => return Ok(options),
-            None | Some(b"--") => return Err(Stop::Refuse(b"missing program name", b"")),
-            Some(b"--version") => return Err(Stop::Print(VERSION)),
-            Some(b"--help") => return Err(Stop::Print(HELP)),
-            Some([b'-', letters @ ..]) if !letters.is_empty() => options.letters(letters)?,
-            Some(_) => {
-                options.find_program(before);
-                return Ok(options);
-            }
+impl Options {
+    /// The defaults, for arguments that begin with the name of this program.
+    pub(super) fn new(arguments: Strings) -> Self {
+        Self {
+            group: false,
+            warn: false,
+            pause: false,
+            parent_death: 0,
+            before_program: arguments,
+            verbosity: 1,
+            expected: [0; 8],
         }
     }
-}
 
-impl Options {
+    /// Reads the arguments. Options end at the first argument that is none, and at `--`.
+    pub(super) fn parse(&mut self) -> Result<(), Stop> {
+        loop {
+            let before = self.before_program;
+            let Some(argument) = self.advance() else { break };
+            match argument.to_bytes() {
+                _ if argument == c"--" => break,
+                _ if argument == c"--version" => return Err(Stop::Print(VERSION)),
+                _ if argument == c"--help" => return Err(Stop::Print(HELP)),
+                [b'-', letters @ ..] if !letters.is_empty() => self.letters(letters)?,
+                _ => {
+                    self.find_program(before);
+                    return Ok(());
+                }
+            }
+        }
+        // After `--`, or behind all.
+        let mut rest = self.before_program;
+        rest.next();
+        if self.pause || rest.first().is_some() {
+            return Ok(());
+        }
+        Err(Stop::Refuse(b"missing program name", b""))
+    }
+
     /// Goes on to the next argument: [`Self::before_program`] then begins with it.
     fn advance(&mut self) -> Option<&'static CStr> {
         self.before_program.next();
         self.before_program.first()
-    }
-
-    /// Whether another argument follows.
-    fn has_next(&self) -> bool {
-        let mut rest = self.before_program;
-        rest.next();
-        rest.first().is_some()
     }
 
     /// Reads the letters of one argument. A value is what follows its letter, or the next argument.

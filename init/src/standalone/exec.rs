@@ -1,4 +1,4 @@
-//! The child that becomes the program.
+//! How the child becomes the program.
 #![allow(unsafe_code, reason = "pointers to strings for execve")]
 
 use core::ffi::CStr;
@@ -7,7 +7,7 @@ use rustix::io::Errno;
 
 use super::message::{self, Level};
 use crate::strings::Strings;
-use crate::{child, signal, sys};
+use crate::sys;
 
 /// Where a program is looked for without `$PATH`, as with glibc.
 const PATH: &[u8] = b"/bin:/usr/bin";
@@ -21,16 +21,9 @@ const NOT_FOUND: u8 = 127;
 /// The status for one that cannot be executed.
 const NOT_EXECUTABLE: u8 = 126;
 
-/// Executes the program behind the first string of a list, in a process group of its own that has
-/// the terminal if this one's had it. Only a failure returns: the status that tells it.
-pub(super) fn exec(before_program: Strings, environment: Strings, before: &signal::Before) -> u8 {
-    let had_terminal = child::has_terminal();
-    let _ = child::lead_group(0);
-    if had_terminal {
-        // By the child: its parent may be put in the background by whoever started it.
-        child::take_terminal();
-    }
-    before.restore();
+/// Executes the program behind the first string of a list. Only a failure returns: the status that
+/// tells it.
+pub(super) fn exec(before_program: Strings, environment: Strings) -> u8 {
     let mut arguments = before_program;
     arguments.next();
     let name = arguments.first().unwrap_or_default();

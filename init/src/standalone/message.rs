@@ -63,7 +63,7 @@ impl Line {
         for &byte in text {
             if let Some(place) = self.bytes.get_mut(self.length) {
                 *place = byte;
-                self.length += 1;
+                self.length = self.length.wrapping_add(1);
             }
         }
     }

@@ -47,7 +47,7 @@ fn write(path: &Path) -> Result<()> {
         .create_new(true)
         .mode(MODE)
         .open(&new)
-        .map_err(|error| Error::path("create", &new, error))?;
+        .map_err(|error| Error::path("create", path, error))?;
     let written = file
         .write_all(EMBEDDED.bytes())
         // Whatever the umask is.
