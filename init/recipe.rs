@@ -100,6 +100,8 @@ fn flags() -> Vec<String> {
         "-Cforce-unwind-tables=no".to_owned(),
         // Inlining makes the interpreter of operations smaller up to here, and larger beyond.
         "-Cllvm-args=-inline-threshold=35".to_owned(),
+        // A table takes eight bytes for each value, small ones more than comparing does.
+        "-Cllvm-args=-min-jump-table-entries=50".to_owned(),
     ];
     let mut link = |argument: &str| flags.push(format!("-Clink-arg={argument}"));
     link("-nostartfiles");

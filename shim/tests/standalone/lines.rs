@@ -264,7 +264,7 @@ fn the_program_gets_everything_unchanged(subject: Subject) {
         assert_eq!(below, directly);
     } else {
         // While SIGCHLD is ignored, the others never learn that the program has ended.
-        let line = ["-c", IGNORING, subject.path(), "--", "true"];
+        let line = ["-c", IGNORING, subject.path(), "--", "sleep", "0.3"];
         let mut other = std::process::Command::new("/usr/bin/python3");
         let mut other = other.args(line).stderr(Stdio::null()).spawn().unwrap();
         std::thread::sleep(std::time::Duration::from_secs(2));

@@ -21,14 +21,15 @@ const ORPHANS: &str = "
 import os, signal, sys
 count = int(sys.argv[1])
 wait, hold = os.pipe()
-for _ in range(count):
-    child = os.fork()
-    if child == 0:
+parent = os.fork()
+if parent == 0:
+    for _ in range(count):
         if os.fork() == 0:
             os.close(hold)
             os.read(wait, 1)
-        os._exit(0)
-    os.waitpid(child, 0)
+            break
+    os._exit(0)
+os.waitpid(parent, 0)
 print('ready', flush=True)
 signal.sigwait([signal.SIGUSR1])
 os.close(hold)

@@ -178,7 +178,13 @@ pub(crate) fn send(pid: u32, signal: u8) {
 pub(crate) fn children(parent: u32) -> Vec<u32> {
     let entries = fs::read_dir("/proc").unwrap().filter_map(Result::ok);
     let numbers = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    numbers.filter(|&pid| status(pid, "PPid").parse() == Ok(parent)).collect()
+    numbers.filter(|&pid| parent_of(pid) == Some(parent)).collect()
+}
+
+/// The parent of a process: the second field behind its name in parentheses.
+fn parent_of(pid: u32) -> Option<u32> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    text.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
 }
 
 /// A field of the status of a process; empty if it is gone.
