@@ -157,7 +157,8 @@ fn every_status_can_be_expected(subject: Subject) {
 
 fn verbosity(subject: Subject) {
     let told = |options: &[&str], variable: Option<&str>| {
-        let arguments = [options, &["-s", "--", "sh", "-c", "true & exit 3"]].concat();
+        let arguments =
+            [options, &["-s", "--", "sh", "-c", "(true &); sleep 0.3; exit 3"]].concat();
         let mut command = subject.command(&arguments);
         if let Some(value) = variable {
             command.env("TINI_VERBOSITY", value);
