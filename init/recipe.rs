@@ -100,8 +100,8 @@ fn flags() -> Vec<String> {
         "-Cforce-unwind-tables=no".to_owned(),
         // Inlining makes the interpreter of operations smaller up to here, and larger beyond.
         "-Cllvm-args=-inline-threshold=35".to_owned(),
-        // What many functions have in common becomes a function: by LLVM itself only on AArch64.
-        "-Cllvm-args=-enable-machine-outliner=always".to_owned(),
+        // A table takes eight bytes for each value, small ones more than comparing does.
+        "-Cllvm-args=-min-jump-table-entries=50".to_owned(),
     ];
     let mut link = |argument: &str| flags.push(format!("-Clink-arg={argument}"));
     link("-nostartfiles");

@@ -8,6 +8,7 @@
 extern crate std;
 
 mod channel;
+mod child;
 #[cfg(feature = "supervise")]
 mod children;
 mod failure;
@@ -16,7 +17,9 @@ mod ops;
 #[cfg(test)]
 mod peer;
 mod root;
+mod signal;
 mod slots;
+mod standalone;
 #[cfg(feature = "supervise")]
 mod supervise;
 mod sys;
@@ -24,3 +27,4 @@ mod syscall;
 mod times;
 
 pub mod program;
+pub mod strings;

@@ -9,18 +9,7 @@ mod start;
 
 /// What [`start`] enters.
 #[cfg(init_image)]
-mod program {
-    use core::ffi::CStr;
-
-    pub(crate) use pidone_init::program::abort;
-
-    pub(crate) fn main<'a>(
-        arguments: impl Iterator<Item = &'a CStr>,
-        _environment: impl Iterator<Item = &'a CStr>,
-    ) -> ! {
-        pidone_init::program::main(arguments)
-    }
-}
+use pidone_init::{program, strings};
 
 #[cfg(not(init_image))]
 fn main() -> std::process::ExitCode {

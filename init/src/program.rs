@@ -2,28 +2,30 @@
 
 use core::ffi::CStr;
 
-use crate::{interpret, sys};
+use crate::strings::Strings;
+use crate::{interpret, standalone, sys};
 
 /// What goes before the number of the control socket's descriptor.
 const CONTROL: &[u8] = b"--control=";
 
 /// Runs the image with its arguments, the program's name first.
 ///
-/// `--control=FD` runs the plan that comes through the socket at that descriptor.
-pub fn main<'a>(arguments: impl Iterator<Item = &'a CStr>) -> ! {
-    let control = arguments
-        .skip(1)
-        .find_map(|argument| argument.to_bytes().strip_prefix(CONTROL))
-        .and_then(number)
-        .filter(|&fd| fd > 2);
-    match control {
+/// `--control=FD` alone runs the plan that comes through the socket at that descriptor. All else
+/// is the command line of the init that stands alone.
+pub fn main(arguments: Strings, environment: Strings) -> ! {
+    let first = { arguments }.nth(1).map(CStr::to_bytes);
+    let Some(control) = first.and_then(|argument| argument.strip_prefix(CONTROL)) else {
+        standalone::run(arguments, environment)
+    };
+    match number(control).filter(|&fd| fd > 2) {
         Some(fd) => interpret::run(sys::adopt(fd)),
         None => sys::exit(interpret::FAILED),
     }
 }
 
 /// A decimal number of digits alone.
-fn number(digits: &[u8]) -> Option<i32> {
+#[inline(never)]
+pub(crate) fn number(digits: &[u8]) -> Option<i32> {
     digits.iter().try_fold(0_i32, |number, digit| {
         let digit = char::from(*digit).to_digit(10)?;
         number.checked_mul(10)?.checked_add_unsigned(digit)

@@ -1,11 +1,12 @@
 //! What a program without libc must bring along: its entry, and what the compiler calls.
 //!
 //! Shared by all programs that are built so. Each has a module `program` with
-//! `main(arguments, environment) -> !` and `abort() -> !`.
+//! `main(arguments, environment) -> !` and `abort() -> !`, and the type [`Strings`].
 #![allow(unsafe_code, reason = "entry point and memory functions")]
 
-use core::ffi::{CStr, c_char};
 use core::panic::PanicInfo;
+
+use crate::strings::Strings;
 
 /// The entry point: the stack pointer is at the number of arguments, their pointers above it.
 ///
@@ -36,19 +37,17 @@ unsafe extern "C" fn _start() -> ! {
 /// # Safety
 /// `stack` is as the kernel left it: a count, as many pointers to strings and a null pointer, and
 /// again pointers up to a null pointer.
-unsafe extern "C" fn begin(stack: *const usize) -> ! {
+unsafe extern "C" fn begin(stack: *mut usize) -> ! {
     // SAFETY: the kernel puts argc there.
     let count = unsafe { *stack };
-    let string = move |index| {
-        // SAFETY: argv follows argc, and the environment follows its null pointer; no index is
-        // behind the second null pointer.
-        let string = unsafe { *stack.add(index) } as *const c_char;
-        // SAFETY: the kernel ends each string in NUL, and they stay on the stack for ever.
-        (!string.is_null()).then(|| unsafe { CStr::from_ptr(string) })
+    let list = |index| {
+        // SAFETY: argv follows argc, and the environment follows its null pointer.
+        let first = unsafe { stack.add(index) };
+        // SAFETY: the kernel ends each list in a null pointer and each string in NUL; they stay on
+        // the stack for ever, and are this program's alone.
+        unsafe { Strings::new(first.cast()) }
     };
-    let arguments = (1..=count).map_while(string);
-    let environment = (count + 2..).map_while(string);
-    crate::program::main(arguments, environment)
+    crate::program::main(list(1), list(count.wrapping_add(2)))
 }
 
 #[panic_handler]

@@ -327,20 +327,13 @@ pub(crate) fn receive(
 /// `execve(2)`: only an error returns. Both lists end in a null pointer.
 ///
 /// # Safety
-/// Every pointer but the last of each list must be to a string that ends in NUL.
+/// Both must be lists of pointers to strings that end in NUL, with a null pointer behind.
 pub(crate) unsafe fn execve(
     path: &CStr,
-    arguments: &[*const c_char],
-    environment: &[*const c_char],
+    arguments: *const *const c_char,
+    environment: *const *const c_char,
 ) -> Errno {
-    let args = [
-        path.as_ptr() as usize,
-        arguments.as_ptr() as usize,
-        environment.as_ptr() as usize,
-        0,
-        0,
-        0,
-    ];
+    let args = [path.as_ptr() as usize, arguments as usize, environment as usize, 0, 0, 0];
     // SAFETY: the strings are the caller's promise; on success nothing of this program remains.
     match unsafe { syscall(number::EXECVE, args) } {
         Ok(_) => Errno::IO,

@@ -14,11 +14,15 @@ cat >"$work/daemon.json" <<END
 }
 END
 
+# The init of containers, if the runtime has one.
+init=$(command -v docker-init)
+! "$runtime" init-image "$work/init" 2>/dev/null || init=$work/init
+
 # --default-ulimit: what needs no CAP_SYS_RESOURCE.
 dockerd --config-file "$work/daemon.json" --host "unix://$work/docker.sock" --pidfile "$work/docker.pid" \
     --data-root "$work/data" --exec-root "$work/exec" --storage-driver overlay2 \
     --bridge none --iptables=false --ip6tables=false --userland-proxy=false \
-    --default-ulimit nofile=1024:1024 --cgroup-parent "/$name" \
+    --init-path "$init" --default-ulimit nofile=1024:1024 --cgroup-parent "/$name" \
     >"$work/dockerd.log" 2>&1 &
 daemon=$!
 client docker --host "unix://$work/docker.sock"
@@ -89,6 +93,14 @@ check 'a resource limit' 0 99 run --ulimit nofile=99:99 $image sh -c 'ulimit -n'
 check 'the init of docker' 0 '/sbin/docker-init -- *' run --init $image sh -c "tr '\\0' ' ' </proc/1/cmdline"
 check 'exit status below the init' 3 '' run --init $image sh -c 'exit 3'
 check 'end by a signal below the init' 137 '' run --init $image sh -c 'kill -KILL $$'
+if [ "$init" = "$work/init" ]; then
+    check 'the init of pidone' 0 "$init" docker info --format '{{.InitBinary}}'
+    # It asks for the version, and complains of one that it does not understand.
+    check 'its version' 1 '' grep -E "(retrieve|parse) .*init version" "$work/dockerd.log"
+    check 'the file in the container' 0 '' run --init --volume "$init:/expected:ro" $image cmp /expected /sbin/docker-init
+    check 'zombies are reaped' 0 0 run --init $image \
+        sh -c '(sleep 0.1 & sleep 0.1 &); sleep 1; grep -l "^State:.Z" /proc/[0-9]*/status 2>/dev/null | wc -l'
+fi
 background --name peer $image sleep 1000
 check 'processes of another container' 0 '*sleep 1000*' run --pid container:peer $image ps
 check 'the same network' 0 "$(docker exec peer readlink /proc/self/ns/net | sed 's/[][]/\\&/g')" \

@@ -86,6 +86,17 @@ check 'nothing is masked for a privileged one' 1 '' run --privileged --cap-drop 
 check 'the init of podman' 0 '*podman-init*' run --init $image sh -c "tr '\0' ' ' </proc/1/cmdline"
 check 'exit status below the init' 3 '' run --init $image sh -c 'exit 3'
 check 'end by a signal below the init' 137 '' run --init $image sh -c 'kill -KILL $$'
+if "$runtime" init-image "$work/init" 2>/dev/null; then
+    own=(run --init --init-path "$work/init")
+    check 'the init of pidone' 0 '*podman-init -- *' "${own[@]}" $image sh -c "tr '\0' ' ' </proc/1/cmdline"
+    check 'its file in the container' 0 '' "${own[@]}" --volume "$work/init:/expected:ro" $image \
+        cmp /expected /proc/1/exe
+    check 'exit status below it' 3 '' "${own[@]}" $image sh -c 'exit 3'
+    check 'end by a signal below it' 137 '' "${own[@]}" $image sh -c 'kill -KILL $$'
+    check 'no such program below it' 127 '*No such file or directory: nosuchprogram*' "${own[@]}" $image nosuchprogram
+    check 'it reaps zombies' 0 0 "${own[@]}" $image \
+        sh -c '(sleep 0.1 & sleep 0.1 &); sleep 1; grep -l "^State:.Z" /proc/[0-9]*/status 2>/dev/null | wc -l'
+fi
 
 # --- seccomp ---
 check 'the default profile' 0 'Seccomp:?2' run $image grep Seccomp: /proc/self/status

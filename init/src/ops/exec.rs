@@ -41,7 +41,7 @@ pub(crate) fn exec(
     let mut worst = Failure::new(Call::Exec, Errno::NOENT);
     for (path, detail) in program.candidates.iter().zip(1..) {
         // SAFETY: every pointer was made from a string that ends in NUL and is still borrowed.
-        let errno = unsafe { sys::execve(path, arguments, environment) };
+        let errno = unsafe { sys::execve(path, arguments.as_ptr(), environment.as_ptr()) };
         let failure = Failure { call: Call::Exec, detail, errno };
         match errno {
             // The file is there, so that what is missing is its interpreter.

@@ -22,6 +22,7 @@ fn main() -> ExitCode {
         Some("spec") => verbs::spec(invocation, report),
         Some("plan") => verbs::plan(invocation, report),
         Some("features") => verbs::features(invocation, report),
+        Some("init-image") => verbs::init_image(invocation, report),
         Some("help" | "h") => verbs::help(invocation, report),
         Some("completions") => verbs::completions(invocation, report),
         Some("man") => verbs::man(invocation, report),

@@ -174,6 +174,8 @@ impl Init {
             Report::Executing => Said::Executing,
             Report::Waiting => Said::Waiting,
             Report::Listener => Said::Listener,
+            // The image does not supervise.
+            other => panic!("{other:?}"),
             Report::Failed { step, call, detail, errno } => {
                 Said::Failed((step, call, detail, errno.into()))
             }

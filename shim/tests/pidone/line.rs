@@ -1,6 +1,8 @@
 //! The line itself: help, versions, wrong options, the log.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 
 use serde_json::Value;
 
@@ -15,6 +17,7 @@ pub(crate) const CASES: &[Case] = &[
     case("errors_are_in_the_log", &[], errors_are_in_the_log),
     case("spec_and_features", &[], spec_and_features),
     case("a_plan_is_printed_and_not_run", &[], a_plan_is_printed_and_not_run),
+    case("the_init_is_written", &[], the_init_is_written),
 ];
 
 fn the_version_has_runcs_lines(bench: &Bench) {
@@ -32,10 +35,25 @@ fn the_version_has_runcs_lines(bench: &Bench) {
 fn help_is_everywhere(bench: &Bench) {
     let all = bench.run(&["--help"]).ok();
     assert!(all.contains("Usage: pidone"), "{all}");
-    assert!(!all.contains("checkpoint") && !all.contains("  init"), "{all}");
+    assert!(!all.contains("checkpoint") && !all.contains("  init "), "{all}");
     for verb in [
-        "create", "start", "run", "exec", "state", "kill", "delete", "list", "ps", "events",
-        "pause", "resume", "update", "spec", "plan", "features",
+        "create",
+        "start",
+        "run",
+        "exec",
+        "state",
+        "kill",
+        "delete",
+        "list",
+        "ps",
+        "events",
+        "pause",
+        "resume",
+        "update",
+        "spec",
+        "plan",
+        "features",
+        "init-image",
     ] {
         assert!(all.contains(&format!("\n  {verb}")), "{verb} in {all}");
         let help = bench.run(&[verb, "--help"]).ok();
@@ -163,4 +181,37 @@ fn a_plan_is_printed_and_not_run(bench: &Bench) {
     );
     assert_eq!(bench.run(&["list", "-q"]).ok(), "");
     assert!(bench.run(&["plan", "/nonexistent"]).error(1).contains("/nonexistent"));
+}
+
+fn the_init_is_written(bench: &Bench) {
+    let image = pidone::launch::image::EMBEDDED.bytes();
+    let file = bench.text("init");
+    // What was there is replaced, even while it runs.
+    for _ in 0..2 {
+        assert_eq!(bench.run(&["init-image", &file]).ok(), "");
+        assert_eq!(fs::read(&file).unwrap(), image);
+        assert_eq!(fs::metadata(&file).unwrap().permissions().mode(), 0o100_755);
+    }
+    let version = std::process::Command::new(&file).arg("--version").output().unwrap();
+    let expected = concat!("tini version ", env!("CARGO_PKG_VERSION"), "_pidone-init\n");
+    assert_eq!(version.stdout, expected.as_bytes());
+    for line in [&["init-image"][..], &["init-image", "-"]] {
+        let said = bench.run(line).ok();
+        assert_eq!(said, String::from_utf8_lossy(image));
+    }
+
+    let directory = bench.text("directory");
+    fs::create_dir(&directory).unwrap();
+    for (path, said) in [
+        ("/no/such/init", "create `/no/such/init`: No such file or directory"),
+        (&directory, "Is a directory"),
+        ("/", "Is a directory"),
+        ("/dev/full/x", "Not a directory"),
+    ] {
+        let error = bench.run(&["init-image", path]).error(1);
+        assert!(error.contains(said), "{path}: {error}");
+    }
+    let left = fs::read_dir(Path::new(&directory).parent().unwrap()).unwrap();
+    let left = left.filter_map(Result::ok).map(|entry| entry.file_name());
+    assert!(left.into_iter().all(|name| !name.to_string_lossy().starts_with('.')));
 }

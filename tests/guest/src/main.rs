@@ -31,6 +31,10 @@ mod writable;
 #[cfg(init_image)]
 #[path = "../../../init/src/start.rs"]
 mod start;
+#[cfg(init_image)]
+#[path = "../../../init/src/strings.rs"]
+#[allow(dead_code, reason = "the image of the init executes what it is given, too")]
+mod strings;
 
 #[cfg(not(init_image))]
 fn main() {

@@ -322,6 +322,14 @@ pub(super) struct Spec {
     pub(super) rootless: bool,
 }
 
+/// `pidone init-image`.
+#[derive(Debug, Args)]
+pub(super) struct InitImage {
+    /// The file to write; `-` or none is standard output
+    #[arg(value_name = "FILE")]
+    pub(super) file: Option<PathBuf>,
+}
+
 /// A verb without options.
 #[derive(Debug, Args)]
 pub(super) struct Nothing {}

@@ -9,6 +9,7 @@ mod duration;
 mod events;
 mod exec;
 mod flags;
+mod init_image;
 mod list;
 mod notify;
 mod ps;
@@ -28,6 +29,7 @@ pub use create::{create, run};
 pub use describe::{features, plan, spec};
 pub use events::events;
 pub use exec::exec;
+pub use init_image::init_image;
 pub use list::{list, state};
 pub use ps::ps;
 pub use update::update;
@@ -84,6 +86,10 @@ pub static PROGRAM: Program = Program {
         verb("spec", "Write the configuration of a bundle", flags::Spec::augment_args),
         verb("plan", "Print what the init of a bundle would do", flags::Plan::augment_args),
         verb("features", "Print what this runtime supports", flags::Nothing::augment_args),
+        Verb {
+            notes: INIT_IMAGE,
+            ..verb("init-image", "Write the init as a program", flags::InitImage::augment_args)
+        },
         Verb { alias: Some("h"), ..verb("help", "Print help", page::About::augment_args) },
         hidden("completions", "Print completions for a shell", page::Completions::augment_args),
         hidden("man", "Print a manual page, in roff", page::About::augment_args),
@@ -100,6 +106,15 @@ what the options do not say is that of the process in config.json.
 
 The exit status is that of the program, or 128 and the number of the signal that killed it; 255 \
 if it cannot be started.";
+
+/// What `pidone init-image --help` says below the options.
+const INIT_IMAGE: &str = "\
+The init is a static program that does what tini, docker-init and catatonit do, with their \
+options: dockerd takes it by --init-path, podman by --init-path or `init_path` in containers.conf. \
+An image has it as ENTRYPOINT [\"/pidone-init\", \"--\"].
+
+Packages put it at /usr/libexec/pidone/pidone-init, and link docker-init or catatonit to it where \
+it is to take their place. `FILE -h` prints its options.";
 
 const fn verb(
     name: &'static str,
