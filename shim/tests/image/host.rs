@@ -174,11 +174,11 @@ impl Init {
             Report::Executing => Said::Executing,
             Report::Waiting => Said::Waiting,
             Report::Listener => Said::Listener,
-            // The image does not supervise.
-            other => panic!("{other:?}"),
             Report::Failed { step, call, detail, errno } => {
                 Said::Failed((step, call, detail, errno.into()))
             }
+            // The image does not supervise.
+            other => panic!("{other:?}"),
         };
         (said, files.pop())
     }
