@@ -49,7 +49,8 @@ fn the_example_of_the_specification_runs() {
         .skip(1)
         .step_by(2)
         .map(|hex| {
-            hex.split_whitespace().map(|byte| u8::from_str_radix(byte, 16).unwrap()).collect()
+            let bytes = hex.trim_start_matches("text").split_whitespace();
+            bytes.map(|byte| u8::from_str_radix(byte, 16).unwrap()).collect()
         })
         .collect();
     let mut init = Init::start();
