@@ -210,7 +210,7 @@ proptest! {
             4 => Some(FrameError::Version(byte)),
             5 => Some(FrameError::Codec(byte)),
             // Another type that there is.
-            6 if [1, 2, 3, 0x81].contains(&byte) => None,
+            6 if [1, 2, 3, 4, 5, 6, 0x81].contains(&byte) => None,
             6 => Some(FrameError::Type(byte)),
             7 => Some(FrameError::Descriptors),
             8..12 => {
