@@ -1,12 +1,14 @@
 //! A container: its processes, limits and end.
 
+mod control;
+mod end;
+
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use rustix::fs::{AtFlags, unlinkat};
 use rustix::process::Signal;
 use serde::Serialize;
 
@@ -19,11 +21,11 @@ use crate::journal::{Entry, Journal};
 use crate::launch::image::{EMBEDDED, Sealed};
 use crate::launch::{Child, Resume};
 use crate::lock::Lock;
-use crate::process::{self, Process, Running};
+use crate::net;
+use crate::process::{Process, Running};
 use crate::start::{First, Join, Release, Start};
 use crate::state::{Identity, State, Version};
 use crate::waiting::{self, Rest};
-use crate::{net, notify};
 
 /// A container.
 ///
@@ -422,215 +424,6 @@ impl Container {
             init,
         }
         .run()
-    }
-
-    /// The ids of all processes, in the caller's pid namespace.
-    ///
-    /// # Errors
-    /// [`Code::ContainerNotRunning`] if none runs, [`Code::SystemError`] if they cannot be read.
-    pub fn processes(&self) -> Result<Vec<i32>> {
-        self.running("processes")?;
-        match self.cgroups()? {
-            Some(cgroups) => cgroups.processes(),
-            None => crate::pid::in_namespace_of(self.state.init_process_pid),
-        }
-    }
-
-    /// What the container uses.
-    ///
-    /// # Errors
-    /// [`Code::ContainerNotRunning`] if none of its processes runs.
-    pub fn stats(&self) -> Result<Stats> {
-        self.running("stats")?;
-        let cgroup = self.cgroups()?.map(|cgroups| cgroups.stats()).transpose()?;
-        let links = self.state.host_links.iter().map(String::as_str);
-        Ok(Stats { interfaces: net::statistics(links)?, cgroup })
-    }
-
-    /// Makes all processes stand still.
-    ///
-    /// # Errors
-    /// [`Code::ContainerNotRunning`], or [`Code::SystemError`] if there is no cgroup or it does
-    /// not freeze.
-    pub fn pause(&mut self) -> Result<()> {
-        let _lock = Lock::take(self.directory.as_fd(), self.id())?;
-        self.running("pause")?;
-        self.cgroups_for("pause")?.freeze()
-    }
-
-    /// Lets all processes run again.
-    ///
-    /// # Errors
-    /// [`Code::ContainerNotRunning`], or [`Code::SystemError`] if there is no cgroup or it does
-    /// not thaw.
-    pub fn resume(&mut self) -> Result<()> {
-        let _lock = Lock::take(self.directory.as_fd(), self.id())?;
-        self.running("resume")?;
-        self.cgroups_for("resume")?.thaw()
-    }
-
-    /// Sends a signal to the first process.
-    ///
-    /// # Errors
-    /// [`Code::ContainerNotRunning`] if it has ended.
-    pub fn signal(&self, signal: i32) -> Result<()> {
-        let init = self.running("signal")?;
-        process::send(init.as_fd(), self.state.init_process_pid, signal)
-    }
-
-    /// Sends a signal to all processes of the container.
-    ///
-    /// # Errors
-    /// [`Code::SystemError`] if they cannot be found.
-    pub fn signal_all(&self, signal: i32) -> Result<()> {
-        // Those that were only asked for may be another container's.
-        let cgroups = self.own_cgroups(&Journal::read(self.directory.as_fd())?)?;
-        if signal == Signal::KILL.as_raw()
-            && let Some(cgroups) = &cgroups
-        {
-            cgroups.verify()?;
-            return cgroups.kill();
-        }
-        let pids = match &cgroups {
-            Some(cgroups) => cgroups.processes()?,
-            None => {
-                // Its number may be a stranger's once it has ended.
-                self.running("signal")?;
-                crate::pid::in_namespace_of(self.state.init_process_pid)?
-            }
-        };
-        for pid in pids {
-            match crate::pid::signal(pid, signal) {
-                // It has ended meanwhile.
-                Err(error) if error.code() == Code::ContainerNotRunning => {}
-                other => other?,
-            }
-        }
-        Ok(())
-    }
-
-    /// Applies new limits to the running container and keeps the configuration.
-    ///
-    /// What a running container cannot change is kept for its next start.
-    ///
-    /// # Errors
-    /// [`Code::ConfigInvalid`] for a wrong value, [`Code::SystemError`] if the kernel refuses it.
-    pub fn set(&mut self, config: &Config) -> Result<()> {
-        config.validate()?;
-        let _lock = Lock::take(self.directory.as_fd(), self.id())?;
-        self.refresh()?;
-        if let (Some(cgroups), Some(limits)) = (self.cgroups()?, &config.cgroups) {
-            cgroups.set(limits)?;
-        }
-        self.state.config = config.clone();
-        self.write()
-    }
-
-    /// Watches for processes killed for want of memory.
-    ///
-    /// # Errors
-    /// [`Code::ContainerNotRunning`], or [`Code::SystemError`] without a memory cgroup.
-    pub fn notify_oom(&self) -> Result<cgroup::Watcher> {
-        self.running("oom")?;
-        self.cgroups_for("oom")?.watch_oom()
-    }
-
-    /// Watches for memory becoming scarce.
-    ///
-    /// # Errors
-    /// [`Code::ContainerNotRunning`], or [`Code::SystemError`] without a memory cgroup.
-    pub fn notify_memory_pressure(&self, level: cgroup::PressureLevel) -> Result<cgroup::Watcher> {
-        self.running("memory pressure")?;
-        self.cgroups_for("memory pressure")?.watch_memory_pressure(level)
-    }
-
-    /// Removes a container that does not run, with all that it has on the host.
-    ///
-    /// # Errors
-    /// [`Code::ContainerNotStopped`] if its first process runs; [`Code::SystemError`] if
-    /// something cannot be removed: it can be tried again then.
-    pub fn destroy(&mut self) -> Result<()> {
-        let _lock = Lock::take(self.directory.as_fd(), self.id())?;
-        self.refresh()?;
-        if self.open_init()?.is_some() {
-            return Err(self.not(Code::ContainerNotStopped, "destroy", "container is not stopped"));
-        }
-        self.clean()?;
-        self.remove_directory()?;
-        self.poststop = self.hooks(None).poststop();
-        Ok(())
-    }
-
-    /// The hooks that failed behind [`Container::destroy`]: the container is gone all the same.
-    pub fn poststop_failures(&mut self) -> Vec<Error> {
-        std::mem::take(&mut self.poststop)
-    }
-
-    /// Kills all processes of the container, frozen or not, and waits for their end.
-    ///
-    /// # Errors
-    /// [`Code::SystemError`] if they do not end.
-    pub fn kill(&mut self) -> Result<()> {
-        let _lock = Lock::take(self.directory.as_fd(), self.id())?;
-        self.refresh()?;
-        let init = self.open_init()?;
-        if let Some(init) = &init {
-            let _ = process::send(init.as_fd(), self.state.init_process_pid, Signal::KILL.as_raw());
-        }
-        let journal = Journal::read(self.directory.as_fd())?;
-        if let Some(cgroups) = self.own_cgroups(&journal)? {
-            cgroups.verify()?;
-            cgroups.kill()?;
-        }
-        match init {
-            Some(init) => crate::pid::wait_for_end(init.as_fd(), self.state.init_process_pid),
-            None => Ok(()),
-        }
-    }
-
-    /// Removes what is left of the container on the host, outside its directory.
-    fn clean(&self) -> Result<()> {
-        let journal = Journal::read(self.directory.as_fd())?;
-        if let Some(cgroups) = self.own_cgroups(&journal)? {
-            if !cgroups.destroy_if_empty() {
-                cgroups.verify()?;
-                cgroups.kill()?;
-                cgroups.destroy()?;
-            }
-        } else {
-            // They were about to be made. If they are another container's, with its processes,
-            // they cannot be removed.
-            let leaves = journal.cgroups.iter().flat_map(BTreeMap::values);
-            for path in leaves.chain(journal.cgroups_missing.iter().rev()) {
-                let _ = std::fs::remove_dir(path);
-            }
-        }
-        let links = self.state.host_links.iter().chain(&journal.host_links);
-        net::remove(&owner(&self.path), links.map(String::as_str))
-    }
-
-    /// The cgroups that are known to be this container's, and not only asked for.
-    fn own_cgroups(&self, journal: &Journal) -> Result<Option<Cgroups>> {
-        let (paths, parents) = match (&journal.cgroups, &journal.cgroups_made) {
-            (Some(paths), Some(parents)) => (paths, parents.clone()),
-            // The journal is lost; a container that was started has made them.
-            (None, _) if self.state.init_process_pid > 0 => (&self.state.cgroup_paths, Vec::new()),
-            _ => return Ok(None),
-        };
-        Ok(Some(Cgroups::from_paths(paths.clone())?.with_made_parents(parents)))
-    }
-
-    /// Removes the container's directory; from here on the id is free.
-    fn remove_directory(&self) -> Result<()> {
-        notify::remove(self.directory.as_fd())?;
-        let entries = std::fs::read_dir(&self.path)
-            .map_err(|error| Error::path("read", &self.path, error))?;
-        for entry in entries {
-            let name = entry.map_err(|error| Error::path("read", &self.path, error))?.file_name();
-            unlinkat(&self.directory, &name, AtFlags::empty())
-                .map_err(|errno| Error::path("unlink", self.path.join(&name), errno))?;
-        }
-        std::fs::remove_dir(&self.path).map_err(|error| Error::path("rmdir", &self.path, error))
     }
 
     /// Writes the state.
