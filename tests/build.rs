@@ -19,10 +19,7 @@ fn main() -> Result<(), String> {
     for (variable, directory, package, features) in programs {
         let program =
             recipe::Program { directory: &root.join(directory), package, features }.build()?;
-        // One package with other features is built in the same place.
-        let own = program.with_file_name(variable);
-        std::fs::copy(&program, &own).map_err(|error| format!("{}: {error}", own.display()))?;
-        println!("cargo::rustc-env={variable}={}", own.display());
+        println!("cargo::rustc-env={variable}={}", program.display());
     }
     Ok(())
 }

@@ -252,6 +252,7 @@ impl Init {
             Op::Supervise { listener } => supervise::run(self, listener),
             #[cfg(feature = "supervise")]
             Op::Stdio { count } => supervise::stdio::take(self, count),
+            Op::JoinCgroup { procs } => process::join_cgroup(self, procs),
             Op::Remount { at, set, clear, recursive } => {
                 mount::remount(self, at, set, clear, recursive)
             }

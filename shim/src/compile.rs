@@ -40,6 +40,8 @@ pub(crate) struct Compiled {
     pub(crate) namespaces: u32,
     /// Whether the process is a child that the init forks.
     pub(crate) forks: bool,
+    /// The process by numbers, which the plan has unless the init stays.
+    pub(crate) process: plan::Process,
 }
 
 impl Config {
@@ -103,7 +105,7 @@ impl Compilation<'_> {
         let plan = plan::container::compile(config, &own, &facts)?;
         let forks = !facts.joined.is_empty();
         let namespaces = if forks { 0 } else { new & !(CLONE_NEWCGROUP | CLONE_NEWTIME) };
-        Ok(Compiled { plan, place, namespaces, forks })
+        Ok(Compiled { plan, place, namespaces, forks, process: own })
     }
 
     /// Where the clone happens.

@@ -110,7 +110,7 @@ impl Hooks<'_> {
         let directory = self.cgroups.map(Cgroups::directory).transpose()?.flatten();
         let started = Launch {
             plan,
-            image: image(self.image, self.options)?,
+            image: image(self.image, self.options, false)?,
             place: Place::Caller,
             namespaces: 0,
             forks: true,

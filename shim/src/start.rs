@@ -14,15 +14,19 @@ use crate::error::{Error, Result};
 use crate::factory::Options;
 use crate::hooks::Hooks;
 use crate::journal::{Entry, Journal};
+use crate::launch::channel::Channel;
 use crate::launch::image::{Codec, EMBEDDED, Sealed};
 use crate::launch::{Child, Host, Launch, Lent, Maps, Place, Started};
 use crate::oci::Status;
 use crate::plan::container::{BARRIER_CREATE, BARRIER_START, mount_of_barrier};
 use crate::plan::{self, Plan};
-use crate::process::{Process, Running, Timing};
+use crate::process::{Process, Running, Stdio, Timing};
 use crate::resolve::resolve;
+use crate::seccomp::flag::NEW_LISTENER;
+use crate::spawn::Program;
 use crate::state::Identity;
 use crate::stdio::Descriptors;
+use crate::waiting::{self, SUPERVISOR};
 use crate::{child, label, mount_command, net, privilege};
 
 /// The start of a container's first process.
@@ -38,6 +42,8 @@ pub(crate) struct Start<'a> {
     pub(crate) network: &'a net::Plan,
     /// The socket on which the program waits for the start; none if it comes at once.
     pub(crate) listener: Option<BorrowedFd<'a>>,
+    /// The socket on which the init is asked, if it stays process 1.
+    pub(crate) supervisor: Option<BorrowedFd<'a>>,
 }
 
 /// A first process that was started, or waits.
@@ -51,31 +57,35 @@ pub(crate) struct First {
 impl Start<'_> {
     /// Starts the process.
     pub(crate) fn run(&self) -> Result<First> {
-        let Compiled { plan, place, namespaces, forks } = Compilation {
+        let Compiled { plan, place, namespaces, forks, process } = Compilation {
             config: self.config,
             process: self.process,
             strategy: self.options.strategy,
             cgroups: self.cgroups,
             network: self.network,
             keyring: self.hooks().keyring(),
-            waits: self.listener.is_some(),
+            waits: self.listener.is_some() && self.supervisor.is_none(),
         }
         .run()?;
         label::relabel(self.config)?;
 
         let directory = self.cgroups.map(Cgroups::directory).transpose()?.flatten();
+        let supervises = self.supervisor.is_some();
         let descriptors = Descriptors::open(self.process)?;
+        // The program's own come with the request for it.
+        let null = Descriptors::of([&Stdio::Null; 3], &[]);
+        let of_init = if supervises { &null? } else { &descriptors };
         let moved = net::Moved::default();
         let mut host = Hosting { start: self, plan: &plan, forks, identity: None, moved };
         let started = Launch {
             plan: &plan,
-            image: image(self.image, self.options)?,
+            image: image(self.image, self.options, supervises)?,
             place,
             namespaces,
             forks,
-            descriptors: &descriptors.all(),
+            descriptors: &of_init.all(),
             cgroup: directory.as_ref().map(AsFd::as_fd),
-            lent: Lent { listener: self.listener, ..Lent::default() },
+            lent: Lent { listener: self.listener, supervisor: self.supervisor, ..Lent::default() },
             timed: self.options.timing,
             patience: self.options.patience,
         }
@@ -89,11 +99,45 @@ impl Start<'_> {
             .identity
             .take()
             .ok_or_else(|| Error::system("journal", started.child.pid.to_string(), Errno::NOENT))?;
-        let mut running = running(started, &plan, descriptors);
+        let rest_of =
+            |plan: &Plan| plan.behind_wait().map(|(first, rest)| (first, rest.to_owned()));
+        let (mut running, rest) = if supervises {
+            let (running, plan) = self.first_program(started, &process, descriptors)?;
+            (running, rest_of(&plan))
+        } else {
+            let rest = rest_of(&plan);
+            (running(started, &plan, descriptors), rest)
+        };
         // Without a descriptor left for it, the process is waited for alone.
         running.first = child::First::new(running.pid).ok();
-        let rest = plan.behind_wait().map(|(first, bytes)| (first, bytes.to_owned()));
         Ok(First { running, identity, rest })
+    }
+
+    /// Has the init start the container's first program. What runs is the init: it ends as the
+    /// program does, and passes signals on to it.
+    fn first_program(
+        &self,
+        started: Started,
+        process: &plan::Process,
+        descriptors: Descriptors<'_>,
+    ) -> Result<(Running, Plan)> {
+        let Started { child, mut channel, .. } = started;
+        let program = Program {
+            config: self.config,
+            process,
+            descriptors,
+            cgroups: Vec::new(),
+            main: true,
+            listener: self.listener,
+            patience: self.options.patience,
+        };
+        let (spawned, plan) = program.spawn(&child, &mut channel).map_err(|error| {
+            child.end();
+            self.explain(error)
+        })?;
+        let of_init = child::Child::new(child.pidfd);
+        let kept = program.descriptors.kept;
+        Ok((Running::new(child.pid, of_init, kept, spawned.console), plan))
     }
 
     /// The hooks of the container.
@@ -249,11 +293,24 @@ pub(crate) struct Join<'a> {
     pub(crate) pid: i32,
     /// Its pidfd.
     pub(crate) init: OwnedFd,
+    /// The directory of the container's state.
+    pub(crate) directory: BorrowedFd<'a>,
 }
 
 impl Join<'_> {
     /// Starts the process.
-    pub(crate) fn run(&self) -> Result<Running> {
+    pub(crate) fn run(self) -> Result<Running> {
+        let own = self.resolve()?;
+        if self.can_be_spawned(&own)
+            && let Some(channel) = self.connect()?
+        {
+            return self.spawn(&own, channel);
+        }
+        self.join(&own)
+    }
+
+    /// The process by numbers.
+    fn resolve(&self) -> Result<plan::Process> {
         let path = PathBuf::from(format!("/proc/{}/root", self.pid));
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = openat(CWD, &path, flags, Mode::empty())
@@ -261,21 +318,66 @@ impl Join<'_> {
         let mut own = resolve(self.config, self.process, root.as_fd())?;
         // It is the container that must not outlive its maker.
         own.parent_death_signal = 0;
-        drop(root);
-        let joined = self.hooks.joined(self.pid)?;
-        let plan = plan::join::compile(self.config, &own, &joined)?;
-        let below = match self.cgroups {
-            Some(cgroups) if !self.process.sub_cgroups.is_empty() => {
-                Some(cgroups.below(&self.process.sub_cgroups)?)
+        Ok(own)
+    }
+
+    /// Whether the init can start the process: nothing must be done for it from outside.
+    fn can_be_spawned(&self, own: &plan::Process) -> bool {
+        let listens = own.seccomp.as_ref().is_some_and(|(flags, _)| flags & NEW_LISTENER != 0);
+        self.config.supervise
+            && !self.process.own_child
+            && self.process.oom_score_adj.is_none()
+            && !listens
+    }
+
+    /// Connects to the init, if it listens.
+    fn connect(&self) -> Result<Option<Channel>> {
+        let (_, codec) = image(self.image, self.options, true)?;
+        match Channel::connect(&waiting::path(self.directory, SUPERVISOR), codec) {
+            Ok(channel) => Ok(Some(channel)),
+            // It was never there, or nobody is behind it: the other way tells what is wrong.
+            Err(error) if matches!(error.errno(), Some(Errno::NOENT | Errno::CONNREFUSED)) => {
+                Ok(None)
             }
-            _ => None,
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The cgroups below the container's that the process is for, if there are any.
+    fn below(&self) -> Result<Option<Cgroups>> {
+        let asked = &self.process.sub_cgroups;
+        let below = |cgroups: &Cgroups| cgroups.below(asked);
+        self.cgroups.filter(|_| !asked.is_empty()).map(below).transpose()
+    }
+
+    /// Has the init start the process.
+    fn spawn(self, own: &plan::Process, mut channel: Channel) -> Result<Running> {
+        let below = self.below()?;
+        let program = Program {
+            config: self.config,
+            process: own,
+            descriptors: Descriptors::open(self.process)?,
+            cgroups: below.map_or_else(|| Ok(Vec::new()), |cgroups| cgroups.procs_files())?,
+            main: false,
+            listener: None,
+            patience: self.options.patience,
         };
+        let init = Child { pid: self.pid, pidfd: self.init };
+        let (spawned, _) = program.spawn(&init, &mut channel)?;
+        Ok(program.running(spawned, channel))
+    }
+
+    /// Starts a process that joins the container's namespaces.
+    fn join(&self, own: &plan::Process) -> Result<Running> {
+        let joined = self.hooks.joined(self.pid)?;
+        let plan = plan::join::compile(self.config, own, &joined)?;
+        let below = self.below()?;
         let cgroups = below.as_ref().or(self.cgroups);
         let directory = cgroups.map(Cgroups::directory).transpose()?.flatten();
         let descriptors = Descriptors::open(self.process)?;
         let started = Launch {
             plan: &plan,
-            image: image(self.image, self.options)?,
+            image: image(self.image, self.options, false)?,
             place: Place::Caller,
             namespaces: 0,
             forks: true,
@@ -333,34 +435,30 @@ impl Host for Joining<'_> {
     }
 }
 
-/// The image to execute and how it is spoken to.
-pub(crate) fn image<'a>(own: Option<&'a Sealed>, options: &Options) -> Result<(&'a Sealed, Codec)> {
+/// The image to execute and how it is spoken to; `supervises` tells whether it has to stay.
+pub(crate) fn image<'a>(
+    own: Option<&'a Sealed>,
+    options: &Options,
+    supervises: bool,
+) -> Result<(&'a Sealed, Codec)> {
     match (own, &options.image) {
         (Some(sealed), Some(image)) => Ok((sealed, image.codec())),
-        _ => Ok((Sealed::embedded()?, EMBEDDED.codec())),
+        _ => Ok((Sealed::embedded(supervises)?, EMBEDDED.codec())),
     }
 }
 
 /// A started process with the caller's ends of its pipes.
 pub(crate) fn running(started: Started, plan: &Plan, descriptors: Descriptors<'_>) -> Running {
     let times = plan.operations().zip(started.times);
-    let [stdin, stdout, stderr] = descriptors.kept;
-    Running {
-        pid: started.child.pid,
-        child: child::Child::new(started.child.pidfd),
-        stdin,
-        stdout,
-        stderr,
-        console: started.console,
-        times: times
-            .map(|(op, nanoseconds)| Timing {
-                operation: op.name(),
-                took: Duration::from_nanos(nanoseconds.into()),
-            })
-            .collect(),
-        cgroups: None,
-        first: None,
-    }
+    let child = child::Child::new(started.child.pidfd);
+    let running = Running::new(started.child.pid, child, descriptors.kept, started.console);
+    let times = times
+        .map(|(op, nanoseconds)| Timing {
+            operation: op.name(),
+            took: Duration::from_nanos(nanoseconds.into()),
+        })
+        .collect();
+    Running { times, ..running }
 }
 
 /// The flags of the namespaces in which a process differs from the caller.

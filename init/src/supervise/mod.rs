@@ -14,7 +14,7 @@ pub(crate) mod stdio;
 
 use pidone_proto::{Call, Report, Slot, limits};
 use rustix::event::{Timespec, epoll};
-use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, accept_with};
 
@@ -22,7 +22,7 @@ use crate::channel::Channel;
 use crate::failure::{Context, Result};
 use crate::interpret::Init;
 use crate::slots::Slots;
-use crate::{children, sys};
+use crate::{child, signal, sys};
 use client::Client;
 use process::Process;
 
@@ -56,8 +56,10 @@ pub(crate) fn run(init: &mut Init, listener: Slot) -> Result {
     stdio::let_go(init)?;
     init.forget();
     // Also what it does not know of: all others are the maker's.
-    children::close_others(listener.as_fd(), init.channel.as_fd()).during(Call::CloseRange)?;
-    let signals = children::signals().during(Call::Supervise)?;
+    close_others(listener.as_fd(), init.channel.as_fd());
+    // As process 1 it gets the orphans anyway.
+    let _ = child::become_subreaper();
+    let signals = signal::descriptor().during(Call::Supervise)?;
     let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).during(Call::Supervise)?;
     let mut supervisor = Supervisor {
         epoll,
@@ -82,6 +84,16 @@ pub(crate) fn run(init: &mut Init, listener: Slot) -> Result {
     loop {
         supervisor.turn();
     }
+}
+
+/// Closes all descriptors behind stdio but two.
+fn close_others(one: BorrowedFd<'_>, other: BorrowedFd<'_>) {
+    let [one, other] = [one, other].map(|fd| fd.as_raw_fd().cast_unsigned());
+    let (low, high) = (one.min(other), one.max(other));
+    // An empty range is refused, which is as well.
+    sys::close_range(3, low - 1);
+    sys::close_range(low + 1, high - 1);
+    sys::close_range(high + 1, u32::MAX);
 }
 
 impl Supervisor {
@@ -110,7 +122,7 @@ impl Supervisor {
         if left == Some(0) {
             // Once: whoever is left is about to end.
             self.deadline = None;
-            let _ = self.signal_all(children::SIGKILL);
+            let _ = self.signal_all(signal::KILL);
         }
     }
 

@@ -8,9 +8,10 @@ use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer};
 
 use super::{PROCESSES, Supervisor};
 use crate::channel::{Channel, Wire};
-use crate::children;
+
 use crate::failure::{Context, Failure, Result};
 use crate::interpret::Init;
+use crate::{child, signal};
 
 /// A process that was forked and not yet reaped.
 pub(super) struct Process {
@@ -64,7 +65,7 @@ impl Supervisor {
         let (type_, flags) = (SocketType::SEQPACKET, SocketFlags::CLOEXEC);
         let (ours, theirs) =
             socketpair(AddressFamily::UNIX, type_, flags, None).during(Call::Socket)?;
-        let Some((pid, pidfd)) = children::fork().during(Call::Clone)? else {
+        let Some((pid, pidfd)) = child::fork_with_pidfd().during(Call::Clone)? else {
             drop(ours);
             self.become_process(theirs, spawn.operations, plan)
         };
@@ -93,7 +94,7 @@ impl Supervisor {
         operations: u32,
         plan: impl FnOnce(&mut Self) -> Option<&'static [u8]>,
     ) -> ! {
-        children::unblock_signals();
+        signal::unblock();
         let mut init = Init::new(Channel::new(status));
         let plan = plan(self).unwrap_or_default();
         core::mem::swap(&mut init.slots, &mut self.slots);
@@ -122,7 +123,8 @@ impl Supervisor {
         };
         match report {
             Some(Report::Console) => self.console(place),
-            Some(Report::Executing) => start.executing = true,
+            // One that waits for its start tells the rest to who starts it.
+            Some(Report::Executing | Report::Waiting) => start.executing = true,
             Some(Report::Failed { step, call, detail, errno }) => {
                 self.settle(place);
                 self.tell(client, &Report::NotSpawned { tag, step, call, detail, errno }, None);
@@ -138,7 +140,7 @@ impl Supervisor {
             }
             _ => {
                 // It died on the way, or was asked for what cannot be done here.
-                let _ = children::kill(pid, children::SIGKILL);
+                let _ = signal::send(pid, signal::KILL);
                 self.settle(place);
                 let errno = u16::try_from(Errno::CHILD.raw_os_error()).unwrap_or(0);
                 let (step, call, detail) = (0, Call::Supervise, 0);

@@ -72,13 +72,13 @@ impl Cgroups {
         self.v2().map(open).transpose()
     }
 
-    /// The `cgroup.procs` files of cgroup v1, open for writing: a process that writes `0` to each
-    /// of them moves itself.
+    /// The `cgroup.procs` files, one for each hierarchy, open for writing: a process that writes `0`
+    /// to each of them moves itself.
     ///
     /// # Errors
     /// One of them cannot be opened.
     pub fn procs_files(&self) -> Result<Vec<OwnedFd>> {
-        self.v1().into_iter().map(open_procs).collect()
+        self.directories().into_iter().map(open_procs).collect()
     }
 
     /// The processes in the cgroup and below it, in any hierarchy, by their ids in the caller's

@@ -5,9 +5,10 @@
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::time::Duration;
 
 use pidone_proto::frame::HEADER;
-use pidone_proto::{Bincode, Codec as _, FrameType, Header, Report, limits};
+use pidone_proto::{Bincode, Codec as _, FrameType, Header, Report, Request, limits};
 use rustix::fs::MemfdFlags;
 use rustix::io::{Errno, IoSlice, IoSliceMut};
 use rustix::net::{
@@ -20,6 +21,7 @@ use super::image::{Codec, seal};
 use crate::error::{Code, Error, Result};
 use crate::plan::Part;
 use crate::unix_socket::connect_to;
+use crate::wait::{Exit, Usage};
 
 /// A report with its strings copied, and the descriptor that came along.
 #[derive(Debug)]
@@ -38,10 +40,33 @@ pub(crate) enum Message {
     Waiting,
     /// What answers for the system calls of a seccomp filter.
     Listener(OwnedFd),
+    /// The init serves requests.
+    Supervising,
+    /// The program of a request runs.
+    Spawned { process: u32, pidfd: OwnedFd },
+    /// It does not.
+    NotSpawned(Failed),
+    /// The master of its terminal.
+    SpawnConsole(OwnedFd),
+    /// A process that was asked for has ended.
+    Exited { process: u32, exit: Exit },
     /// An operation failed.
-    Failed { step: u32, call: pidone_proto::Call, detail: u16, errno: u16 },
+    Failed(Failed),
     /// The other end is closed.
     End,
+}
+
+/// An operation that failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Failed {
+    /// Its number.
+    pub(crate) step: u32,
+    /// The system call.
+    pub(crate) call: pidone_proto::Call,
+    /// What it was about, by the operation.
+    pub(crate) detail: u16,
+    /// Its errno.
+    pub(crate) errno: u16,
 }
 
 /// The socket to the init.
@@ -78,6 +103,37 @@ impl Channel {
         self.send(FrameType::Start, &[], &[]).map(drop)
     }
 
+    /// Asks an init that supervises to start a process; answers whether there was room.
+    pub(crate) fn spawn(
+        &mut self,
+        main: bool,
+        part: &Part,
+        files: &[BorrowedFd<'_>],
+    ) -> Result<bool> {
+        #[cfg(feature = "postcard")]
+        let mut recoded = Vec::new();
+        let plan = match self.codec {
+            Codec::Bincode => &part.bytes,
+            #[cfg(feature = "postcard")]
+            Codec::Postcard => {
+                for operation in part.operations() {
+                    pidone_proto::Postcard::append(&operation, &mut recoded)
+                        .map_err(unencodable)?;
+                }
+                &recoded
+            }
+        };
+        let request = Request::Spawn { tag: 0, main, operations: part.operations, plan };
+        let mut body = Vec::with_capacity(HEADER + 32 + plan.len());
+        match self.codec {
+            Codec::Bincode => Bincode::append(&request, &mut body),
+            #[cfg(feature = "postcard")]
+            Codec::Postcard => pidone_proto::Postcard::append(&request, &mut body),
+        }
+        .map_err(unencodable)?;
+        self.send_long([FrameType::Request, FrameType::RequestInMemfd], &body, files)
+    }
+
     /// Sends a part of a plan; `first` is the number of its first operation.
     ///
     /// Answers whether there was room for it.
@@ -101,17 +157,27 @@ impl Channel {
                 }
             }
         }
+        self.send_long([FrameType::Part, FrameType::PartInMemfd], &body, files)
+    }
+
+    /// Sends one message, as the first type or, if it is too long for one, in a memfd as the other.
+    fn send_long(
+        &mut self,
+        [short, long]: [FrameType; 2],
+        body: &[u8],
+        files: &[BorrowedFd<'_>],
+    ) -> Result<bool> {
         if HEADER + body.len() <= limits::FRAME {
-            return self.send(FrameType::Part, &body, files);
+            return self.send(short, body, files);
         }
         if body.len() > limits::PLAN {
             let size = format!("{} bytes", body.len());
             return Err(Error::config("the whole configuration", size, "larger than 16 MiB"));
         }
-        let memory = seal("plan", &body, MemfdFlags::NOEXEC_SEAL)?;
+        let memory = seal("plan", body, MemfdFlags::NOEXEC_SEAL)?;
         let mut with_memory = vec![memory.as_fd()];
         with_memory.extend_from_slice(files);
-        self.send(FrameType::PartInMemfd, &[], &with_memory)
+        self.send(long, &[], &with_memory)
     }
 
     /// Lets the init go on.
@@ -223,11 +289,20 @@ impl Channel {
             (Report::Executing, None) => Message::Executing,
             (Report::Waiting, None) => Message::Waiting,
             (Report::Listener, Some(listener)) => Message::Listener(listener),
-            // The range of the kernel's error numbers.
-            (Report::Failed { step, call, detail, errno: errno @ 1..=4095 }, None) => {
-                Message::Failed { step, call, detail, errno }
+            (Report::Failed { step, call, detail, errno }, None) => {
+                Message::Failed(failed(step, call, detail, errno)?)
             }
-            (Report::Failed { .. }, None) => return Err(violation("errno that is none")),
+            (Report::Supervising, None) => Message::Supervising,
+            // A client asks for one process at a time, and has no need of the tag.
+            (Report::Spawned { process, .. }, Some(pidfd)) => Message::Spawned { process, pidfd },
+            (Report::NotSpawned { step, call, detail, errno, .. }, None) => {
+                Message::NotSpawned(failed(step, call, detail, errno)?)
+            }
+            (Report::SpawnConsole { .. }, Some(master)) => Message::SpawnConsole(master),
+            (Report::Exited { process, .. }, None) => {
+                let exit = exit(&report).ok_or_else(|| violation("malformed report"))?;
+                Message::Exited { process, exit }
+            }
             _ => return Err(violation("descriptor where none belongs, or none where one does")),
         };
         if files.next().is_some() { Err(violation("too many descriptors")) } else { Ok(message) }
@@ -237,6 +312,45 @@ impl Channel {
 impl AsFd for Channel {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
+    }
+}
+
+/// How a process ended, as the init says.
+fn exit(report: &Report<'_>) -> Option<Exit> {
+    let &Report::Exited {
+        code,
+        signal,
+        core,
+        user,
+        system,
+        max_rss,
+        minor_faults,
+        major_faults,
+        ..
+    } = report
+    else {
+        return None;
+    };
+    let number = |number: u32| i32::try_from(number & 0xff).ok();
+    Some(Exit {
+        code: if signal == 0 { number(code) } else { None },
+        signal: if signal == 0 { None } else { number(signal) },
+        core,
+        usage: Usage {
+            user: Duration::from_micros(user),
+            system: Duration::from_micros(system),
+            max_rss,
+            minor_faults,
+            major_faults,
+        },
+    })
+}
+
+/// A failure, if its errno is in the range of the kernel's.
+fn failed(step: u32, call: pidone_proto::Call, detail: u16, errno: u16) -> Result<Failed> {
+    match errno {
+        1..=4095 => Ok(Failed { step, call, detail, errno }),
+        _ => Err(violation("errno that is none")),
     }
 }
 
@@ -277,7 +391,7 @@ mod tests {
     fn an_errno_that_is_none_is_refused() {
         let failed =
             |errno| received(&Report::Failed { step: 1, call: Call::Open, detail: 0, errno });
-        assert!(matches!(failed(2), Ok(Some(Message::Failed { errno: 2, .. }))));
+        assert!(matches!(failed(2), Ok(Some(Message::Failed(Failed { errno: 2, .. })))));
         for errno in [0, 4096, u16::MAX] {
             assert!(failed(errno).is_err(), "{errno}");
         }

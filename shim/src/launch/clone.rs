@@ -6,11 +6,12 @@
 #![allow(unsafe_code, reason = "a child that shares memory, until it executes the init")]
 
 use std::ffi::{CString, c_int, c_void};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd as _, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use libc::{c_char, c_long};
 use nix::sys::signal::{SigSet, SigmaskHow};
 use rustix::io::Errno;
+use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 
 use crate::error::{Error, Result};
 
@@ -36,6 +37,14 @@ pub(crate) struct Child {
     pub(crate) pid: i32,
     /// What waits for it and signals it.
     pub(crate) pidfd: OwnedFd,
+}
+
+impl Child {
+    /// Ends and reaps it.
+    pub(crate) fn end(&self) {
+        let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
+        let _ = waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED);
+    }
 }
 
 /// The kernel's `struct clone_args`.
@@ -127,10 +136,7 @@ pub(crate) fn spawn(request: &Request) -> Result<Child> {
     let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
     let pid = i32::try_from(answer).map_err(|_| Error::system("clone3", "", Errno::RANGE))?;
     if shared.errno != 0 {
-        let _ = rustix::process::waitid(
-            rustix::process::WaitId::PidFd(rustix::fd::AsFd::as_fd(&pidfd)),
-            rustix::process::WaitIdOptions::EXITED,
-        );
+        let _ = waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED);
         let errno = Errno::from_raw_os_error(shared.errno);
         return Err(Error::system(shared.verb, "pidone-init", errno));
     }

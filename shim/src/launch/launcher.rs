@@ -151,7 +151,7 @@ impl<'a> Launcher<'a> {
         };
         let started = Launch {
             plan: self.plan,
-            image: image(sealed.as_ref(), &options)?,
+            image: image(sealed.as_ref(), &options, false)?,
             place: if dies { Place::Thread } else { Place::Caller },
             namespaces: self.namespaces,
             forks,

@@ -11,6 +11,7 @@ pub mod image;
 mod launcher;
 mod session;
 mod source;
+mod spawn;
 mod template;
 mod worker;
 
@@ -19,5 +20,6 @@ pub(crate) use id_map::Maps;
 pub use launcher::Launcher;
 pub(crate) use session::{Host, Launch, Resume, Started};
 pub(crate) use source::Lent;
+pub(crate) use spawn::{Spawn, Spawned};
 pub(crate) use template::ROOT as TEMPLATE_ROOT;
 pub(crate) use worker::{Place, has_template};

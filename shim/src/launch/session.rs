@@ -12,13 +12,13 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Signal, WaitId, WaitIdOptions, WaitIdStatus, pidfd_send_signal, waitid};
 
-use super::channel::{Channel, Message, violation};
+use super::channel::{Channel, Failed, Message, violation};
 use super::clone::{Child, Request, above};
 use super::image::{Codec, Sealed};
 use super::source::{self, Lent};
 use super::worker::{Place, clone_at};
 use crate::error::{Cause, Code, Error, Result, Step, Subject};
-use crate::pid::wait_for_end;
+use crate::pid::{self, wait_for_end};
 use crate::plan::{Plan, subject};
 use crate::seccomp;
 
@@ -73,6 +73,8 @@ pub(crate) struct Started {
     pub(crate) console: Option<OwnedFd>,
     /// Nanoseconds of each operation, if they were stamped.
     pub(crate) times: Vec<u32>,
+    /// The connection, on which an init that supervises is asked.
+    pub(crate) channel: Channel,
 }
 
 impl Launch<'_> {
@@ -101,11 +103,11 @@ impl Launch<'_> {
         };
         match session.drive(host) {
             Ok(()) => {
-                let Session { child, console, times, .. } = session;
-                Ok(Started { child, console, times })
+                let Session { child, console, times, channel, .. } = session;
+                Ok(Started { child, console, times, channel })
             }
             Err(error) => {
-                end(&session.child);
+                session.child.end();
                 Err(error)
             }
         }
@@ -285,24 +287,7 @@ impl Session<'_> {
         if self.waits == 0 && self.sent < self.plan.parts().len() {
             wanted |= PollFlags::OUT;
         }
-        let pidfd = self.child.pidfd.as_fd();
-        let mut fds = [
-            PollFd::from_borrowed_fd(self.channel.as_fd(), wanted),
-            PollFd::from_borrowed_fd(pidfd, PollFlags::IN),
-        ];
-        loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let left = Timespec::try_from(left).ok();
-            match poll(&mut fds, left.as_ref()) {
-                Ok(0) => {
-                    let patience = format!("{} s", self.patience.as_secs());
-                    return Err(Error::system("wait for the init", patience, Errno::TIMEDOUT));
-                }
-                Ok(_) => return Ok(fds[1].revents().contains(PollFlags::IN)),
-                Err(Errno::INTR) => {}
-                Err(errno) => return Err(Error::system("poll", "the init", errno)),
-            }
-        }
+        wait(&self.channel, wanted, self.child.pidfd.as_fd(), (deadline, self.patience))
     }
 
     /// Sends parts as long as there is room.
@@ -337,9 +322,7 @@ impl Session<'_> {
     /// Acts on a message; answers whether the start is over, and well.
     fn handle(&mut self, message: Message, host: &mut impl Host) -> Result<bool> {
         match (message, self.progress) {
-            (Message::Failed { step, call, detail, errno }, _) => {
-                Err(self.failed(step, call, detail, errno))
-            }
+            (Message::Failed(failed), _) => Err(explain(&failed, self.plan, self.before, self.of)),
             (Message::End, Progress::Executing) => Ok(true),
             (Message::End, Progress::Setup) => Err(self.died()),
             (Message::Forked(pidfd), Progress::Setup) if self.forks => {
@@ -370,6 +353,7 @@ impl Session<'_> {
                 Ok(false)
             }
             (Message::Waiting, Progress::Setup) if self.plan.behind_wait().is_some() => Ok(true),
+            (Message::Supervising, Progress::Setup) if supervises(self.plan) => Ok(true),
             (Message::Listener(listener), _) if self.listens => {
                 self.listens = false;
                 host.listener(checked_listener(listener)?, &self.child)?;
@@ -392,27 +376,10 @@ impl Session<'_> {
         let child = own_child(pidfd)?;
         self.forks = false;
         // It has nothing left to do, and is not waited for in good faith.
-        end(&std::mem::replace(&mut self.child, child));
+        std::mem::replace(&mut self.child, child).end();
         host.born(&self.child)?;
         self.proceed()?;
         host.meanwhile(&self.child)
-    }
-
-    /// The error for an operation that failed.
-    fn failed(&self, step: u32, call: pidone_proto::Call, detail: u16, errno: u16) -> Error {
-        let index = step.checked_sub(self.before + 1).and_then(|index| usize::try_from(index).ok());
-        let op = index.and_then(|index| self.plan.operations().nth(index));
-        // It is about the program of the last operation.
-        let op = match op {
-            Some(Op::FindProgram { .. }) => self.plan.operations().last(),
-            op => op,
-        };
-        let name = op.as_ref().map_or("init", Op::name);
-        let about = op.as_ref().and_then(|op| subject(op, detail));
-        let step = Step::Init { op: name, call: call.name(), number: step, of: self.of };
-        let about = about.map_or(Subject::None, |text| Subject::Name(text.into_owned()));
-        let errno = Errno::from_raw_os_error(errno.into());
-        Error::new(Code::SystemError, step, about, Cause::Errno(errno))
     }
 
     /// The error for an init that ended without a word.
@@ -428,6 +395,57 @@ impl Session<'_> {
         let steps = format!("during its {} steps", self.of);
         Error::reason(Code::SystemError, "init", steps, how)
     }
+}
+
+/// Waits for something to happen on a channel; answers whether the process ended that holds the
+/// other end.
+pub(super) fn wait(
+    channel: &Channel,
+    wanted: PollFlags,
+    pidfd: BorrowedFd<'_>,
+    (deadline, patience): (Instant, Duration),
+) -> Result<bool> {
+    let mut fds = [
+        PollFd::from_borrowed_fd(channel.as_fd(), wanted),
+        PollFd::from_borrowed_fd(pidfd, PollFlags::IN),
+    ];
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let left = Timespec::try_from(left).ok();
+        match poll(&mut fds, left.as_ref()) {
+            Ok(0) => {
+                let patience = format!("{} s", patience.as_secs());
+                return Err(Error::system("wait for the init", patience, Errno::TIMEDOUT));
+            }
+            Ok(_) => return Ok(fds[1].revents().contains(PollFlags::IN)),
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(Error::system("poll", "the init", errno)),
+        }
+    }
+}
+
+/// The error for an operation that failed: one of `plan`, which begins behind `before` others and
+/// is the end of `of`.
+pub(super) fn explain(failed: &Failed, plan: &Plan, before: u32, of: u32) -> Error {
+    let Failed { step, call, detail, errno } = *failed;
+    let index = step.checked_sub(before + 1).and_then(|index| usize::try_from(index).ok());
+    let op = index.and_then(|index| plan.operations().nth(index));
+    // It is about the program of the last operation.
+    let op = match op {
+        Some(Op::FindProgram { .. }) => plan.operations().last(),
+        op => op,
+    };
+    let name = op.as_ref().map_or("init", Op::name);
+    let about = op.as_ref().and_then(|op| subject(op, detail));
+    let step = Step::Init { op: name, call: call.name(), number: step, of };
+    let about = about.map_or(Subject::None, |text| Subject::Name(text.into_owned()));
+    let errno = Errno::from_raw_os_error(errno.into());
+    Error::new(Code::SystemError, step, about, Cause::Errno(errno))
+}
+
+/// Whether a plan ends with an init that stays.
+fn supervises(plan: &Plan) -> bool {
+    plan.operations().last().is_some_and(|op| matches!(op, Op::Supervise { .. }))
 }
 
 /// Whether the init waits at an operation until the host lets it go on.
@@ -454,25 +472,16 @@ fn describe(status: &WaitIdStatus) -> String {
     }
 }
 
-/// Ends and reaps a process.
-fn end(child: &Child) {
-    let _ = pidfd_send_signal(&child.pidfd, Signal::KILL);
-    let _ = waitid(WaitId::PidFd(child.pidfd.as_fd()), WaitIdOptions::EXITED);
-}
-
-/// Makes sure that a descriptor from the init is the pidfd of a child of ours, and finds its id:
-/// `proc_pid_fdinfo(5)`. A stranger must not be signalled in its place.
+/// Makes sure that a descriptor from the init is the pidfd of a child of ours, and finds its id.
+/// A stranger must not be signalled in its place.
 fn own_child(pidfd: OwnedFd) -> Result<Child> {
     let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
     waitid(WaitId::PidFd(pidfd.as_fd()), look)
         .map_err(|_| violation("forked process that is no child"))?;
-    let path = format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd());
-    let info = std::fs::read_to_string(&path).map_err(|error| Error::path("read", &path, error))?;
-    let pid = info.lines().find_map(|line| line.strip_prefix("Pid:"));
-    pid.and_then(|pid| pid.trim().parse().ok())
-        .filter(|&pid| pid > 0)
-        .map(|pid| Child { pid, pidfd })
-        .ok_or_else(|| violation("forked process without an id"))
+    match pid::of(pidfd.as_fd())? {
+        Some(pid) => Ok(Child { pid, pidfd }),
+        None => Err(violation("forked process without an id")),
+    }
 }
 
 /// Makes sure that a descriptor from the init is the listener of a seccomp filter.
@@ -487,7 +496,7 @@ fn checked_listener(listener: OwnedFd) -> Result<OwnedFd> {
 }
 
 /// Makes sure that a descriptor from the init is the master of a terminal.
-fn checked_terminal(master: OwnedFd) -> Result<OwnedFd> {
+pub(super) fn checked_terminal(master: OwnedFd) -> Result<OwnedFd> {
     let stat =
         rustix::fs::fstat(&master).map_err(|errno| Error::system("stat", "console", errno))?;
     let number = (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev));

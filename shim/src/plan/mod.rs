@@ -10,6 +10,7 @@ pub mod join;
 mod mount;
 mod names;
 mod process;
+pub mod spawn;
 #[cfg(test)]
 mod tests;
 
@@ -66,6 +67,8 @@ pub enum Source {
     Container,
     /// The socket on which the container is started.
     Listener,
+    /// The socket on which an init that supervises is asked.
+    Supervisor,
     /// A descriptor that the caller lends to the launch, by its place among those:
     /// [`Launcher::lend`](crate::launch::Launcher::lend).
     Lent(usize),

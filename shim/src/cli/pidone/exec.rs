@@ -52,6 +52,8 @@ pub fn exec(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
     };
     process.sub_cgroups = sub_cgroups(&flags.cgroup)?;
     process.ignore_paused = flags.ignore_paused;
+    // Who is told of it waits for it: the caller's parent or a subreaper, once the caller has ended.
+    process.own_child = flags.detach || flags.around.is_told();
     let receivers = flags.around.prepare(&mut process, flags.detach, "setns")?;
     let signals = if flags.detach { None } else { Some(Signals::take()?) };
     let mut running = container.exec(&process)?;

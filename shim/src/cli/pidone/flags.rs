@@ -134,6 +134,10 @@ pub(super) struct Create {
     #[arg(long)]
     pub(super) no_new_keyring: bool,
 
+    /// Keep an init as process 1, which reaps what ends, passes signals on and starts what follows
+    #[arg(long)]
+    pub(super) init: bool,
+
     #[command(flatten)]
     pub(super) around: Around,
 }
