@@ -156,7 +156,7 @@ impl Init {
                 break;
             }
             // What is told at the end must be told before the last operation.
-            if matches!(op, Op::Exec { .. } | Op::AwaitStart { .. })
+            if matches!(op, Op::Exec { .. } | Op::AwaitStart { .. } | Op::Supervise { .. })
                 && let Some(times) = self.times.take()
             {
                 times.report(&mut self.channel)?;

@@ -11,6 +11,7 @@ use crate::syscall::syscall;
 /// Numbers of system calls; those above 400 are the same everywhere.
 #[cfg(target_arch = "x86_64")]
 mod number {
+    pub(super) const CLOSE: usize = 3;
     pub(super) const MMAP: usize = 9;
     pub(super) const MUNMAP: usize = 11;
     pub(super) const RT_SIGACTION: usize = 13;
@@ -38,6 +39,7 @@ mod number {
 #[cfg(target_arch = "aarch64")]
 mod number {
     pub(super) const DUP3: usize = 24;
+    pub(super) const CLOSE: usize = 57;
     pub(super) const EXIT_GROUP: usize = 94;
     pub(super) const UNSHARE: usize = 97;
     pub(super) const CLOCK_GETTIME: usize = 113;
@@ -354,6 +356,13 @@ pub(crate) fn close_on_exec_from(first: u32) -> Result<(), Errno> {
 pub(crate) fn close_range(first: u32, last: u32) {
     // SAFETY: what the caller owns is not among them, as it says.
     let _ = unsafe { syscall(CLOSE_RANGE, [first as usize, last as usize, 0, 0, 0, 0]) };
+}
+
+/// `close(2)` of a descriptor in a child that is about to become a program.
+#[cfg(feature = "supervise")]
+pub(crate) fn close_in_child(owned: BorrowedFd<'_>) {
+    // SAFETY: its owner is the parent's; the copy of it in the child's memory is used no more.
+    let _ = unsafe { syscall(number::CLOSE, [fd(owned), 0, 0, 0, 0, 0]) };
 }
 
 /// `dup3(2)` over a descriptor that the program will have: stdio, which nobody here owns, or one

@@ -102,7 +102,7 @@ impl Start<'_> {
         let rest_of =
             |plan: &Plan| plan.behind_wait().map(|(first, rest)| (first, rest.to_owned()));
         let (mut running, rest) = if supervises {
-            let (running, plan) = self.first_program(started, &process, descriptors)?;
+            let (running, plan) = self.first_program((started, &plan), &process, descriptors)?;
             (running, rest_of(&plan))
         } else {
             let rest = rest_of(&plan);
@@ -117,11 +117,11 @@ impl Start<'_> {
     /// program does, and passes signals on to it.
     fn first_program(
         &self,
-        started: Started,
+        (started, made): (Started, &Plan),
         process: &plan::Process,
         descriptors: Descriptors<'_>,
     ) -> Result<(Running, Plan)> {
-        let Started { child, mut channel, .. } = started;
+        let Started { child, mut channel, times, .. } = started;
         let program = Program {
             config: self.config,
             process,
@@ -137,7 +137,8 @@ impl Start<'_> {
         })?;
         let of_init = child::Child::new(child.pidfd);
         let kept = program.descriptors.kept;
-        Ok((Running::new(child.pid, of_init, kept, spawned.console), plan))
+        let running = Running::new(child.pid, of_init, kept, spawned.console);
+        Ok((Running { times: timings(made, times), ..running }, plan))
     }
 
     /// The hooks of the container.
@@ -281,6 +282,9 @@ impl Host for Release<'_> {
     }
 }
 
+/// More than any process needs, and fewer than a request carries, with those of its cgroups.
+const SPAWNED_FILES: usize = 200;
+
 /// The start of a further process.
 pub(crate) struct Join<'a> {
     pub(crate) config: &'a Config,
@@ -328,6 +332,7 @@ impl Join<'_> {
             && !self.process.own_child
             && self.process.oom_score_adj.is_none()
             && !listens
+            && self.process.extra_files.len() < SPAWNED_FILES
     }
 
     /// Connects to the init, if it listens.
@@ -449,16 +454,21 @@ pub(crate) fn image<'a>(
 
 /// A started process with the caller's ends of its pipes.
 pub(crate) fn running(started: Started, plan: &Plan, descriptors: Descriptors<'_>) -> Running {
-    let times = plan.operations().zip(started.times);
-    let child = child::Child::new(started.child.pidfd);
-    let running = Running::new(started.child.pid, child, descriptors.kept, started.console);
-    let times = times
+    let Started { child, console, times, .. } = started;
+    let of_child = child::Child::new(child.pidfd);
+    let running = Running::new(child.pid, of_child, descriptors.kept, console);
+    Running { times: timings(plan, times), ..running }
+}
+
+/// How long each operation of a plan took.
+fn timings(plan: &Plan, nanoseconds: Vec<u32>) -> Vec<Timing> {
+    plan.operations()
+        .zip(nanoseconds)
         .map(|(op, nanoseconds)| Timing {
             operation: op.name(),
             took: Duration::from_nanos(nanoseconds.into()),
         })
-        .collect();
-    Running { times, ..running }
+        .collect()
 }
 
 /// The flags of the namespaces in which a process differs from the caller.

@@ -9,7 +9,7 @@ use std::io::{Read as _, Write as _};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
-use rustix::fs::{AtFlags, Mode, OFlags, openat, statat, unlinkat};
+use rustix::fs::{AtFlags, Mode, OFlags, fchmod, openat, statat, unlinkat};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen as listen_on, socket_with,
@@ -42,6 +42,8 @@ pub(crate) fn listen(directory: BorrowedFd<'_>, name: &'static str) -> Result<Ow
     let flags = SocketFlags::CLOEXEC;
     let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
         .map_err(fail("socket"))?;
+    // Whatever the umask is: `unix(7)`, "Pathname socket ownership and permissions".
+    fchmod(&socket, Mode::from_raw_mode(0o600)).map_err(fail("chmod"))?;
     let address = SocketAddrUnix::new(path(directory, name)).map_err(fail("bind"))?;
     bind(&socket, &address).map_err(fail("bind"))?;
     listen_on(&socket, BACKLOG).map_err(fail("listen"))?;

@@ -14,6 +14,7 @@ mod exec;
 mod hook;
 mod id_map;
 mod identity;
+mod init;
 mod lifecycle;
 mod limit;
 mod mount;
@@ -50,6 +51,7 @@ fn main() -> ExitCode {
         hook::CASES,
         id_map::CASES,
         identity::CASES,
+        init::CASES,
         lifecycle::CASES,
         limit::CASES,
         mount::CASES,

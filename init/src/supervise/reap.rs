@@ -10,7 +10,7 @@ use super::process::Process;
 use crate::child::{self, Ended, Waited};
 use crate::{signal, sys};
 
-impl Supervisor {
+impl Supervisor<'_> {
     /// Deals with the signals that came.
     pub(super) fn signalled(&mut self) {
         while let Some(signal) = signal::next(self.signals.as_fd()) {

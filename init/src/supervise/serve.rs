@@ -13,7 +13,7 @@ use crate::interpret::map_sealed;
 use crate::slots::Slots;
 use crate::{signal, sys};
 
-impl Supervisor {
+impl Supervisor<'_> {
     /// Serves one request of a client; the next comes after those of the others.
     pub(super) fn serve(&mut self, place: usize) {
         let Some(Some(client)) = self.clients.get_mut(place) else { return };

@@ -49,8 +49,8 @@ pub fn compile(config: &Config, process: &Process, spawn: Spawn) -> Result<Plan>
     let wait = Wait { for_start: spawn.waits, for_hooks: hooks.then_some(BARRIER_START) };
     process.compile(&mut plan, config, wait)?;
     if plan.parts().len() > 1 {
-        let reason = "more than one message carries";
-        return Err(Error::config("descriptors", spawn.descriptors, reason));
+        let reason = "more than a request to the init carries";
+        return Err(Error::config("extra files", spawn.descriptors.saturating_sub(3), reason));
     }
     Ok(plan)
 }

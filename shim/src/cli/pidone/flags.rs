@@ -329,6 +329,10 @@ pub(super) struct Spec {
 /// `pidone init-image`.
 #[derive(Debug, Args)]
 pub(super) struct InitImage {
+    /// Write the init that stays process 1 and serves requests, which cannot run by itself
+    #[arg(long)]
+    pub(super) supervise: bool,
+
     /// The file to write; `-` or none is standard output
     #[arg(value_name = "FILE")]
     pub(super) file: Option<PathBuf>,
