@@ -13,7 +13,7 @@ fn main() -> Result<(), String> {
     println!("cargo::rerun-if-changed={}", root.join("Cargo.lock").display());
     let programs: [(&str, &str, &str, &[&str]); 3] = [
         ("PIDONE_GUEST", "tests/guest", "pidone-guest", &[]),
-        ("PIDONE_POSTCARD_INIT", "init", "pidone-init", &["postcard"]),
+        ("PIDONE_POSTCARD_INIT", "init", "pidone-init", &["postcard", "supervise"]),
         ("PIDONE_SUPERVISING_INIT", "init", "pidone-init", &["supervise"]),
     ];
     for (variable, directory, package, features) in programs {

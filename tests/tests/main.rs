@@ -23,6 +23,7 @@ mod ordinary;
 mod ownership;
 mod process;
 mod propagation;
+mod python;
 mod resources;
 mod role;
 mod root;
@@ -59,6 +60,7 @@ fn main() -> ExitCode {
         ownership::CASES,
         process::CASES,
         propagation::CASES,
+        python::CASES,
         resources::CASES,
         root::CASES,
         rootless::CASES,
