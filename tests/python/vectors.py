@@ -128,6 +128,23 @@ def frames(path):
     expect(seen, set(wire.TYPES), f"types in {path.name}")
 
 
+def frozen(path):
+    """What stands as it was given out: fields and their types, and bytes."""
+    tables = {"operation": OPERATIONS, "request": REQUESTS, "report": REPORTS}
+    for title, lines in read(path):
+        kind, number, name = title.split()
+        if kind not in tables:
+            continue
+        about = dict(lines)
+        known, kinds = tables[kind][int(number)]
+        expect(known, name, title)
+        expect(", ".join(map(" ".join, kinds)), about.get("fields", ""), title)
+        for codec in CODECS:
+            data = bytes.fromhex(about[codec])
+            message = decode_whole(CODECS[codec], tables[kind], data)
+            expect(encode(CODECS[codec], tables[kind], name, **message.fields), data, title)
+
+
 def refused(path):
     tables = {"operation": OPERATIONS, "request": REQUESTS, "report": REPORTS}
     for title, lines in read(path):
@@ -158,6 +175,7 @@ def main():
         "parts.txt": parts,
         "frames.txt": frames,
         "refused.txt": refused,
+        "version-1.txt": frozen,
     }
     for name, check in checks.items():
         check(vectors / name)

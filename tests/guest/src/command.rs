@@ -2,7 +2,7 @@
 
 use core::ffi::CStr;
 
-use crate::{attempt, load, report, signal, sys, terminal, writable};
+use crate::{attempt, foreign, load, report, signal, sys, terminal, writable};
 
 /// The arguments and the environment of the program.
 pub(crate) struct Surroundings<A, E> {
@@ -104,6 +104,7 @@ pub(crate) fn run<'a>(
         b"handle" => attempt::handle(words.text(1)?),
         b"type" => terminal::simulate_input(words.text(1)?),
         b"peek" => attempt::peek(words.number(1)?),
+        word if foreign::is_asked(word) => foreign::answer(words.text(0)?)?,
         _ => return None,
     }
     Some(())

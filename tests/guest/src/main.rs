@@ -14,6 +14,7 @@ mod command;
 mod descriptor;
 mod device;
 mod file;
+mod foreign;
 mod identity;
 mod json;
 mod load;
