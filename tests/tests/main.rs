@@ -69,6 +69,7 @@ fn main() -> ExitCode {
         start::CASES,
         stdio::CASES,
         supervise::CASES,
+        supervise::BAD_CLIENTS,
         waiting::CASES,
     ];
     pidone_tests::main(&[whole, security::CASES].concat())

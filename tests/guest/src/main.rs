@@ -16,6 +16,7 @@ mod device;
 mod file;
 mod foreign;
 mod identity;
+mod invade;
 mod json;
 mod load;
 mod mount;
@@ -27,6 +28,7 @@ mod sys;
 #[path = "../../../init/src/syscall.rs"]
 mod syscall;
 mod terminal;
+mod trace;
 mod writable;
 
 #[cfg(init_image)]
