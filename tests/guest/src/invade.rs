@@ -61,14 +61,18 @@ fn attempts(json: &mut Json, pid: i32) {
     for name in ["root", "cwd"] {
         tried(name, open(name, OFlags::DIRECTORY).map(drop));
     }
-    tried("exe", open("exe", OFlags::RDONLY).map(drop));
-    tried("map_files", any_entry(pid, "map_files"));
+    for name in ["exe", "ns/mnt"] {
+        tried(name, open(name, OFlags::RDONLY).map(drop));
+    }
+    for name in ["map_files", "fdinfo", "fd"] {
+        tried(name, any_entry(pid, name));
+    }
     let descriptor = |name, number| {
         let path = of(pid, name, Some(number));
         openat(CWD, path.as_c_str(), OFlags::RDONLY | OFlags::NONBLOCK, NO_MODE)
     };
-    tried("fd", any(|number| descriptor("fd", number).map(drop)));
-    tried("fdinfo", any(|number| descriptor("fdinfo", number).and_then(read)));
+    tried("fd, open", any(|number| descriptor("fd", number).map(drop)));
+    tried("fdinfo, read", any(|number| descriptor("fdinfo", number).and_then(read)));
     let link =
         |number| readlinkat_raw(CWD, of(pid, "fd", Some(number)).as_c_str(), &mut [0; 64][..]);
     tried("fd, link", any(|number| link(number).map(drop)));

@@ -27,7 +27,10 @@ const INTERRUPT: usize = 0x4207;
 const DETACH: usize = 17;
 
 /// What is read and written in the other process: a child has it at the same address.
-static CELL: AtomicU64 = AtomicU64::new(7);
+static CELL: AtomicU64 = AtomicU64::new(UNTOUCHED);
+
+/// What it holds.
+const UNTOUCHED: u64 = 7;
 
 fn cell() -> usize {
     CELL.as_ptr().expose_provenance()
@@ -56,11 +59,11 @@ pub(crate) fn seize(pid: i32) -> Result<(), Errno> {
 }
 
 /// Moves a number between a process and this one.
-fn move_memory(call: usize, pid: i32) -> Result<(), Errno> {
-    let mut own = 7_u64;
+fn move_memory(call: usize, pid: i32, own: &mut u64) -> Result<(), Errno> {
     let length = size_of::<u64>();
     // struct iovec: an address and a length.
-    let (local, remote) = ([(&raw mut own).expose_provenance(), length], [cell(), length]);
+    let local = [core::ptr::from_mut(own).expose_provenance(), length];
+    let remote = [cell(), length];
     let place = |vector: &[usize; 2]| vector.as_ptr().expose_provenance();
     let pid = (pid as isize).cast_unsigned();
     sys::any(call, [pid, place(&local), 1, place(&remote), 1, 0]).map(drop)
@@ -68,12 +71,14 @@ fn move_memory(call: usize, pid: i32) -> Result<(), Errno> {
 
 /// Reads from the memory of a process.
 pub(crate) fn read_memory(pid: i32) -> Result<(), Errno> {
-    move_memory(number::PROCESS_VM_READV, pid)
+    move_memory(number::PROCESS_VM_READV, pid, &mut 0)
 }
 
-/// Writes to the memory of a process what is there.
+/// Writes to the memory of a process, what is there if that can be known.
 pub(crate) fn write_memory(pid: i32) -> Result<(), Errno> {
-    move_memory(number::PROCESS_VM_WRITEV, pid)
+    let mut there = UNTOUCHED;
+    let _ = move_memory(number::PROCESS_VM_READV, pid, &mut there);
+    move_memory(number::PROCESS_VM_WRITEV, pid, &mut there)
 }
 
 /// Reads by the file of a process's memory.
@@ -83,5 +88,7 @@ pub(crate) fn read_file(memory: &OwnedFd) -> Result<(), Errno> {
 
 /// Writes by it what is there.
 pub(crate) fn write_file(memory: &OwnedFd) -> Result<(), Errno> {
-    rustix::io::pwrite(memory, &7_u64.to_ne_bytes(), cell() as u64).map(drop)
+    let mut there = UNTOUCHED.to_ne_bytes();
+    rustix::io::pread(memory, &mut there, cell() as u64)?;
+    rustix::io::pwrite(memory, &there, cell() as u64).map(drop)
 }

@@ -277,7 +277,7 @@ impl<'a> Spawn<'a> {
 /// An init that is process 1 of a pid namespace.
 pub(crate) struct Init {
     child: Child,
-    listener: PathBuf,
+    pub(crate) listener: PathBuf,
 }
 
 impl Init {
@@ -287,8 +287,9 @@ impl Init {
     }
 
     /// Starts one in the sandbox's root, with a proc, a null device and terminals of its own. The
-    /// network is the host's, as the worst case of what can be reached.
-    pub(crate) fn contain(sandbox: &Sandbox) -> Result<(Self, Client), Stop> {
+    /// network is the host's, as the worst case of what can be reached. `last` are operations
+    /// before it supervises.
+    pub(crate) fn contain(sandbox: &Sandbox, last: &[Op<'_>]) -> Result<(Self, Client), Stop> {
         const NOSUID_NODEV_NOEXEC: u32 = 2 | 4 | 8;
         const DEVICE: u32 = 0o020_666;
         let path = CString::new(sandbox.rootfs().as_os_str().as_bytes())?;
@@ -325,7 +326,7 @@ impl Init {
             mount(pts, c"devpts", &instance, 0),
             attach(pts, c"/dev/pts"),
         ];
-        Self::launch(sandbox, &["--pid", "--mount", "--ipc", "--uts"], &ops)
+        Self::launch(sandbox, &["--pid", "--mount", "--ipc", "--uts"], &[&ops, last].concat())
     }
 
     fn launch(
@@ -352,10 +353,13 @@ impl Init {
             .spawn()?;
         drop((theirs, image));
         let path = sandbox.path().join("supervise");
-        let _ = std::fs::remove_file(&path);
+        // Whatever happens now, it ends with this.
+        let init = Self { child, listener: path };
+        let path = &init.listener;
+        let _ = std::fs::remove_file(path);
         let listener =
             socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
-        bind(&listener, &SocketAddrUnix::new(&path)?)?;
+        bind(&listener, &SocketAddrUnix::new(path)?)?;
         listen(&listener, 64)?;
         let mut client = Client::new(ours);
         let operations = u32::try_from(ops.len())? + 1;
@@ -365,7 +369,7 @@ impl Init {
         }
         client.send(FrameType::Part, &body, &[listener.as_fd()])?;
         assert_eq!(client.said()?, Said::Supervising);
-        Ok((Self { child, listener: path }, client))
+        Ok((init, client))
     }
 
     /// Another client.
