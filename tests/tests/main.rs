@@ -24,6 +24,7 @@ mod ordinary;
 mod ownership;
 mod process;
 mod propagation;
+mod python;
 mod resources;
 mod role;
 mod root;
@@ -61,6 +62,7 @@ fn main() -> ExitCode {
         ownership::CASES,
         process::CASES,
         propagation::CASES,
+        python::CASES,
         resources::CASES,
         root::CASES,
         rootless::CASES,
@@ -69,6 +71,7 @@ fn main() -> ExitCode {
         start::CASES,
         stdio::CASES,
         supervise::CASES,
+        supervise::BAD_CLIENTS,
         waiting::CASES,
     ];
     pidone_tests::main(&[whole, security::CASES].concat())

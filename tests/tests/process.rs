@@ -29,6 +29,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(signals_go_in).and_init(),
     case!(no_new_privileges).and_init(),
     case!(operations_are_timed),
+    case!(an_init_of_another_version).once(),
     case!(an_init_of_another_codec),
 ];
 
@@ -343,6 +344,20 @@ fn operations_are_timed(sandbox: &Sandbox) -> Outcome {
     let live = sandbox.start(&sandbox.config(), process(&["/guest", "sleep"]))?;
     assert!(live.running.times.is_empty());
     live.kill()?;
+    Ok(())
+}
+
+/// It is refused by its first message, and the error names both versions.
+fn an_init_of_another_version(sandbox: &Sandbox) -> Outcome {
+    use pidone::launch::image::{Codec, Image};
+    let image = Image::new(fs::read(pidone_tests::GUEST)?.leak(), Codec::Bincode);
+    let options = sandbox.options().image(image);
+    let factory = pidone::Factory::new(sandbox.path().join("version"), options)?;
+    let mut container = factory.create("version", &sandbox.config())?;
+    let error = sandbox.join(&mut container, process(&["/guest"])).err().ok_or("started")?;
+    let expected = "start the init: speaks version 2 of the protocol, and the host version 1";
+    assert_eq!(error.to_string(), expected);
+    container.destroy()?;
     Ok(())
 }
 

@@ -7,8 +7,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 
-use pidone_proto::frame::HEADER;
-use pidone_proto::{Bincode, Codec as _, FrameType, Header, Report, Request, limits};
+use pidone_proto::frame::{HEADER, VERSION};
+use pidone_proto::{Bincode, Codec as _, FrameError, FrameType, Header, Report, Request, limits};
 use rustix::fs::MemfdFlags;
 use rustix::io::{Errno, IoSlice, IoSliceMut};
 use rustix::net::{
@@ -261,7 +261,10 @@ impl Channel {
 
     fn decode(&self, bytes: &[u8], files: Vec<OwnedFd>) -> Result<Message> {
         let (header, body) = Header::split(bytes, files.len(), self.codec.id(), self.received)
-            .map_err(|error| violation(error.text()))?;
+            .map_err(|error| match error {
+                FrameError::Version(theirs) => other_version(theirs),
+                other => violation(other.text()),
+            })?;
         if header.frame_type != FrameType::Report {
             return Err(violation("message of an unknown type"));
         }
@@ -359,6 +362,12 @@ pub(crate) fn violation(reason: &'static str) -> Error {
     Error::reason(Code::SystemError, "init protocol violation", "", reason)
 }
 
+/// The init is of another version of the wire than this library, and says so in each header.
+fn other_version(theirs: u8) -> Error {
+    let reason = format!("speaks version {theirs} of the protocol, and the host version {VERSION}");
+    Error::reason(Code::SystemError, "start the init", "", reason)
+}
+
 /// A message that cannot be written; plans and limits are made so that this does not happen.
 fn unencodable<E>(_: E) -> Error {
     Error::system("encode a message", "", Errno::MSGSIZE)
@@ -372,6 +381,11 @@ mod tests {
 
     /// What the host makes of a report.
     fn received(report: &Report<'_>) -> Result<Option<Message>> {
+        received_from(VERSION, report)
+    }
+
+    /// What it makes of one with a version in its header.
+    fn received_from(version: u8, report: &Report<'_>) -> Result<Option<Message>> {
         let (mut channel, theirs) = Channel::pair(Codec::Bincode)?;
         let mut body = Vec::new();
         Bincode::append(report, &mut body).unwrap();
@@ -382,7 +396,8 @@ mod tests {
             sequence: 0,
             length: u32::try_from(body.len()).unwrap(),
         };
-        let message = [&header.to_bytes()[..], &body].concat();
+        let mut message = [&header.to_bytes()[..], &body].concat();
+        message[4] = version;
         rustix::net::send(&theirs, &message, SendFlags::empty()).unwrap();
         channel.receive()
     }
@@ -394,6 +409,18 @@ mod tests {
         assert!(matches!(failed(2), Ok(Some(Message::Failed(Failed { errno: 2, .. })))));
         for errno in [0, 4096, u16::MAX] {
             assert!(failed(errno).is_err(), "{errno}");
+        }
+    }
+
+    #[test]
+    fn another_version_is_named_with_the_own() {
+        assert!(matches!(received_from(1, &Report::Executing), Ok(Some(Message::Executing))));
+        for version in [0, 2, 255] {
+            let error = received_from(version, &Report::Executing).unwrap_err();
+            let expected = format!(
+                "start the init: speaks version {version} of the protocol, and the host version 1"
+            );
+            assert_eq!(error.to_string(), expected);
         }
     }
 
