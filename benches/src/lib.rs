@@ -10,9 +10,11 @@
 use std::error;
 
 pub mod clock;
+pub mod experiment;
 pub mod floor;
 pub mod host;
 pub mod library;
+pub mod memory;
 pub mod payload;
 pub mod peer;
 pub mod place;

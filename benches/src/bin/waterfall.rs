@@ -11,7 +11,7 @@ use std::io::{self, Write as _};
 use clap::ValueEnum as _;
 use pidone::{Options, Strategy};
 use pidone_benches::library::{Library, Phases};
-use pidone_benches::place::Place;
+use pidone_benches::place::{Place, View};
 use pidone_benches::scenario::Scenario;
 use pidone_benches::{Error, Result};
 
@@ -27,7 +27,7 @@ fn main() -> Result<()> {
         Some(other) => return Err(format!("{other}: not template or host").into()),
     };
     let count: usize = arguments.next().as_deref().unwrap_or("1000").parse()?;
-    let place = Place::enter(None)?;
+    let place = Place::enter(None, View::V2)?;
     let options = Options::default().strategy(strategy);
     let mut plain = Library::with(&place, scenario, options.clone(), 0)?;
     let mut stamped = Library::with(&place, scenario, options.timing(true), 1)?;
