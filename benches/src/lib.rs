@@ -20,6 +20,7 @@ pub mod peer;
 pub mod place;
 pub mod scenario;
 pub mod syscalls;
+pub mod waterfall;
 
 /// What failed, in words.
 pub type Error = Box<dyn error::Error + Send + Sync>;

@@ -77,7 +77,14 @@ impl Library {
     #[must_use]
     pub fn in_two_steps(mut self) -> Self {
         self.two_steps = true;
-        self.prefix.insert_str(0, "two-");
+        self.named("two-")
+    }
+
+    /// Puts something before the names of its containers, which others at the same place may have
+    /// as well.
+    #[must_use]
+    pub fn named(mut self, prefix: &str) -> Self {
+        self.prefix.insert_str(0, prefix);
         self
     }
 

@@ -29,7 +29,7 @@ pub struct Memory {
 /// The contestant knows no such wait, or does not start here.
 pub fn waiting(contestant: Contestant, place: &Place) -> Result<Memory> {
     let scenario = Scenario::OciNet;
-    if contestant == Contestant::Template {
+    if contestant == Contestant::Library {
         let held = library::Held::waiting(place, scenario, "memory")?;
         return Memory::of(held.pid());
     }

@@ -40,9 +40,10 @@ impl fmt::Display for Verb {
 pub enum Contestant {
     /// The system calls alone.
     Floor,
-    /// The library, from its template mount namespace.
-    Template,
-    /// The library, from the host's mounts.
+    /// The library, as it is without being told otherwise.
+    #[value(alias = "template")]
+    Library,
+    /// The library, always from the host's mounts.
     Host,
     /// The command line of the library.
     Pidone,
@@ -60,7 +61,7 @@ impl fmt::Display for Contestant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::Floor => "floor",
-            Self::Template => "library",
+            Self::Library => "library",
             Self::Host => "library, host",
             Self::Pidone | Self::Crun | Self::Runc | Self::Bwrap | Self::Unshare => {
                 self.peer().map_or("", Peer::program)
@@ -73,7 +74,7 @@ impl Contestant {
     /// All of them, in the order of the table.
     pub const ALL: [Self; 8] = [
         Self::Floor,
-        Self::Template,
+        Self::Library,
         Self::Host,
         Self::Pidone,
         Self::Crun,
@@ -86,7 +87,7 @@ impl Contestant {
     #[must_use]
     pub fn peer(self) -> Option<Peer> {
         match self {
-            Self::Floor | Self::Template | Self::Host => None,
+            Self::Floor | Self::Library | Self::Host => None,
             Self::Pidone => Some(Peer::Pidone),
             Self::Crun => Some(Peer::Crun),
             Self::Runc => Some(Peer::Runc),
@@ -99,7 +100,7 @@ impl Contestant {
     #[must_use]
     pub fn does(self, verb: Verb) -> bool {
         match (self, verb) {
-            (_, Verb::Run) | (Self::Template, _) => true,
+            (_, Verb::Run) | (Self::Library, _) => true,
             (Self::Floor, verb) => verb == Verb::Exec,
             (Self::Host, _) => false,
             _ => self.peer().is_some_and(Peer::is_oci_runtime),
@@ -127,9 +128,9 @@ impl Contestant {
             (None, Verb::Run) => match self {
                 Self::Floor => Box::new(floor::Floor::new(place, scenario, worker)?),
                 Self::Host => Box::new(library(Strategy::Host)?),
-                _ => Box::new(library(Strategy::Template)?),
+                _ => Box::new(library(Strategy::Auto)?),
             },
-            (None, Verb::Create) => Box::new(library(Strategy::Template)?.in_two_steps()),
+            (None, Verb::Create) => Box::new(library(Strategy::Auto)?.in_two_steps()),
             (None, Verb::Exec) => match self {
                 Self::Floor => Box::new(floor::Exec::new(place, scenario, worker)?),
                 _ => Box::new(library::Exec::new(place, scenario, worker)?),

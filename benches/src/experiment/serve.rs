@@ -6,6 +6,7 @@
 use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
+use pidone::Strategy;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +15,8 @@ use super::contestant::Contestant;
 use crate::Result;
 use crate::memory::{self, Memory};
 use crate::place::{Place, View};
+use crate::scenario::Scenario;
+use crate::waterfall::Waterfall;
 
 /// The first argument of such a process; then come the number of mounts and the view.
 const ROLE: &str = "serve";
@@ -25,6 +28,8 @@ enum Request {
     Block(Block),
     /// What a container that waits for its start keeps.
     Memory(Contestant),
+    /// Where so many starts of the library spend their time.
+    Waterfall(usize),
 }
 
 /// A process that starts containers at a place.
@@ -74,6 +79,14 @@ impl Server {
         self.ask(&Request::Memory(contestant))
     }
 
+    /// Has the library start the full scenario that often.
+    ///
+    /// # Errors
+    /// As [`Server::run`].
+    pub fn waterfall(&mut self, starts: usize) -> Result<Answer<Waterfall>> {
+        self.ask(&Request::Waterfall(starts))
+    }
+
     fn ask<T: DeserializeOwned>(&mut self, request: &Request) -> Result<Answer<T>> {
         let mut line = serde_json::to_vec(request)?;
         line.push(b'\n');
@@ -115,6 +128,11 @@ pub fn serve() -> Result<bool> {
             Request::Block(block) => reply(&mut output, starters.run(&place, &block))?,
             Request::Memory(contestant) => {
                 reply(&mut output, memory::waiting(contestant, &place))?;
+            }
+            Request::Waterfall(starts) => {
+                let scenario = Scenario::OciNet;
+                let measured = Waterfall::measure(&place, scenario, Strategy::Auto, starts);
+                reply(&mut output, measured)?;
             }
         }
     }
