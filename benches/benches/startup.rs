@@ -8,13 +8,13 @@ use criterion::{BenchmarkId, Criterion};
 use pidone::Strategy;
 use pidone_benches::floor::Floor;
 use pidone_benches::library::{Library, Phases};
-use pidone_benches::place::Place;
+use pidone_benches::place::{Place, View};
 use pidone_benches::scenario::Scenario;
 use pidone_benches::{Result, Starter};
 
 fn main() {
     // Before anything starts a thread: a process with threads cannot leave its mount namespace.
-    match Place::enter(None) {
+    match Place::enter(None, View::V2) {
         Ok(place) => run(&place),
         Err(error) => eprintln!("startup is skipped: {error}"),
     }
