@@ -63,10 +63,10 @@ impl Start<'_> {
         .run()?;
         label::relabel(self.config)?;
 
-        let directory = self.cgroups.map(Cgroups::directory).transpose()?.flatten();
+        let entrance = self.cgroups.map(Cgroups::entrance).transpose()?.unwrap_or_default();
         let descriptors = Descriptors::open(self.process)?;
         let moved = net::Moved::default();
-        let mut host = Hosting { start: self, plan: &plan, forks, identity: None, moved };
+        let mut host = Hosting { start: self, plan: &plan, identity: None, moved };
         let started = Launch {
             plan: &plan,
             image: image(self.image, self.options)?,
@@ -74,7 +74,7 @@ impl Start<'_> {
             namespaces,
             forks,
             descriptors: &descriptors.all(),
-            cgroup: directory.as_ref().map(AsFd::as_fd),
+            cgroup: &entrance,
             lent: Lent { listener: self.listener, ..Lent::default() },
             timed: self.options.timing,
             patience: self.options.patience,
@@ -121,21 +121,12 @@ impl Start<'_> {
 struct Hosting<'a> {
     start: &'a Start<'a>,
     plan: &'a Plan,
-    forks: bool,
     identity: Option<Identity>,
     /// Interfaces of the host that are in the container.
     moved: net::Moved,
 }
 
 impl Host for Hosting<'_> {
-    fn cloned(&mut self, child: &Child) -> Result<()> {
-        // Before it forks: its child is then born in the cgroup.
-        match self.start.cgroups {
-            Some(cgroups) if self.forks => cgroups.attach_v1(child.pid),
-            _ => Ok(()),
-        }
-    }
-
     fn born(&mut self, child: &Child) -> Result<()> {
         let identity = Identity::of(child.pid)?;
         Journal::append(self.start.directory, &[Entry::Process(identity.clone())])?;
@@ -152,9 +143,6 @@ impl Host for Hosting<'_> {
     }
 
     fn meanwhile(&mut self, child: &Child) -> Result<()> {
-        if let Some(cgroups) = self.start.cgroups.filter(|_| !self.forks) {
-            cgroups.attach_v1(child.pid)?;
-        }
         if self.start.network.is_empty() {
             return Ok(());
         }
@@ -215,10 +203,6 @@ pub(crate) struct Release<'a> {
 }
 
 impl Host for Release<'_> {
-    fn cloned(&mut self, _: &Child) -> Result<()> {
-        Ok(())
-    }
-
     fn born(&mut self, _: &Child) -> Result<()> {
         Ok(())
     }
@@ -271,7 +255,7 @@ impl Join<'_> {
             _ => None,
         };
         let cgroups = below.as_ref().or(self.cgroups);
-        let directory = cgroups.map(Cgroups::directory).transpose()?.flatten();
+        let entrance = cgroups.map(Cgroups::entrance).transpose()?.unwrap_or_default();
         let descriptors = Descriptors::open(self.process)?;
         let started = Launch {
             plan: &plan,
@@ -280,13 +264,12 @@ impl Join<'_> {
             namespaces: 0,
             forks: true,
             descriptors: &descriptors.all(),
-            cgroup: directory.as_ref().map(AsFd::as_fd),
+            cgroup: &entrance,
             lent: Lent { container: Some(self.init.as_fd()), ..Lent::default() },
             timed: self.options.timing,
             patience: self.options.patience,
         }
         .run(&mut Joining {
-            cgroups,
             oom_score_adj: self.process.oom_score_adj,
             container: Some((&self.hooks, self.pid)),
         })?;
@@ -298,17 +281,12 @@ impl Join<'_> {
 
 /// What the host does while a further process starts.
 pub(crate) struct Joining<'a> {
-    pub(crate) cgroups: Option<&'a Cgroups>,
     pub(crate) oom_score_adj: Option<i32>,
     /// What the agent of a seccomp filter is told of: the container, and its first process.
     pub(crate) container: Option<(&'a Hooks<'a>, i32)>,
 }
 
 impl Host for Joining<'_> {
-    fn cloned(&mut self, child: &Child) -> Result<()> {
-        self.cgroups.map_or(Ok(()), |cgroups| cgroups.attach_v1(child.pid))
-    }
-
     fn born(&mut self, child: &Child) -> Result<()> {
         adjust_oom_score(child.pid, self.oom_score_adj)
     }

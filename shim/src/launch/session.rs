@@ -17,6 +17,7 @@ use super::clone::{Child, Request, above};
 use super::image::{Codec, Sealed};
 use super::source::{self, Lent};
 use super::worker::{Place, clone_at};
+use crate::cgroup::Entrance;
 use crate::error::{Cause, Code, Error, Result, Step, Subject};
 use crate::pid::wait_for_end;
 use crate::plan::{Plan, subject};
@@ -36,8 +37,8 @@ pub(crate) struct Launch<'a> {
     pub(crate) forks: bool,
     /// What becomes 0, 1, 2 and up.
     pub(crate) descriptors: &'a [BorrowedFd<'a>],
-    /// A cgroup v2 directory to be born in.
-    pub(crate) cgroup: Option<BorrowedFd<'a>>,
+    /// The way into the cgroup.
+    pub(crate) cgroup: &'a Entrance<'a>,
     /// What the plan's sources stand for.
     pub(crate) lent: Lent<'a>,
     /// Whether the init stamps its operations.
@@ -48,9 +49,6 @@ pub(crate) struct Launch<'a> {
 
 /// What the host does at a start, in the order of the methods.
 pub(crate) trait Host {
-    /// The clone is there and stands at its beginning; with a fork it is the intermediate.
-    fn cloned(&mut self, child: &Child) -> Result<()>;
-
     /// The process of the container is there and stands still: the clone itself, or its fork.
     fn born(&mut self, child: &Child) -> Result<()>;
 
@@ -99,7 +97,8 @@ impl Launch<'_> {
             listens: self.plan.operations().any(|op| has_listener(&op)),
             times: Vec::new(),
         };
-        match session.drive(host) {
+        let entered = self.cgroup.finish(session.child.pid);
+        match entered.and_then(|()| session.drive(host)) {
             Ok(()) => {
                 let Session { child, console, times, .. } = session;
                 Ok(Started { child, console, times })
@@ -136,7 +135,13 @@ impl Launch<'_> {
         }
         let request = Request {
             namespaces: self.namespaces,
-            cgroup: self.cgroup.map(|fd| fd.as_raw_fd()),
+            cgroup: self.cgroup.directory.as_ref().map(AsRawFd::as_raw_fd),
+            tasks: self
+                .cgroup
+                .tasks
+                .iter()
+                .map(|(path, file)| (path.clone(), file.as_raw_fd()))
+                .collect(),
             descriptors,
             socket: place(theirs.as_fd(), Some(count))?,
             image: place(self.image.0.as_fd(), None)?,
@@ -241,7 +246,6 @@ struct Session<'a> {
 impl Session<'_> {
     /// Leads the init from its birth to its end as such: exec, the wait for the start, or failure.
     fn drive(&mut self, host: &mut impl Host) -> Result<()> {
-        host.cloned(&self.child)?;
         let forks = self.forks;
         if !forks {
             host.born(&self.child)?;
