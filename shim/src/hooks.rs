@@ -118,6 +118,7 @@ impl Hooks<'_> {
             cgroup: &entrance,
             lent: Lent { container: Some(container), ..Lent::default() },
             timed: false,
+            early: usize::MAX,
             patience: self.options.patience,
         }
         .run(&mut Joining { oom_score_adj: None, container: None })?;

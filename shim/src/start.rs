@@ -51,7 +51,7 @@ pub(crate) struct First {
 impl Start<'_> {
     /// Starts the process.
     pub(crate) fn run(&self) -> Result<First> {
-        let Compiled { plan, place, namespaces, forks } = Compilation {
+        let Compiled { mut plan, place, namespaces, forks } = Compilation {
             config: self.config,
             process: self.process,
             strategy: self.options.strategy,
@@ -62,6 +62,9 @@ impl Start<'_> {
         }
         .run()?;
         label::relabel(self.config)?;
+        if self.listener.is_none() {
+            plan.set_last_apart();
+        }
 
         let entrance = self.cgroups.map(Cgroups::entrance).transpose()?.unwrap_or_default();
         let descriptors = Descriptors::open(self.process)?;
@@ -77,6 +80,7 @@ impl Start<'_> {
             cgroup: &entrance,
             lent: Lent { listener: self.listener, ..Lent::default() },
             timed: self.options.timing,
+            early: self.early(&plan),
             patience: self.options.patience,
         }
         .run(&mut host);
@@ -94,6 +98,17 @@ impl Start<'_> {
         running.first = child::First::new(running.pid).ok();
         let rest = plan.behind_wait().map(|(first, bytes)| (first, bytes.to_owned()));
         Ok(First { running, identity, rest })
+    }
+
+    /// How many parts of the plan the init may have before it is written down, has its ids and its
+    /// likelihood to be killed: all but the one that ends with the program.
+    fn early(&self, plan: &Plan) -> usize {
+        let score = self.process.oom_score_adj.is_some() && !rustix::process::geteuid().is_root();
+        // Who may not dump the init, which has operations, may not write its files either.
+        if self.config.has_new(NamespaceType::User) || score {
+            return 0;
+        }
+        plan.parts().len() - 1
     }
 
     /// The hooks of the container.
@@ -267,6 +282,7 @@ impl Join<'_> {
             cgroup: &entrance,
             lent: Lent { container: Some(self.init.as_fd()), ..Lent::default() },
             timed: self.options.timing,
+            early: usize::MAX,
             patience: self.options.patience,
         }
         .run(&mut Joining {

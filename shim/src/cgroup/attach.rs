@@ -33,6 +33,11 @@ pub(crate) struct Entrance<'a> {
 }
 
 impl Entrance<'_> {
+    /// Whether the process is still to be moved when it is there.
+    pub(crate) fn is_late(&self) -> bool {
+        self.late.is_some()
+    }
+
     /// Moves the new process where it could not do so by itself.
     pub(crate) fn finish(&self, pid: i32) -> Result<()> {
         self.late.map_or(Ok(()), |cgroups| cgroups.attach_v1(pid))

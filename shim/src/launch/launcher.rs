@@ -160,6 +160,7 @@ impl<'a> Launcher<'a> {
             cgroup: &Entrance::default(),
             lent: Lent { others: &self.lent, ..Lent::default() },
             timed: false,
+            early: if self.users.is_empty() { usize::MAX } else { 0 },
             patience: self.patience,
         }
         .run(&mut hosting)
