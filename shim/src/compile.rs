@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 
-use crate::cgroup::{Cgroups, Mode as CgroupMode};
+use crate::cgroup::Cgroups;
 use crate::config::{Config, NamespaceType};
 use crate::error::{Error, Result};
 use crate::factory::Strategy;
@@ -85,7 +85,6 @@ impl Compilation<'_> {
         let commands = config.mounts.iter().any(has_commands);
         let hooks = config.hooks.need_host_mounts();
         let place = self.place(new_mounts && !by_path && !commands && !hooks);
-        let attaches = self.cgroups.is_some_and(|cgroups| cgroups.mode() != CgroupMode::V2);
         let facts = Facts {
             new,
             in_user_namespace: config.namespace(NamespaceType::User).is_some()
@@ -94,7 +93,7 @@ impl Compilation<'_> {
             sees_host: place != Place::Template,
             at: self.at(place)?,
             cgroups: self.cgroups.map(|cgroups| cgroups.paths().clone()).unwrap_or_default(),
-            barrier: !self.network.is_empty() || (attaches && joined.is_empty()),
+            barrier: !self.network.is_empty(),
             waits: self.waits,
             keyring: self.keyring.clone(),
             is_directory: &is_directory,

@@ -57,7 +57,7 @@ pub(crate) struct First {
 impl Start<'_> {
     /// Starts the process.
     pub(crate) fn run(&self) -> Result<First> {
-        let Compiled { plan, place, namespaces, forks, process } = Compilation {
+        let Compiled { mut plan, place, namespaces, forks, process } = Compilation {
             config: self.config,
             process: self.process,
             strategy: self.options.strategy,
@@ -68,15 +68,18 @@ impl Start<'_> {
         }
         .run()?;
         label::relabel(self.config)?;
-
-        let directory = self.cgroups.map(Cgroups::directory).transpose()?.flatten();
         let supervises = self.supervisor.is_some();
+        if self.listener.is_none() && !supervises {
+            plan.set_last_apart();
+        }
+
+        let entrance = self.cgroups.map(Cgroups::entrance).transpose()?.unwrap_or_default();
         let descriptors = Descriptors::open(self.process)?;
         // The program's own come with the request for it.
         let null = Descriptors::of([&Stdio::Null; 3], &[]);
         let of_init = if supervises { &null? } else { &descriptors };
         let moved = net::Moved::default();
-        let mut host = Hosting { start: self, plan: &plan, forks, identity: None, moved };
+        let mut host = Hosting { start: self, plan: &plan, identity: None, moved };
         let started = Launch {
             plan: &plan,
             image: image(self.image, self.options, supervises)?,
@@ -84,9 +87,10 @@ impl Start<'_> {
             namespaces,
             forks,
             descriptors: &of_init.all(),
-            cgroup: directory.as_ref().map(AsFd::as_fd),
+            cgroup: &entrance,
             lent: Lent { listener: self.listener, supervisor: self.supervisor, ..Lent::default() },
             timed: self.options.timing,
+            early: self.early(&plan),
             patience: self.options.patience,
         }
         .run(&mut host);
@@ -141,6 +145,17 @@ impl Start<'_> {
         Ok((Running { times: timings(made, times), ..running }, plan))
     }
 
+    /// How many parts of the plan the init may have before it is written down, has its ids and its
+    /// likelihood to be killed: all but the one that ends with the program.
+    fn early(&self, plan: &Plan) -> usize {
+        let score = self.process.oom_score_adj.is_some() && !rustix::process::geteuid().is_root();
+        // Who may not dump the init, which has operations, may not write its files either.
+        if self.config.has_new(NamespaceType::User) || score {
+            return 0;
+        }
+        plan.parts().len() - 1
+    }
+
     /// The hooks of the container.
     fn hooks(&self) -> Hooks<'_> {
         Hooks {
@@ -166,21 +181,12 @@ impl Start<'_> {
 struct Hosting<'a> {
     start: &'a Start<'a>,
     plan: &'a Plan,
-    forks: bool,
     identity: Option<Identity>,
     /// Interfaces of the host that are in the container.
     moved: net::Moved,
 }
 
 impl Host for Hosting<'_> {
-    fn cloned(&mut self, child: &Child) -> Result<()> {
-        // Before it forks: its child is then born in the cgroup.
-        match self.start.cgroups {
-            Some(cgroups) if self.forks => cgroups.attach_v1(child.pid),
-            _ => Ok(()),
-        }
-    }
-
     fn born(&mut self, child: &Child) -> Result<()> {
         let identity = Identity::of(child.pid)?;
         Journal::append(self.start.directory, &[Entry::Process(identity.clone())])?;
@@ -197,9 +203,6 @@ impl Host for Hosting<'_> {
     }
 
     fn meanwhile(&mut self, child: &Child) -> Result<()> {
-        if let Some(cgroups) = self.start.cgroups.filter(|_| !self.forks) {
-            cgroups.attach_v1(child.pid)?;
-        }
         if self.start.network.is_empty() {
             return Ok(());
         }
@@ -260,10 +263,6 @@ pub(crate) struct Release<'a> {
 }
 
 impl Host for Release<'_> {
-    fn cloned(&mut self, _: &Child) -> Result<()> {
-        Ok(())
-    }
-
     fn born(&mut self, _: &Child) -> Result<()> {
         Ok(())
     }
@@ -362,7 +361,7 @@ impl Join<'_> {
             config: self.config,
             process: own,
             descriptors: Descriptors::open(self.process)?,
-            cgroups: below.map_or_else(|| Ok(Vec::new()), |cgroups| cgroups.procs_files())?,
+            cgroups: below.map_or_else(|| Ok(Vec::new()), |cgroups| cgroups.entry_files())?,
             main: false,
             listener: None,
             patience: self.options.patience,
@@ -378,7 +377,7 @@ impl Join<'_> {
         let plan = plan::join::compile(self.config, own, &joined)?;
         let below = self.below()?;
         let cgroups = below.as_ref().or(self.cgroups);
-        let directory = cgroups.map(Cgroups::directory).transpose()?.flatten();
+        let entrance = cgroups.map(Cgroups::entrance).transpose()?.unwrap_or_default();
         let descriptors = Descriptors::open(self.process)?;
         let started = Launch {
             plan: &plan,
@@ -387,13 +386,13 @@ impl Join<'_> {
             namespaces: 0,
             forks: true,
             descriptors: &descriptors.all(),
-            cgroup: directory.as_ref().map(AsFd::as_fd),
+            cgroup: &entrance,
             lent: Lent { container: Some(self.init.as_fd()), ..Lent::default() },
             timed: self.options.timing,
+            early: usize::MAX,
             patience: self.options.patience,
         }
         .run(&mut Joining {
-            cgroups,
             oom_score_adj: self.process.oom_score_adj,
             container: Some((&self.hooks, self.pid)),
         })?;
@@ -405,17 +404,12 @@ impl Join<'_> {
 
 /// What the host does while a further process starts.
 pub(crate) struct Joining<'a> {
-    pub(crate) cgroups: Option<&'a Cgroups>,
     pub(crate) oom_score_adj: Option<i32>,
     /// What the agent of a seccomp filter is told of: the container, and its first process.
     pub(crate) container: Option<(&'a Hooks<'a>, i32)>,
 }
 
 impl Host for Joining<'_> {
-    fn cloned(&mut self, child: &Child) -> Result<()> {
-        self.cgroups.map_or(Ok(()), |cgroups| cgroups.attach_v1(child.pid))
-    }
-
     fn born(&mut self, child: &Child) -> Result<()> {
         adjust_oom_score(child.pid, self.oom_score_adj)
     }

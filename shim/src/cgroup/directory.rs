@@ -43,15 +43,7 @@ impl Directory {
     /// Opens a directory by its absolute path, no part of which may be a symbolic link; none if
     /// it does not exist.
     pub(super) fn open(path: &Path) -> Result<Option<Self>> {
-        let resolve = ResolveFlags::NO_SYMLINKS;
-        let opened = match rustix::fs::openat2(CWD, path, DIRECTORY, Mode::empty(), resolve) {
-            // Refused by a seccomp filter older than the system call.
-            Err(Errno::NOSYS) => {
-                rustix::fs::openat(CWD, path, DIRECTORY | OFlags::NOFOLLOW, Mode::empty())
-            }
-            other => other,
-        };
-        match opened {
+        match open_absolute(path, DIRECTORY) {
             Ok(fd) => Ok(Some(Self { fd, path: path.to_owned() })),
             Err(errno) if is_gone(errno) => Ok(None),
             Err(errno) => Err(Error::path("open", path, errno)),
@@ -235,6 +227,22 @@ impl From<Directory> for OwnedFd {
     fn from(directory: Directory) -> Self {
         directory.fd
     }
+}
+
+/// Opens a file by its absolute path, no part of which may be a symbolic link.
+fn open_absolute(path: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+    let resolve = ResolveFlags::NO_SYMLINKS;
+    match rustix::fs::openat2(CWD, path, flags, Mode::empty(), resolve) {
+        // Refused by a seccomp filter older than the system call.
+        Err(Errno::NOSYS) => rustix::fs::openat(CWD, path, flags | OFlags::NOFOLLOW, Mode::empty()),
+        other => other,
+    }
+}
+
+/// Opens one file of a cgroup, of which nothing else is needed, for writing.
+pub(super) fn open_to_write(path: &Path) -> Result<OwnedFd> {
+    open_absolute(path, OFlags::WRONLY | OFlags::CLOEXEC)
+        .map_err(|errno| Error::path("open", path, errno))
 }
 
 /// Reads an open file from its beginning to its end.

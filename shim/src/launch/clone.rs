@@ -7,12 +7,14 @@
 
 use std::ffi::{CString, c_int, c_void};
 use std::os::fd::{AsFd as _, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::path::{Path, PathBuf};
 
 use libc::{c_char, c_long};
 use nix::sys::signal::{SigSet, SigmaskHow};
 use rustix::io::Errno;
 use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 
+use crate::cgroup;
 use crate::error::{Error, Result};
 
 /// What a clone needs. Descriptors are the caller's, who waits until the clone is done.
@@ -22,6 +24,8 @@ pub(crate) struct Request {
     pub(crate) namespaces: u32,
     /// A cgroup v2 directory to be born in.
     pub(crate) cgroup: Option<RawFd>,
+    /// Files `tasks` of cgroup v1 cgroups to enter, and their paths.
+    pub(crate) tasks: Vec<(PathBuf, RawFd)>,
     /// What becomes 0, 1, 2 and up.
     pub(crate) descriptors: Vec<RawFd>,
     /// The socket; it comes behind them.
@@ -84,6 +88,8 @@ struct Shared<'a> {
     /// Why the child gave up.
     errno: c_int,
     verb: &'static str,
+    /// The cgroup that it was about to enter then.
+    entering: Option<&'a Path>,
 }
 
 /// Clones and executes the image; comes back when the image runs.
@@ -100,6 +106,7 @@ pub(crate) fn spawn(request: &Request) -> Result<Child> {
         keep_capabilities: request.namespaces & CLONE_NEWUSER != 0,
         errno: 0,
         verb: "",
+        entering: None,
     };
     let mut stack = vec![0_u128; STACK / size_of::<u128>()];
     let mut pidfd: RawFd = -1;
@@ -138,7 +145,10 @@ pub(crate) fn spawn(request: &Request) -> Result<Child> {
     if shared.errno != 0 {
         let _ = waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED);
         let errno = Errno::from_raw_os_error(shared.errno);
-        return Err(Error::system(shared.verb, "pidone-init", errno));
+        return Err(match shared.entering {
+            Some(file) => cgroup::refused(file, 0, errno),
+            None => Error::system(shared.verb, "pidone-init", errno),
+        });
     }
     Ok(Child { pid, pidfd })
 }
@@ -158,8 +168,14 @@ extern "C" fn child(shared: *mut c_void) -> ! {
 }
 
 /// Answers only if something failed.
-fn become_init(shared: &Shared<'_>) -> std::result::Result<(), (&'static str, c_int)> {
+fn become_init(shared: &mut Shared<'_>) -> std::result::Result<(), (&'static str, c_int)> {
     let request = shared.request;
+    // While the numbers of the files still are theirs.
+    for (path, file) in &request.tasks {
+        shared.entering = Some(path);
+        call("write", libc::SYS_write, [(*file).into(), c"0".as_ptr() as c_long, 1, 0, 0])?;
+    }
+    shared.entering = None;
     let sources = request.descriptors.iter().chain([&request.socket]);
     for (&from, to) in sources.zip(0..) {
         if from == to {

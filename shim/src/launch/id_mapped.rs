@@ -49,6 +49,7 @@ fn make(maps: &Maps<'_>) -> Result<OwnedFd> {
     let child = spawn(&Request {
         namespaces: NamespaceType::User.clone_flag(),
         cgroup: None,
+        tasks: Vec::new(),
         descriptors: vec![number(0, null.as_fd())?; 3],
         socket: number(1, theirs.as_fd())?,
         image: number(2, image.as_fd())?,

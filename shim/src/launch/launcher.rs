@@ -8,6 +8,7 @@ use pidone_proto::Op;
 
 use super::image::{Image, Sealed};
 use super::{Child, Host, Launch, Lent, Maps, Place};
+use crate::cgroup::Entrance;
 use crate::config::{IdMap, NamespaceType};
 use crate::error::{Error, Result};
 use crate::factory::Options;
@@ -156,9 +157,10 @@ impl<'a> Launcher<'a> {
             namespaces: self.namespaces,
             forks,
             descriptors: &descriptors.all(),
-            cgroup: None,
+            cgroup: &Entrance::default(),
             lent: Lent { others: &self.lent, ..Lent::default() },
             timed: false,
+            early: if self.users.is_empty() { usize::MAX } else { 0 },
             patience: self.patience,
         }
         .run(&mut hosting)
@@ -199,10 +201,6 @@ struct Hosting<'a> {
 }
 
 impl Host for Hosting<'_> {
-    fn cloned(&mut self, _: &Child) -> Result<()> {
-        Ok(())
-    }
-
     fn born(&mut self, child: &Child) -> Result<()> {
         self.maps.map_or(Ok(()), |maps| maps.write(child.pid))
     }

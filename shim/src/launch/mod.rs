@@ -9,6 +9,7 @@ mod id_map;
 mod id_mapped;
 pub mod image;
 mod launcher;
+mod outbox;
 mod session;
 mod source;
 mod spawn;

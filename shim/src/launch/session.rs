@@ -15,8 +15,10 @@ use rustix::process::{Signal, WaitId, WaitIdOptions, WaitIdStatus, pidfd_send_si
 use super::channel::{Channel, Failed, Message, violation};
 use super::clone::{Child, Request, above};
 use super::image::{Codec, Sealed};
-use super::source::{self, Lent};
+use super::outbox::Outbox;
+use super::source::Lent;
 use super::worker::{Place, clone_at};
+use crate::cgroup::Entrance;
 use crate::error::{Cause, Code, Error, Result, Step, Subject};
 use crate::pid::{self, wait_for_end};
 use crate::plan::{Plan, subject};
@@ -36,21 +38,21 @@ pub(crate) struct Launch<'a> {
     pub(crate) forks: bool,
     /// What becomes 0, 1, 2 and up.
     pub(crate) descriptors: &'a [BorrowedFd<'a>],
-    /// A cgroup v2 directory to be born in.
-    pub(crate) cgroup: Option<BorrowedFd<'a>>,
+    /// The way into the cgroup.
+    pub(crate) cgroup: &'a Entrance<'a>,
     /// What the plan's sources stand for.
     pub(crate) lent: Lent<'a>,
     /// Whether the init stamps its operations.
     pub(crate) timed: bool,
+    /// How many parts of the plan are sent before [`Host::born`]: they wait for the init and not
+    /// it for them.
+    pub(crate) early: usize,
     /// How long nothing may be heard of the init.
     pub(crate) patience: Duration,
 }
 
 /// What the host does at a start, in the order of the methods.
 pub(crate) trait Host {
-    /// The clone is there and stands at its beginning; with a fork it is the intermediate.
-    fn cloned(&mut self, child: &Child) -> Result<()>;
-
     /// The process of the container is there and stands still: the clone itself, or its fork.
     fn born(&mut self, child: &Child) -> Result<()>;
 
@@ -82,26 +84,29 @@ impl Launch<'_> {
     ///
     /// Whatever fails, no process is left behind.
     pub(crate) fn run(&self, host: &mut impl Host) -> Result<Started> {
-        let (channel, child) = self.clone_init()?;
+        let (mut channel, theirs) = Channel::pair(self.image.1)?;
+        let mut outbox = Outbox::new(self.plan, self.lent, self.timed);
+        if !self.cgroup.is_late() {
+            outbox.send(&mut channel, self.early)?;
+        }
+        let child = self.clone_init(theirs.as_fd())?;
+        drop(theirs);
         let mut session = Session {
             plan: self.plan,
             before: 0,
             of: self.plan.len(),
             forks: self.forks,
-            lent: self.lent,
-            timed: self.timed,
             patience: self.patience,
             channel,
+            outbox,
             child,
-            sent: 0,
-            first: 1,
-            waits: 0,
             progress: Progress::Setup,
             console: None,
             listens: self.plan.operations().any(|op| has_listener(&op)),
             times: Vec::new(),
         };
-        match session.drive(host) {
+        let entered = self.cgroup.finish(session.child.pid);
+        match entered.and_then(|()| session.drive(host)) {
             Ok(()) => {
                 let Session { child, console, times, channel, .. } = session;
                 Ok(Started { child, console, times, channel })
@@ -114,8 +119,7 @@ impl Launch<'_> {
     }
 
     /// Clones with all descriptors in their places.
-    fn clone_init(&self) -> Result<(Channel, Child)> {
-        let (channel, theirs) = Channel::pair(self.image.1)?;
+    fn clone_init(&self, socket: BorrowedFd<'_>) -> Result<Child> {
         let count = self.descriptors.len();
         let free = RawFd::try_from(count).unwrap_or(RawFd::MAX) + 1;
         let mut moved = Vec::new();
@@ -138,13 +142,18 @@ impl Launch<'_> {
         }
         let request = Request {
             namespaces: self.namespaces,
-            cgroup: self.cgroup.map(|fd| fd.as_raw_fd()),
+            cgroup: self.cgroup.directory.as_ref().map(AsRawFd::as_raw_fd),
+            tasks: self
+                .cgroup
+                .tasks
+                .iter()
+                .map(|(path, file)| (path.clone(), file.as_raw_fd()))
+                .collect(),
             descriptors,
-            socket: place(theirs.as_fd(), Some(count))?,
+            socket: place(socket, Some(count))?,
             image: place(self.image.0.as_fd(), None)?,
         };
-        let child = clone_at(self.place, request)?;
-        Ok((channel, child))
+        clone_at(self.place, request)
     }
 }
 
@@ -179,15 +188,10 @@ impl Resume<'_> {
             before: self.before,
             of: self.before.saturating_add(self.plan.len()),
             forks: false,
-            lent: Lent::default(),
-            timed: false,
             patience: self.patience,
             channel,
+            outbox: Outbox::sent(self.plan),
             child,
-            // The init has all of the plan.
-            sent: self.plan.parts().len(),
-            first: 1,
-            waits: self.plan.operations().filter(waits).count(),
             progress: Progress::Setup,
             console: None,
             listens: self.plan.operations().any(|op| has_listener(&op)),
@@ -222,17 +226,10 @@ struct Session<'a> {
     of: u32,
     /// Whether a fork of the init is still to come.
     forks: bool,
-    lent: Lent<'a>,
-    timed: bool,
     patience: Duration,
     channel: Channel,
+    outbox: Outbox<'a>,
     child: Child,
-    /// Parts that were sent.
-    sent: usize,
-    /// The number of the first operation of the next part.
-    first: u32,
-    /// Operations in them at which the init still has to be let go on.
-    waits: usize,
     progress: Progress,
     console: Option<OwnedFd>,
     /// Whether the listener of a seccomp filter is still to come.
@@ -243,7 +240,6 @@ struct Session<'a> {
 impl Session<'_> {
     /// Leads the init from its birth to its end as such: exec, the wait for the start, or failure.
     fn drive(&mut self, host: &mut impl Host) -> Result<()> {
-        host.cloned(&self.child)?;
         let forks = self.forks;
         if !forks {
             host.born(&self.child)?;
@@ -284,39 +280,15 @@ impl Session<'_> {
     /// Waits for something to happen; answers whether the process ended.
     fn wait(&self, deadline: Instant) -> Result<bool> {
         let mut wanted = PollFlags::IN;
-        if self.waits == 0 && self.sent < self.plan.parts().len() {
+        if self.outbox.is_pressing() {
             wanted |= PollFlags::OUT;
         }
         wait(&self.channel, wanted, self.child.pidfd.as_fd(), (deadline, self.patience))
     }
 
     /// Sends parts as long as there is room.
-    ///
-    /// An init that waits for the host to let it go on takes nothing else: what comes behind an
-    /// operation at which it waits is held back until then.
     fn send_parts(&mut self) -> Result<()> {
-        let parts = self.plan.parts();
-        while let Some(part) = parts.get(self.sent).filter(|_| self.waits == 0) {
-            let head = pidone_proto::Part {
-                first: self.first,
-                operations: part.operations,
-                more: self.sent + 1 < parts.len(),
-                timed: self.timed,
-            };
-            let opened: Vec<_> = part
-                .sources
-                .iter()
-                .map(|source| source::open(source, self.lent))
-                .collect::<Result<_>>()?;
-            let files: Vec<_> = opened.iter().map(AsFd::as_fd).collect();
-            if !self.channel.send_part(part, head, &files)? {
-                return Ok(());
-            }
-            self.sent += 1;
-            self.first += part.operations;
-            self.waits += part.operations().filter(waits).count();
-        }
-        Ok(())
+        self.outbox.send(&mut self.channel, usize::MAX)
     }
 
     /// Acts on a message; answers whether the start is over, and well.
@@ -331,14 +303,14 @@ impl Session<'_> {
             }
             (Message::Barrier(id), Progress::Setup) => {
                 host.barrier(id, &self.child)?;
-                self.proceed()?;
+                self.outbox.proceed(&mut self.channel)?;
                 Ok(false)
             }
             (Message::Console(master), Progress::Setup) if self.console.is_none() => {
                 self.console = Some(checked_terminal(master)?);
                 Ok(false)
             }
-            (Message::Times { first, times }, Progress::Setup) if self.timed => {
+            (Message::Times { first, times }, Progress::Setup) if self.outbox.timed => {
                 let next = self.times.len() + 1;
                 let last = next + times.len();
                 let room = usize::try_from(self.plan.len()).unwrap_or(usize::MAX);
@@ -363,14 +335,6 @@ impl Session<'_> {
         }
     }
 
-    /// Lets the init go on, and sends what was held back.
-    fn proceed(&mut self) -> Result<()> {
-        self.waits =
-            self.waits.checked_sub(1).ok_or_else(|| violation("waits out of its place"))?;
-        self.channel.proceed()?;
-        self.send_parts()
-    }
-
     /// The init forked: its child is the process, and the init itself ends.
     fn forked(&mut self, pidfd: OwnedFd, host: &mut impl Host) -> Result<()> {
         let child = own_child(pidfd)?;
@@ -378,7 +342,7 @@ impl Session<'_> {
         // It has nothing left to do, and is not waited for in good faith.
         std::mem::replace(&mut self.child, child).end();
         host.born(&self.child)?;
-        self.proceed()?;
+        self.outbox.proceed(&mut self.channel)?;
         host.meanwhile(&self.child)
     }
 
@@ -446,11 +410,6 @@ pub(super) fn explain(failed: &Failed, plan: &Plan, before: u32, of: u32) -> Err
 /// Whether a plan ends with an init that stays.
 fn supervises(plan: &Plan) -> bool {
     plan.operations().last().is_some_and(|op| matches!(op, Op::Supervise { .. }))
-}
-
-/// Whether the init waits at an operation until the host lets it go on.
-fn waits(op: &Op<'_>) -> bool {
-    matches!(op, Op::Barrier { .. } | Op::Fork { .. })
 }
 
 /// Whether an operation brings the listener of a seccomp filter.

@@ -38,7 +38,7 @@ pub struct Facts<'a> {
     pub is_directory: &'a dyn Fn(&Path) -> Result<bool>,
 }
 
-/// The host has attached cgroups and configured the network.
+/// The host has configured the network.
 pub const BARRIER_HOST: u32 = 0;
 
 /// The root is made, and not entered yet: hooks of the host may look at it.
@@ -175,7 +175,7 @@ pub(super) fn root_ids(config: &Config) -> Op<'static> {
     Op::Ids { uid: first(&config.uid_mappings), gid: first(&config.gid_mappings) }
 }
 
-/// Waits for the host to attach the cgroup, and makes it the root of a cgroup namespace.
+/// Waits for the host, and makes the cgroup the root of a cgroup namespace.
 ///
 /// `clone3(2)` with both flags would root the namespace at the caller's cgroup.
 fn own_cgroup(plan: &mut Plan, facts: &Facts<'_>) {

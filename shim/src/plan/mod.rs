@@ -156,6 +156,19 @@ impl Plan {
         self.parts.iter().flat_map(Part::operations)
     }
 
+    /// Puts the last operation into a part of its own, so that it can be sent later than the others.
+    pub(crate) fn set_last_apart(&mut self) {
+        let Some(part) = self.parts.last_mut().filter(|part| part.operations > 1) else { return };
+        let mut start = 0;
+        for _ in 1..part.operations {
+            let Ok((_, length)) = Bincode::decode::<Op<'_>>(&part.bytes[start..]) else { return };
+            start += length;
+        }
+        let last = Part { bytes: part.bytes.split_off(start), operations: 1, ..Part::default() };
+        part.operations -= 1;
+        self.parts.push(last);
+    }
+
     /// A plan of operations that are encoded already and use no file of the host.
     pub(crate) fn encoded(bytes: Vec<u8>) -> Self {
         let mut part = Part { bytes, operations: 0, sources: Vec::new() };
