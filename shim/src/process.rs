@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::process::{Signal, pidfd_send_signal};
@@ -117,21 +116,10 @@ pub struct Running {
     pub stderr: Option<File>,
     /// The master of the terminal, if there is one.
     pub console: Option<OwnedFd>,
-    /// The operations of the plan, if [`crate::Options::timing`] asked for their times.
-    pub times: Vec<Timing>,
     /// What is killed when the process ends: all of a container without a pid namespace.
     pub(crate) cgroups: Option<Cgroups>,
     /// Whether it is the first process of a container.
     pub(crate) first: Option<First>,
-}
-
-/// How long an operation of the init took.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Timing {
-    /// The operation, as in `mount`.
-    pub operation: &'static str,
-    /// From the end of the one before to its own.
-    pub took: Duration,
 }
 
 impl Running {

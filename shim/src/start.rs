@@ -2,7 +2,6 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
-use std::time::Duration;
 
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
@@ -19,11 +18,11 @@ use crate::launch::{Child, Host, Launch, Lent, Maps, Place, Started};
 use crate::oci::Status;
 use crate::plan::container::{BARRIER_CREATE, BARRIER_START, mount_of_barrier};
 use crate::plan::{self, Plan};
-use crate::process::{Process, Running, Timing};
+use crate::process::{Process, Running};
 use crate::resolve::resolve;
 use crate::state::Identity;
 use crate::stdio::Descriptors;
-use crate::{child, label, mount_command, net, privilege};
+use crate::{child, label, mount_command, net, privilege, trace};
 
 /// The start of a container's first process.
 pub(crate) struct Start<'a> {
@@ -51,7 +50,7 @@ pub(crate) struct First {
 impl Start<'_> {
     /// Starts the process.
     pub(crate) fn run(&self) -> Result<First> {
-        let Compiled { plan, place, namespaces, forks } = Compilation {
+        let compilation = Compilation {
             config: self.config,
             process: self.process,
             strategy: self.options.strategy,
@@ -59,12 +58,13 @@ impl Start<'_> {
             network: self.network,
             keyring: self.hooks().keyring(),
             waits: self.listener.is_some(),
-        }
-        .run()?;
+        };
+        let Compiled { plan, place, namespaces, forks } =
+            trace::span("compile the plan", || compilation.run())?;
         label::relabel(self.config)?;
 
         let directory = self.cgroups.map(Cgroups::directory).transpose()?.flatten();
-        let descriptors = Descriptors::open(self.process)?;
+        let descriptors = trace::span("open descriptors", || Descriptors::open(self.process))?;
         let moved = net::Moved::default();
         let mut host = Hosting { start: self, plan: &plan, forks, identity: None, moved };
         let started = Launch {
@@ -76,7 +76,6 @@ impl Start<'_> {
             descriptors: &descriptors.all(),
             cgroup: directory.as_ref().map(AsFd::as_fd),
             lent: Lent { listener: self.listener, ..Lent::default() },
-            timed: self.options.timing,
             patience: self.options.patience,
         }
         .run(&mut host);
@@ -89,7 +88,7 @@ impl Start<'_> {
             .identity
             .take()
             .ok_or_else(|| Error::system("journal", started.child.pid.to_string(), Errno::NOENT))?;
-        let mut running = running(started, &plan, descriptors);
+        let mut running = running(started, descriptors);
         // Without a descriptor left for it, the process is waited for alone.
         running.first = child::First::new(running.pid).ok();
         let rest = plan.behind_wait().map(|(first, bytes)| (first, bytes.to_owned()));
@@ -131,19 +130,22 @@ impl Host for Hosting<'_> {
     fn cloned(&mut self, child: &Child) -> Result<()> {
         // Before it forks: its child is then born in the cgroup.
         match self.start.cgroups {
-            Some(cgroups) if self.forks => cgroups.attach_v1(child.pid),
+            Some(cgroups) if self.forks => attach(cgroups, child),
             _ => Ok(()),
         }
     }
 
     fn born(&mut self, child: &Child) -> Result<()> {
-        let identity = Identity::of(child.pid)?;
-        Journal::append(self.start.directory, &[Entry::Process(identity.clone())])?;
+        let identity = trace::span("journal", || {
+            let identity = Identity::of(child.pid)?;
+            Journal::append(self.start.directory, &[Entry::Process(identity.clone())])?;
+            Ok(identity)
+        })?;
         self.identity = Some(identity);
         let config = self.start.config;
         if config.has_new(NamespaceType::User) {
             let maps = Maps { users: &config.uid_mappings, groups: &config.gid_mappings };
-            maps.write(child.pid)?;
+            trace::span("map ids", || maps.write(child.pid))?;
         }
         if let Some(cgroups) = self.start.cgroups {
             delegate(cgroups, config)?;
@@ -153,12 +155,13 @@ impl Host for Hosting<'_> {
 
     fn meanwhile(&mut self, child: &Child) -> Result<()> {
         if let Some(cgroups) = self.start.cgroups.filter(|_| !self.forks) {
-            cgroups.attach_v1(child.pid)?;
+            attach(cgroups, child)?;
         }
         if self.start.network.is_empty() {
             return Ok(());
         }
-        self.moved = self.start.network.apply(child.pidfd.as_fd())?;
+        let network = || self.start.network.apply(child.pidfd.as_fd());
+        self.moved = trace::span("set up the network", network)?;
         Ok(())
     }
 
@@ -167,7 +170,8 @@ impl Host for Hosting<'_> {
             && let Some(mount) = self.start.config.mounts.get(index)
         {
             let commands = if behind { &mount.postmount_cmds } else { &mount.premount_cmds };
-            return mount_command::run(commands, child.pidfd.as_fd());
+            let run = || mount_command::run(commands, child.pidfd.as_fd());
+            return trace::span("run mount commands", run);
         }
         match id {
             BARRIER_CREATE => self.start.hooks().create(child),
@@ -183,6 +187,11 @@ impl Host for Hosting<'_> {
         let state = hooks.state_object(Status::Creating, child.pid);
         hooks.listener(listener.as_fd(), child.pid, state)
     }
+}
+
+/// Moves a process to the cgroups that it cannot be born in.
+fn attach(cgroups: &Cgroups, child: &Child) -> Result<()> {
+    trace::span("attach to cgroups", || cgroups.attach_v1(child.pid))
 }
 
 /// Gives the cgroup to the root of a user namespace with a cgroup namespace of its own.
@@ -254,25 +263,17 @@ pub(crate) struct Join<'a> {
 impl Join<'_> {
     /// Starts the process.
     pub(crate) fn run(&self) -> Result<Running> {
-        let path = PathBuf::from(format!("/proc/{}/root", self.pid));
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let root = openat(CWD, &path, flags, Mode::empty())
-            .map_err(|errno| Error::path("open", &path, errno))?;
-        let mut own = resolve(self.config, self.process, root.as_fd())?;
-        // It is the container that must not outlive its maker.
-        own.parent_death_signal = 0;
-        drop(root);
-        let joined = self.hooks.joined(self.pid)?;
-        let plan = plan::join::compile(self.config, &own, &joined)?;
+        let plan = trace::span("compile the plan", || self.compile())?;
         let below = match self.cgroups {
             Some(cgroups) if !self.process.sub_cgroups.is_empty() => {
-                Some(cgroups.below(&self.process.sub_cgroups)?)
+                let below = || cgroups.below(&self.process.sub_cgroups);
+                Some(trace::span("make a cgroup", below)?)
             }
             _ => None,
         };
         let cgroups = below.as_ref().or(self.cgroups);
         let directory = cgroups.map(Cgroups::directory).transpose()?.flatten();
-        let descriptors = Descriptors::open(self.process)?;
+        let descriptors = trace::span("open descriptors", || Descriptors::open(self.process))?;
         let started = Launch {
             plan: &plan,
             image: image(self.image, self.options)?,
@@ -282,7 +283,6 @@ impl Join<'_> {
             descriptors: &descriptors.all(),
             cgroup: directory.as_ref().map(AsFd::as_fd),
             lent: Lent { container: Some(self.init.as_fd()), ..Lent::default() },
-            timed: self.options.timing,
             patience: self.options.patience,
         }
         .run(&mut Joining {
@@ -290,9 +290,22 @@ impl Join<'_> {
             oom_score_adj: self.process.oom_score_adj,
             container: Some((&self.hooks, self.pid)),
         })?;
-        let running = running(started, &plan, descriptors);
+        let running = running(started, descriptors);
         child::joined(self.pid, &running.child);
         Ok(running)
+    }
+
+    /// Compiles the plan.
+    fn compile(&self) -> Result<Plan> {
+        let path = PathBuf::from(format!("/proc/{}/root", self.pid));
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = openat(CWD, &path, flags, Mode::empty())
+            .map_err(|errno| Error::path("open", &path, errno))?;
+        let mut own = resolve(self.config, self.process, root.as_fd())?;
+        // It is the container that must not outlive its maker.
+        own.parent_death_signal = 0;
+        let joined = self.hooks.joined(self.pid)?;
+        plan::join::compile(self.config, &own, &joined)
     }
 }
 
@@ -306,7 +319,7 @@ pub(crate) struct Joining<'a> {
 
 impl Host for Joining<'_> {
     fn cloned(&mut self, child: &Child) -> Result<()> {
-        self.cgroups.map_or(Ok(()), |cgroups| cgroups.attach_v1(child.pid))
+        self.cgroups.map_or(Ok(()), |cgroups| attach(cgroups, child))
     }
 
     fn born(&mut self, child: &Child) -> Result<()> {
@@ -337,13 +350,12 @@ impl Host for Joining<'_> {
 pub(crate) fn image<'a>(own: Option<&'a Sealed>, options: &Options) -> Result<(&'a Sealed, Codec)> {
     match (own, &options.image) {
         (Some(sealed), Some(image)) => Ok((sealed, image.codec())),
-        _ => Ok((Sealed::embedded()?, EMBEDDED.codec())),
+        _ => Ok((trace::span("seal the init", Sealed::embedded)?, EMBEDDED.codec())),
     }
 }
 
 /// A started process with the caller's ends of its pipes.
-pub(crate) fn running(started: Started, plan: &Plan, descriptors: Descriptors<'_>) -> Running {
-    let times = plan.operations().zip(started.times);
+pub(crate) fn running(started: Started, descriptors: Descriptors<'_>) -> Running {
     let [stdin, stdout, stderr] = descriptors.kept;
     Running {
         pid: started.child.pid,
@@ -352,12 +364,6 @@ pub(crate) fn running(started: Started, plan: &Plan, descriptors: Descriptors<'_
         stdout,
         stderr,
         console: started.console,
-        times: times
-            .map(|(op, nanoseconds)| Timing {
-                operation: op.name(),
-                took: Duration::from_nanos(nanoseconds.into()),
-            })
-            .collect(),
         cgroups: None,
         first: None,
     }

@@ -33,6 +33,7 @@ mod security;
 mod start;
 mod stdio;
 mod supervise;
+mod trace;
 mod waiting;
 
 fn main() -> ExitCode {
@@ -67,6 +68,7 @@ fn main() -> ExitCode {
         start::CASES,
         stdio::CASES,
         supervise::CASES,
+        trace::CASES,
         waiting::CASES,
     ];
     pidone_tests::main(&[whole, security::CASES].concat())

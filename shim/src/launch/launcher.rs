@@ -158,12 +158,11 @@ impl<'a> Launcher<'a> {
             descriptors: &descriptors.all(),
             cgroup: None,
             lent: Lent { others: &self.lent, ..Lent::default() },
-            timed: false,
             patience: self.patience,
         }
         .run(&mut hosting)
         .map_err(privilege::explain)?;
-        Ok(running(started, self.plan, descriptors))
+        Ok(running(started, descriptors))
     }
 
     /// Refuses namespaces that would not be what was asked for.

@@ -21,6 +21,7 @@ use crate::error::{Cause, Code, Error, Result, Step, Subject};
 use crate::pid::wait_for_end;
 use crate::plan::{Plan, subject};
 use crate::seccomp;
+use crate::trace::{self, Claims};
 
 /// What a start needs.
 pub(crate) struct Launch<'a> {
@@ -40,8 +41,6 @@ pub(crate) struct Launch<'a> {
     pub(crate) cgroup: Option<BorrowedFd<'a>>,
     /// What the plan's sources stand for.
     pub(crate) lent: Lent<'a>,
-    /// Whether the init stamps its operations.
-    pub(crate) timed: bool,
     /// How long nothing may be heard of the init.
     pub(crate) patience: Duration,
 }
@@ -71,8 +70,6 @@ pub(crate) struct Started {
     pub(crate) child: Child,
     /// The master of its terminal.
     pub(crate) console: Option<OwnedFd>,
-    /// Nanoseconds of each operation, if they were stamped.
-    pub(crate) times: Vec<u32>,
 }
 
 impl Launch<'_> {
@@ -80,14 +77,16 @@ impl Launch<'_> {
     ///
     /// Whatever fails, no process is left behind.
     pub(crate) fn run(&self, host: &mut impl Host) -> Result<Started> {
-        let (channel, child) = self.clone_init()?;
+        let claims = Claims::begin(self.plan);
+        let timed = claims.is_some();
+        let (channel, child) = trace::span("clone", || self.clone_init(timed))?;
         let mut session = Session {
             plan: self.plan,
             before: 0,
             of: self.plan.len(),
             forks: self.forks,
             lent: self.lent,
-            timed: self.timed,
+            claims,
             patience: self.patience,
             channel,
             child,
@@ -97,12 +96,15 @@ impl Launch<'_> {
             progress: Progress::Setup,
             console: None,
             listens: self.plan.operations().any(|op| has_listener(&op)),
-            times: Vec::new(),
         };
-        match session.drive(host) {
+        let outcome = session.drive(host);
+        if let Some(claims) = session.claims.take() {
+            claims.tell(self.plan, outcome.as_ref().err());
+        }
+        match outcome {
             Ok(()) => {
-                let Session { child, console, times, .. } = session;
-                Ok(Started { child, console, times })
+                let Session { child, console, .. } = session;
+                Ok(Started { child, console })
             }
             Err(error) => {
                 end(&session.child);
@@ -112,7 +114,7 @@ impl Launch<'_> {
     }
 
     /// Clones with all descriptors in their places.
-    fn clone_init(&self) -> Result<(Channel, Child)> {
+    fn clone_init(&self, timed: bool) -> Result<(Channel, Child)> {
         let (channel, theirs) = Channel::pair(self.image.1)?;
         let count = self.descriptors.len();
         let free = RawFd::try_from(count).unwrap_or(RawFd::MAX) + 1;
@@ -140,6 +142,7 @@ impl Launch<'_> {
             descriptors,
             socket: place(theirs.as_fd(), Some(count))?,
             image: place(self.image.0.as_fd(), None)?,
+            timed,
         };
         let child = clone_at(self.place, request)?;
         Ok((channel, child))
@@ -178,7 +181,7 @@ impl Resume<'_> {
             of: self.before.saturating_add(self.plan.len()),
             forks: false,
             lent: Lent::default(),
-            timed: false,
+            claims: None,
             patience: self.patience,
             channel,
             child,
@@ -189,7 +192,6 @@ impl Resume<'_> {
             progress: Progress::Setup,
             console: None,
             listens: self.plan.operations().any(|op| has_listener(&op)),
-            times: Vec::new(),
         };
         let outcome = started().and_then(|()| session.lead(host));
         if outcome.is_err() {
@@ -221,7 +223,8 @@ struct Session<'a> {
     /// Whether a fork of the init is still to come.
     forks: bool,
     lent: Lent<'a>,
-    timed: bool,
+    /// When the init says that it did what, if it was asked.
+    claims: Option<Claims>,
     patience: Duration,
     channel: Channel,
     child: Child,
@@ -235,7 +238,6 @@ struct Session<'a> {
     console: Option<OwnedFd>,
     /// Whether the listener of a seccomp filter is still to come.
     listens: bool,
-    times: Vec<u32>,
 }
 
 impl Session<'_> {
@@ -258,11 +260,12 @@ impl Session<'_> {
         let mut deadline = Instant::now() + self.patience;
         loop {
             let watched = self.child.pid;
-            let ended = self.wait(deadline)?;
+            let ended = trace::span(trace::WAIT, || self.wait(deadline))?;
             self.send_parts()?;
             // All that was said is heard before an end is believed.
             while let Some(message) = self.channel.receive()? {
                 if self.handle(message, host)? {
+                    trace::mark("start seen", None);
                     return Ok(());
                 }
                 deadline = Instant::now() + self.patience;
@@ -316,15 +319,13 @@ impl Session<'_> {
                 first: self.first,
                 operations: part.operations,
                 more: self.sent + 1 < parts.len(),
-                timed: self.timed,
+                timed: self.claims.is_some(),
             };
-            let opened: Vec<_> = part
-                .sources
-                .iter()
-                .map(|source| source::open(source, self.lent))
-                .collect::<Result<_>>()?;
+            let open = || part.sources.iter().map(|source| source::open(source, self.lent));
+            let opened = trace::span("open files", || open().collect::<Result<Vec<_>>>())?;
             let files: Vec<_> = opened.iter().map(AsFd::as_fd).collect();
-            if !self.channel.send_part(part, head, &files)? {
+            let send = || self.channel.send_part(part, head, &files);
+            if !trace::span("send the plan", send)? {
                 return Ok(());
             }
             self.sent += 1;
@@ -355,15 +356,12 @@ impl Session<'_> {
                 self.console = Some(checked_terminal(master)?);
                 Ok(false)
             }
-            (Message::Times { first, times }, Progress::Setup) if self.timed => {
-                let next = self.times.len() + 1;
-                let last = next + times.len();
-                let room = usize::try_from(self.plan.len()).unwrap_or(usize::MAX);
-                if usize::try_from(first) != Ok(next) || last > room {
-                    return Err(violation("times that are not those of the next operations"));
+            (Message::Times { first, stamps }, Progress::Setup) => {
+                let claims = self.claims.as_mut();
+                if claims.is_some_and(|claims| claims.add(first, stamps, self.plan)) {
+                    return Ok(false);
                 }
-                self.times.extend(times);
-                Ok(false)
+                Err(violation("times that are not those of the next operations"))
             }
             (Message::Executing, Progress::Setup) => {
                 self.progress = Progress::Executing;
@@ -393,6 +391,9 @@ impl Session<'_> {
         self.forks = false;
         // It has nothing left to do, and is not waited for in good faith.
         end(&std::mem::replace(&mut self.child, child));
+        if let Some(claims) = &mut self.claims {
+            claims.follow(&self.child);
+        }
         host.born(&self.child)?;
         self.proceed()?;
         host.meanwhile(&self.child)
