@@ -3,6 +3,7 @@
 //! Times are medians. Stamps cost a little themselves, and the stamped starts are others than those
 //! whose phases are shown.
 
+use pidone::trace::{self, Span, Who};
 use pidone::{Options, Strategy};
 use serde::{Deserialize, Serialize};
 
@@ -36,18 +37,16 @@ impl Waterfall {
         let options = Options::default().strategy(strategy);
         let name = "waterfall-";
         let mut plain = Library::with(place, scenario, options.clone(), 0)?.named(name);
-        let mut stamped = Library::with(place, scenario, options.timing(true), 1)?.named(name);
+        let mut stamped = Library::with(place, scenario, options, 1)?.named(name);
         // What is made once is made by the first starts.
         plain.phases()?;
-        let (_, running) = stamped.run()?;
         let mut operations: Vec<(&str, Vec<u64>)> =
-            running.times.iter().map(|timing| (timing.operation, Vec::new())).collect();
+            init_spans(&mut stamped)?.iter().map(|span| (span.name, Vec::new())).collect();
         let mut phases: Vec<Phases> = Vec::with_capacity(starts);
         for _ in 0..starts {
             phases.push(plain.phases()?);
-            let (_, running) = stamped.run()?;
-            for ((_, times), timing) in operations.iter_mut().zip(&running.times) {
-                times.push(u64::try_from(timing.took.as_nanos())?);
+            for ((_, times), span) in operations.iter_mut().zip(init_spans(&mut stamped)?) {
+                times.push(u64::try_from(span.duration.as_nanos())?);
             }
         }
         type Phase = (&'static str, fn(&Phases) -> u64);
@@ -70,6 +69,13 @@ impl Waterfall {
                 .collect(),
         })
     }
+}
+
+/// What the init of one start did.
+fn init_spans(library: &mut Library) -> Result<Vec<Span>> {
+    let (started, trace) = trace::record(|| library.phases());
+    started?;
+    Ok(trace.spans().into_iter().filter(|span| span.who == Who::Init).collect())
 }
 
 fn median(mut times: Vec<u64>) -> u64 {

@@ -15,11 +15,11 @@ pub const SLOTS: usize = 512;
 /// The first slot for descriptors that the init itself makes.
 pub const FIRST_MADE_SLOT: u16 = 256;
 
-/// Operations that are timed in one plan; later ones are not.
+/// Stamps of one plan: of its first operations, and two before them.
 pub const TIMED: usize = 4096;
 
 /// Times in one report.
-pub const TIMES_PER_REPORT: usize = 256;
+pub const TIMES_PER_REPORT: usize = 128;
 
 /// Processes that an init which supervises looks after at a time.
 pub const PROCESSES: usize = 256;

@@ -10,13 +10,14 @@ use crate::cgroup::Cgroups;
 use crate::config::{Config, NamespaceType};
 use crate::error::{Error, Result};
 use crate::factory::Strategy;
-use crate::launch::{Place, TEMPLATE_ROOT, has_template};
+use crate::launch::{Place, TEMPLATE_ROOT, why_no_template};
 use crate::net;
 use crate::plan::container::{CLONE_NEWCGROUP, CLONE_NEWTIME, Facts, has_commands};
 use crate::plan::{self, Plan};
 use crate::privilege;
 use crate::process::Process;
 use crate::resolve::resolve;
+use crate::trace;
 
 /// What a plan is compiled from.
 pub(crate) struct Compilation<'a> {
@@ -75,6 +76,12 @@ impl Config {
     }
 }
 
+/// What speaks against the template.
+enum Against {
+    Rule(&'static str),
+    Failure(&'static Error),
+}
+
 impl Compilation<'_> {
     /// Compiles the plan.
     pub(crate) fn run(&self) -> Result<Compiled> {
@@ -84,7 +91,15 @@ impl Compilation<'_> {
         let by_path = new_mounts && !privilege::can_copy_mounts();
         let commands = config.mounts.iter().any(has_commands);
         let hooks = config.hooks.need_host_mounts();
-        let place = self.place(new_mounts && !by_path && !commands && !hooks);
+        let place = self.place(if !new_mounts {
+            Some("no new mount namespace")
+        } else if by_path {
+            Some("the caller may not copy mounts")
+        } else if commands || hooks {
+            Some("commands around mounts, or hooks, need the host's in sight")
+        } else {
+            None
+        });
         let facts = Facts {
             new,
             in_user_namespace: config.namespace(NamespaceType::User).is_some()
@@ -107,15 +122,23 @@ impl Compilation<'_> {
         Ok(Compiled { plan, place, namespaces, forks, process: own })
     }
 
-    /// Where the clone happens.
-    fn place(&self, template_possible: bool) -> Place {
-        let wanted = match self.strategy {
-            Strategy::Host => false,
-            Strategy::Auto => template_possible && has_template(),
+    /// Where the clone happens, with what speaks against the template.
+    fn place(&self, obstacle: Option<&'static str>) -> Place {
+        let against = match (self.strategy, obstacle) {
+            (Strategy::Host, _) => Some(Against::Rule("asked for")),
+            (_, Some(obstacle)) => Some(Against::Rule(obstacle)),
+            (Strategy::Auto, None) => why_no_template().map(Against::Failure),
             // Without one the clone fails with the reason.
-            Strategy::Template => template_possible,
+            (Strategy::Template, None) => None,
         };
-        if wanted {
+        trace::mounts(|| trace::Mounts {
+            template: against.is_none(),
+            reason: against.as_ref().map(|against| match against {
+                Against::Rule(rule) => (*rule).into(),
+                Against::Failure(error) => error.to_string().into(),
+            }),
+        });
+        if against.is_none() {
             Place::Template
         } else if self.config.parent_death_signal != 0 {
             Place::Thread

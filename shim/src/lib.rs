@@ -126,6 +126,7 @@ mod spawn;
 mod start;
 mod state;
 mod stdio;
+pub mod trace;
 mod unix_socket;
 pub mod user;
 mod user_namespace;
@@ -136,7 +137,7 @@ pub use config::Config;
 pub use container::{Container, Stats, Status};
 pub use error::{Code, Error, Result};
 pub use factory::{Factory, Options, Strategy};
-pub use process::{Ids, Process, Running, Stdio, TerminalSize, Timing};
+pub use process::{Ids, Process, Running, Stdio, TerminalSize};
 pub use state::State;
 pub use wait::{Exit, Usage};
 

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::process::{Signal, pidfd_send_signal};
@@ -120,21 +119,10 @@ pub struct Running {
     pub stderr: Option<File>,
     /// The master of the terminal, if there is one.
     pub console: Option<OwnedFd>,
-    /// The operations of the plan, if [`crate::Options::timing`] asked for their times.
-    pub times: Vec<Timing>,
     /// What is killed when the process ends: all of a container without a pid namespace.
     pub(crate) cgroups: Option<Cgroups>,
     /// Whether it is the first process of a container.
     pub(crate) first: Option<First>,
-}
-
-/// How long an operation of the init took.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Timing {
-    /// The operation, as in `mount`.
-    pub operation: &'static str,
-    /// From the end of the one before to its own.
-    pub took: Duration,
 }
 
 impl Running {
@@ -145,8 +133,8 @@ impl Running {
         [stdin, stdout, stderr]: [Option<File>; 3],
         console: Option<OwnedFd>,
     ) -> Self {
-        let (times, cgroups, first) = (Vec::new(), None, None);
-        Self { pid, child, stdin, stdout, stderr, console, times, cgroups, first }
+        let (cgroups, first) = (None, None);
+        Self { pid, child, stdin, stdout, stderr, console, cgroups, first }
     }
 
     /// The process's id, in the caller's pid namespace; 0 for one that the container's init started

@@ -2,7 +2,6 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
-use std::time::Duration;
 
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
@@ -20,14 +19,14 @@ use crate::launch::{Child, Host, Launch, Lent, Maps, Place, Started};
 use crate::oci::Status;
 use crate::plan::container::{BARRIER_CREATE, BARRIER_START, mount_of_barrier};
 use crate::plan::{self, Plan};
-use crate::process::{Process, Running, Stdio, Timing};
+use crate::process::{Process, Running, Stdio};
 use crate::resolve::resolve;
 use crate::seccomp::flag::NEW_LISTENER;
 use crate::spawn::Program;
 use crate::state::Identity;
 use crate::stdio::Descriptors;
 use crate::waiting::{self, SUPERVISOR};
-use crate::{child, label, mount_command, net, privilege};
+use crate::{child, label, mount_command, net, privilege, trace};
 
 /// The start of a container's first process.
 pub(crate) struct Start<'a> {
@@ -57,7 +56,7 @@ pub(crate) struct First {
 impl Start<'_> {
     /// Starts the process.
     pub(crate) fn run(&self) -> Result<First> {
-        let Compiled { mut plan, place, namespaces, forks, process } = Compilation {
+        let compilation = Compilation {
             config: self.config,
             process: self.process,
             strategy: self.options.strategy,
@@ -65,8 +64,9 @@ impl Start<'_> {
             network: self.network,
             keyring: self.hooks().keyring(),
             waits: self.listener.is_some() && self.supervisor.is_none(),
-        }
-        .run()?;
+        };
+        let Compiled { mut plan, place, namespaces, forks, process } =
+            trace::span("compile the plan", || compilation.run())?;
         label::relabel(self.config)?;
         let supervises = self.supervisor.is_some();
         if self.listener.is_none() && !supervises {
@@ -74,7 +74,7 @@ impl Start<'_> {
         }
 
         let entrance = self.cgroups.map(Cgroups::entrance).transpose()?.unwrap_or_default();
-        let descriptors = Descriptors::open(self.process)?;
+        let descriptors = trace::span("open descriptors", || Descriptors::open(self.process))?;
         // The program's own come with the request for it.
         let null = Descriptors::of([&Stdio::Null; 3], &[]);
         let of_init = if supervises { &null? } else { &descriptors };
@@ -89,7 +89,6 @@ impl Start<'_> {
             descriptors: &of_init.all(),
             cgroup: &entrance,
             lent: Lent { listener: self.listener, supervisor: self.supervisor, ..Lent::default() },
-            timed: self.options.timing,
             early: self.early(&plan),
             patience: self.options.patience,
         }
@@ -106,11 +105,10 @@ impl Start<'_> {
         let rest_of =
             |plan: &Plan| plan.behind_wait().map(|(first, rest)| (first, rest.to_owned()));
         let (mut running, rest) = if supervises {
-            let (running, plan) = self.first_program((started, &plan), &process, descriptors)?;
+            let (running, plan) = self.first_program(started, &process, descriptors)?;
             (running, rest_of(&plan))
         } else {
-            let rest = rest_of(&plan);
-            (running(started, &plan, descriptors), rest)
+            (running(started, descriptors), rest_of(&plan))
         };
         // Without a descriptor left for it, the process is waited for alone.
         running.first = child::First::new(running.pid).ok();
@@ -121,11 +119,11 @@ impl Start<'_> {
     /// program does, and passes signals on to it.
     fn first_program(
         &self,
-        (started, made): (Started, &Plan),
+        started: Started,
         process: &plan::Process,
         descriptors: Descriptors<'_>,
     ) -> Result<(Running, Plan)> {
-        let Started { child, mut channel, times, .. } = started;
+        let Started { child, mut channel, .. } = started;
         let program = Program {
             config: self.config,
             process,
@@ -141,8 +139,7 @@ impl Start<'_> {
         })?;
         let of_init = child::Child::new(child.pidfd);
         let kept = program.descriptors.kept;
-        let running = Running::new(child.pid, of_init, kept, spawned.console);
-        Ok((Running { times: timings(made, times), ..running }, plan))
+        Ok((Running::new(child.pid, of_init, kept, spawned.console), plan))
     }
 
     /// How many parts of the plan the init may have before it is written down, has its ids and its
@@ -188,13 +185,16 @@ struct Hosting<'a> {
 
 impl Host for Hosting<'_> {
     fn born(&mut self, child: &Child) -> Result<()> {
-        let identity = Identity::of(child.pid)?;
-        Journal::append(self.start.directory, &[Entry::Process(identity.clone())])?;
+        let identity = trace::span("journal", || {
+            let identity = Identity::of(child.pid)?;
+            Journal::append(self.start.directory, &[Entry::Process(identity.clone())])?;
+            Ok(identity)
+        })?;
         self.identity = Some(identity);
         let config = self.start.config;
         if config.has_new(NamespaceType::User) {
             let maps = Maps { users: &config.uid_mappings, groups: &config.gid_mappings };
-            maps.write(child.pid)?;
+            trace::span("map ids", || maps.write(child.pid))?;
         }
         if let Some(cgroups) = self.start.cgroups {
             delegate(cgroups, config)?;
@@ -206,7 +206,8 @@ impl Host for Hosting<'_> {
         if self.start.network.is_empty() {
             return Ok(());
         }
-        self.moved = self.start.network.apply(child.pidfd.as_fd())?;
+        let network = || self.start.network.apply(child.pidfd.as_fd());
+        self.moved = trace::span("set up the network", network)?;
         Ok(())
     }
 
@@ -215,7 +216,8 @@ impl Host for Hosting<'_> {
             && let Some(mount) = self.start.config.mounts.get(index)
         {
             let commands = if behind { &mount.postmount_cmds } else { &mount.premount_cmds };
-            return mount_command::run(commands, child.pidfd.as_fd());
+            let run = || mount_command::run(commands, child.pidfd.as_fd());
+            return trace::span("run mount commands", run);
         }
         match id {
             BARRIER_CREATE => self.start.hooks().create(child),
@@ -303,7 +305,7 @@ pub(crate) struct Join<'a> {
 impl Join<'_> {
     /// Starts the process.
     pub(crate) fn run(self) -> Result<Running> {
-        let own = self.resolve()?;
+        let own = trace::span("resolve the process", || self.resolve())?;
         if self.can_be_spawned(&own)
             && let Some(channel) = self.connect()?
         {
@@ -373,12 +375,14 @@ impl Join<'_> {
 
     /// Starts a process that joins the container's namespaces.
     fn join(&self, own: &plan::Process) -> Result<Running> {
-        let joined = self.hooks.joined(self.pid)?;
-        let plan = plan::join::compile(self.config, own, &joined)?;
+        let plan = trace::span("compile the plan", || {
+            let joined = self.hooks.joined(self.pid)?;
+            plan::join::compile(self.config, own, &joined)
+        })?;
         let below = self.below()?;
         let cgroups = below.as_ref().or(self.cgroups);
         let entrance = cgroups.map(Cgroups::entrance).transpose()?.unwrap_or_default();
-        let descriptors = Descriptors::open(self.process)?;
+        let descriptors = trace::span("open descriptors", || Descriptors::open(self.process))?;
         let started = Launch {
             plan: &plan,
             image: image(self.image, self.options, false)?,
@@ -388,7 +392,6 @@ impl Join<'_> {
             descriptors: &descriptors.all(),
             cgroup: &entrance,
             lent: Lent { container: Some(self.init.as_fd()), ..Lent::default() },
-            timed: self.options.timing,
             early: usize::MAX,
             patience: self.options.patience,
         }
@@ -396,7 +399,7 @@ impl Join<'_> {
             oom_score_adj: self.process.oom_score_adj,
             container: Some((&self.hooks, self.pid)),
         })?;
-        let running = running(started, &plan, descriptors);
+        let running = running(started, descriptors);
         child::joined(self.pid, &running.child);
         Ok(running)
     }
@@ -442,27 +445,17 @@ pub(crate) fn image<'a>(
 ) -> Result<(&'a Sealed, Codec)> {
     match (own, &options.image) {
         (Some(sealed), Some(image)) => Ok((sealed, image.codec())),
-        _ => Ok((Sealed::embedded(supervises)?, EMBEDDED.codec())),
+        _ => {
+            let sealed = trace::span("seal the init", || Sealed::embedded(supervises))?;
+            Ok((sealed, EMBEDDED.codec()))
+        }
     }
 }
 
 /// A started process with the caller's ends of its pipes.
-pub(crate) fn running(started: Started, plan: &Plan, descriptors: Descriptors<'_>) -> Running {
-    let Started { child, console, times, .. } = started;
-    let of_child = child::Child::new(child.pidfd);
-    let running = Running::new(child.pid, of_child, descriptors.kept, console);
-    Running { times: timings(plan, times), ..running }
-}
-
-/// How long each operation of a plan took.
-fn timings(plan: &Plan, nanoseconds: Vec<u32>) -> Vec<Timing> {
-    plan.operations()
-        .zip(nanoseconds)
-        .map(|(op, nanoseconds)| Timing {
-            operation: op.name(),
-            took: Duration::from_nanos(nanoseconds.into()),
-        })
-        .collect()
+pub(crate) fn running(started: Started, descriptors: Descriptors<'_>) -> Running {
+    let Started { child, console, .. } = started;
+    Running::new(child.pid, child::Child::new(child.pidfd), descriptors.kept, console)
 }
 
 /// The flags of the namespaces in which a process differs from the caller.

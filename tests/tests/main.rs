@@ -35,6 +35,7 @@ mod security;
 mod start;
 mod stdio;
 mod supervise;
+mod trace;
 mod waiting;
 
 fn main() -> ExitCode {
@@ -72,6 +73,7 @@ fn main() -> ExitCode {
         stdio::CASES,
         supervise::CASES,
         supervise::BAD_CLIENTS,
+        trace::CASES,
         waiting::CASES,
     ];
     pidone_tests::main(&[whole, security::CASES].concat())

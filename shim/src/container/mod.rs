@@ -25,6 +25,7 @@ use crate::net;
 use crate::process::{Process, Running};
 use crate::start::{First, Join, Release, Start};
 use crate::state::{Identity, State, Version};
+use crate::trace;
 use crate::waiting::{self, Rest, START, SUPERVISOR};
 
 /// A container.
@@ -89,9 +90,11 @@ impl Container {
         let network =
             net::Plan::new(&config.networks, &config.net_devices, &config.routes, &owner(&path))?;
         let host_links: Vec<String> = network.host_links().map(str::to_owned).collect();
-        let cgroups = config.cgroups.as_ref().map(Cgroups::locate).transpose()?;
+        let locate = || config.cgroups.as_ref().map(Cgroups::locate).transpose();
+        let cgroups = trace::span("locate cgroups", locate)?;
         let cgroup_paths = cgroups.map(|cgroups| cgroups.paths().clone()).unwrap_or_default();
-        Journal::append(directory.as_fd(), &[Entry::HostLinks(host_links.clone())])?;
+        let links = [Entry::HostLinks(host_links.clone())];
+        trace::span("journal", || Journal::append(directory.as_fd(), &links))?;
         let state = State {
             id: id.to_owned(),
             init_process_pid: 0,
@@ -103,7 +106,7 @@ impl Container {
             host_links,
             config,
         };
-        state.write(directory.as_fd())?;
+        trace::span("write the state", || state.write(directory.as_fd()))?;
         let version = State::version(directory.as_fd());
         Self::with(path, directory, state, version, options)
     }
@@ -390,13 +393,14 @@ impl Container {
     fn make_cgroups(&self, cgroups: &mut Cgroups, limits: &config::Cgroup) -> Result<()> {
         let directory = self.directory.as_fd();
         let asked = Entry::Cgroups(cgroups.paths().clone());
-        Journal::append(directory, &[asked, Entry::CgroupsMissing(cgroups.missing_parents())])?;
-        let made = cgroups.create(limits);
+        let asked = [asked, Entry::CgroupsMissing(cgroups.missing_parents())];
+        trace::span("journal", || Journal::append(directory, &asked))?;
+        let made = trace::span("make cgroups", || cgroups.create(limits));
         let entry = match &made {
             Ok(()) => Entry::CgroupsMade(cgroups.made_parents().to_owned()),
             Err(_) => Entry::Cgroups(BTreeMap::new()),
         };
-        let written = Journal::append(directory, &[entry]);
+        let written = trace::span("journal", || Journal::append(directory, &[entry]));
         made.and(written)?;
         self.delegate(cgroups).inspect_err(|_| {
             // The first error is the one that is told.
@@ -461,7 +465,7 @@ impl Container {
 
     /// Writes the state.
     fn write(&mut self) -> Result<()> {
-        self.state.write(self.directory.as_fd())?;
+        trace::span("write the state", || self.state.write(self.directory.as_fd()))?;
         self.version = State::version(self.directory.as_fd());
         Ok(())
     }

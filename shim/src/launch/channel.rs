@@ -32,8 +32,8 @@ pub(crate) enum Message {
     Forked(OwnedFd),
     /// The master of the terminal.
     Console(OwnedFd),
-    /// Nanoseconds of operations from the one with this number on.
-    Times { first: u32, times: Vec<u32> },
+    /// Stamps in nanoseconds from the one with this number on.
+    Times { first: u32, stamps: Vec<u64> },
     /// Exec is next.
     Executing,
     /// The init waits for the start.
@@ -226,7 +226,7 @@ impl Channel {
     /// Receives one report; `None` if there is none yet.
     pub(crate) fn receive(&mut self) -> Result<Option<Message>> {
         // The longest report is a batch of times.
-        let mut buffer = [0; HEADER + 4 * limits::TIMES_PER_REPORT + 64];
+        let mut buffer = [0; HEADER + 8 * limits::TIMES_PER_REPORT + 64];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
         let received = loop {
@@ -283,11 +283,11 @@ impl Channel {
             (Report::Forked, Some(pidfd)) => Message::Forked(pidfd),
             (Report::Console, Some(master)) => Message::Console(master),
             (Report::Times { first, nanoseconds }, None) => {
-                let (times, []) = nanoseconds.as_chunks::<4>() else {
+                let (stamps, []) = nanoseconds.as_chunks::<8>() else {
                     return Err(violation("part of a time"));
                 };
-                let times = times.iter().map(|time| u32::from_le_bytes(*time)).collect();
-                Message::Times { first, times }
+                let stamps = stamps.iter().map(|stamp| u64::from_le_bytes(*stamp)).collect();
+                Message::Times { first, stamps }
             }
             (Report::Executing, None) => Message::Executing,
             (Report::Waiting, None) => Message::Waiting,

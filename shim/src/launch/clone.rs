@@ -32,6 +32,8 @@ pub(crate) struct Request {
     pub(crate) socket: RawFd,
     /// The image that is executed.
     pub(crate) image: RawFd,
+    /// Whether it notes when it began.
+    pub(crate) timed: bool,
 }
 
 /// A child and its pidfd.
@@ -81,7 +83,7 @@ const STACK: usize = 32 * 1024;
 /// What the child reads and writes while the parent stands still.
 struct Shared<'a> {
     request: &'a Request,
-    arguments: [*const c_char; 3],
+    arguments: [*const c_char; 4],
     environment: [*const c_char; 1],
     /// Whether exec would take the capabilities away.
     keep_capabilities: bool,
@@ -99,9 +101,10 @@ struct Shared<'a> {
 pub(crate) fn spawn(request: &Request) -> Result<Child> {
     let control = CString::new(format!("--control={}", request.descriptors.len()))
         .map_err(|_| Error::system("clone3", "", Errno::INVAL))?;
+    let timed = if request.timed { c"--timed".as_ptr() } else { std::ptr::null() };
     let mut shared = Shared {
         request,
-        arguments: [c"pidone-init".as_ptr(), control.as_ptr(), std::ptr::null()],
+        arguments: [c"pidone-init".as_ptr(), control.as_ptr(), timed, std::ptr::null()],
         environment: [std::ptr::null()],
         keep_capabilities: request.namespaces & CLONE_NEWUSER != 0,
         errno: 0,

@@ -53,6 +53,7 @@ fn make(maps: &Maps<'_>) -> Result<OwnedFd> {
         descriptors: vec![number(0, null.as_fd())?; 3],
         socket: number(1, theirs.as_fd())?,
         image: number(2, image.as_fd())?,
+        timed: false,
     })?;
     let Child { pid, pidfd } = child;
     let path = format!("/proc/{pid}/ns/user");

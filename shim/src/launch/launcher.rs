@@ -159,13 +159,12 @@ impl<'a> Launcher<'a> {
             descriptors: &descriptors.all(),
             cgroup: &Entrance::default(),
             lent: Lent { others: &self.lent, ..Lent::default() },
-            timed: false,
             early: if self.users.is_empty() { usize::MAX } else { 0 },
             patience: self.patience,
         }
         .run(&mut hosting)
         .map_err(privilege::explain)?;
-        Ok(running(started, self.plan, descriptors))
+        Ok(running(started, descriptors))
     }
 
     /// Refuses namespaces that would not be what was asked for.

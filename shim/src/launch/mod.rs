@@ -23,4 +23,4 @@ pub(crate) use session::{Host, Launch, Resume, Started};
 pub(crate) use source::Lent;
 pub(crate) use spawn::{Spawn, Spawned};
 pub(crate) use template::ROOT as TEMPLATE_ROOT;
-pub(crate) use worker::{Place, has_template};
+pub(crate) use worker::{Place, why_no_template};

@@ -23,6 +23,7 @@ use crate::error::{Cause, Code, Error, Result, Step, Subject};
 use crate::pid::{self, wait_for_end};
 use crate::plan::{Plan, subject};
 use crate::seccomp;
+use crate::trace::{self, Claims};
 
 /// What a start needs.
 pub(crate) struct Launch<'a> {
@@ -42,8 +43,6 @@ pub(crate) struct Launch<'a> {
     pub(crate) cgroup: &'a Entrance<'a>,
     /// What the plan's sources stand for.
     pub(crate) lent: Lent<'a>,
-    /// Whether the init stamps its operations.
-    pub(crate) timed: bool,
     /// How many parts of the plan are sent before [`Host::born`]: they wait for the init and not
     /// it for them.
     pub(crate) early: usize,
@@ -73,8 +72,6 @@ pub(crate) struct Started {
     pub(crate) child: Child,
     /// The master of its terminal.
     pub(crate) console: Option<OwnedFd>,
-    /// Nanoseconds of each operation, if they were stamped.
-    pub(crate) times: Vec<u32>,
     /// The connection, on which an init that supervises is asked.
     pub(crate) channel: Channel,
 }
@@ -84,18 +81,21 @@ impl Launch<'_> {
     ///
     /// Whatever fails, no process is left behind.
     pub(crate) fn run(&self, host: &mut impl Host) -> Result<Started> {
+        let claims = Claims::begin(self.plan);
+        let timed = claims.is_some();
         let (mut channel, theirs) = Channel::pair(self.image.1)?;
-        let mut outbox = Outbox::new(self.plan, self.lent, self.timed);
+        let mut outbox = Outbox::new(self.plan, self.lent, timed);
         if !self.cgroup.is_late() {
             outbox.send(&mut channel, self.early)?;
         }
-        let child = self.clone_init(theirs.as_fd())?;
+        let child = trace::span("clone", || self.clone_init(theirs.as_fd(), timed))?;
         drop(theirs);
         let mut session = Session {
             plan: self.plan,
             before: 0,
             of: self.plan.len(),
             forks: self.forks,
+            claims,
             patience: self.patience,
             channel,
             outbox,
@@ -103,13 +103,16 @@ impl Launch<'_> {
             progress: Progress::Setup,
             console: None,
             listens: self.plan.operations().any(|op| has_listener(&op)),
-            times: Vec::new(),
         };
         let entered = self.cgroup.finish(session.child.pid);
-        match entered.and_then(|()| session.drive(host)) {
+        let outcome = entered.and_then(|()| session.drive(host));
+        if let Some(claims) = session.claims.take() {
+            claims.tell(self.plan, outcome.as_ref().err());
+        }
+        match outcome {
             Ok(()) => {
-                let Session { child, console, times, channel, .. } = session;
-                Ok(Started { child, console, times, channel })
+                let Session { child, console, channel, .. } = session;
+                Ok(Started { child, console, channel })
             }
             Err(error) => {
                 session.child.end();
@@ -119,7 +122,7 @@ impl Launch<'_> {
     }
 
     /// Clones with all descriptors in their places.
-    fn clone_init(&self, socket: BorrowedFd<'_>) -> Result<Child> {
+    fn clone_init(&self, socket: BorrowedFd<'_>, timed: bool) -> Result<Child> {
         let count = self.descriptors.len();
         let free = RawFd::try_from(count).unwrap_or(RawFd::MAX) + 1;
         let mut moved = Vec::new();
@@ -152,6 +155,7 @@ impl Launch<'_> {
             descriptors,
             socket: place(socket, Some(count))?,
             image: place(self.image.0.as_fd(), None)?,
+            timed,
         };
         clone_at(self.place, request)
     }
@@ -188,6 +192,7 @@ impl Resume<'_> {
             before: self.before,
             of: self.before.saturating_add(self.plan.len()),
             forks: false,
+            claims: None,
             patience: self.patience,
             channel,
             outbox: Outbox::sent(self.plan),
@@ -195,7 +200,6 @@ impl Resume<'_> {
             progress: Progress::Setup,
             console: None,
             listens: self.plan.operations().any(|op| has_listener(&op)),
-            times: Vec::new(),
         };
         let outcome = started().and_then(|()| session.lead(host));
         if outcome.is_err() {
@@ -226,6 +230,8 @@ struct Session<'a> {
     of: u32,
     /// Whether a fork of the init is still to come.
     forks: bool,
+    /// When the init says that it did what, if it was asked.
+    claims: Option<Claims>,
     patience: Duration,
     channel: Channel,
     outbox: Outbox<'a>,
@@ -234,7 +240,6 @@ struct Session<'a> {
     console: Option<OwnedFd>,
     /// Whether the listener of a seccomp filter is still to come.
     listens: bool,
-    times: Vec<u32>,
 }
 
 impl Session<'_> {
@@ -256,11 +261,12 @@ impl Session<'_> {
         let mut deadline = Instant::now() + self.patience;
         loop {
             let watched = self.child.pid;
-            let ended = self.wait(deadline)?;
+            let ended = trace::span(trace::WAIT, || self.wait(deadline))?;
             self.send_parts()?;
             // All that was said is heard before an end is believed.
             while let Some(message) = self.channel.receive()? {
                 if self.handle(message, host)? {
+                    trace::mark("start seen", None);
                     return Ok(());
                 }
                 deadline = Instant::now() + self.patience;
@@ -310,15 +316,12 @@ impl Session<'_> {
                 self.console = Some(checked_terminal(master)?);
                 Ok(false)
             }
-            (Message::Times { first, times }, Progress::Setup) if self.outbox.timed => {
-                let next = self.times.len() + 1;
-                let last = next + times.len();
-                let room = usize::try_from(self.plan.len()).unwrap_or(usize::MAX);
-                if usize::try_from(first) != Ok(next) || last > room {
-                    return Err(violation("times that are not those of the next operations"));
+            (Message::Times { first, stamps }, Progress::Setup) => {
+                let claims = self.claims.as_mut();
+                if claims.is_some_and(|claims| claims.add(first, stamps, self.plan)) {
+                    return Ok(false);
                 }
-                self.times.extend(times);
-                Ok(false)
+                Err(violation("times that are not those of the next operations"))
             }
             (Message::Executing, Progress::Setup) => {
                 self.progress = Progress::Executing;
@@ -341,6 +344,9 @@ impl Session<'_> {
         self.forks = false;
         // It has nothing left to do, and is not waited for in good faith.
         std::mem::replace(&mut self.child, child).end();
+        if let Some(claims) = &mut self.claims {
+            claims.follow(&self.child);
+        }
         host.born(&self.child)?;
         self.outbox.proceed(&mut self.channel)?;
         host.meanwhile(&self.child)

@@ -50,9 +50,9 @@ pub(crate) fn clone_at(place: Place, request: Request) -> Result<Child> {
     answered.recv().map_err(|_| gone())?
 }
 
-/// Whether this process may make the template; it is made at the first question.
-pub(crate) fn has_template() -> bool {
-    in_template().is_ok()
+/// Why this process cannot make the template; it is made at the first question.
+pub(crate) fn why_no_template() -> Option<&'static Error> {
+    in_template().as_ref().err()
 }
 
 /// The threads that see the host's mounts.

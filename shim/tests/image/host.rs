@@ -170,7 +170,7 @@ impl Init {
             Report::Barrier { id } => Said::Barrier(id),
             Report::Forked => Said::Forked,
             Report::Console => Said::Console,
-            Report::Times { first, nanoseconds } => Said::Times(first, nanoseconds.len() / 4),
+            Report::Times { first, nanoseconds } => Said::Times(first, nanoseconds.len() / 8),
             Report::Executing => Said::Executing,
             Report::Waiting => Said::Waiting,
             Report::Listener => Said::Listener,

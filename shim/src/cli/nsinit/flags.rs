@@ -6,6 +6,7 @@ use clap::Args;
 
 use super::DEFAULT_ID;
 use crate::cli::signals;
+use crate::cli::trace;
 use crate::config::{CreateOptions, NamespaceChoice, Security, size};
 
 /// Options of every verb.
@@ -57,6 +58,9 @@ pub(super) struct Exec {
     /// repeated
     #[arg(short, long, value_name = "NAME=VALUE")]
     pub(super) env: Vec<String>,
+
+    #[arg(long, value_name = "FILE", value_parser = trace::target, help = trace::HELP)]
+    pub(super) trace: Option<trace::Target>,
 
     /// Use systemd for control groups (not supported yet)
     #[arg(long)]

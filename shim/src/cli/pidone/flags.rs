@@ -6,6 +6,7 @@ use clap::{Args, ValueEnum};
 
 use crate::cli::report;
 use crate::cli::signals;
+use crate::cli::trace;
 
 /// Options before the verb.
 #[derive(Debug, Default, Args)]
@@ -114,6 +115,9 @@ pub(super) struct Around {
     /// How many descriptors from 3 on are passed to the process
     #[arg(long, value_name = "NUMBER", default_value_t = 0)]
     pub(super) preserve_fds: u32,
+
+    #[arg(long, value_name = "FILE", value_parser = trace::target, help = trace::HELP)]
+    pub(super) trace: Option<trace::Target>,
 }
 
 /// `pidone create`.

@@ -147,9 +147,9 @@ fn begin<T: Args>(
 
 impl Global {
     /// How containers are started.
-    fn options(&self, report: &Report) -> Options {
+    fn options() -> Options {
         // One container is not worth a template.
-        Options::default().strategy(Strategy::Host).timing(report.is_debug())
+        Options::default().strategy(Strategy::Host)
     }
 
     /// The factory for the containers of the caller.
@@ -169,8 +169,8 @@ impl Global {
     }
 
     /// The container with an id.
-    fn container(&self, id: &str, report: &Report) -> Result<Container> {
-        self.factory(self.options(report))?.load(id)
+    fn container(&self, id: &str) -> Result<Container> {
+        self.factory(Self::options())?.load(id)
     }
 }
 
