@@ -81,15 +81,15 @@ mod tests {
     #[test]
     fn times_come_in_batches() {
         assert_eq!(batches(0), [(0, 2)]);
-        assert_eq!(batches(126), [(0, 128)]);
-        assert_eq!(batches(127), [(0, 128), (128, 1)]);
+        assert_eq!(batches(254), [(0, 256)]);
+        assert_eq!(batches(255), [(0, 256), (256, 1)]);
     }
 
     #[test]
     fn operations_behind_the_limit_are_not_timed() {
         let batches = batches(limits::TIMED + 10);
-        assert_eq!(batches.len(), 32);
-        assert_eq!(batches.last(), Some(&(3968, 128)));
+        assert_eq!(batches.len(), 16);
+        assert_eq!(batches.last(), Some(&(3840, 256)));
     }
 
     #[test]

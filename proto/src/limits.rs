@@ -19,7 +19,7 @@ pub const FIRST_MADE_SLOT: u16 = 256;
 pub const TIMED: usize = 4096;
 
 /// Times in one report.
-pub const TIMES_PER_REPORT: usize = 128;
+pub const TIMES_PER_REPORT: usize = 256;
 
 /// Processes that an init which supervises looks after at a time.
 pub const PROCESSES: usize = 256;

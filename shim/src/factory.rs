@@ -121,13 +121,12 @@ impl Factory {
             label::check_host(config)
         })?;
         let path = self.root.join(id);
-        match mkdirat(CWD, &path, Mode::from_raw_mode(0o700)) {
-            Ok(()) => {}
-            Err(Errno::EXIST) => {
-                return Err(Error::in_use(id));
-            }
-            Err(errno) => return Err(Error::path("mkdir", &path, errno)),
-        }
+        let make = || match mkdirat(CWD, &path, Mode::from_raw_mode(0o700)) {
+            Ok(()) => Ok(()),
+            Err(Errno::EXIST) => Err(Error::in_use(id)),
+            Err(errno) => Err(Error::path("mkdir", &path, errno)),
+        };
+        trace::span("make the directory", make)?;
         let made = open(&path).and_then(|directory| {
             Container::create(id, path.clone(), directory, config.clone(), self.options.clone())
         });

@@ -275,7 +275,7 @@ pub(crate) fn reports() -> Vec<Report<'static>> {
         Report::Barrier { id: 7 },
         Report::Forked,
         Report::Console,
-        Report::Times { first: 257, nanoseconds: &[0xa0, 0x86, 1, 0, 0, 0, 0, 0] },
+        Report::Times { first: 257, nanoseconds: &[0xa0, 0x86, 1, 0, 0xff, 0xff, 0xff, 0xff] },
         Report::Executing,
         Report::Failed { step: 12, call: Call::FsCreate, detail: 0, errno: 1 },
         Report::Failed { step: 0, call: Call::Receive, detail: 3, errno: 71 },

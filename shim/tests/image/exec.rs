@@ -210,8 +210,7 @@ fn times_are_told_before_exec() {
     let plan = body(Part { first: 1, operations, more: false, timed: true }, &ops);
     init.send(FrameType::Part, &plan, &[]);
     // Two stamps before those of the operations.
-    assert_eq!(init.said(), Said::Times(0, 128));
-    assert_eq!(init.said(), Said::Times(128, 128));
+    assert_eq!(init.said(), Said::Times(0, 256));
     assert_eq!(init.said(), Said::Times(256, 46));
     assert_eq!(init.executes(), Some(0));
 }

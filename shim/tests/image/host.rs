@@ -140,7 +140,7 @@ impl Init {
     /// Receives what the init says next, and the descriptor with it.
     pub(crate) fn receive(&mut self) -> (Said, Option<OwnedFd>) {
         self.await_message();
-        let mut buffer = [0; 2048];
+        let mut buffer = [0; 4096];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
         let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;

@@ -17,6 +17,7 @@ mod limit;
 mod line;
 mod socket;
 mod sweep;
+mod trace;
 
 use std::process::ExitCode;
 
@@ -47,6 +48,7 @@ fn main() -> ExitCode {
         large::CASES,
         fault::CASES,
         sweep::CASES,
+        trace::CASES,
     ];
     let trials = tables.into_iter().flatten().map(trial).collect();
     libtest_mimic::run(&arguments, trials).exit_code()
