@@ -83,7 +83,7 @@ impl Container {
         let _lock = Lock::take(directory.as_fd(), id)?;
         // The empty directory was taken for the rest of a container, removed, and made again by
         // somebody who was faster.
-        if Journal::exists(directory.as_fd()) {
+        if State::version(directory.as_fd()).is_some() {
             return Err(Error::in_use(id));
         }
         let network =
@@ -91,7 +91,6 @@ impl Container {
         let host_links: Vec<String> = network.host_links().map(str::to_owned).collect();
         let cgroups = config.cgroups.as_ref().map(Cgroups::locate).transpose()?;
         let cgroup_paths = cgroups.map(|cgroups| cgroups.paths().clone()).unwrap_or_default();
-        Journal::append(directory.as_fd(), &[Entry::HostLinks(host_links.clone())])?;
         let state = State {
             id: id.to_owned(),
             init_process_pid: 0,
@@ -103,9 +102,8 @@ impl Container {
             host_links,
             config,
         };
-        state.write(directory.as_fd())?;
-        let version = State::version(directory.as_fd());
-        Self::with(path, directory, state, version, options)
+        let version = state.write_first(directory.as_fd())?;
+        Self::with(path, directory, state, Some(version), options)
     }
 
     /// Finds a container by its directory.
@@ -296,6 +294,10 @@ impl Container {
             &config.routes,
             &owner(&self.path),
         )?;
+        if !self.state.host_links.is_empty() {
+            let links = Entry::HostLinks(self.state.host_links.clone());
+            Journal::append(self.directory.as_fd(), &[links])?;
+        }
         if let (Some(cgroups), Some(limits)) = (&mut cgroups, &config.cgroups) {
             self.make_cgroups(cgroups, limits)?;
         }
@@ -428,8 +430,7 @@ impl Container {
 
     /// Writes the state.
     fn write(&mut self) -> Result<()> {
-        self.state.write(self.directory.as_fd())?;
-        self.version = State::version(self.directory.as_fd());
+        self.version = Some(self.state.write(self.directory.as_fd())?);
         Ok(())
     }
 
