@@ -196,9 +196,6 @@ impl Host for Hosting<'_> {
             let maps = Maps { users: &config.uid_mappings, groups: &config.gid_mappings };
             trace::span("map ids", || maps.write(child.pid))?;
         }
-        if let Some(cgroups) = self.start.cgroups {
-            delegate(cgroups, config)?;
-        }
         adjust_oom_score(child.pid, self.start.process.oom_score_adj)
     }
 
@@ -232,15 +229,6 @@ impl Host for Hosting<'_> {
         let hooks = self.start.hooks();
         let state = hooks.state_object(Status::Creating, child.pid);
         hooks.listener(listener.as_fd(), child.pid, state)
-    }
-}
-
-/// Gives the cgroup to the root of a user namespace with a cgroup namespace of its own.
-fn delegate(cgroups: &Cgroups, config: &Config) -> Result<()> {
-    let own = [NamespaceType::User, NamespaceType::Cgroup].map(|kind| config.has_new(kind));
-    match (own, config.host_uid(), config.host_gid()) {
-        ([true, true], Some(uid), Some(gid)) => cgroups.delegate(uid, gid),
-        _ => Ok(()),
     }
 }
 

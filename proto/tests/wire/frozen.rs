@@ -16,7 +16,10 @@ use crate::vector::{Vector, hex, read};
 
 const FILE: &str = "version-1.txt";
 
-const CODECS: [(&str, fn(u64) -> Vec<u8>); 2] = [("bincode", bincode), ("postcard", postcard)];
+/// A codec by its name, and how it writes a number.
+type Writer = (&'static str, fn(u64) -> Vec<u8>);
+
+const CODECS: [Writer; 2] = [("bincode", bincode), ("postcard", postcard)];
 
 /// An integer as the page says it; one that no type holds has the mark of 128 bits.
 fn bincode(value: u64) -> Vec<u8> {

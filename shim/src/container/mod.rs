@@ -84,7 +84,7 @@ impl Container {
         let _lock = Lock::take(directory.as_fd(), id)?;
         // The empty directory was taken for the rest of a container, removed, and made again by
         // somebody who was faster.
-        if Journal::exists(directory.as_fd()) {
+        if State::version(directory.as_fd()).is_some() {
             return Err(Error::in_use(id));
         }
         let network =
@@ -93,8 +93,6 @@ impl Container {
         let locate = || config.cgroups.as_ref().map(Cgroups::locate).transpose();
         let cgroups = trace::span("locate cgroups", locate)?;
         let cgroup_paths = cgroups.map(|cgroups| cgroups.paths().clone()).unwrap_or_default();
-        let links = [Entry::HostLinks(host_links.clone())];
-        trace::span("journal", || Journal::append(directory.as_fd(), &links))?;
         let state = State {
             id: id.to_owned(),
             init_process_pid: 0,
@@ -106,9 +104,8 @@ impl Container {
             host_links,
             config,
         };
-        trace::span("write the state", || state.write(directory.as_fd()))?;
-        let version = State::version(directory.as_fd());
-        Self::with(path, directory, state, version, options)
+        let version = trace::span("write the state", || state.write_first(directory.as_fd()))?;
+        Self::with(path, directory, state, Some(version), options)
     }
 
     /// Finds a container by its directory.
@@ -330,6 +327,10 @@ impl Container {
             .supervise
             .then(|| waiting::listen(self.directory.as_fd(), SUPERVISOR))
             .transpose()?;
+        if !self.state.host_links.is_empty() {
+            let links = [Entry::HostLinks(self.state.host_links.clone())];
+            trace::span("journal", || Journal::append(self.directory.as_fd(), &links))?;
+        }
         if let (Some(cgroups), Some(limits)) = (&mut cgroups, &config.cgroups) {
             self.make_cgroups(cgroups, limits)?;
         }
@@ -465,8 +466,8 @@ impl Container {
 
     /// Writes the state.
     fn write(&mut self) -> Result<()> {
-        trace::span("write the state", || self.state.write(self.directory.as_fd()))?;
-        self.version = State::version(self.directory.as_fd());
+        let write = || self.state.write(self.directory.as_fd());
+        self.version = Some(trace::span("write the state", write)?);
         Ok(())
     }
 
