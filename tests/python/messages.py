@@ -85,6 +85,7 @@ filter_flags u32, filter bytes
     Remount: at text, set u64, clear u64, recursive bool
     Supervise: listener slot
     Stdio: count u32
+    JoinCgroup: procs slot
     """
 )
 

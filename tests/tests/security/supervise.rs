@@ -12,8 +12,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use pidone::config::capability;
-use pidone_proto::{FrameType, Op, Request, Words};
-use pidone_tests::{Case, Outcome, Sandbox, Stop, case};
+use pidone_proto::{FrameType, Op, Request, Slot, Words};
+use pidone_tests::{Case, Outcome, Sandbox, Stop, case, output, process};
 use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with,
 };
@@ -26,6 +26,8 @@ pub(crate) const CASES: &[Case] = &[
     case!(its_sockets_are_not_reached).once(),
     case!(what_it_spawns_holds_nothing_of_it).once(),
     case!(it_holds_nothing_of_the_host).once(),
+    case!(a_start_under_way_is_not_reached).once(),
+    case!(so_it_is_with_the_library).once(),
     case!(who_may_trace_reaches_no_more_than_the_container).once(),
 ];
 
@@ -76,6 +78,17 @@ fn invade(client: &mut Client, before: &[Op<'_>], process: Option<&str>) -> Resu
     said.pop().ok_or_else(|| "said nothing".into())
 }
 
+/// Every attempt was refused, for lack of a privilege.
+fn all_refused(who: &str, attempts: Attempts) {
+    assert!(attempts.len() >= 20, "{attempts:?}");
+    for (attempt, errno) in attempts {
+        // That there are descriptors with these numbers is all that root is told.
+        if (who, attempt.as_str()) != ("root", "fd") {
+            assert!([libc::EPERM, libc::EACCES].contains(&errno), "{who}: {attempt}: {errno}");
+        }
+    }
+}
+
 fn is_served(client: &mut Client) -> Outcome {
     let process = client.spawned(&Spawn::new(&["/guest", "exit", "3"]))?;
     assert_eq!(client.said()?, Said::Exited { process, code: 3, signal: 0 });
@@ -94,14 +107,7 @@ fn the_init_is_not_reached(sandbox: &Sandbox) -> Outcome {
             for (attempt, errno) in own {
                 assert_eq!(errno, 0, "the bait does not work: {who}: {attempt}");
             }
-            for (attempt, errno) in invade(&mut client, &before, Some("1"))? {
-                // That there are descriptors with these numbers is all that root is told.
-                if (who, attempt.as_str()) == ("root", "fd") {
-                    continue;
-                }
-                let refused = [libc::EPERM, libc::EACCES].contains(&errno);
-                assert!(refused, "{who}: {attempt}: {errno}");
-            }
+            all_refused(who, invade(&mut client, &before, Some("1"))?);
         }
         is_served(&mut client)?;
     }
@@ -225,11 +231,63 @@ fn what_it_spawns_holds_nothing_of_it(sandbox: &Sandbox) -> Outcome {
     Ok(())
 }
 
+/// Between the fork and its program a process is a copy of the init, with what a client has sent.
+fn a_start_under_way_is_not_reached(sandbox: &Sandbox) -> Outcome {
+    let default = capability::mask(&sandbox.config().capabilities)?;
+    let (_init, mut client) = Init::contain(sandbox, &with(default))?;
+    let start = sandbox.path().join("start");
+    let listener =
+        socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+    bind(&listener, &SocketAddrUnix::new(&start)?)?;
+    listen(&listener, 1)?;
+    let mut waiting = guest(&[Op::AwaitStart { listener: Slot(0) }], &["sleep"]);
+    // Its stdio is the init's: the only descriptor that comes along is the listening socket.
+    waiting.output = None;
+    client.send(FrameType::Request, &waiting.body()?, &[listener.as_fd()])?;
+    let Said::Spawned { pid, .. } = client.said()? else { return Err("not spawned".into()) };
+    let pid = pid.to_string();
+    for (who, before) in payloads(sandbox)? {
+        all_refused(who, invade(&mut client, &before, Some(&pid))?);
+    }
+    Ok(())
+}
+
 /// The inode of a path, with its file system.
 fn inode(path: impl AsRef<Path>) -> Result<(u64, u64), Stop> {
     let path = path.as_ref();
     let stat = fs::metadata(path).map_err(|error| format!("{}: {error}", path.display()))?;
     Ok((stat.dev(), stat.ino()))
+}
+
+/// Looks at all that an init has open, stands in and is made of. `image` is the name of its memory.
+fn holds_nothing_of_the_host(init: i32, rootfs: &Path, image: &str) -> Outcome {
+    let of_init = PathBuf::from(format!("/proc/{init}"));
+    for entry in fs::read_dir(of_init.join("fd"))? {
+        let path = entry?.path();
+        let link = fs::read_link(&path)?.to_string_lossy().into_owned();
+        let stat = fs::metadata(&path)?;
+        let harmless = match link.as_str() {
+            "anon_inode:[eventpoll]" | "anon_inode:[signalfd]" => true,
+            // The container's, not the host's.
+            "/dev/null" => inode(&path)? == inode(of_init.join("root/dev/null"))?,
+            link if link.starts_with("/dev/pts/") => {
+                stat.dev() == inode(of_init.join("root/dev/pts"))?.0
+            }
+            link => link.starts_with("socket:["),
+        };
+        assert!(harmless, "{}: {link}", path.display());
+    }
+    let root = inode(rootfs)?;
+    assert_eq!((inode(of_init.join("root"))?, inode(of_init.join("cwd"))?), (root, root));
+    // Its program is memory that nobody writes, and nothing else of a file is mapped.
+    let image = format!("/memfd:{image} (deleted)");
+    assert_eq!(fs::read_link(of_init.join("exe"))?, Path::new(&image));
+    let maps = fs::read_to_string(of_init.join("maps"))?;
+    let mapped = maps.lines().filter_map(|line| line.find('/').map(|place| &line[place..]));
+    for file in mapped {
+        assert_eq!(file, image, "{maps}");
+    }
+    Ok(())
 }
 
 fn it_holds_nothing_of_the_host(sandbox: &Sandbox) -> Outcome {
@@ -249,35 +307,30 @@ fn it_holds_nothing_of_the_host(sandbox: &Sandbox) -> Outcome {
     let mut other = init.connect()?;
     is_served(&mut other)?;
 
-    let of_init = PathBuf::from(format!("/proc/{}", init.pid()?));
-    for entry in fs::read_dir(of_init.join("fd"))? {
-        let path = entry?.path();
-        let link = fs::read_link(&path)?.to_string_lossy().into_owned();
-        let stat = fs::metadata(&path)?;
-        let harmless = match link.as_str() {
-            "anon_inode:[eventpoll]" | "anon_inode:[signalfd]" => true,
-            // The container's, not the host's.
-            "/dev/null" => inode(&path)? == inode(of_init.join("root/dev/null"))?,
-            link if link.starts_with("/dev/pts/") => {
-                stat.dev() == inode(of_init.join("root/dev/pts"))?.0
-            }
-            link => link.starts_with("socket:["),
-        };
-        assert!(harmless, "{}: {link}", path.display());
-    }
-    let root = inode(sandbox.rootfs())?;
-    assert_eq!((inode(of_init.join("root"))?, inode(of_init.join("cwd"))?), (root, root));
-    // Its program is memory that nobody writes, and nothing else of a file is mapped.
-    let image = fs::read_link(of_init.join("exe"))?;
-    assert_eq!(image, Path::new("/memfd:init (deleted)"));
-    let maps = fs::read_to_string(of_init.join("maps"))?;
-    let mapped = maps.lines().filter_map(|line| line.find('/').map(|place| &line[place..]));
-    for file in mapped {
-        assert_eq!(file, "/memfd:init (deleted)", "{maps}");
-    }
+    holds_nothing_of_the_host(init.pid()?, &sandbox.rootfs(), "init")?;
     // The control: one that was not given a root has the host's, and is seen to have it.
     let (plain, _client) = Init::start(sandbox)?;
     assert_eq!(inode(format!("/proc/{}/root", plain.pid()?))?, inode("/")?);
+    Ok(())
+}
+
+/// The library's own containers, whose first program tries, and one that comes later.
+fn so_it_is_with_the_library(sandbox: &Sandbox) -> Outcome {
+    let mut config = sandbox.config();
+    config.supervise = true;
+    let mut live = sandbox.start(&config, process(&["/guest", "invade", "1", ",", "sleep"]))?;
+    let mut further = |user: &str| -> Result<Vec<Attempts>, Stop> {
+        let mut further = process(&["/guest", "invade", "1"]);
+        further.user = user.to_owned();
+        output(&mut sandbox.join(&mut live.container, further)?)?.lines()
+    };
+    let (joined, nobody) = (further("")?, further("65534:65534")?);
+    for (who, said) in [("root", vec![live.say()?]), ("root", joined), ("nobody", nobody)] {
+        let [attempts]: [Attempts; 1] = said.try_into().map_err(|_| "no line")?;
+        all_refused(who, attempts);
+    }
+    holds_nothing_of_the_host(live.running.pid(), &sandbox.rootfs(), "pidone-init")?;
+    live.kill()?;
     Ok(())
 }
 

@@ -33,7 +33,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Said {
     Supervising,
-    Spawned { tag: u32, process: u32 },
+    Spawned { tag: u32, process: u32, pid: u32 },
     NotSpawned { tag: u32, step: u32, call: Call, errno: i32 },
     Console(u32),
     Exited { process: u32, code: u32, signal: u32 },
@@ -142,7 +142,7 @@ impl Client {
             Report::Supervising => Said::Supervising,
             Report::Spawned { tag, process, pid } => {
                 assert!(pid > 1 && self.file.is_some());
-                Said::Spawned { tag, process }
+                Said::Spawned { tag, process, pid }
             }
             Report::NotSpawned { tag, step, call, errno, .. } => {
                 Said::NotSpawned { tag, step, call, errno: errno.into() }
@@ -166,7 +166,7 @@ impl Client {
     pub(crate) fn spawned(&mut self, request: &Spawn<'_>) -> Result<u32, Stop> {
         request.send(self)?;
         match self.said()? {
-            Said::Spawned { tag, process } if tag == request.tag => Ok(process),
+            Said::Spawned { tag, process, .. } if tag == request.tag => Ok(process),
             other => Err(Stop::Failed(format!("{other:?}"))),
         }
     }

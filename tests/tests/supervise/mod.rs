@@ -107,7 +107,7 @@ fn a_thousand_with_sixty_four_at_a_time(sandbox: &Sandbox) -> Outcome {
             asked += 1;
         }
         match client.said()? {
-            Said::Spawned { tag, process } => {
+            Said::Spawned { tag, process, .. } => {
                 assert!(begun.insert(process, tag).is_none(), "{process} twice");
             }
             Said::Exited { process, code, signal: 0 } => {
