@@ -234,9 +234,9 @@ impl Channel {
             match recvmsg(&self.socket, &mut iov, &mut ancillary, RecvFlags::CMSG_CLOEXEC) {
                 Ok(received) => break received,
                 Err(Errno::AGAIN) => return Ok(None),
-                Err(Errno::INTR) => {}
-                // Closed by an init that had not read everything.
-                Err(Errno::CONNRESET) => return Ok(Some(Message::End)),
+                // Closed by an init that had not read everything: told once, and before what it
+                // had said.
+                Err(Errno::INTR | Errno::CONNRESET) => {}
                 Err(errno) => return Err(Error::system("receive from the init", "", errno)),
             }
         };
@@ -387,6 +387,12 @@ mod tests {
     /// What it makes of one with a version in its header.
     fn received_from(version: u8, report: &Report<'_>) -> Result<Option<Message>> {
         let (mut channel, theirs) = Channel::pair(Codec::Bincode)?;
+        say(&theirs, version, report);
+        channel.receive()
+    }
+
+    /// Sends a first report, as an init would.
+    fn say(theirs: &OwnedFd, version: u8, report: &Report<'_>) {
         let mut body = Vec::new();
         Bincode::append(report, &mut body).unwrap();
         let header = Header {
@@ -398,8 +404,7 @@ mod tests {
         };
         let mut message = [&header.to_bytes()[..], &body].concat();
         message[4] = version;
-        rustix::net::send(&theirs, &message, SendFlags::empty()).unwrap();
-        channel.receive()
+        rustix::net::send(theirs, &message, SendFlags::empty()).unwrap();
     }
 
     #[test]
@@ -422,6 +427,17 @@ mod tests {
             );
             assert_eq!(error.to_string(), expected);
         }
+    }
+
+    /// It may have failed at an early part of its plan.
+    #[test]
+    fn what_was_said_is_heard_although_not_all_was_read() {
+        let (mut channel, theirs) = Channel::pair(Codec::Bincode).unwrap();
+        channel.start().unwrap();
+        say(&theirs, VERSION, &Report::Executing);
+        drop(theirs);
+        assert!(matches!(channel.receive(), Ok(Some(Message::Executing))));
+        assert!(matches!(channel.receive(), Ok(Some(Message::End))));
     }
 
     #[test]
