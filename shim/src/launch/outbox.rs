@@ -8,6 +8,7 @@ use super::channel::{Channel, violation};
 use super::source::{self, Lent};
 use crate::error::Result;
 use crate::plan::Plan;
+use crate::trace;
 
 /// A plan on its way.
 ///
@@ -17,7 +18,7 @@ pub(super) struct Outbox<'a> {
     plan: &'a Plan,
     lent: Lent<'a>,
     /// Whether the init stamps its operations.
-    pub(super) timed: bool,
+    timed: bool,
     /// Parts that were sent.
     sent: usize,
     /// The number of the first operation of the next part.
@@ -56,13 +57,11 @@ impl<'a> Outbox<'a> {
                 more: self.sent + 1 < parts.len(),
                 timed: self.timed,
             };
-            let opened: Vec<_> = part
-                .sources
-                .iter()
-                .map(|source| source::open(source, self.lent))
-                .collect::<Result<_>>()?;
+            let open = || part.sources.iter().map(|source| source::open(source, self.lent));
+            let opened = trace::span("open files", || open().collect::<Result<Vec<_>>>())?;
             let files: Vec<_> = opened.iter().map(AsFd::as_fd).collect();
-            if !channel.send_part(part, head, &files)? {
+            let send = || channel.send_part(part, head, &files);
+            if !trace::span("send the plan", send)? {
                 return Ok(());
             }
             self.sent += 1;
