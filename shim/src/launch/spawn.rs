@@ -103,3 +103,119 @@ impl Spawn<'_> {
 fn gone() -> Error {
     Error::system("spawn", "the init has ended", Errno::SRCH)
 }
+
+/// An init that lies: it may have been taken over by the container.
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use pidone_proto::{Bincode, Call, Codec as _, FrameType, Header, Op, Report};
+    use rustix::io::IoSlice;
+    use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+    use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+    use super::*;
+    use crate::launch::image::Codec;
+
+    fn pidfd(pid: u32) -> OwnedFd {
+        let pid = Pid::from_raw(pid.cast_signed()).unwrap();
+        pidfd_open(pid, PidfdFlags::empty()).unwrap()
+    }
+
+    /// What comes of a spawn when the init has said these reports, each with a descriptor or none.
+    /// This process is the init: what it has started itself is a child of it.
+    fn asked(said: &[(Report<'_>, Option<&OwnedFd>)]) -> Result<Spawned> {
+        let (mut channel, theirs) = Channel::pair(Codec::Bincode)?;
+        for (sequence, (report, file)) in (0..).zip(said) {
+            let mut body = Vec::new();
+            Bincode::append(report, &mut body).unwrap();
+            let header = Header {
+                frame_type: FrameType::Report,
+                codec: Bincode::ID,
+                descriptors: file.iter().len().try_into().unwrap(),
+                sequence,
+                length: body.len().try_into().unwrap(),
+            };
+            let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+            let mut ancillary = SendAncillaryBuffer::new(&mut space);
+            let files: Vec<_> = file.iter().map(|file| file.as_fd()).collect();
+            if !files.is_empty() {
+                ancillary.push(SendAncillaryMessage::ScmRights(&files));
+            }
+            let message = [&header.to_bytes()[..], &body].concat();
+            sendmsg(&theirs, &[IoSlice::new(&message)], &mut ancillary, SendFlags::empty())
+                .unwrap();
+        }
+        let mut plan = Plan::default();
+        plan.push(Op::Session);
+        let pid = std::process::id();
+        Spawn {
+            plan: &plan,
+            main: false,
+            lent: Lent::default(),
+            init: &Child { pid: pid.cast_signed(), pidfd: pidfd(pid) },
+            patience: Duration::from_millis(100),
+        }
+        .run(&mut channel)
+    }
+
+    fn spawned() -> Report<'static> {
+        Report::Spawned { tag: 0, process: 1, pid: 2 }
+    }
+
+    #[test]
+    fn a_child_of_the_init_is_believed() {
+        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+        let own = pidfd(child.id());
+        let spawned = asked(&[(spawned(), Some(&own))]);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(spawned.unwrap().pid, child.id().cast_signed());
+        // One that was reaped meanwhile is nobody, and nothing is done to it.
+        assert_eq!(asked(&[(self::spawned(), Some(&own))]).unwrap().pid, 0);
+    }
+
+    #[test]
+    fn a_stranger_is_refused() {
+        for stranger in [pidfd(1), pidfd(std::process::id())] {
+            let error = asked(&[(spawned(), Some(&stranger))]).unwrap_err();
+            assert!(error.to_string().contains("no child of the init"), "{error}");
+        }
+        let file = OwnedFd::from(std::fs::File::open("/dev/null").unwrap());
+        assert!(asked(&[(spawned(), Some(&file))]).is_err(), "a file is no process");
+        assert!(asked(&[(spawned(), None)]).is_err(), "nor is nothing");
+    }
+
+    #[test]
+    fn what_is_no_terminal_is_refused() {
+        let file = OwnedFd::from(std::fs::File::open("/dev/null").unwrap());
+        assert!(asked(&[(Report::SpawnConsole { tag: 0 }, Some(&file))]).is_err());
+    }
+
+    #[test]
+    fn what_has_no_place_is_refused() {
+        for report in [
+            Report::Executing,
+            Report::Supervising,
+            Report::Waiting,
+            Report::Done { errno: 0 },
+            Report::Failed { step: 1, call: Call::Exec, detail: 0, errno: 2 },
+        ] {
+            assert!(asked(&[(report, None)]).is_err(), "{report:?}");
+        }
+        let failed =
+            |step, errno| Report::NotSpawned { tag: 0, step, call: Call::Exec, detail: 9, errno };
+        // A step that the plan does not have is no reason to look for one.
+        for (step, errno) in [(0, 2), (1, 2), (2, 2), (u32::MAX, 4095)] {
+            assert!(asked(&[(failed(step, errno), None)]).is_err(), "{step}");
+        }
+        assert!(asked(&[(failed(1, 0), None)]).is_err(), "an errno that is none");
+    }
+
+    #[test]
+    fn silence_has_an_end() {
+        let begun = Instant::now();
+        assert!(asked(&[]).is_err());
+        assert!(begun.elapsed() < Duration::from_secs(20));
+    }
+}
