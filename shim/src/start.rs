@@ -166,8 +166,10 @@ impl Start<'_> {
 
     /// Adds what a reader could not guess.
     fn explain(&self, error: Error) -> Error {
-        let killed = self.cgroups.is_some_and(|cgroups| cgroups.oom_killed());
-        if killed {
+        // Nobody is killed for what the init's own exec needs.
+        let limited = self.config.cgroups.as_ref().is_some_and(|limits| limits.memory > 0);
+        let refused = limited && error.errno() == Some(Errno::NOMEM);
+        if refused || self.cgroups.is_some_and(|cgroups| cgroups.oom_killed()) {
             return error.with_hint("the cgroup has reached its memory limit");
         }
         privilege::explain(error)

@@ -86,7 +86,7 @@ fn the_image_is_sealed_while_it_runs(sandbox: &Sandbox) -> Outcome {
         device: "tmpfs".into(),
         premount_cmds: vec![Command {
             path: "/bin/sleep".into(),
-            args: vec!["1".into()],
+            args: vec!["3".into()],
             ..Command::default()
         }],
         ..Mount::default()
