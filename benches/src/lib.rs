@@ -10,6 +10,7 @@
 use std::error;
 
 pub mod clock;
+pub mod compiled;
 pub mod experiment;
 pub mod floor;
 pub mod host;
@@ -18,6 +19,7 @@ pub mod memory;
 pub mod payload;
 pub mod peer;
 pub mod place;
+pub mod reference;
 pub mod scenario;
 pub mod syscalls;
 pub mod waterfall;

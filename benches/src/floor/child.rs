@@ -191,7 +191,8 @@ fn capabilities(floor: &Floor) -> Result {
     call(libc::SYS_capset, [(&header).into(), (&data).into()]).map(drop)
 }
 
-fn filter(instructions: &[u8]) -> Result {
+/// Loads a filter for the calling thread.
+pub(super) fn filter(instructions: &[u8]) -> Result {
     let one: u64 = 1;
     let no_new_privileges = [libc::PR_SET_NO_NEW_PRIVS.into(), one.into()];
     call(

@@ -98,7 +98,8 @@ fn vfork(
     (started, shared.failed)
 }
 
-fn error(Failed { number, errno }: Failed) -> Error {
+/// The error for a system call that failed.
+pub(super) fn error(Failed { number, errno }: Failed) -> Error {
     format!("system call {number} of the floor: {}", Errno::from_raw_os_error(errno)).into()
 }
 

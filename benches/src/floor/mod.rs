@@ -137,6 +137,14 @@ impl Starter for Floor {
     }
 }
 
+/// Loads a seccomp filter for the calling thread, as a child does.
+///
+/// # Errors
+/// The kernel does not take it.
+pub fn load_filter(program: &[u8]) -> Result<()> {
+    child::filter(program).map_err(clone::error)
+}
+
 /// Makes the cgroup that the child is born in.
 fn make_cgroup(path: &Path) -> Result<OwnedFd> {
     rustix::fs::mkdir(path, Mode::from_raw_mode(0o755))?;
