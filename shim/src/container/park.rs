@@ -71,6 +71,21 @@ impl Container {
         Ok(running)
     }
 
+    /// Makes the cgroups of a container that stays without processes.
+    ///
+    /// # Errors
+    /// As [`Container::start`].
+    pub(crate) fn hold(&self) -> Result<()> {
+        let _lock = Lock::take(self.directory.as_fd(), self.id())?;
+        match &self.state.config.cgroups {
+            Some(limits) => {
+                let mut cgroups = Cgroups::from_paths(self.state.cgroup_paths.clone())?;
+                self.make_cgroups(&mut cgroups, limits)
+            }
+            None => Ok(()),
+        }
+    }
+
     /// Whether what the container has on the host is still there.
     pub(crate) fn is_whole(&self) -> bool {
         rustix::fs::fstat(&self.directory).is_ok_and(|stat| stat.st_nlink > 0)

@@ -1,7 +1,6 @@
 //! What a pool does: start, refill, look after what waits, remove what has ended.
 
 use std::collections::VecDeque;
-use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -15,6 +14,7 @@ use super::shelf::{Place, Shelf};
 use super::{Sizes, Status};
 use crate::cgroup::Cgroups;
 use crate::config::Config;
+use crate::container::Container;
 use crate::error::{Error, Result};
 use crate::factory::{Factory, Strategy};
 use crate::launch;
@@ -37,8 +37,9 @@ pub(super) struct Keeper {
     process: Process,
     owner: Owner,
     programs: Programs,
-    /// Directories above the cgroups that were not there, outermost first.
-    missing: Vec<PathBuf>,
+    /// A container without processes, where directories above the cgroups were missing: it has made
+    /// them, so that they are there as long as another one may come, and go with the last.
+    anchor: Option<Container>,
     shelf: Mutex<Shelf>,
     /// The shelf is not what it was.
     changed: Condvar,
@@ -76,9 +77,8 @@ impl Keeper {
         owner.sweep(factory)?;
         // Not by the threads of the pool, whose priority is low.
         launch::begin(factory.options().strategy != Strategy::Host);
-        let cgroups = config.cgroups.as_ref().map(Cgroups::locate).transpose()?;
-        Ok(Self {
-            missing: cgroups.map(|cgroups| cgroups.missing_parents()).unwrap_or_default(),
+        let mut keeper = Self {
+            anchor: None,
             factory: factory.clone(),
             programs: Programs::new(&config, &model)?,
             config,
@@ -88,7 +88,13 @@ impl Keeper {
             changed: Condvar::new(),
             ended: Mutex::default(),
             died: Condvar::new(),
-        })
+        };
+        let cgroups = keeper.config.cgroups.as_ref().map(Cgroups::locate).transpose()?;
+        if cgroups.is_some_and(|cgroups| !cgroups.missing_parents().is_empty()) {
+            let (id, config) = keeper.next();
+            keeper.anchor.insert(factory.create(&id, &config)?).hold()?;
+        }
+        Ok(keeper)
     }
 
     /// Starts a program, in a container that waits if one does and the program fits into it.
@@ -290,14 +296,6 @@ impl Keeper {
         self.changed.notify_all();
     }
 
-    /// Removes what all containers had together, if none is left.
-    pub(super) fn clear(&self) {
-        // The container that made them may have been the first to go.
-        for path in self.missing.iter().rev() {
-            let _ = std::fs::remove_dir(path);
-        }
-    }
-
     /// Lets the threads end.
     pub(super) fn stop(&self) {
         self.shelf().stopped = true;
@@ -313,6 +311,15 @@ impl Keeper {
 
     fn ended(&self) -> MutexGuard<'_, Buried> {
         self.ended.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        if let Some(anchor) = &mut self.anchor {
+            // What cannot be removed stays for the next pool.
+            let _ = anchor.destroy();
+        }
     }
 }
 

@@ -204,6 +204,5 @@ impl Drop for Pool {
         }
         // What cannot be removed stays for the next pool.
         let _ = self.keeper.drain();
-        self.keeper.clear();
     }
 }

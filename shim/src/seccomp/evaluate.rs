@@ -3,9 +3,6 @@
 //! It knows nothing of the compiler and takes the program as bytes, so that it can judge the
 //! filters of other makers too.
 
-/// `SECCOMP_RET_ALLOW`.
-const ALLOW: u32 = 0x7fff_0000;
-
 /// `struct seccomp_data`.
 #[cfg(test)]
 #[derive(Debug, Clone, Copy, Default)]
@@ -40,18 +37,8 @@ pub(crate) fn evaluate(program: &[u8], data: &Data) -> Result<u32, String> {
     run(program, |offset| data.word(offset))
 }
 
-/// Whether a program allows a system call of this machine whatever its arguments are.
-pub(crate) fn always_allows(program: &[u8], number: u32) -> bool {
-    let known = |offset| match offset {
-        0 => Some(number),
-        4 => Some(super::Arch::NATIVE.audit()),
-        _ => None,
-    };
-    run(program, known) == Ok(ALLOW)
-}
-
 /// Runs a program on what `load` knows of a call, by offset in `struct seccomp_data`.
-fn run(program: &[u8], load: impl Fn(u32) -> Option<u32>) -> Result<u32, String> {
+pub(crate) fn run(program: &[u8], load: impl Fn(u32) -> Option<u32>) -> Result<u32, String> {
     let mut accumulator = 0;
     let mut at = 0_usize;
     loop {

@@ -14,6 +14,7 @@
 //!   private calls, whose numbers are far higher.
 
 pub(crate) mod agent;
+mod allows;
 mod arch;
 mod argument;
 mod bpf;
@@ -26,8 +27,8 @@ pub mod seed;
 mod syscall_table;
 mod syscalls;
 
+pub(crate) use allows::always_allows;
 pub use arch::Arch;
 pub use bpf::{Instruction, MAX_INSTRUCTIONS};
 pub use compile::{Filter, compile};
-pub(crate) use evaluate::always_allows;
 pub use profile::{Action, Condition, MAX_ERRNO, Operator, Profile, Rule, Syscall, flag};
