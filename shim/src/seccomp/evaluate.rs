@@ -4,7 +4,7 @@
 //! filters of other makers too.
 
 /// `struct seccomp_data`.
-#[cfg(test)]
+#[allow(dead_code, reason = "of tests and benches")]
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Data {
     pub(crate) nr: u32,
@@ -13,7 +13,7 @@ pub(crate) struct Data {
     pub(crate) args: [u64; 6],
 }
 
-#[cfg(test)]
+#[allow(dead_code, reason = "of tests and benches")]
 impl Data {
     fn word(&self, offset: u32) -> Option<u32> {
         let half = |value: u64| {
@@ -32,7 +32,7 @@ impl Data {
 
 /// The value that a program returns for a system call; what the kernel's checker refuses is an
 /// error.
-#[cfg(test)]
+#[allow(dead_code, reason = "of tests and benches")]
 pub(crate) fn evaluate(program: &[u8], data: &Data) -> Result<u32, String> {
     run(program, |offset| data.word(offset))
 }
