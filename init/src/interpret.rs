@@ -163,7 +163,7 @@ impl Init {
                 break;
             }
             // What is told at the end must be told before the last operation.
-            if matches!(op, Op::Exec { .. } | Op::AwaitStart { .. })
+            if matches!(op, Op::Exec { .. } | Op::AwaitStart { .. } | Op::Supervise { .. })
                 && let Some(times) = self.times.take()
             {
                 times.report(&mut self.channel)?;
@@ -259,6 +259,7 @@ impl Init {
             Op::Supervise { listener } => supervise::run(self, listener),
             #[cfg(feature = "supervise")]
             Op::Stdio { count } => supervise::stdio::take(self, count),
+            Op::JoinCgroup { procs } => process::join_cgroup(self, procs),
             Op::Remount { at, set, clear, recursive } => {
                 mount::remount(self, at, set, clear, recursive)
             }

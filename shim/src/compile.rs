@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 
-use crate::cgroup::{Cgroups, Mode as CgroupMode};
+use crate::cgroup::Cgroups;
 use crate::config::{Config, NamespaceType};
 use crate::error::{Error, Result};
 use crate::factory::Strategy;
@@ -41,6 +41,8 @@ pub(crate) struct Compiled {
     pub(crate) namespaces: u32,
     /// Whether the process is a child that the init forks.
     pub(crate) forks: bool,
+    /// The process by numbers, which the plan has unless the init stays.
+    pub(crate) process: plan::Process,
 }
 
 impl Config {
@@ -98,7 +100,6 @@ impl Compilation<'_> {
         } else {
             None
         });
-        let attaches = self.cgroups.is_some_and(|cgroups| cgroups.mode() != CgroupMode::V2);
         let facts = Facts {
             new,
             in_user_namespace: config.namespace(NamespaceType::User).is_some()
@@ -107,7 +108,7 @@ impl Compilation<'_> {
             sees_host: place != Place::Template,
             at: self.at(place)?,
             cgroups: self.cgroups.map(|cgroups| cgroups.paths().clone()).unwrap_or_default(),
-            barrier: !self.network.is_empty() || (attaches && joined.is_empty()),
+            barrier: !self.network.is_empty(),
             waits: self.waits,
             keyring: self.keyring.clone(),
             is_directory: &is_directory,
@@ -118,7 +119,7 @@ impl Compilation<'_> {
         let plan = plan::container::compile(config, &own, &facts)?;
         let forks = !facts.joined.is_empty();
         let namespaces = if forks { 0 } else { new & !(CLONE_NEWCGROUP | CLONE_NEWTIME) };
-        Ok(Compiled { plan, place, namespaces, forks })
+        Ok(Compiled { plan, place, namespaces, forks, process: own })
     }
 
     /// Where the clone happens, with what speaks against the template.

@@ -112,23 +112,20 @@ impl Hooks<'_> {
         let (stderr, theirs) =
             pipe_with(PipeFlags::CLOEXEC).map_err(|errno| Error::system("pipe", "", errno))?;
         let null = crate::stdio::null()?;
-        let directory = self.cgroups.map(Cgroups::directory).transpose()?.flatten();
+        let entrance = self.cgroups.map(Cgroups::entrance).transpose()?.unwrap_or_default();
         let started = Launch {
             plan,
-            image: image(self.image, self.options)?,
+            image: image(self.image, self.options, false)?,
             place: Place::Caller,
             namespaces: 0,
             forks: true,
             descriptors: &[input.as_fd(), null.as_fd(), theirs.as_fd()],
-            cgroup: directory.as_ref().map(AsFd::as_fd),
+            cgroup: &entrance,
             lent: Lent { container: Some(container), ..Lent::default() },
+            early: usize::MAX,
             patience: self.options.patience,
         }
-        .run(&mut Joining {
-            cgroups: self.cgroups,
-            oom_score_adj: None,
-            container: None,
-        })?;
+        .run(&mut Joining { oom_score_adj: None, container: None })?;
         let group = Pid::from_raw(started.child.pid)
             .ok_or_else(|| Error::system("setsid", "", Errno::SRCH))?;
         Ok(Attended { pidfd: started.child.pidfd, group, stderr: Some(stderr) })

@@ -10,7 +10,7 @@ use std::io::{Read as _, Write as _};
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 
-use rustix::fs::{AtFlags, Mode, OFlags, openat, statat};
+use rustix::fs::{Mode, OFlags, openat};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
@@ -69,11 +69,6 @@ impl Journal {
         File::from(file).write_all(&lines).map_err(|error| Error::path("write", JOURNAL, error))
     }
 
-    /// Whether a container has begun to write one.
-    pub(crate) fn exists(directory: BorrowedFd<'_>) -> bool {
-        statat(directory, JOURNAL, AtFlags::SYMLINK_NOFOLLOW).is_ok()
-    }
-
     /// Reads what is there; later lines replace earlier ones.
     pub(crate) fn read(directory: BorrowedFd<'_>) -> Result<Self> {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
@@ -82,7 +77,7 @@ impl Journal {
             Err(Errno::NOENT) => return Ok(Self::default()),
             Err(errno) => return Err(Error::path("open", JOURNAL, errno)),
         };
-        let mut bytes = Vec::new();
+        let mut bytes = Vec::with_capacity(4096);
         file.take(LARGEST)
             .read_to_end(&mut bytes)
             .map_err(|error| Error::path("read", JOURNAL, error))?;

@@ -122,6 +122,7 @@ mod process;
 mod program;
 mod resolve;
 pub mod seccomp;
+mod spawn;
 mod start;
 mod state;
 mod stdio;

@@ -62,6 +62,9 @@ pub struct Process {
     pub terminal: Option<TerminalSize>,
     /// No privileges are gained by exec.
     pub no_new_privileges: bool,
+    /// Join the container also where its init could start a further process, so that it is a child
+    /// of the caller: for who passes its end on to a parent or a subreaper.
+    pub own_child: bool,
     /// Start a further process also in a paused container: it waits there for the resume, and so
     /// does who starts it.
     pub ignore_paused: bool,
@@ -123,7 +126,19 @@ pub struct Running {
 }
 
 impl Running {
-    /// The process's id, in the caller's pid namespace.
+    /// A process that runs, with the caller's ends of its pipes.
+    pub(crate) fn new(
+        pid: i32,
+        child: Arc<Child>,
+        [stdin, stdout, stderr]: [Option<File>; 3],
+        console: Option<OwnedFd>,
+    ) -> Self {
+        let (cgroups, first) = (None, None);
+        Self { pid, child, stdin, stdout, stderr, console, cgroups, first }
+    }
+
+    /// The process's id, in the caller's pid namespace; 0 for one that the container's init started
+    /// and that had ended before it could be looked at.
     #[must_use]
     pub fn pid(&self) -> i32 {
         self.pid

@@ -13,15 +13,19 @@ use crate::error::{Error, Result};
 use crate::factory::Options;
 use crate::hooks::Hooks;
 use crate::journal::{Entry, Journal};
+use crate::launch::channel::Channel;
 use crate::launch::image::{Codec, EMBEDDED, Sealed};
 use crate::launch::{Child, Host, Launch, Lent, Maps, Place, Started};
 use crate::oci::Status;
 use crate::plan::container::{BARRIER_CREATE, BARRIER_START, mount_of_barrier};
 use crate::plan::{self, Plan};
-use crate::process::{Process, Running};
+use crate::process::{Process, Running, Stdio};
 use crate::resolve::resolve;
+use crate::seccomp::flag::NEW_LISTENER;
+use crate::spawn::Program;
 use crate::state::Identity;
 use crate::stdio::Descriptors;
+use crate::waiting::{self, SUPERVISOR};
 use crate::{child, label, mount_command, net, privilege, trace};
 
 /// The start of a container's first process.
@@ -37,6 +41,8 @@ pub(crate) struct Start<'a> {
     pub(crate) network: &'a net::Plan,
     /// The socket on which the program waits for the start; none if it comes at once.
     pub(crate) listener: Option<BorrowedFd<'a>>,
+    /// The socket on which the init is asked, if it stays process 1.
+    pub(crate) supervisor: Option<BorrowedFd<'a>>,
 }
 
 /// A first process that was started, or waits.
@@ -57,25 +63,33 @@ impl Start<'_> {
             cgroups: self.cgroups,
             network: self.network,
             keyring: self.hooks().keyring(),
-            waits: self.listener.is_some(),
+            waits: self.listener.is_some() && self.supervisor.is_none(),
         };
-        let Compiled { plan, place, namespaces, forks } =
+        let Compiled { mut plan, place, namespaces, forks, process } =
             trace::span("compile the plan", || compilation.run())?;
         label::relabel(self.config)?;
+        let supervises = self.supervisor.is_some();
+        if self.listener.is_none() && !supervises {
+            plan.set_last_apart();
+        }
 
-        let directory = self.cgroups.map(Cgroups::directory).transpose()?.flatten();
+        let entrance = self.cgroups.map(Cgroups::entrance).transpose()?.unwrap_or_default();
         let descriptors = trace::span("open descriptors", || Descriptors::open(self.process))?;
+        // The program's own come with the request for it.
+        let null = Descriptors::of([&Stdio::Null; 3], &[]);
+        let of_init = if supervises { &null? } else { &descriptors };
         let moved = net::Moved::default();
-        let mut host = Hosting { start: self, plan: &plan, forks, identity: None, moved };
+        let mut host = Hosting { start: self, plan: &plan, identity: None, moved };
         let started = Launch {
             plan: &plan,
-            image: image(self.image, self.options)?,
+            image: image(self.image, self.options, supervises)?,
             place,
             namespaces,
             forks,
-            descriptors: &descriptors.all(),
-            cgroup: directory.as_ref().map(AsFd::as_fd),
-            lent: Lent { listener: self.listener, ..Lent::default() },
+            descriptors: &of_init.all(),
+            cgroup: &entrance,
+            lent: Lent { listener: self.listener, supervisor: self.supervisor, ..Lent::default() },
+            early: self.early(&plan),
             patience: self.options.patience,
         }
         .run(&mut host);
@@ -88,11 +102,55 @@ impl Start<'_> {
             .identity
             .take()
             .ok_or_else(|| Error::system("journal", started.child.pid.to_string(), Errno::NOENT))?;
-        let mut running = running(started, descriptors);
+        let rest_of =
+            |plan: &Plan| plan.behind_wait().map(|(first, rest)| (first, rest.to_owned()));
+        let (mut running, rest) = if supervises {
+            let (running, plan) = self.first_program(started, &process, descriptors)?;
+            (running, rest_of(&plan))
+        } else {
+            (running(started, descriptors), rest_of(&plan))
+        };
         // Without a descriptor left for it, the process is waited for alone.
         running.first = child::First::new(running.pid).ok();
-        let rest = plan.behind_wait().map(|(first, bytes)| (first, bytes.to_owned()));
         Ok(First { running, identity, rest })
+    }
+
+    /// Has the init start the container's first program. What runs is the init: it ends as the
+    /// program does, and passes signals on to it.
+    fn first_program(
+        &self,
+        started: Started,
+        process: &plan::Process,
+        descriptors: Descriptors<'_>,
+    ) -> Result<(Running, Plan)> {
+        let Started { child, mut channel, .. } = started;
+        let program = Program {
+            config: self.config,
+            process,
+            descriptors,
+            cgroups: Vec::new(),
+            main: true,
+            listener: self.listener,
+            patience: self.options.patience,
+        };
+        let (spawned, plan) = program.spawn(&child, &mut channel).map_err(|error| {
+            child.end();
+            self.explain(error)
+        })?;
+        let of_init = child::Child::new(child.pidfd);
+        let kept = program.descriptors.kept;
+        Ok((Running::new(child.pid, of_init, kept, spawned.console), plan))
+    }
+
+    /// How many parts of the plan the init may have before it is written down, has its ids and its
+    /// likelihood to be killed: all but the one that ends with the program.
+    fn early(&self, plan: &Plan) -> usize {
+        let score = self.process.oom_score_adj.is_some() && !rustix::process::geteuid().is_root();
+        // Who may not dump the init, which has operations, may not write its files either.
+        if self.config.has_new(NamespaceType::User) || score {
+            return 0;
+        }
+        plan.parts().len() - 1
     }
 
     /// The hooks of the container.
@@ -108,8 +166,10 @@ impl Start<'_> {
 
     /// Adds what a reader could not guess.
     fn explain(&self, error: Error) -> Error {
-        let killed = self.cgroups.is_some_and(|cgroups| cgroups.oom_killed());
-        if killed {
+        // Nobody is killed for what the init's own exec needs.
+        let limited = self.config.cgroups.as_ref().is_some_and(|limits| limits.memory > 0);
+        let refused = limited && error.errno() == Some(Errno::NOMEM);
+        if refused || self.cgroups.is_some_and(|cgroups| cgroups.oom_killed()) {
             return error.with_hint("the cgroup has reached its memory limit");
         }
         privilege::explain(error)
@@ -120,21 +180,12 @@ impl Start<'_> {
 struct Hosting<'a> {
     start: &'a Start<'a>,
     plan: &'a Plan,
-    forks: bool,
     identity: Option<Identity>,
     /// Interfaces of the host that are in the container.
     moved: net::Moved,
 }
 
 impl Host for Hosting<'_> {
-    fn cloned(&mut self, child: &Child) -> Result<()> {
-        // Before it forks: its child is then born in the cgroup.
-        match self.start.cgroups {
-            Some(cgroups) if self.forks => attach(cgroups, child),
-            _ => Ok(()),
-        }
-    }
-
     fn born(&mut self, child: &Child) -> Result<()> {
         let identity = trace::span("journal", || {
             let identity = Identity::of(child.pid)?;
@@ -147,16 +198,10 @@ impl Host for Hosting<'_> {
             let maps = Maps { users: &config.uid_mappings, groups: &config.gid_mappings };
             trace::span("map ids", || maps.write(child.pid))?;
         }
-        if let Some(cgroups) = self.start.cgroups {
-            delegate(cgroups, config)?;
-        }
         adjust_oom_score(child.pid, self.start.process.oom_score_adj)
     }
 
     fn meanwhile(&mut self, child: &Child) -> Result<()> {
-        if let Some(cgroups) = self.start.cgroups.filter(|_| !self.forks) {
-            attach(cgroups, child)?;
-        }
         if self.start.network.is_empty() {
             return Ok(());
         }
@@ -189,20 +234,6 @@ impl Host for Hosting<'_> {
     }
 }
 
-/// Moves a process to the cgroups that it cannot be born in.
-fn attach(cgroups: &Cgroups, child: &Child) -> Result<()> {
-    trace::span("attach to cgroups", || cgroups.attach_v1(child.pid))
-}
-
-/// Gives the cgroup to the root of a user namespace with a cgroup namespace of its own.
-fn delegate(cgroups: &Cgroups, config: &Config) -> Result<()> {
-    let own = [NamespaceType::User, NamespaceType::Cgroup].map(|kind| config.has_new(kind));
-    match (own, config.host_uid(), config.host_gid()) {
-        ([true, true], Some(uid), Some(gid)) => cgroups.delegate(uid, gid),
-        _ => Ok(()),
-    }
-}
-
 /// Writes how readily a process is killed for want of memory: `proc_pid_oom_score_adj(5)`.
 fn adjust_oom_score(pid: i32, score: Option<i32>) -> Result<()> {
     let Some(score) = score else { return Ok(()) };
@@ -224,10 +255,6 @@ pub(crate) struct Release<'a> {
 }
 
 impl Host for Release<'_> {
-    fn cloned(&mut self, _: &Child) -> Result<()> {
-        Ok(())
-    }
-
     fn born(&mut self, _: &Child) -> Result<()> {
         Ok(())
     }
@@ -246,6 +273,9 @@ impl Host for Release<'_> {
     }
 }
 
+/// More than any process needs, and fewer than a request carries, with those of its cgroups.
+const SPAWNED_FILES: usize = 200;
+
 /// The start of a further process.
 pub(crate) struct Join<'a> {
     pub(crate) config: &'a Config,
@@ -258,45 +288,24 @@ pub(crate) struct Join<'a> {
     pub(crate) pid: i32,
     /// Its pidfd.
     pub(crate) init: OwnedFd,
+    /// The directory of the container's state.
+    pub(crate) directory: BorrowedFd<'a>,
 }
 
 impl Join<'_> {
     /// Starts the process.
-    pub(crate) fn run(&self) -> Result<Running> {
-        let plan = trace::span("compile the plan", || self.compile())?;
-        let below = match self.cgroups {
-            Some(cgroups) if !self.process.sub_cgroups.is_empty() => {
-                let below = || cgroups.below(&self.process.sub_cgroups);
-                Some(trace::span("make a cgroup", below)?)
-            }
-            _ => None,
-        };
-        let cgroups = below.as_ref().or(self.cgroups);
-        let directory = cgroups.map(Cgroups::directory).transpose()?.flatten();
-        let descriptors = trace::span("open descriptors", || Descriptors::open(self.process))?;
-        let started = Launch {
-            plan: &plan,
-            image: image(self.image, self.options)?,
-            place: Place::Caller,
-            namespaces: 0,
-            forks: true,
-            descriptors: &descriptors.all(),
-            cgroup: directory.as_ref().map(AsFd::as_fd),
-            lent: Lent { container: Some(self.init.as_fd()), ..Lent::default() },
-            patience: self.options.patience,
+    pub(crate) fn run(self) -> Result<Running> {
+        let own = trace::span("resolve the process", || self.resolve())?;
+        if self.can_be_spawned(&own)
+            && let Some(channel) = self.connect()?
+        {
+            return self.spawn(&own, channel);
         }
-        .run(&mut Joining {
-            cgroups,
-            oom_score_adj: self.process.oom_score_adj,
-            container: Some((&self.hooks, self.pid)),
-        })?;
-        let running = running(started, descriptors);
-        child::joined(self.pid, &running.child);
-        Ok(running)
+        self.join(&own)
     }
 
-    /// Compiles the plan.
-    fn compile(&self) -> Result<Plan> {
+    /// The process by numbers.
+    fn resolve(&self) -> Result<plan::Process> {
         let path = PathBuf::from(format!("/proc/{}/root", self.pid));
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = openat(CWD, &path, flags, Mode::empty())
@@ -304,24 +313,96 @@ impl Join<'_> {
         let mut own = resolve(self.config, self.process, root.as_fd())?;
         // It is the container that must not outlive its maker.
         own.parent_death_signal = 0;
-        let joined = self.hooks.joined(self.pid)?;
-        plan::join::compile(self.config, &own, &joined)
+        Ok(own)
+    }
+
+    /// Whether the init can start the process: nothing must be done for it from outside.
+    fn can_be_spawned(&self, own: &plan::Process) -> bool {
+        let listens = own.seccomp.as_ref().is_some_and(|(flags, _)| flags & NEW_LISTENER != 0);
+        self.config.supervise
+            && !self.process.own_child
+            && self.process.oom_score_adj.is_none()
+            && !listens
+            && self.process.extra_files.len() < SPAWNED_FILES
+    }
+
+    /// Connects to the init, if it listens.
+    fn connect(&self) -> Result<Option<Channel>> {
+        let (_, codec) = image(self.image, self.options, true)?;
+        match Channel::connect(&waiting::path(self.directory, SUPERVISOR), codec) {
+            Ok(channel) => Ok(Some(channel)),
+            // It was never there, or nobody is behind it: the other way tells what is wrong.
+            Err(error) if matches!(error.errno(), Some(Errno::NOENT | Errno::CONNREFUSED)) => {
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The cgroups below the container's that the process is for, if there are any.
+    fn below(&self) -> Result<Option<Cgroups>> {
+        let asked = &self.process.sub_cgroups;
+        let below = |cgroups: &Cgroups| cgroups.below(asked);
+        self.cgroups.filter(|_| !asked.is_empty()).map(below).transpose()
+    }
+
+    /// Has the init start the process.
+    fn spawn(self, own: &plan::Process, mut channel: Channel) -> Result<Running> {
+        let below = self.below()?;
+        let program = Program {
+            config: self.config,
+            process: own,
+            descriptors: Descriptors::open(self.process)?,
+            cgroups: below.map_or_else(|| Ok(Vec::new()), |cgroups| cgroups.entry_files())?,
+            main: false,
+            listener: None,
+            patience: self.options.patience,
+        };
+        let init = Child { pid: self.pid, pidfd: self.init };
+        let (spawned, _) = program.spawn(&init, &mut channel)?;
+        Ok(program.running(spawned, channel))
+    }
+
+    /// Starts a process that joins the container's namespaces.
+    fn join(&self, own: &plan::Process) -> Result<Running> {
+        let plan = trace::span("compile the plan", || {
+            let joined = self.hooks.joined(self.pid)?;
+            plan::join::compile(self.config, own, &joined)
+        })?;
+        let below = self.below()?;
+        let cgroups = below.as_ref().or(self.cgroups);
+        let entrance = cgroups.map(Cgroups::entrance).transpose()?.unwrap_or_default();
+        let descriptors = trace::span("open descriptors", || Descriptors::open(self.process))?;
+        let started = Launch {
+            plan: &plan,
+            image: image(self.image, self.options, false)?,
+            place: Place::Caller,
+            namespaces: 0,
+            forks: true,
+            descriptors: &descriptors.all(),
+            cgroup: &entrance,
+            lent: Lent { container: Some(self.init.as_fd()), ..Lent::default() },
+            early: usize::MAX,
+            patience: self.options.patience,
+        }
+        .run(&mut Joining {
+            oom_score_adj: self.process.oom_score_adj,
+            container: Some((&self.hooks, self.pid)),
+        })?;
+        let running = running(started, descriptors);
+        child::joined(self.pid, &running.child);
+        Ok(running)
     }
 }
 
 /// What the host does while a further process starts.
 pub(crate) struct Joining<'a> {
-    pub(crate) cgroups: Option<&'a Cgroups>,
     pub(crate) oom_score_adj: Option<i32>,
     /// What the agent of a seccomp filter is told of: the container, and its first process.
     pub(crate) container: Option<(&'a Hooks<'a>, i32)>,
 }
 
 impl Host for Joining<'_> {
-    fn cloned(&mut self, child: &Child) -> Result<()> {
-        self.cgroups.map_or(Ok(()), |cgroups| attach(cgroups, child))
-    }
-
     fn born(&mut self, child: &Child) -> Result<()> {
         adjust_oom_score(child.pid, self.oom_score_adj)
     }
@@ -346,27 +427,25 @@ impl Host for Joining<'_> {
     }
 }
 
-/// The image to execute and how it is spoken to.
-pub(crate) fn image<'a>(own: Option<&'a Sealed>, options: &Options) -> Result<(&'a Sealed, Codec)> {
+/// The image to execute and how it is spoken to; `supervises` tells whether it has to stay.
+pub(crate) fn image<'a>(
+    own: Option<&'a Sealed>,
+    options: &Options,
+    supervises: bool,
+) -> Result<(&'a Sealed, Codec)> {
     match (own, &options.image) {
         (Some(sealed), Some(image)) => Ok((sealed, image.codec())),
-        _ => Ok((trace::span("seal the init", Sealed::embedded)?, EMBEDDED.codec())),
+        _ => {
+            let sealed = trace::span("seal the init", || Sealed::embedded(supervises))?;
+            Ok((sealed, EMBEDDED.codec()))
+        }
     }
 }
 
 /// A started process with the caller's ends of its pipes.
 pub(crate) fn running(started: Started, descriptors: Descriptors<'_>) -> Running {
-    let [stdin, stdout, stderr] = descriptors.kept;
-    Running {
-        pid: started.child.pid,
-        child: child::Child::new(started.child.pidfd),
-        stdin,
-        stdout,
-        stderr,
-        console: started.console,
-        cgroups: None,
-        first: None,
-    }
+    let Started { child, console, .. } = started;
+    Running::new(child.pid, child::Child::new(child.pidfd), descriptors.kept, console)
 }
 
 /// The flags of the namespaces in which a process differs from the caller.

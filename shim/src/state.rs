@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
-use rustix::fs::{AtFlags, Mode, OFlags, openat, renameat, statat, unlinkat};
+use rustix::fs::{AtFlags, Mode, OFlags, Stat, fstat, openat, renameat, statat};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde::{Deserialize, Serialize};
@@ -86,9 +86,14 @@ fn ended(pidfd: BorrowedFd<'_>) -> bool {
 
 /// Field 22 of `/proc/PID/stat`; the second may hold spaces and parentheses.
 fn start_time(pid: i32) -> Result<u64> {
+    // Longer than what comes before the field, with the longest name and numbers.
+    const ROOM: usize = 1024;
     let path = format!("/proc/{pid}/stat");
-    let stat = std::fs::read(&path).map_err(|error| Error::path("read", &path, error))?;
-    parse_start(&stat).ok_or_else(|| Error::path("read", &path, Errno::PROTO))
+    let mut stat = [0; ROOM];
+    let read = File::open(&path).and_then(|mut file| file.read(&mut stat));
+    let length = read.map_err(|error| Error::path("read", &path, error))?;
+    parse_start(stat.get(..length).unwrap_or_default())
+        .ok_or_else(|| Error::path("read", &path, Errno::PROTO))
 }
 
 fn parse_start(stat: &[u8]) -> Option<u64> {
@@ -105,7 +110,10 @@ fn boot_id() -> Result<&'static str> {
     if let Some(id) = ID.get() {
         return Ok(id);
     }
-    let id = std::fs::read_to_string(PATH).map_err(|error| Error::path("read", PATH, error))?;
+    let mut id = [0; 64];
+    let read = File::open(PATH).and_then(|mut file| file.read(&mut id));
+    let length = read.map_err(|error| Error::path("read", PATH, error))?;
+    let id = String::from_utf8_lossy(id.get(..length).unwrap_or_default());
     Ok(ID.get_or_init(|| id.trim_end().to_owned()))
 }
 
@@ -116,26 +124,46 @@ pub(crate) struct Version {
     written: (i64, u64),
 }
 
+impl Version {
+    fn of(stat: &Stat) -> Self {
+        Self { inode: stat.st_ino, written: (stat.st_mtime, stat.st_mtime_nsec) }
+    }
+}
+
 /// The name of the file.
 const STATE: &str = "state.json";
 /// What it is written to before it takes that name.
 const NEW: &str = ".state.json.new";
+/// What is room enough for most, in bytes.
+const USUAL: usize = 16 * 1024;
 /// A state is refused beyond this size, in bytes.
 const LARGEST: u64 = 64 * 1024 * 1024;
 
 impl State {
+    /// Writes the first state into a directory. Half of one is as good as none to who reads it.
+    pub(crate) fn write_first(&self, directory: BorrowedFd<'_>) -> Result<Version> {
+        self.write_to(directory, STATE, OFlags::EXCL)
+    }
+
     /// Writes the state into a directory: whole, or not at all.
-    pub(crate) fn write(&self, directory: BorrowedFd<'_>) -> Result<()> {
+    pub(crate) fn write(&self, directory: BorrowedFd<'_>) -> Result<Version> {
+        // One that a crash left behind is overwritten: who writes has the lock.
+        let version = self.write_to(directory, NEW, OFlags::TRUNC)?;
+        renameat(directory, NEW, directory, STATE)
+            .map_err(|errno| Error::path("rename", STATE, errno))?;
+        Ok(version)
+    }
+
+    fn write_to(&self, directory: BorrowedFd<'_>, name: &str, flags: OFlags) -> Result<Version> {
         let fail = |verb| move |errno: Errno| Error::path(verb, STATE, errno);
         let bytes =
             serde_json::to_vec(self).map_err(|_| Error::path("encode", STATE, Errno::INVAL))?;
-        // One that a crash left behind is in the way.
-        let _ = unlinkat(directory, NEW, AtFlags::empty());
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        let flags = flags | OFlags::WRONLY | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let file =
-            openat(directory, NEW, flags, Mode::from_raw_mode(0o600)).map_err(fail("create"))?;
-        File::from(file).write_all(&bytes).map_err(|error| Error::path("write", STATE, error))?;
-        renameat(directory, NEW, directory, STATE).map_err(fail("rename"))
+            openat(directory, name, flags, Mode::from_raw_mode(0o600)).map_err(fail("create"))?;
+        let mut file = File::from(file);
+        file.write_all(&bytes).map_err(|error| Error::path("write", STATE, error))?;
+        fstat(&file).map(|stat| Version::of(&stat)).map_err(fail("stat"))
     }
 
     /// Reads the state from a directory; `None` if there is none.
@@ -149,7 +177,7 @@ impl State {
             Err(Errno::NOENT) => return Ok(None),
             Err(errno) => return Err(Error::path("open", STATE, errno)),
         };
-        let mut bytes = Vec::new();
+        let mut bytes = Vec::with_capacity(USUAL);
         file.take(LARGEST)
             .read_to_end(&mut bytes)
             .map_err(|error| Error::path("read", STATE, error))?;
@@ -162,7 +190,7 @@ impl State {
     /// Which version of the file is in a directory; `None` if there is none.
     pub(crate) fn version(directory: BorrowedFd<'_>) -> Option<Version> {
         let stat = statat(directory, STATE, AtFlags::SYMLINK_NOFOLLOW).ok()?;
-        Some(Version { inode: stat.st_ino, written: (stat.st_mtime, stat.st_mtime_nsec) })
+        Some(Version::of(&stat))
     }
 
     /// The identity of the first process, if one was started.

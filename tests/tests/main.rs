@@ -14,6 +14,7 @@ mod exec;
 mod hook;
 mod id_map;
 mod identity;
+mod init;
 mod lifecycle;
 mod limit;
 mod mount;
@@ -23,6 +24,7 @@ mod ordinary;
 mod ownership;
 mod process;
 mod propagation;
+mod python;
 mod resources;
 mod role;
 mod root;
@@ -51,6 +53,7 @@ fn main() -> ExitCode {
         hook::CASES,
         id_map::CASES,
         identity::CASES,
+        init::CASES,
         lifecycle::CASES,
         limit::CASES,
         mount::CASES,
@@ -60,6 +63,7 @@ fn main() -> ExitCode {
         ownership::CASES,
         process::CASES,
         propagation::CASES,
+        python::CASES,
         resources::CASES,
         root::CASES,
         rootless::CASES,
@@ -68,6 +72,7 @@ fn main() -> ExitCode {
         start::CASES,
         stdio::CASES,
         supervise::CASES,
+        supervise::BAD_CLIENTS,
         trace::CASES,
         waiting::CASES,
     ];

@@ -10,24 +10,25 @@ use pidone_tests::{Case, Outcome, Report, Sandbox, case, process, script};
 
 pub(crate) const CASES: &[Case] = &[
     case!(runs_ps),
-    case!(arguments_are_as_given),
-    case!(environment_is_as_given),
-    case!(home_is_that_of_the_user),
+    case!(arguments_are_as_given).and_init(),
+    case!(environment_is_as_given).and_init(),
+    case!(home_is_that_of_the_user).and_init(),
     case!(ten_thousand_variables).once(),
-    case!(working_directory_is_as_given),
-    case!(program_is_found_in_its_own_path),
-    case!(a_program_that_cannot_be_executed),
+    case!(working_directory_is_as_given).and_init(),
+    case!(program_is_found_in_its_own_path).and_init(),
+    case!(a_program_that_cannot_be_executed).and_init(),
     case!(too_long_arguments_are_refused).once(),
     case!(wrong_requests_are_refused).once(),
-    case!(begins_with_a_clean_state),
+    case!(begins_with_a_clean_state).and_init(),
     case!(callers_signals_are_not_inherited).alone(),
-    case!(exit_codes_come_out),
+    case!(exit_codes_come_out).and_init(),
     case!(signals_come_out),
     case!(a_core_is_told),
-    case!(use_of_resources_is_told),
-    case!(waiting_twice_answers_the_same),
-    case!(signals_go_in),
-    case!(no_new_privileges),
+    case!(use_of_resources_is_told).and_init(),
+    case!(waiting_twice_answers_the_same).and_init(),
+    case!(signals_go_in).and_init(),
+    case!(no_new_privileges).and_init(),
+    case!(an_init_of_another_version).once(),
     case!(an_init_of_another_codec),
 ];
 
@@ -324,6 +325,20 @@ fn no_new_privileges(sandbox: &Sandbox) -> Outcome {
     process.no_new_privileges = true;
     let report: Report = sandbox.report_of(&sandbox.config(), process)?;
     assert_eq!(report.no_new_privs, Some(1));
+    Ok(())
+}
+
+/// It is refused by its first message, and the error names both versions.
+fn an_init_of_another_version(sandbox: &Sandbox) -> Outcome {
+    use pidone::launch::image::{Codec, Image};
+    let image = Image::new(fs::read(pidone_tests::GUEST)?.leak(), Codec::Bincode);
+    let options = sandbox.options().image(image);
+    let factory = pidone::Factory::new(sandbox.path().join("version"), options)?;
+    let mut container = factory.create("version", &sandbox.config())?;
+    let error = sandbox.join(&mut container, process(&["/guest"])).err().ok_or("started")?;
+    let expected = "start the init: speaks version 2 of the protocol, and the host version 1";
+    assert_eq!(error.to_string(), expected);
+    container.destroy()?;
     Ok(())
 }
 

@@ -53,7 +53,7 @@ fn a_start_is_told(sandbox: &Sandbox) -> Outcome {
     let mounts = trace.mounts().ok_or("no strategy")?;
     assert_eq!((mounts.template, mounts.reason.is_some()), (template, !template));
     let place = |name: &str| host.iter().position(|span| span.name == name);
-    let steps = ["compile the plan", "clone", "send the plan", "wait for the init", "start seen"];
+    let steps = ["compile the plan", "send the plan", "clone", "wait for the init", "start seen"];
     let places: Option<Vec<_>> = steps.iter().map(|name| place(name)).collect();
     assert!(places.is_some_and(|places| places.is_sorted()), "{trace}");
     // The plan for the host's mounts is as the configuration says.

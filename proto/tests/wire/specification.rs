@@ -25,7 +25,7 @@ fn section(heading: &str) -> Vec<String> {
 }
 
 /// The rows of the tables of a section that begin with a number: it and the other cells.
-fn rows(heading: &str) -> Vec<(u32, Vec<String>)> {
+pub(crate) fn rows(heading: &str) -> Vec<(u32, Vec<String>)> {
     let cells = |line: &String| -> Option<(u32, Vec<String>)> {
         let line = line.strip_prefix("| ")?.strip_suffix('|')?;
         let mut cells = line.split(" |").map(|cell| cell.trim().trim_matches('`').to_owned());

@@ -1,18 +1,48 @@
 //! Putting processes into the cgroup, and listing them.
 
+use std::fs;
 use std::os::fd::OwnedFd;
 use std::path::{Component, Path, PathBuf};
+use std::sync::OnceLock;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-use super::directory::Directory;
+use super::directory::{Directory, open_to_write};
 use super::{Cgroups, tree};
 use crate::{Error, Result};
 
 const PROCS: &str = "cgroup.procs";
+const TASKS: &str = "tasks";
+
+/// How a process that is about to be cloned comes into the cgroup.
+///
+/// On cgroup v2 it is born there. On cgroup v1 it moves itself, by writing `0` to the files
+/// `tasks`: a thread that moves itself alone needs no lock against forks (`cgroup_procs_write_start`
+/// in the kernel, since Linux 5.5), and so does not wait for the RCU grace period of several
+/// milliseconds that moving another process does.
+#[derive(Debug, Default)]
+pub(crate) struct Entrance<'a> {
+    /// The directory of cgroup v2, for `CLONE_INTO_CGROUP`.
+    pub(crate) directory: Option<OwnedFd>,
+    /// The files `tasks` of cgroup v1, and their paths.
+    pub(crate) tasks: Vec<(PathBuf, OwnedFd)>,
+    /// Where the process cannot move itself: what it is moved into when it is there.
+    late: Option<&'a Cgroups>,
+}
+
+impl Entrance<'_> {
+    /// Whether the process is still to be moved when it is there.
+    pub(crate) fn is_late(&self) -> bool {
+        self.late.is_some()
+    }
+
+    /// Moves the new process where it could not do so by itself.
+    pub(crate) fn finish(&self, pid: i32) -> Result<()> {
+        self.late.map_or(Ok(()), |cgroups| cgroups.attach_v1(pid))
+    }
+}
 
 impl Cgroups {
     /// Moves a process, with all its threads, into the cgroup in every hierarchy.
@@ -72,13 +102,52 @@ impl Cgroups {
         self.v2().map(open).transpose()
     }
 
-    /// The `cgroup.procs` files of cgroup v1, open for writing: a process that writes `0` to each
-    /// of them moves itself.
+    /// The files `tasks` of cgroup v1, open for writing, and their paths: a process of one thread
+    /// that writes `0` to each of them moves itself.
     ///
     /// # Errors
     /// One of them cannot be opened.
-    pub fn procs_files(&self) -> Result<Vec<OwnedFd>> {
-        self.v1().into_iter().map(open_procs).collect()
+    pub fn tasks_files(&self) -> Result<Vec<(PathBuf, OwnedFd)>> {
+        self.v1().into_iter().map(|path| open(path, TASKS)).collect()
+    }
+
+    /// Files of all hierarchies, open for writing: a process of one thread that writes `0` to each of
+    /// them moves itself.
+    ///
+    /// # Errors
+    /// One of them cannot be opened.
+    pub(crate) fn entry_files(&self) -> Result<Vec<OwnedFd>> {
+        let tasks = self.tasks_files()?;
+        let unified = self.v2().map(|path| open(path, PROCS)).transpose()?;
+        Ok(tasks.into_iter().chain(unified).map(|(_, file)| file).collect())
+    }
+
+    /// The way in for a process that is about to be cloned.
+    pub(crate) fn entrance(&self) -> Result<Entrance<'_>> {
+        let directory = self.directory()?;
+        if self.keeps_memory_nodes()? {
+            return Ok(Entrance { directory, tasks: self.tasks_files()?, late: None });
+        }
+        Ok(Entrance { directory, tasks: Vec::new(), late: Some(self) })
+    }
+
+    /// Whether a process of the caller's memory may enter: one that enters a cpuset of cgroup v1
+    /// with other memory nodes has the policies of all its memory changed to those, and until its
+    /// exec that memory is the caller's (`mpol_rebind_mm` in the kernel).
+    fn keeps_memory_nodes(&self) -> Result<bool> {
+        static ONE_NODE: OnceLock<bool> = OnceLock::new();
+        let Some(path) = self.paths.get("cpuset") else { return Ok(true) };
+        let has_one = || {
+            let nodes = fs::read_to_string("/sys/devices/system/node/possible");
+            // A kernel without NUMA has no such file.
+            nodes.map_or(true, |nodes| nodes.trim() == "0")
+        };
+        if *ONE_NODE.get_or_init(has_one) {
+            return Ok(true);
+        }
+        let nodes = Directory::existing(path)?.read("cpuset.effective_mems")?;
+        let status = fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
+        Ok(nodes.is_some_and(|nodes| allowed_nodes(&status) == Some(nodes.trim())))
     }
 
     /// The processes in the cgroup and below it, in any hierarchy, by their ids in the caller's
@@ -105,27 +174,46 @@ impl Cgroups {
 /// Opens all files before the first write. A write after a pause waits for an RCU grace period of
 /// several milliseconds, those that follow at once share it.
 fn move_into<'a>(paths: impl IntoIterator<Item = &'a Path>, pid: i32) -> Result<()> {
-    let paths: Vec<&Path> = paths.into_iter().collect();
-    let files = paths.iter().map(|path| open_procs(path)).collect::<Result<Vec<_>>>()?;
+    let files = paths.into_iter().map(|path| open(path, PROCS)).collect::<Result<Vec<_>>>()?;
     let text = pid.to_string();
-    for (path, file) in paths.iter().zip(files) {
-        let written = rustix::io::retry_on_intr(|| rustix::io::write(&file, text.as_bytes()));
-        if let Err(errno) = written {
-            let file = path.join(PROCS);
-            let error = Error::system("write", format!("{} = {pid}", file.display()), errno);
-            return Err(match errno {
-                Errno::BUSY | Errno::OPNOTSUPP => {
-                    error.with_hint("the container gave its controllers to sub-cgroups")
-                }
-                Errno::NOSPC => error.with_hint("the cpuset has no processors or no memory nodes"),
-                _ => error,
-            });
-        }
+    for (path, file) in files {
+        rustix::io::retry_on_intr(|| rustix::io::write(&file, text.as_bytes()))
+            .map_err(|errno| refused(&path, pid, errno))?;
     }
     Ok(())
 }
 
-fn open_procs(path: &Path) -> Result<OwnedFd> {
-    let directory = Directory::existing(path)?;
-    directory.file(PROCS, OFlags::WRONLY).map_err(|errno| directory.error("open", PROCS, errno))
+/// The error of a process that may not enter: what was written to which file.
+pub(crate) fn refused(file: &Path, pid: i32, errno: Errno) -> Error {
+    let error = Error::system("write", format!("{} = {pid}", file.display()), errno);
+    match errno {
+        Errno::BUSY | Errno::OPNOTSUPP => {
+            error.with_hint("the container gave its controllers to sub-cgroups")
+        }
+        Errno::NOSPC => error.with_hint("the cpuset has no processors or no memory nodes"),
+        _ => error,
+    }
+}
+
+fn open(directory: &Path, file: &str) -> Result<(PathBuf, OwnedFd)> {
+    let path = directory.join(file);
+    let file = open_to_write(&path)?;
+    Ok((path, file))
+}
+
+/// The memory nodes that a thread may use, as in its `status`: `proc_pid_status(5)`.
+fn allowed_nodes(status: &str) -> Option<&str> {
+    status.lines().find_map(|line| line.strip_prefix("Mems_allowed_list:")).map(str::trim)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_the_memory_nodes_of_a_thread() {
+        let status = "Name:\tx\nMems_allowed:\t00000003\nMems_allowed_list:\t0-1\nx:\t1\n";
+        assert_eq!(allowed_nodes(status), Some("0-1"));
+        assert_eq!(allowed_nodes("Name:\tx\n"), None);
+    }
 }

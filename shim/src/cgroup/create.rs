@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
-use super::directory::Directory;
+use super::directory::{self, Directory, Version};
 use super::knob::{self, Knob, UNIFIED};
 use super::{Cgroups, Mode, controllers, device, freezer, tree, v1, v2};
 use crate::config::{self, Freezer};
@@ -50,14 +50,13 @@ impl Cgroups {
     ) -> Result<()> {
         for path in self.directories() {
             let is_new = make(path, made)?;
-            let directory = Directory::existing(path)?;
-            directory.version()?;
+            let version = directory::version(path)?;
             if !is_new {
-                refuse_used(&directory)?;
+                refuse_used(&Directory::existing(path)?)?;
             }
+            self.refuse_frozen(path, version)?;
         }
-        self.refuse_frozen()?;
-        v1::inherit_cpuset(self)?;
+        v1::inherit_cpuset(self, made)?;
         self.apply(knobs)?;
         device::apply(self, policy)
     }
@@ -76,16 +75,16 @@ impl Cgroups {
 
     /// A frozen cgroup, or a new one below a frozen one, would stop the container's first process
     /// before it could say anything.
-    fn refuse_frozen(&self) -> Result<()> {
-        let freezers = [self.open_freezer()?, self.v2().map_or(Ok(None), Directory::open)?];
-        for directory in freezers.iter().flatten() {
-            if freezer::is_frozen(directory)? {
-                let path = directory.path().to_string_lossy();
-                let reason = "the cgroup is frozen";
-                return Err(Error::reason(Code::SystemError, "create cgroup", path, reason));
-            }
+    fn refuse_frozen(&self, path: &Path, version: Version) -> Result<()> {
+        let has_freezer = match version {
+            Version::V1 => self.paths.get("freezer").is_some_and(|freezer| freezer == path),
+            Version::V2 => true,
+        };
+        if !has_freezer || !freezer::would_stop(path, version)? {
+            return Ok(());
         }
-        Ok(())
+        let path = path.to_string_lossy();
+        Err(Error::reason(Code::SystemError, "create cgroup", path, "the cgroup is frozen"))
     }
 
     /// Writes all limits of the configuration again, to a cgroup that may have processes.
@@ -136,21 +135,17 @@ impl Cgroups {
 
 /// Makes a cgroup and those above it that are missing, noting each one. Returns whether it is new.
 fn make(path: &Path, made: &mut Vec<PathBuf>) -> Result<bool> {
-    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
-        return Err(Error::path("mkdir", path, Errno::INVAL));
-    };
     for _ in 0..ATTEMPTS {
-        let Some(directory) = Directory::open(parent)? else {
-            make(parent, made)?;
-            continue;
-        };
-        match directory.make(name) {
+        match rustix::fs::mkdir(path, rustix::fs::Mode::from_raw_mode(0o755)) {
             Ok(()) => {
                 made.push(path.to_owned());
                 return Ok(true);
             }
             Err(Errno::EXIST) => return Ok(false),
-            Err(Errno::NOENT) => {}
+            Err(Errno::NOENT) => {
+                let parent = path.parent();
+                make(parent.ok_or_else(|| Error::path("mkdir", path, Errno::INVAL))?, made)?;
+            }
             Err(errno) => return Err(Error::path("mkdir", path, errno)),
         }
     }

@@ -6,6 +6,8 @@
 
 use std::collections::BTreeMap;
 
+use rustix::fs::OFlags;
+
 use super::device::{Device, EVERYTHING, Policy, Rule, access, letters};
 use super::directory::Directory;
 use crate::{Error, Result};
@@ -69,10 +71,16 @@ fn complete(exceptions: &mut Exceptions) {
 /// Writes the difference between the rules in force and the wanted ones, so that a running
 /// container never loses a device that it keeps.
 pub(super) fn apply(directory: &Directory, policy: &Policy) -> Result<()> {
-    for (file, line) in
-        lines(&directory.read_existing("devices.list")?, policy.allow, &exceptions(policy)?)
-    {
-        directory.write(file, &line)?;
+    let list = directory.read_existing("devices.list")?;
+    let lines = lines(&list, policy.allow, &exceptions(policy)?);
+    for lines in lines.chunk_by(|a, b| a.0 == b.0) {
+        let Some((file, first)) = lines.first() else { continue };
+        let opened = directory.file(file, OFlags::WRONLY);
+        let opened = opened.map_err(|errno| directory.write_error(file, first, errno))?;
+        for (_, line) in lines {
+            rustix::io::retry_on_intr(|| rustix::io::write(&opened, line.as_bytes()))
+                .map_err(|errno| directory.write_error(file, line, errno))?;
+        }
     }
     Ok(())
 }

@@ -43,15 +43,7 @@ impl Directory {
     /// Opens a directory by its absolute path, no part of which may be a symbolic link; none if
     /// it does not exist.
     pub(super) fn open(path: &Path) -> Result<Option<Self>> {
-        let resolve = ResolveFlags::NO_SYMLINKS;
-        let opened = match rustix::fs::openat2(CWD, path, DIRECTORY, Mode::empty(), resolve) {
-            // Refused by a seccomp filter older than the system call.
-            Err(Errno::NOSYS) => {
-                rustix::fs::openat(CWD, path, DIRECTORY | OFlags::NOFOLLOW, Mode::empty())
-            }
-            other => other,
-        };
-        match opened {
+        match open_absolute(path, DIRECTORY) {
             Ok(fd) => Ok(Some(Self { fd, path: path.to_owned() })),
             Err(errno) if is_gone(errno) => Ok(None),
             Err(errno) => Err(Error::path("open", path, errno)),
@@ -70,17 +62,7 @@ impl Directory {
 
     /// The kind of the file system; an error if it is not a cgroup file system.
     pub(super) fn version(&self) -> Result<Version> {
-        let found = rustix::fs::fstatfs(&self.fd)
-            .map_err(|errno| Error::path("statfs", &self.path, errno))?
-            .f_type;
-        if found == libc::CGROUP_SUPER_MAGIC {
-            Ok(Version::V1)
-        } else if found == libc::CGROUP2_SUPER_MAGIC {
-            Ok(Version::V2)
-        } else {
-            let path = self.path.to_string_lossy();
-            Err(Error::reason(Code::SystemError, "open cgroup", path, "not a cgroup file system"))
-        }
+        version_of(&self.path, rustix::fs::fstatfs(&self.fd))
     }
 
     /// Opens one file of the cgroup.
@@ -110,9 +92,9 @@ impl Directory {
         rustix::fs::accessat(&self.fd, name, rustix::fs::Access::EXISTS, AtFlags::empty()).is_ok()
     }
 
-    /// Reads a file; none if it or the cgroup does not exist.
+    /// Reads a file that is no list of processes; none if it or the cgroup does not exist.
     pub(super) fn read(&self, name: &str) -> Result<Option<String>> {
-        match self.file(name, OFlags::RDONLY).and_then(|fd| read_all(fd.as_fd())) {
+        match self.file(name, OFlags::RDONLY).and_then(|fd| read_record(fd.as_fd())) {
             Ok(text) => Ok(Some(text)),
             Err(errno) if is_gone(errno) => Ok(None),
             Err(errno) => Err(self.error("read", name, errno)),
@@ -157,6 +139,7 @@ impl Directory {
     }
 
     /// Makes a sub-cgroup.
+    #[cfg(test)]
     pub(super) fn make(&self, name: &OsStr) -> rustix::io::Result<()> {
         rustix::fs::mkdirat(&self.fd, name, Mode::from_raw_mode(0o755))
     }
@@ -237,18 +220,77 @@ impl From<Directory> for OwnedFd {
     }
 }
 
+/// Opens a file by its absolute path, no part of which may be a symbolic link.
+fn open_absolute(path: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+    let resolve = ResolveFlags::NO_SYMLINKS;
+    match rustix::fs::openat2(CWD, path, flags, Mode::empty(), resolve) {
+        // Refused by a seccomp filter older than the system call.
+        Err(Errno::NOSYS) => rustix::fs::openat(CWD, path, flags | OFlags::NOFOLLOW, Mode::empty()),
+        other => other,
+    }
+}
+
+/// The kind of the file system that a directory is in, without opening it.
+pub(super) fn version(path: &Path) -> Result<Version> {
+    version_of(path, rustix::fs::statfs(path))
+}
+
+fn version_of(path: &Path, found: rustix::io::Result<rustix::fs::StatFs>) -> Result<Version> {
+    let found = found.map_err(|errno| Error::path("statfs", path, errno))?.f_type;
+    if found == libc::CGROUP_SUPER_MAGIC {
+        Ok(Version::V1)
+    } else if found == libc::CGROUP2_SUPER_MAGIC {
+        Ok(Version::V2)
+    } else {
+        let path = path.to_string_lossy();
+        Err(Error::reason(Code::SystemError, "open cgroup", path, "not a cgroup file system"))
+    }
+}
+
+/// Opens one file of a cgroup of which nothing else is needed, for writing.
+pub(super) fn open_to_write(path: &Path) -> Result<OwnedFd> {
+    open_absolute(path, OFlags::WRONLY | OFlags::CLOEXEC)
+        .map_err(|errno| Error::path("open", path, errno))
+}
+
+/// As [`Directory::read`] for one file of a cgroup of which nothing else is needed.
+pub(super) fn read(path: &Path) -> Result<Option<String>> {
+    let opened = open_absolute(path, OFlags::RDONLY | OFlags::CLOEXEC);
+    match opened.and_then(|fd| read_record(fd.as_fd())) {
+        Ok(text) => Ok(Some(text)),
+        Err(errno) if is_gone(errno) => Ok(None),
+        Err(errno) => Err(Error::path("read", path, errno)),
+    }
+}
+
 /// Reads an open file from its beginning to its end.
+pub(super) fn read_all(fd: BorrowedFd<'_>) -> rustix::io::Result<String> {
+    read_until(fd, |read, _| read == 0)
+}
+
+/// As [`read_all`] for a file that the kernel writes as one record, as all but lists of processes
+/// are: a read that leaves room was the last.
+fn read_record(fd: BorrowedFd<'_>) -> rustix::io::Result<String> {
+    read_until(fd, |read, room| read < room)
+}
+
+/// Reads until a read was the last, by its size and that of its room.
 ///
 /// The kernel makes these texts, but names of devices and cgroups in them need not be UTF-8.
-pub(super) fn read_all(fd: BorrowedFd<'_>) -> rustix::io::Result<String> {
+fn read_until(
+    fd: BorrowedFd<'_>,
+    is_last: impl Fn(usize, usize) -> bool,
+) -> rustix::io::Result<String> {
     let mut bytes = vec![0; 4096];
     let mut length = 0;
     loop {
         let room = &mut bytes[length..];
         let offset = u64::try_from(length).map_err(|_| Errno::FBIG)?;
-        match rustix::io::retry_on_intr(|| rustix::io::pread(fd, &mut *room, offset))? {
-            0 => break,
-            read => length += read,
+        let size = room.len();
+        let read = rustix::io::retry_on_intr(|| rustix::io::pread(fd, &mut *room, offset))?;
+        length += read;
+        if is_last(read, size) {
+            break;
         }
         if length == bytes.len() {
             if length >= LARGEST_FILE {

@@ -1,12 +1,13 @@
 //! Bringing all processes of the cgroup to a standstill, and letting them go on.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::fs::{OFlags, Timespec};
 
-use super::directory::{Directory, is_gone, read_all};
+use super::directory::{self, Directory, Version, is_gone, read_all};
 use super::{Cgroups, Mode};
 use crate::{Code, Error, Result};
 
@@ -80,6 +81,19 @@ pub(super) fn is_frozen(directory: &Directory) -> Result<bool> {
     }
     let requested = directory.read(V2_FREEZE)?.is_some_and(|text| text.trim() == "1");
     Ok(requested || has_stopped(&directory.read("cgroup.events")?.unwrap_or_default()))
+}
+
+/// Whether a process that enters a cgroup without processes would be stopped.
+pub(super) fn would_stop(path: &Path, version: Version) -> Result<bool> {
+    Ok(match version {
+        Version::V1 => {
+            directory::read(&path.join(V1_STATE))?.is_some_and(|state| state.trim() != "THAWED")
+        }
+        // Where nothing runs, what is to be frozen is so at once.
+        Version::V2 => {
+            directory::read(&path.join("cgroup.events"))?.is_some_and(|text| has_stopped(&text))
+        }
+    })
 }
 
 fn has_stopped(events: &str) -> bool {

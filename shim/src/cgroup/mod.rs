@@ -42,6 +42,7 @@ use knob::{IfAbsent, Knob};
 use crate::config;
 use crate::{Code, Error, Result};
 
+pub(crate) use attach::{Entrance, refused};
 pub use events::{Notice, PressureLevel, Watcher};
 pub use host::Host;
 pub use stats::{

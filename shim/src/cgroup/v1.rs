@@ -2,8 +2,12 @@
 //!
 //! Reference: the kernel's `admin-guide/cgroup-v1`.
 
+use std::path::{Path, PathBuf};
+
+use rustix::io::Errno;
+
 use super::Cgroups;
-use super::directory::Directory;
+use super::directory;
 use super::knob::{self, Check, IfAbsent, Knob};
 use crate::config;
 use crate::{Error, Result};
@@ -181,22 +185,30 @@ fn network(config: &config::Cgroup, knobs: &mut Vec<Knob>) -> Result<()> {
 
 /// Gives the cgroup the processors and memory nodes of its parent, and its parent those of the
 /// next, where they are empty: a cpuset without either accepts no process (`ENOSPC`).
-pub(super) fn inherit_cpuset(cgroups: &Cgroups) -> Result<()> {
+///
+/// Those of `made` are new: they are empty, or have their parent's by `cgroup.clone_children`.
+pub(super) fn inherit_cpuset(cgroups: &Cgroups, made: &[PathBuf]) -> Result<()> {
     let Some(path) = cgroups.paths.get("cpuset") else { return Ok(()) };
-    let directory = Directory::existing(path)?;
     for file in ["cpuset.cpus", "cpuset.mems"] {
-        fill_from_parent(&directory, file)?;
+        fill_from_parent(path, file, made)?;
     }
     Ok(())
 }
 
-fn fill_from_parent(directory: &Directory, file: &str) -> Result<String> {
-    let value = directory.read_existing(file)?.trim().to_owned();
-    if !value.is_empty() {
-        return Ok(value);
+fn fill_from_parent(cgroup: &Path, file: &str, made: &[PathBuf]) -> Result<String> {
+    let path = cgroup.join(file);
+    if !made.iter().any(|made| made == cgroup) {
+        let value = directory::read(&path)?;
+        let value = value.ok_or_else(|| Error::path("read", &path, Errno::NOENT))?;
+        if !value.trim().is_empty() {
+            return Ok(value.trim().to_owned());
+        }
     }
-    let value = fill_from_parent(&directory.parent()?, file)?;
-    directory.write(file, &value)?;
+    let parent = cgroup.parent().ok_or_else(|| Error::path("read", &path, Errno::NOENT))?;
+    let value = fill_from_parent(parent, file, made)?;
+    let opened = directory::open_to_write(&path)?;
+    rustix::io::retry_on_intr(|| rustix::io::write(&opened, value.as_bytes()))
+        .map_err(|errno| Error::system("write", format!("{} = {value}", path.display()), errno))?;
     Ok(value)
 }
 
@@ -334,8 +346,7 @@ mod tests {
             std::fs::create_dir_all(&path).unwrap();
             std::fs::write(path.join("cpuset.cpus"), cpus).unwrap();
         }
-        let leaf = Directory::existing(&root.path().join("a/b")).unwrap();
-        fill_from_parent(&leaf, "cpuset.cpus").unwrap();
+        fill_from_parent(&root.path().join("a/b"), "cpuset.cpus", &[]).unwrap();
         for path in ["a", "a/b"] {
             let cpus = std::fs::read_to_string(root.path().join(path).join("cpuset.cpus")).unwrap();
             assert_eq!(cpus.trim(), "0-3");

@@ -65,10 +65,13 @@ impl Config {
     }
 }
 
+/// What is room enough for most configurations, in bytes: reads begin with little without it.
+const USUAL_SIZE: usize = 32 * 1024;
+
 /// Reads a whole file of bounded size.
 pub(crate) fn read(file: &Path) -> Result<Vec<u8>> {
     let open = File::open(file).map_err(|error| Error::path("open", file, error))?;
-    let mut text = Vec::new();
+    let mut text = Vec::with_capacity(USUAL_SIZE);
     open.take(MAX_SIZE + 1)
         .read_to_end(&mut text)
         .map_err(|error| Error::path("read", file, error))?;

@@ -26,7 +26,7 @@ use crate::process::{Process, Running};
 use crate::start::{First, Join, Release, Start};
 use crate::state::{Identity, State, Version};
 use crate::trace;
-use crate::waiting::{self, Rest};
+use crate::waiting::{self, Rest, START, SUPERVISOR};
 
 /// A container.
 ///
@@ -84,7 +84,7 @@ impl Container {
         let _lock = Lock::take(directory.as_fd(), id)?;
         // The empty directory was taken for the rest of a container, removed, and made again by
         // somebody who was faster.
-        if Journal::exists(directory.as_fd()) {
+        if State::version(directory.as_fd()).is_some() {
             return Err(Error::in_use(id));
         }
         let network =
@@ -93,8 +93,6 @@ impl Container {
         let locate = || config.cgroups.as_ref().map(Cgroups::locate).transpose();
         let cgroups = trace::span("locate cgroups", locate)?;
         let cgroup_paths = cgroups.map(|cgroups| cgroups.paths().clone()).unwrap_or_default();
-        let links = [Entry::HostLinks(host_links.clone())];
-        trace::span("journal", || Journal::append(directory.as_fd(), &links))?;
         let state = State {
             id: id.to_owned(),
             init_process_pid: 0,
@@ -106,9 +104,8 @@ impl Container {
             host_links,
             config,
         };
-        trace::span("write the state", || state.write(directory.as_fd()))?;
-        let version = State::version(directory.as_fd());
-        Self::with(path, directory, state, version, options)
+        let version = trace::span("write the state", || state.write_first(directory.as_fd()))?;
+        Self::with(path, directory, state, Some(version), options)
     }
 
     /// Finds a container by its directory.
@@ -203,6 +200,15 @@ impl Container {
                 drop(lock);
                 self.join(process, init)
             }
+            None if self.waits_anyway() => {
+                let mut running = self.prepare_first(process)?;
+                if let Err(error) = self.release_first() {
+                    let _ = running.wait();
+                    let _ = self.give_up();
+                    return Err(error);
+                }
+                Ok(running)
+            }
             None => {
                 let mut running = self.start_first(process, None)?;
                 if let Err(error) = self.poststart() {
@@ -238,9 +244,22 @@ impl Container {
         if self.open_init()?.is_some() {
             return Err(self.not(Code::IdInUse, "create", "container is running"));
         }
-        let listener = waiting::listen(self.directory.as_fd())?;
+        self.prepare_first(process)
+    }
+
+    /// Whether a first program that is to come at once waits for the host all the same: its init
+    /// has no connection to the host of its own, and what the host has to do goes by that.
+    fn waits_anyway(&self) -> bool {
+        let Config { supervise, hooks, seccomp_profile, .. } = &self.state.config;
+        let listens = seccomp_profile.as_ref().is_some_and(|own| !own.listener_path.is_empty());
+        *supervise && (listens || !hooks.start_container.is_empty())
+    }
+
+    /// Makes everything, with a first program that waits.
+    fn prepare_first(&mut self, process: &Process) -> Result<Running> {
+        let listener = waiting::listen(self.directory.as_fd(), START)?;
         self.start_first(process, Some(listener.as_fd()))
-            .inspect_err(|_| waiting::forget(self.directory.as_fd()))
+            .inspect_err(|_| waiting::forget(self.directory.as_fd(), START))
     }
 
     /// Lets the program of a container's first process come.
@@ -251,6 +270,11 @@ impl Container {
     pub fn release(&mut self) -> Result<()> {
         let _lock = Lock::take(self.directory.as_fd(), self.id())?;
         self.refresh()?;
+        self.release_first()
+    }
+
+    /// Lets the first program come.
+    fn release_first(&mut self) -> Result<()> {
         let init = self.running("start")?;
         if !waiting::is_waiting(self.directory.as_fd()) {
             let reason = "container is not in the created state";
@@ -265,11 +289,11 @@ impl Container {
         Resume {
             plan: &rest.plan,
             before: rest.first.saturating_sub(1),
-            socket: (&waiting::path(directory), codec),
+            socket: (&waiting::path(directory, START), codec),
             patience: self.options.patience,
         }
         .run(child, &mut Release { hooks, plan: &rest.plan }, || {
-            waiting::forget(directory);
+            waiting::forget(directory, START);
             Ok(())
         })?;
         if let Err(error) = self.poststart() {
@@ -299,6 +323,14 @@ impl Container {
             &config.routes,
             &owner(&self.path),
         )?;
+        let supervisor = config
+            .supervise
+            .then(|| waiting::listen(self.directory.as_fd(), SUPERVISOR))
+            .transpose()?;
+        if !self.state.host_links.is_empty() {
+            let links = [Entry::HostLinks(self.state.host_links.clone())];
+            trace::span("journal", || Journal::append(self.directory.as_fd(), &links))?;
+        }
         if let (Some(cgroups), Some(limits)) = (&mut cgroups, &config.cgroups) {
             self.make_cgroups(cgroups, limits)?;
         }
@@ -312,6 +344,7 @@ impl Container {
             cgroups: cgroups.as_ref(),
             network: &network,
             listener,
+            supervisor: supervisor.as_ref().map(AsFd::as_fd),
         }
         .run();
         let First { mut running, identity, rest } = match started {
@@ -426,14 +459,15 @@ impl Container {
             hooks: self.hooks(cgroups.as_ref()),
             pid: self.state.init_process_pid,
             init,
+            directory: self.directory.as_fd(),
         }
         .run()
     }
 
     /// Writes the state.
     fn write(&mut self) -> Result<()> {
-        trace::span("write the state", || self.state.write(self.directory.as_fd()))?;
-        self.version = State::version(self.directory.as_fd());
+        let write = || self.state.write(self.directory.as_fd());
+        self.version = Some(trace::span("write the state", write)?);
         Ok(())
     }
 

@@ -6,12 +6,15 @@
 #![allow(unsafe_code, reason = "a child that shares memory, until it executes the init")]
 
 use std::ffi::{CString, c_int, c_void};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd as _, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::path::{Path, PathBuf};
 
 use libc::{c_char, c_long};
 use nix::sys::signal::{SigSet, SigmaskHow};
 use rustix::io::Errno;
+use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 
+use crate::cgroup;
 use crate::error::{Error, Result};
 
 /// What a clone needs. Descriptors are the caller's, who waits until the clone is done.
@@ -21,6 +24,8 @@ pub(crate) struct Request {
     pub(crate) namespaces: u32,
     /// A cgroup v2 directory to be born in.
     pub(crate) cgroup: Option<RawFd>,
+    /// Files `tasks` of cgroup v1 cgroups to enter, and their paths.
+    pub(crate) tasks: Vec<(PathBuf, RawFd)>,
     /// What becomes 0, 1, 2 and up.
     pub(crate) descriptors: Vec<RawFd>,
     /// The socket; it comes behind them.
@@ -38,6 +43,14 @@ pub(crate) struct Child {
     pub(crate) pid: i32,
     /// What waits for it and signals it.
     pub(crate) pidfd: OwnedFd,
+}
+
+impl Child {
+    /// Ends and reaps it.
+    pub(crate) fn end(&self) {
+        let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
+        let _ = waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED);
+    }
 }
 
 /// The kernel's `struct clone_args`.
@@ -77,6 +90,8 @@ struct Shared<'a> {
     /// Why the child gave up.
     errno: c_int,
     verb: &'static str,
+    /// The cgroup that it was about to enter then.
+    entering: Option<&'a Path>,
 }
 
 /// Clones and executes the image; comes back when the image runs.
@@ -94,6 +109,7 @@ pub(crate) fn spawn(request: &Request) -> Result<Child> {
         keep_capabilities: request.namespaces & CLONE_NEWUSER != 0,
         errno: 0,
         verb: "",
+        entering: None,
     };
     let mut stack = vec![0_u128; STACK / size_of::<u128>()];
     let mut pidfd: RawFd = -1;
@@ -130,12 +146,12 @@ pub(crate) fn spawn(request: &Request) -> Result<Child> {
     let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
     let pid = i32::try_from(answer).map_err(|_| Error::system("clone3", "", Errno::RANGE))?;
     if shared.errno != 0 {
-        let _ = rustix::process::waitid(
-            rustix::process::WaitId::PidFd(rustix::fd::AsFd::as_fd(&pidfd)),
-            rustix::process::WaitIdOptions::EXITED,
-        );
+        let _ = waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED);
         let errno = Errno::from_raw_os_error(shared.errno);
-        return Err(Error::system(shared.verb, "pidone-init", errno));
+        return Err(match shared.entering {
+            Some(file) => cgroup::refused(file, 0, errno),
+            None => Error::system(shared.verb, "pidone-init", errno),
+        });
     }
     Ok(Child { pid, pidfd })
 }
@@ -155,8 +171,14 @@ extern "C" fn child(shared: *mut c_void) -> ! {
 }
 
 /// Answers only if something failed.
-fn become_init(shared: &Shared<'_>) -> std::result::Result<(), (&'static str, c_int)> {
+fn become_init(shared: &mut Shared<'_>) -> std::result::Result<(), (&'static str, c_int)> {
     let request = shared.request;
+    // While the numbers of the files still are theirs.
+    for (path, file) in &request.tasks {
+        shared.entering = Some(path);
+        call("write", libc::SYS_write, [(*file).into(), c"0".as_ptr() as c_long, 1, 0, 0])?;
+    }
+    shared.entering = None;
     let sources = request.descriptors.iter().chain([&request.socket]);
     for (&from, to) in sources.zip(0..) {
         if from == to {

@@ -8,6 +8,7 @@ use pidone_proto::Op;
 
 use super::image::{Image, Sealed};
 use super::{Child, Host, Launch, Lent, Maps, Place};
+use crate::cgroup::Entrance;
 use crate::config::{IdMap, NamespaceType};
 use crate::error::{Error, Result};
 use crate::factory::Options;
@@ -151,13 +152,14 @@ impl<'a> Launcher<'a> {
         };
         let started = Launch {
             plan: self.plan,
-            image: image(sealed.as_ref(), &options)?,
+            image: image(sealed.as_ref(), &options, false)?,
             place: if dies { Place::Thread } else { Place::Caller },
             namespaces: self.namespaces,
             forks,
             descriptors: &descriptors.all(),
-            cgroup: None,
+            cgroup: &Entrance::default(),
             lent: Lent { others: &self.lent, ..Lent::default() },
+            early: if self.users.is_empty() { usize::MAX } else { 0 },
             patience: self.patience,
         }
         .run(&mut hosting)
@@ -198,10 +200,6 @@ struct Hosting<'a> {
 }
 
 impl Host for Hosting<'_> {
-    fn cloned(&mut self, _: &Child) -> Result<()> {
-        Ok(())
-    }
-
     fn born(&mut self, child: &Child) -> Result<()> {
         self.maps.map_or(Ok(()), |maps| maps.write(child.pid))
     }

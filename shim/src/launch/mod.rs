@@ -9,8 +9,10 @@ mod id_map;
 mod id_mapped;
 pub mod image;
 mod launcher;
+mod outbox;
 mod session;
 mod source;
+mod spawn;
 mod template;
 mod worker;
 
@@ -19,5 +21,6 @@ pub(crate) use id_map::Maps;
 pub use launcher::Launcher;
 pub(crate) use session::{Host, Launch, Resume, Started};
 pub(crate) use source::Lent;
+pub(crate) use spawn::{Spawn, Spawned};
 pub(crate) use template::ROOT as TEMPLATE_ROOT;
 pub(crate) use worker::{Place, why_no_template};

@@ -12,13 +12,15 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Signal, WaitId, WaitIdOptions, WaitIdStatus, pidfd_send_signal, waitid};
 
-use super::channel::{Channel, Message, violation};
+use super::channel::{Channel, Failed, Message, violation};
 use super::clone::{Child, Request, above};
 use super::image::{Codec, Sealed};
-use super::source::{self, Lent};
+use super::outbox::Outbox;
+use super::source::Lent;
 use super::worker::{Place, clone_at};
+use crate::cgroup::Entrance;
 use crate::error::{Cause, Code, Error, Result, Step, Subject};
-use crate::pid::wait_for_end;
+use crate::pid::{self, wait_for_end};
 use crate::plan::{Plan, subject};
 use crate::seccomp;
 use crate::trace::{self, Claims};
@@ -37,19 +39,19 @@ pub(crate) struct Launch<'a> {
     pub(crate) forks: bool,
     /// What becomes 0, 1, 2 and up.
     pub(crate) descriptors: &'a [BorrowedFd<'a>],
-    /// A cgroup v2 directory to be born in.
-    pub(crate) cgroup: Option<BorrowedFd<'a>>,
+    /// The way into the cgroup.
+    pub(crate) cgroup: &'a Entrance<'a>,
     /// What the plan's sources stand for.
     pub(crate) lent: Lent<'a>,
+    /// How many parts of the plan are sent before [`Host::born`]: they wait for the init and not
+    /// it for them.
+    pub(crate) early: usize,
     /// How long nothing may be heard of the init.
     pub(crate) patience: Duration,
 }
 
 /// What the host does at a start, in the order of the methods.
 pub(crate) trait Host {
-    /// The clone is there and stands at its beginning; with a fork it is the intermediate.
-    fn cloned(&mut self, child: &Child) -> Result<()>;
-
     /// The process of the container is there and stands still: the clone itself, or its fork.
     fn born(&mut self, child: &Child) -> Result<()>;
 
@@ -70,6 +72,8 @@ pub(crate) struct Started {
     pub(crate) child: Child,
     /// The master of its terminal.
     pub(crate) console: Option<OwnedFd>,
+    /// The connection, on which an init that supervises is asked.
+    pub(crate) channel: Channel,
 }
 
 impl Launch<'_> {
@@ -79,43 +83,46 @@ impl Launch<'_> {
     pub(crate) fn run(&self, host: &mut impl Host) -> Result<Started> {
         let claims = Claims::begin(self.plan);
         let timed = claims.is_some();
-        let (channel, child) = trace::span("clone", || self.clone_init(timed))?;
+        let (mut channel, theirs) = Channel::pair(self.image.1)?;
+        let mut outbox = Outbox::new(self.plan, self.lent, timed);
+        if !self.cgroup.is_late() {
+            outbox.send(&mut channel, self.early)?;
+        }
+        let child = trace::span("clone", || self.clone_init(theirs.as_fd(), timed))?;
+        drop(theirs);
         let mut session = Session {
             plan: self.plan,
             before: 0,
             of: self.plan.len(),
             forks: self.forks,
-            lent: self.lent,
             claims,
             patience: self.patience,
             channel,
+            outbox,
             child,
-            sent: 0,
-            first: 1,
-            waits: 0,
             progress: Progress::Setup,
             console: None,
             listens: self.plan.operations().any(|op| has_listener(&op)),
         };
-        let outcome = session.drive(host);
+        let entered = self.cgroup.finish(session.child.pid);
+        let outcome = entered.and_then(|()| session.drive(host));
         if let Some(claims) = session.claims.take() {
             claims.tell(self.plan, outcome.as_ref().err());
         }
         match outcome {
             Ok(()) => {
-                let Session { child, console, .. } = session;
-                Ok(Started { child, console })
+                let Session { child, console, channel, .. } = session;
+                Ok(Started { child, console, channel })
             }
             Err(error) => {
-                end(&session.child);
+                session.child.end();
                 Err(error)
             }
         }
     }
 
     /// Clones with all descriptors in their places.
-    fn clone_init(&self, timed: bool) -> Result<(Channel, Child)> {
-        let (channel, theirs) = Channel::pair(self.image.1)?;
+    fn clone_init(&self, socket: BorrowedFd<'_>, timed: bool) -> Result<Child> {
         let count = self.descriptors.len();
         let free = RawFd::try_from(count).unwrap_or(RawFd::MAX) + 1;
         let mut moved = Vec::new();
@@ -138,14 +145,19 @@ impl Launch<'_> {
         }
         let request = Request {
             namespaces: self.namespaces,
-            cgroup: self.cgroup.map(|fd| fd.as_raw_fd()),
+            cgroup: self.cgroup.directory.as_ref().map(AsRawFd::as_raw_fd),
+            tasks: self
+                .cgroup
+                .tasks
+                .iter()
+                .map(|(path, file)| (path.clone(), file.as_raw_fd()))
+                .collect(),
             descriptors,
-            socket: place(theirs.as_fd(), Some(count))?,
+            socket: place(socket, Some(count))?,
             image: place(self.image.0.as_fd(), None)?,
             timed,
         };
-        let child = clone_at(self.place, request)?;
-        Ok((channel, child))
+        clone_at(self.place, request)
     }
 }
 
@@ -180,15 +192,11 @@ impl Resume<'_> {
             before: self.before,
             of: self.before.saturating_add(self.plan.len()),
             forks: false,
-            lent: Lent::default(),
             claims: None,
             patience: self.patience,
             channel,
+            outbox: Outbox::sent(self.plan),
             child,
-            // The init has all of the plan.
-            sent: self.plan.parts().len(),
-            first: 1,
-            waits: self.plan.operations().filter(waits).count(),
             progress: Progress::Setup,
             console: None,
             listens: self.plan.operations().any(|op| has_listener(&op)),
@@ -222,18 +230,12 @@ struct Session<'a> {
     of: u32,
     /// Whether a fork of the init is still to come.
     forks: bool,
-    lent: Lent<'a>,
     /// When the init says that it did what, if it was asked.
     claims: Option<Claims>,
     patience: Duration,
     channel: Channel,
+    outbox: Outbox<'a>,
     child: Child,
-    /// Parts that were sent.
-    sent: usize,
-    /// The number of the first operation of the next part.
-    first: u32,
-    /// Operations in them at which the init still has to be let go on.
-    waits: usize,
     progress: Progress,
     console: Option<OwnedFd>,
     /// Whether the listener of a seccomp filter is still to come.
@@ -243,7 +245,6 @@ struct Session<'a> {
 impl Session<'_> {
     /// Leads the init from its birth to its end as such: exec, the wait for the start, or failure.
     fn drive(&mut self, host: &mut impl Host) -> Result<()> {
-        host.cloned(&self.child)?;
         let forks = self.forks;
         if !forks {
             host.born(&self.child)?;
@@ -285,62 +286,21 @@ impl Session<'_> {
     /// Waits for something to happen; answers whether the process ended.
     fn wait(&self, deadline: Instant) -> Result<bool> {
         let mut wanted = PollFlags::IN;
-        if self.waits == 0 && self.sent < self.plan.parts().len() {
+        if self.outbox.is_pressing() {
             wanted |= PollFlags::OUT;
         }
-        let pidfd = self.child.pidfd.as_fd();
-        let mut fds = [
-            PollFd::from_borrowed_fd(self.channel.as_fd(), wanted),
-            PollFd::from_borrowed_fd(pidfd, PollFlags::IN),
-        ];
-        loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let left = Timespec::try_from(left).ok();
-            match poll(&mut fds, left.as_ref()) {
-                Ok(0) => {
-                    let patience = format!("{} s", self.patience.as_secs());
-                    return Err(Error::system("wait for the init", patience, Errno::TIMEDOUT));
-                }
-                Ok(_) => return Ok(fds[1].revents().contains(PollFlags::IN)),
-                Err(Errno::INTR) => {}
-                Err(errno) => return Err(Error::system("poll", "the init", errno)),
-            }
-        }
+        wait(&self.channel, wanted, self.child.pidfd.as_fd(), (deadline, self.patience))
     }
 
     /// Sends parts as long as there is room.
-    ///
-    /// An init that waits for the host to let it go on takes nothing else: what comes behind an
-    /// operation at which it waits is held back until then.
     fn send_parts(&mut self) -> Result<()> {
-        let parts = self.plan.parts();
-        while let Some(part) = parts.get(self.sent).filter(|_| self.waits == 0) {
-            let head = pidone_proto::Part {
-                first: self.first,
-                operations: part.operations,
-                more: self.sent + 1 < parts.len(),
-                timed: self.claims.is_some(),
-            };
-            let open = || part.sources.iter().map(|source| source::open(source, self.lent));
-            let opened = trace::span("open files", || open().collect::<Result<Vec<_>>>())?;
-            let files: Vec<_> = opened.iter().map(AsFd::as_fd).collect();
-            let send = || self.channel.send_part(part, head, &files);
-            if !trace::span("send the plan", send)? {
-                return Ok(());
-            }
-            self.sent += 1;
-            self.first += part.operations;
-            self.waits += part.operations().filter(waits).count();
-        }
-        Ok(())
+        self.outbox.send(&mut self.channel, usize::MAX)
     }
 
     /// Acts on a message; answers whether the start is over, and well.
     fn handle(&mut self, message: Message, host: &mut impl Host) -> Result<bool> {
         match (message, self.progress) {
-            (Message::Failed { step, call, detail, errno }, _) => {
-                Err(self.failed(step, call, detail, errno))
-            }
+            (Message::Failed(failed), _) => Err(explain(&failed, self.plan, self.before, self.of)),
             (Message::End, Progress::Executing) => Ok(true),
             (Message::End, Progress::Setup) => Err(self.died()),
             (Message::Forked(pidfd), Progress::Setup) if self.forks => {
@@ -349,7 +309,7 @@ impl Session<'_> {
             }
             (Message::Barrier(id), Progress::Setup) => {
                 host.barrier(id, &self.child)?;
-                self.proceed()?;
+                self.outbox.proceed(&mut self.channel)?;
                 Ok(false)
             }
             (Message::Console(master), Progress::Setup) if self.console.is_none() => {
@@ -368,6 +328,7 @@ impl Session<'_> {
                 Ok(false)
             }
             (Message::Waiting, Progress::Setup) if self.plan.behind_wait().is_some() => Ok(true),
+            (Message::Supervising, Progress::Setup) if supervises(self.plan) => Ok(true),
             (Message::Listener(listener), _) if self.listens => {
                 self.listens = false;
                 host.listener(checked_listener(listener)?, &self.child)?;
@@ -377,43 +338,18 @@ impl Session<'_> {
         }
     }
 
-    /// Lets the init go on, and sends what was held back.
-    fn proceed(&mut self) -> Result<()> {
-        self.waits =
-            self.waits.checked_sub(1).ok_or_else(|| violation("waits out of its place"))?;
-        self.channel.proceed()?;
-        self.send_parts()
-    }
-
     /// The init forked: its child is the process, and the init itself ends.
     fn forked(&mut self, pidfd: OwnedFd, host: &mut impl Host) -> Result<()> {
         let child = own_child(pidfd)?;
         self.forks = false;
         // It has nothing left to do, and is not waited for in good faith.
-        end(&std::mem::replace(&mut self.child, child));
+        std::mem::replace(&mut self.child, child).end();
         if let Some(claims) = &mut self.claims {
             claims.follow(&self.child);
         }
         host.born(&self.child)?;
-        self.proceed()?;
+        self.outbox.proceed(&mut self.channel)?;
         host.meanwhile(&self.child)
-    }
-
-    /// The error for an operation that failed.
-    fn failed(&self, step: u32, call: pidone_proto::Call, detail: u16, errno: u16) -> Error {
-        let index = step.checked_sub(self.before + 1).and_then(|index| usize::try_from(index).ok());
-        let op = index.and_then(|index| self.plan.operations().nth(index));
-        // It is about the program of the last operation.
-        let op = match op {
-            Some(Op::FindProgram { .. }) => self.plan.operations().last(),
-            op => op,
-        };
-        let name = op.as_ref().map_or("init", Op::name);
-        let about = op.as_ref().and_then(|op| subject(op, detail));
-        let step = Step::Init { op: name, call: call.name(), number: step, of: self.of };
-        let about = about.map_or(Subject::None, |text| Subject::Name(text.into_owned()));
-        let errno = Errno::from_raw_os_error(errno.into());
-        Error::new(Code::SystemError, step, about, Cause::Errno(errno))
     }
 
     /// The error for an init that ended without a word.
@@ -431,9 +367,55 @@ impl Session<'_> {
     }
 }
 
-/// Whether the init waits at an operation until the host lets it go on.
-fn waits(op: &Op<'_>) -> bool {
-    matches!(op, Op::Barrier { .. } | Op::Fork { .. })
+/// Waits for something to happen on a channel; answers whether the process ended that holds the
+/// other end.
+pub(super) fn wait(
+    channel: &Channel,
+    wanted: PollFlags,
+    pidfd: BorrowedFd<'_>,
+    (deadline, patience): (Instant, Duration),
+) -> Result<bool> {
+    let mut fds = [
+        PollFd::from_borrowed_fd(channel.as_fd(), wanted),
+        PollFd::from_borrowed_fd(pidfd, PollFlags::IN),
+    ];
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let left = Timespec::try_from(left).ok();
+        match poll(&mut fds, left.as_ref()) {
+            Ok(0) => {
+                let patience = format!("{} s", patience.as_secs());
+                return Err(Error::system("wait for the init", patience, Errno::TIMEDOUT));
+            }
+            Ok(_) => return Ok(fds[1].revents().contains(PollFlags::IN)),
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(Error::system("poll", "the init", errno)),
+        }
+    }
+}
+
+/// The error for an operation that failed: one of `plan`, which begins behind `before` others and
+/// is the end of `of`.
+pub(super) fn explain(failed: &Failed, plan: &Plan, before: u32, of: u32) -> Error {
+    let Failed { step, call, detail, errno } = *failed;
+    let index = step.checked_sub(before + 1).and_then(|index| usize::try_from(index).ok());
+    let op = index.and_then(|index| plan.operations().nth(index));
+    // It is about the program of the last operation.
+    let op = match op {
+        Some(Op::FindProgram { .. }) => plan.operations().last(),
+        op => op,
+    };
+    let name = op.as_ref().map_or("init", Op::name);
+    let about = op.as_ref().and_then(|op| subject(op, detail));
+    let step = Step::Init { op: name, call: call.name(), number: step, of };
+    let about = about.map_or(Subject::None, |text| Subject::Name(text.into_owned()));
+    let errno = Errno::from_raw_os_error(errno.into());
+    Error::new(Code::SystemError, step, about, Cause::Errno(errno))
+}
+
+/// Whether a plan ends with an init that stays.
+fn supervises(plan: &Plan) -> bool {
+    plan.operations().last().is_some_and(|op| matches!(op, Op::Supervise { .. }))
 }
 
 /// Whether an operation brings the listener of a seccomp filter.
@@ -455,25 +437,16 @@ fn describe(status: &WaitIdStatus) -> String {
     }
 }
 
-/// Ends and reaps a process.
-fn end(child: &Child) {
-    let _ = pidfd_send_signal(&child.pidfd, Signal::KILL);
-    let _ = waitid(WaitId::PidFd(child.pidfd.as_fd()), WaitIdOptions::EXITED);
-}
-
-/// Makes sure that a descriptor from the init is the pidfd of a child of ours, and finds its id:
-/// `proc_pid_fdinfo(5)`. A stranger must not be signalled in its place.
+/// Makes sure that a descriptor from the init is the pidfd of a child of ours, and finds its id.
+/// A stranger must not be signalled in its place.
 fn own_child(pidfd: OwnedFd) -> Result<Child> {
     let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
     waitid(WaitId::PidFd(pidfd.as_fd()), look)
         .map_err(|_| violation("forked process that is no child"))?;
-    let path = format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd());
-    let info = std::fs::read_to_string(&path).map_err(|error| Error::path("read", &path, error))?;
-    let pid = info.lines().find_map(|line| line.strip_prefix("Pid:"));
-    pid.and_then(|pid| pid.trim().parse().ok())
-        .filter(|&pid| pid > 0)
-        .map(|pid| Child { pid, pidfd })
-        .ok_or_else(|| violation("forked process without an id"))
+    match pid::of(pidfd.as_fd())? {
+        Some(pid) => Ok(Child { pid, pidfd }),
+        None => Err(violation("forked process without an id")),
+    }
 }
 
 /// Makes sure that a descriptor from the init is the listener of a seccomp filter.
@@ -488,7 +461,7 @@ fn checked_listener(listener: OwnedFd) -> Result<OwnedFd> {
 }
 
 /// Makes sure that a descriptor from the init is the master of a terminal.
-fn checked_terminal(master: OwnedFd) -> Result<OwnedFd> {
+pub(super) fn checked_terminal(master: OwnedFd) -> Result<OwnedFd> {
     let stat =
         rustix::fs::fstat(&master).map_err(|errno| Error::system("stat", "console", errno))?;
     let number = (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev));

@@ -38,7 +38,7 @@ pub struct Facts<'a> {
     pub is_directory: &'a dyn Fn(&Path) -> Result<bool>,
 }
 
-/// The host has attached cgroups and configured the network.
+/// The host has configured the network.
 pub const BARRIER_HOST: u32 = 0;
 
 /// The root is made, and not entered yet: hooks of the host may look at it.
@@ -95,9 +95,10 @@ pub fn compile(config: &Config, process: &Process, facts: &Facts<'_>) -> Result<
     if cgroup_first {
         own_cgroup(&mut plan, facts);
     }
-    let private_proc = !config.system_properties.is_empty()
-        || !process.labels.is_empty()
-        || !config.time_offsets.is_empty();
+    // Those of the program are its own affair where the init is not to become it.
+    let labels = !process.labels.is_empty() && !config.supervise;
+    let private_proc =
+        !config.system_properties.is_empty() || labels || !config.time_offsets.is_empty();
     root(&mut plan, config, private_proc, facts)?;
     if !cgroup_first {
         own_cgroup(&mut plan, facts);
@@ -116,7 +117,9 @@ pub fn compile(config: &Config, process: &Process, facts: &Facts<'_>) -> Result<
     own_clocks(&mut plan, config, facts)?;
     if private_proc {
         sysctls(&mut plan, config)?;
-        process.labels(&mut plan, PROC)?;
+        if labels {
+            process.labels(&mut plan, PROC)?;
+        }
         plan.push(Op::Close { slot: PROC });
     }
     if facts.new & CLONE_NEWNS != 0 {
@@ -130,6 +133,14 @@ pub fn compile(config: &Config, process: &Process, facts: &Facts<'_>) -> Result<
     if let Some(name) = &facts.keyring {
         let name = text("id", name)?;
         plan.push(Op::Keyring { name: Text(&name) });
+    }
+    if config.supervise {
+        if process.parent_death_signal != 0 {
+            plan.push(Op::ParentDeath { signal: process.parent_death_signal });
+        }
+        let listener = plan.source(Source::Supervisor);
+        plan.push(Op::Supervise { listener });
+        return Ok(plan);
     }
     let hooks = !config.hooks.start_container.is_empty();
     let wait = Wait { for_start: facts.waits, for_hooks: hooks.then_some(BARRIER_START) };
@@ -164,7 +175,7 @@ pub(super) fn root_ids(config: &Config) -> Op<'static> {
     Op::Ids { uid: first(&config.uid_mappings), gid: first(&config.gid_mappings) }
 }
 
-/// Waits for the host to attach the cgroup, and makes it the root of a cgroup namespace.
+/// Waits for the host, and makes the cgroup the root of a cgroup namespace.
 ///
 /// `clone3(2)` with both flags would root the namespace at the caller's cgroup.
 fn own_cgroup(plan: &mut Plan, facts: &Facts<'_>) {

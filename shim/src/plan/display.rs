@@ -80,6 +80,7 @@ impl Display for Source {
             Self::Directory(path) | Self::Namespace(path) => write!(f, "{}", path.display()),
             Self::Container => f.write_str("the container"),
             Self::Listener => f.write_str("the socket of the start"),
+            Self::Supervisor => f.write_str("the socket of the init"),
             Self::Lent(place) => write!(f, "lent descriptor {place}"),
         }
     }
@@ -146,6 +147,8 @@ fn words(op: &Op<'_>, slots: &Slots) -> String {
         | Op::LegacyMount { .. }
         | Op::Remount { .. }
         | Op::CopyUp { .. } => of_mount(op, slots),
+        Op::Supervise { listener: slot } | Op::JoinCgroup { procs: slot } => slots.of(slot),
+        Op::Stdio { count } => format!("{count} descriptors"),
         Op::MakeDirectory { path, mode } => format!("{} mode {mode:04o}", string(path.0)),
         Op::MakeNode { path, mode, major, minor, uid, gid } => {
             let kind = match mode & 0o170_000 {

@@ -10,6 +10,7 @@ pub mod join;
 mod mount;
 mod names;
 mod process;
+pub mod spawn;
 #[cfg(test)]
 mod tests;
 
@@ -66,6 +67,8 @@ pub enum Source {
     Container,
     /// The socket on which the container is started.
     Listener,
+    /// The socket on which an init that supervises is asked.
+    Supervisor,
     /// A descriptor that the caller lends to the launch, by its place among those:
     /// [`Launcher::lend`](crate::launch::Launcher::lend).
     Lent(usize),
@@ -151,6 +154,19 @@ impl Plan {
     /// The operations, in their order.
     pub fn operations(&self) -> impl Iterator<Item = Op<'_>> {
         self.parts.iter().flat_map(Part::operations)
+    }
+
+    /// Puts the last operation into a part of its own, so that it can be sent later than the others.
+    pub(crate) fn set_last_apart(&mut self) {
+        let Some(part) = self.parts.last_mut().filter(|part| part.operations > 1) else { return };
+        let mut start = 0;
+        for _ in 1..part.operations {
+            let Ok((_, length)) = Bincode::decode::<Op<'_>>(&part.bytes[start..]) else { return };
+            start += length;
+        }
+        let last = Part { bytes: part.bytes.split_off(start), operations: 1, ..Part::default() };
+        part.operations -= 1;
+        self.parts.push(last);
     }
 
     /// A plan of operations that are encoded already and use no file of the host.

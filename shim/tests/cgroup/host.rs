@@ -103,9 +103,9 @@ fn attaches_in_every_hierarchy() -> Outcome {
 fn a_process_moves_itself() -> Outcome {
     let sandbox = Sandbox::new(|_| {})?;
     let expected = format!("{}/box", sandbox.config.parent);
-    let files = sandbox.cgroups.procs_files()?;
+    let files = sandbox.cgroups.tasks_files()?;
     ensure!(!files.is_empty(), "no files");
-    for file in files {
+    for (_, file) in files {
         let output = Command::new("sh")
             .args(["-c", "echo 0 >&0; cat /proc/self/cgroup"])
             .stdin(Stdio::from(file))

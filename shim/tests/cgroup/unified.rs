@@ -49,7 +49,7 @@ fn attaches() -> Outcome {
     ensure!(own.lines().any(|line| line == expected), "{own}");
     ensure!(sandbox.cgroups.processes()?.contains(&process.pid()), "not listed");
     ensure!(sandbox.cgroups.directory()?.is_some(), "no directory");
-    ensure!(sandbox.cgroups.procs_files()?.is_empty(), "files of cgroup v1");
+    ensure!(sandbox.cgroups.tasks_files()?.is_empty(), "files of cgroup v1");
     sandbox.cgroups.kill()?;
     sandbox.remove()
 }

@@ -15,6 +15,8 @@ mod large;
 mod life;
 mod limit;
 mod line;
+#[path = "../need/mod.rs"]
+mod need;
 mod socket;
 mod sweep;
 mod trace;
@@ -22,7 +24,7 @@ mod trace;
 use std::process::ExitCode;
 
 use bench::{Bench, Need};
-use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use libtest_mimic::{Arguments, Completion, Trial};
 
 /// A test: what it needs besides root and busybox, and what it does.
 struct Case {
@@ -59,11 +61,7 @@ fn trial(case: &'static Case) -> Trial {
         let needs = [Need::Root, Need::Busybox];
         let missing = needs.iter().chain(case.needs).find_map(|need| need.missing());
         if let Some(missing) = missing {
-            if std::env::var_os("PIDONE_REQUIRE_ALL").is_some_and(|all| all == "1") {
-                return Err(Failed::from(missing));
-            }
-            eprintln!("{}: ignored: {missing}", case.name);
-            return Ok(Completion::ignored_with(missing));
+            return need::lacking(case.name, &missing);
         }
         let bench = Bench::new(case.name);
         (case.run)(&bench);

@@ -185,7 +185,7 @@ fn killed(bench: &Bench, verb: Verb, step: usize) {
 }
 
 /// Calls whose failure the program hears of, rather than the runtime of its language.
-const CALLS: [&str; 20] = [
+const CALLS: [&str; 21] = [
     "clone3",
     "flock",
     "fstatfs",
@@ -204,6 +204,7 @@ const CALLS: [&str; 20] = [
     "renameat",
     "sendmsg",
     "socketpair",
+    "statfs",
     "unlinkat",
     "write",
 ];

@@ -74,8 +74,8 @@ fn as_json(bench: &Bench) {
         "make cgroups",
         "compile the plan",
         "open descriptors",
-        "clone",
         "send the plan",
+        "clone",
         "start seen",
     ];
     assert!(steps.map(begin).is_sorted(), "{trace:#}");

@@ -132,6 +132,10 @@ pub(super) struct Create {
     #[arg(long)]
     cgroup: bool,
 
+    /// Keep an init as process 1, which reaps what ends, passes signals on and starts what follows
+    #[arg(long)]
+    init: bool,
+
     /// Host name [default: nsinit]
     #[arg(long, value_name = "NAME")]
     hostname: Option<String>,
@@ -234,6 +238,7 @@ impl From<Create> for CreateOptions {
         Self {
             rootfs: flags.rootfs,
             read_only: flags.read_only,
+            supervise: flags.init,
             hostname: flags.hostname,
             parent_death_signal: flags.parent_death_signal,
             binds: flags.bind,
@@ -346,6 +351,7 @@ mod tests {
             "64m",
             "--memory-swap",
             "-1",
+            "--init",
             "--memory-swappiness",
             "-1",
             "--security",
@@ -393,6 +399,7 @@ mod tests {
                 binds: vec!["/a:/b".into(), "/c:/d:ro".into()],
                 tmpfs: vec!["/t".into()],
                 mount_cgroup: true,
+                supervise: true,
                 cpu_shares: Some(2),
                 memory_limit: Some(64 << 20),
                 memory_swap: Some(-1),

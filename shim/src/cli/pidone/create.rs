@@ -123,6 +123,7 @@ fn make(
     }
     config.no_pivot_root |= flags.no_pivot;
     config.new_keyring &= !flags.no_new_keyring;
+    config.supervise |= flags.init;
     global.fit_cgroup(&mut config, &flags.id.id)?;
     let notify = notify::configure(factory.root(), &flags.id.id, &mut config, &mut process)?;
     // Who passes readiness on must listen before the program can be ready.

@@ -86,6 +86,9 @@ impl flags::Exec {
         })?;
         process.sub_cgroups = sub_cgroups(&self.cgroup)?;
         process.ignore_paused = self.ignore_paused;
+        // Who is told of it waits for it: the caller's parent or a subreaper, once the caller has
+        // ended.
+        process.own_child = self.detach || self.around.is_told();
         let receivers = self.around.prepare(&mut process, self.detach, "setns")?;
         Ok((container.exec(&process)?, receivers))
     }

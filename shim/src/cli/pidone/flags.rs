@@ -138,6 +138,10 @@ pub(super) struct Create {
     #[arg(long)]
     pub(super) no_new_keyring: bool,
 
+    /// Keep an init as process 1, which reaps what ends, passes signals on and starts what follows
+    #[arg(long)]
+    pub(super) init: bool,
+
     #[command(flatten)]
     pub(super) around: Around,
 }
@@ -329,6 +333,10 @@ pub(super) struct Spec {
 /// `pidone init-image`.
 #[derive(Debug, Args)]
 pub(super) struct InitImage {
+    /// Write the init that stays process 1 and serves requests, which cannot run by itself
+    #[arg(long)]
+    pub(super) supervise: bool,
+
     /// The file to write; `-` or none is standard output
     #[arg(value_name = "FILE")]
     pub(super) file: Option<PathBuf>,
