@@ -17,6 +17,7 @@ mod limit;
 mod line;
 #[path = "../need/mod.rs"]
 mod need;
+mod pool;
 mod socket;
 mod sweep;
 mod trace;
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
         life::CASES,
         exec::CASES,
         socket::CASES,
+        pool::CASES,
         limit::CASES,
         bad::CASES,
         large::CASES,
