@@ -72,14 +72,12 @@ pub(super) fn needs_host(config: &Config, process: &Process) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
     use crate::config::NamespaceType;
 
     #[test]
     fn the_root_is_no_part_of_it() {
-        let config = Config::template("/srv/one");
+        let config = Config::template("/srv/one".into());
         let key = Key::of(&config);
         let mut other = Config { rootfs: "/srv/other".into(), ..config.clone() };
         other.readonlyfs = true;
@@ -99,6 +97,5 @@ mod tests {
         let limit = |config: &mut Config| config.cgroups.as_mut().unwrap().memory = 1 << 20;
         assert!(differ(limit).contains("cgroups"));
         assert!(!needs_host(&config, &Process::default()));
-        assert!(Path::new("/srv/one").is_absolute());
     }
 }
