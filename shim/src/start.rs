@@ -125,7 +125,9 @@ impl Start<'_> {
     /// Adds what a reader could not guess.
     fn explain(&self, error: Error) -> Error {
         let killed = self.cgroups.is_some_and(|cgroups| cgroups.oom_killed());
-        if killed {
+        // Who is about to execute the init is not killed, since its memory is the caller's.
+        let limited = self.config.cgroups.as_ref().is_some_and(|cgroups| cgroups.memory > 0);
+        if killed || (limited && error.errno() == Some(Errno::NOMEM)) {
             return error.with_hint("the cgroup has reached its memory limit");
         }
         privilege::explain(error)

@@ -168,9 +168,9 @@ impl Channel {
             match recvmsg(&self.socket, &mut iov, &mut ancillary, RecvFlags::CMSG_CLOEXEC) {
                 Ok(received) => break received,
                 Err(Errno::AGAIN) => return Ok(None),
-                Err(Errno::INTR) => {}
-                // Closed by an init that had not read everything.
-                Err(Errno::CONNRESET) => return Ok(Some(Message::End)),
+                // Closed by an init that had not read everything, which the kernel tells once, and
+                // before what that one said last.
+                Err(Errno::INTR | Errno::CONNRESET) => {}
                 Err(errno) => return Err(Error::system("receive from the init", "", errno)),
             }
         };
@@ -259,6 +259,12 @@ mod tests {
     /// What the host makes of a report.
     fn received(report: &Report<'_>) -> Result<Option<Message>> {
         let (mut channel, theirs) = Channel::pair(Codec::Bincode)?;
+        say(&theirs, report);
+        channel.receive()
+    }
+
+    /// Sends the first report of an init.
+    fn say(theirs: &OwnedFd, report: &Report<'_>) {
         let mut body = Vec::new();
         Bincode::append(report, &mut body).unwrap();
         let header = Header {
@@ -269,8 +275,17 @@ mod tests {
             length: u32::try_from(body.len()).unwrap(),
         };
         let message = [&header.to_bytes()[..], &body].concat();
-        rustix::net::send(&theirs, &message, SendFlags::empty()).unwrap();
-        channel.receive()
+        rustix::net::send(theirs, &message, SendFlags::empty()).unwrap();
+    }
+
+    #[test]
+    fn an_init_is_heard_that_did_not_read_everything() {
+        let (mut channel, theirs) = Channel::pair(Codec::Bincode).unwrap();
+        channel.proceed().unwrap();
+        say(&theirs, &Report::Executing);
+        drop(theirs);
+        assert!(matches!(channel.receive(), Ok(Some(Message::Executing))));
+        assert!(matches!(channel.receive(), Ok(Some(Message::End))));
     }
 
     #[test]
