@@ -1,6 +1,7 @@
 //! From a process in words to a process in numbers.
 
 use std::os::fd::BorrowedFd;
+use std::sync::Arc;
 
 use crate::config::process::{bits, numbers};
 use crate::config::{
@@ -140,13 +141,12 @@ fn capabilities(config: &Config, process: &Process) -> Result<Capabilities> {
 }
 
 /// The seccomp filter of the container's processes.
-fn filter(config: &Config) -> Result<Option<seccomp::Filter>> {
-    let profile = match (&config.seccomp_profile, &config.seccomp) {
-        (Some(profile), _) => profile.profile()?,
-        (None, Some(list)) => Some(seccomp::seed::profile(list)?),
-        (None, None) => None,
-    };
-    profile.map(|profile| seccomp::compile(&profile)).transpose()
+fn filter(config: &Config) -> Result<Option<Arc<seccomp::Filter>>> {
+    match (&config.seccomp_profile, &config.seccomp) {
+        (Some(profile), _) => seccomp::cache::of_oci(profile),
+        (None, Some(list)) => seccomp::cache::of_seed(list).map(Some),
+        (None, None) => Ok(None),
+    }
 }
 
 /// The kernel's `struct sched_attr`, in its first version.

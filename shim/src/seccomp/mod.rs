@@ -17,6 +17,7 @@ pub(crate) mod agent;
 mod arch;
 mod argument;
 mod bpf;
+pub(crate) mod cache;
 mod compile;
 pub mod oci;
 mod profile;
