@@ -489,10 +489,17 @@ pub(crate) fn running(started: Started, descriptors: Descriptors<'_>) -> Running
     Running::new(child.pid, child::Child::new(child.pidfd), descriptors.kept, console)
 }
 
-/// The flags of the namespaces in which a process differs from the caller.
-pub(crate) fn different_namespaces(pid: i32) -> Result<u32> {
+/// The flags of the namespaces in which a process of a container differs from the caller.
+pub(crate) fn different_namespaces(config: &Config, pid: i32) -> Result<u32> {
     let mut flags = 0;
     for kind in NamespaceType::ALL {
+        // Nobody can join the user namespace that it is in, and a new time namespace is entered by
+        // exec; the other new ones need no look.
+        let by_clone = !matches!(kind, NamespaceType::User | NamespaceType::Time);
+        if by_clone && config.has_new(kind) {
+            flags |= kind.clone_flag();
+            continue;
+        }
         let name = kind.file();
         let of = |who: &str| std::fs::read_link(format!("/proc/{who}/ns/{name}"));
         let theirs = match of(&pid.to_string()) {

@@ -374,7 +374,7 @@ fn cgroup_mount(plan: &mut Plan, config: &Config, mount: &Mount, facts: &Facts<'
     }
     // Writable only where the container has a view of its own groups alone, if at all.
     let read_only = if facts.new & CLONE_NEWCGROUP == 0 { 1 } else { 0 };
-    let bind = |source: &Path, destination: String| Mount {
+    let own = |source: &Path, destination: String| Mount {
         source: source.to_string_lossy().into_owned(),
         destination,
         device: "bind".into(),
@@ -382,7 +382,7 @@ fn cgroup_mount(plan: &mut Plan, config: &Config, mount: &Mount, facts: &Facts<'
         ..Mount::default()
     };
     if let (true, Some(directory)) = (unified, facts.cgroups.get("")) {
-        let own = bind(directory, mount.destination.clone());
+        let own = own(directory, mount.destination.clone());
         return mount::bind(plan, config, &own, facts);
     }
     let tmpfs = Mount {
@@ -405,12 +405,8 @@ fn cgroup_mount(plan: &mut Plan, config: &Config, mount: &Mount, facts: &Facts<'
     }
     for (directory, names) in &hierarchies {
         let joined = names.join(",");
-        mount::bind(
-            plan,
-            config,
-            &bind(directory, format!("{}/{joined}", mount.destination)),
-            facts,
-        )?;
+        let own = own(directory, format!("{}/{joined}", mount.destination));
+        mount::bind_directory(plan, config, &own, facts)?;
         for name in names.iter().filter(|name| **name != joined) {
             let path = text("mounts.destination", clean(&format!("{}/{name}", mount.destination)))?;
             let target = text("mounts.destination", &joined)?;
@@ -418,8 +414,10 @@ fn cgroup_mount(plan: &mut Plan, config: &Config, mount: &Mount, facts: &Facts<'
         }
     }
     if mount.flags & 1 != 0 {
-        let path = text("mounts.destination", clean(&mount.destination))?;
-        plan.push(Op::ReadOnly { path: Text(&path) });
+        // The hierarchies below are read-only by themselves.
+        let at = text("mounts.destination", clean(&mount.destination))?;
+        let set = mount::attributes(1);
+        plan.push(Op::Remount { at: Text(&at), set, clear: 0, recursive: false });
     }
     Ok(())
 }
