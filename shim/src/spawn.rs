@@ -11,6 +11,7 @@ use crate::launch::{Child, Lent, Spawn, Spawned};
 use crate::plan::{self, Plan};
 use crate::process::Running;
 use crate::stdio::Descriptors;
+use crate::trace;
 
 /// What an init is asked to start.
 pub(crate) struct Program<'a> {
@@ -37,7 +38,8 @@ impl Program<'_> {
             waits: self.listener.is_some(),
         };
         lent.extend(self.cgroups.iter().map(OwnedFd::as_fd));
-        let plan = plan::spawn::compile(self.config, self.process, spawn)?;
+        let compile = || plan::spawn::compile(self.config, self.process, spawn);
+        let plan = trace::span("compile the plan", compile)?;
         let spawned = Spawn {
             plan: &plan,
             main: self.main,

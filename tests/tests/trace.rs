@@ -10,6 +10,7 @@ use pidone_tests::{Case, Outcome, Sandbox, case, need, process};
 pub(crate) const CASES: &[Case] = &[
     case!(a_start_is_told),
     case!(a_further_process_is_told),
+    case!(what_an_init_starts_is_told).once(),
     case!(an_init_of_another_codec_is_told).once(),
     case!(another_clock_is_corrected).once(),
     case!(a_failure_is_told),
@@ -79,6 +80,27 @@ fn a_further_process_is_told(sandbox: &Sandbox) -> Outcome {
     let [_, init] = check(&trace);
     check_operations(&init, "exec", &trace);
     assert_eq!(trace.mounts(), None);
+    Ok(())
+}
+
+/// The init that stays does not tell when it did what, but the host knows what it did itself.
+fn what_an_init_starts_is_told(sandbox: &Sandbox) -> Outcome {
+    let config = Config { supervise: true, ..sandbox.config() };
+    let mut container = sandbox.create(&config)?;
+    let first = process(&["/guest", "sleep"]);
+    let (started, trace) = record(|| sandbox.join(&mut container, first));
+    let mut first = started?;
+    let [_, init] = check(&trace);
+    check_operations(&init, "supervise", &trace);
+    let (spawned, trace) = record(|| sandbox.join(&mut container, process(&["/guest"])));
+    spawned?.wait()?;
+    container.kill()?;
+    first.wait()?;
+    container.destroy()?;
+    let [host, init] = check(&trace);
+    assert!(init.is_empty(), "{trace}");
+    let names: Vec<_> = host.iter().map(|span| span.name).collect();
+    assert!(names.contains(&"ask the init") && names.last() == Some(&"start seen"), "{trace}");
     Ok(())
 }
 

@@ -13,6 +13,7 @@ use super::source::{self, Lent};
 use crate::error::{Error, Result};
 use crate::pid;
 use crate::plan::Plan;
+use crate::trace;
 
 /// What is asked of an init that supervises.
 pub(crate) struct Spawn<'a> {
@@ -54,7 +55,7 @@ impl Spawn<'_> {
             .map(|source| source::open(source, self.lent))
             .collect::<Result<_>>()?;
         let files: Vec<_> = opened.iter().map(|file| file.as_fd()).collect();
-        if !channel.spawn(self.main, part, &files)? {
+        if !trace::span("ask the init", || channel.spawn(self.main, part, &files))? {
             // Nothing else is under way on the connection.
             return Err(violation("no room for a request"));
         }
@@ -63,7 +64,8 @@ impl Spawn<'_> {
         let deadline = Instant::now() + self.patience;
         loop {
             let until = (deadline, self.patience);
-            let ended = wait(channel, PollFlags::IN, self.init.pidfd.as_fd(), until)?;
+            let init = self.init.pidfd.as_fd();
+            let ended = trace::span(trace::WAIT, || wait(channel, PollFlags::IN, init, until))?;
             // All that was said is heard before an end is believed.
             while let Some(message) = channel.receive()? {
                 match message {
@@ -72,6 +74,7 @@ impl Spawn<'_> {
                     }
                     Message::Spawned { process: number, pidfd } => {
                         let pid = self.child_of_init(&pidfd)?;
+                        trace::mark("start seen", None);
                         return Ok(Spawned { number, pid, pidfd, console });
                     }
                     Message::NotSpawned(failed) => {
