@@ -124,6 +124,11 @@ impl Plan {
         Slot(u16::try_from(part.sources.len() - 1).expect("fewer than SOURCES"))
     }
 
+    /// Begins a new part, whose files take the slots from 0 up again.
+    pub(crate) fn begin_part(&mut self) {
+        self.parts.push(Part::default());
+    }
+
     /// A slot for a mount that the init makes.
     ///
     /// They are used in turn: a mount is attached long before its slot comes round again, after
