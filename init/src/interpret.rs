@@ -85,6 +85,11 @@ impl Init {
     /// Closes all slots and the root. Names are resolved in the process's own root from then on.
     pub(crate) fn forget(&mut self) {
         self.slots = Slots::new();
+        self.forget_root();
+    }
+
+    /// Closes the root. Names are resolved in the process's own from then on.
+    pub(crate) fn forget_root(&mut self) {
         self.root = None;
     }
 

@@ -13,6 +13,7 @@ use crate::factory::Strategy;
 use crate::launch::{Place, TEMPLATE_ROOT, why_no_template};
 use crate::net;
 use crate::plan::container::{CLONE_NEWCGROUP, CLONE_NEWTIME, Facts, has_commands};
+use crate::plan::parked::Model;
 use crate::plan::{self, Plan};
 use crate::privilege;
 use crate::process::Process;
@@ -30,6 +31,8 @@ pub(crate) struct Compilation<'a> {
     pub(crate) keyring: Option<String>,
     /// Whether the program waits for the start.
     pub(crate) waits: bool,
+    /// The model of processes that are told later, for the first half of their plans alone.
+    pub(crate) model: Option<&'a Model>,
 }
 
 /// A plan and the clone that it needs.
@@ -41,8 +44,8 @@ pub(crate) struct Compiled {
     pub(crate) namespaces: u32,
     /// Whether the process is a child that the init forks.
     pub(crate) forks: bool,
-    /// The process by numbers, which the plan has unless the init stays.
-    pub(crate) process: plan::Process,
+    /// The process by numbers, which the plan has unless the init stays; none where it is told later.
+    pub(crate) process: Option<plan::Process>,
 }
 
 impl Config {
@@ -71,6 +74,7 @@ impl Config {
             network: &network,
             keyring: self.new_keyring.then(|| "_ses".to_owned()),
             waits: false,
+            model: None,
         };
         Ok(compilation.run()?.plan)
     }
@@ -114,12 +118,17 @@ impl Compilation<'_> {
             is_directory: &is_directory,
             joined,
         };
-        let root = self.user_root()?;
-        let own = resolve(config, self.process, root.as_fd())?;
-        let plan = plan::container::compile(config, &own, &facts)?;
+        let (plan, process) = match self.model {
+            Some(model) => (model.begin(config, &facts)?, None),
+            None => {
+                let root = user_root(config)?;
+                let own = resolve(config, self.process, root.as_fd())?;
+                (plan::container::compile(config, &own, &facts)?, Some(own))
+            }
+        };
         let forks = !facts.joined.is_empty();
         let namespaces = if forks { 0 } else { new & !(CLONE_NEWCGROUP | CLONE_NEWTIME) };
-        Ok(Compiled { plan, place, namespaces, forks, process: own })
+        Ok(Compiled { plan, place, namespaces, forks, process })
     }
 
     /// Where the clone happens, with what speaks against the template.
@@ -169,13 +178,13 @@ impl Compilation<'_> {
         let mut mounts = self.config.mounts.iter();
         mounts.any(|mount| mount.is_bind() && Path::new(&mount.source).starts_with(directory))
     }
+}
 
-    /// Where users and groups are looked up: the root, or the host where the root is made of it.
-    fn user_root(&self) -> Result<OwnedFd> {
-        let path = if self.config.tmpfs_root { Path::new("/") } else { &self.config.rootfs };
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        openat(CWD, path, flags, Mode::empty()).map_err(|errno| Error::path("open", path, errno))
-    }
+/// Where users and groups are looked up: the root, or the host where the root is made of it.
+pub(crate) fn user_root(config: &Config) -> Result<OwnedFd> {
+    let path = if config.tmpfs_root { Path::new("/") } else { &config.rootfs };
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    openat(CWD, path, flags, Mode::empty()).map_err(|errno| Error::path("open", path, errno))
 }
 
 /// The flags of new namespaces, and the files of those that are joined, the user namespace

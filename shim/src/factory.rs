@@ -108,6 +108,11 @@ impl Factory {
         &self.root
     }
 
+    /// How containers are started.
+    pub(crate) fn options(&self) -> &Options {
+        &self.options
+    }
+
     /// Makes a container. Nothing runs in it yet.
     ///
     /// # Errors

@@ -117,6 +117,7 @@ mod notify;
 pub mod oci;
 mod pid;
 pub mod plan;
+pub mod pool;
 mod privilege;
 mod process;
 mod program;
@@ -137,6 +138,7 @@ pub use config::Config;
 pub use container::{Container, Stats, Status};
 pub use error::{Code, Error, Result};
 pub use factory::{Factory, Options, Strategy};
+pub use pool::Pool;
 pub use process::{Ids, Process, Running, Stdio, TerminalSize};
 pub use state::State;
 pub use wait::{Exit, Usage};
@@ -158,6 +160,8 @@ mod tests {
         crosses_threads::<crate::Config>();
         crosses_threads::<crate::Process>();
         crosses_threads::<crate::Running>();
+        crosses_threads::<crate::Pool>();
+        crosses_threads::<crate::pool::Lease>();
         crosses_threads::<crate::plan::Plan>();
         crosses_threads::<crate::Error>();
     }

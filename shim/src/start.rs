@@ -15,9 +15,10 @@ use crate::hooks::Hooks;
 use crate::journal::{Entry, Journal};
 use crate::launch::channel::Channel;
 use crate::launch::image::{Codec, EMBEDDED, Sealed};
-use crate::launch::{Child, Host, Launch, Lent, Maps, Place, Started};
+use crate::launch::{Child, Host, Launch, Lent, Maps, Parked, Place, Started};
 use crate::oci::Status;
 use crate::plan::container::{BARRIER_CREATE, BARRIER_START, mount_of_barrier};
+use crate::plan::parked::Model;
 use crate::plan::{self, Plan};
 use crate::process::{Process, Running, Stdio};
 use crate::resolve::resolve;
@@ -53,58 +54,34 @@ pub(crate) struct First {
     pub(crate) rest: Option<(u32, Vec<u8>)>,
 }
 
+/// An init that waits for its program.
+pub(crate) struct Waiting {
+    pub(crate) parked: Parked,
+    pub(crate) identity: Identity,
+}
+
 impl Start<'_> {
     /// Starts the process.
     pub(crate) fn run(&self) -> Result<First> {
-        let compilation = Compilation {
-            config: self.config,
-            process: self.process,
-            strategy: self.options.strategy,
-            cgroups: self.cgroups,
-            network: self.network,
-            keyring: self.hooks().keyring(),
-            waits: self.listener.is_some() && self.supervisor.is_none(),
-        };
-        let Compiled { mut plan, place, namespaces, forks, process } =
-            trace::span("compile the plan", || compilation.run())?;
-        label::relabel(self.config)?;
+        let mut compiled = self.compile(None)?;
         let supervises = self.supervisor.is_some();
         if self.listener.is_none() && !supervises {
-            plan.set_last_apart();
+            compiled.plan.set_last_apart();
         }
-
-        let entrance = self.cgroups.map(Cgroups::entrance).transpose()?.unwrap_or_default();
         let descriptors = trace::span("open descriptors", || Descriptors::open(self.process))?;
         // The program's own come with the request for it.
         let null = Descriptors::of([&Stdio::Null; 3], &[]);
         let of_init = if supervises { &null? } else { &descriptors };
-        let moved = net::Moved::default();
-        let mut host = Hosting { start: self, plan: &plan, identity: None, moved };
-        let started = Launch {
-            plan: &plan,
-            image: image(self.image, self.options, supervises)?,
-            place,
-            namespaces,
-            forks,
-            descriptors: &of_init.all(),
-            cgroup: &entrance,
-            lent: Lent { listener: self.listener, supervisor: self.supervisor, ..Lent::default() },
-            early: self.early(&plan),
-            patience: self.options.patience,
-        }
-        .run(&mut host);
-        let started =
-            started.map_err(|error| match std::mem::take(&mut host.moved).give_back() {
-                Ok(()) => self.explain(error),
-                Err(left) => error.with_hint(format!("not cleaned up: {left}")),
-            })?;
-        let identity = host
-            .identity
-            .take()
-            .ok_or_else(|| Error::system("journal", started.child.pid.to_string(), Errno::NOENT))?;
+        let all = of_init.all();
+        let early = compiled.plan.parts().len() - 1;
+        let (started, identity) =
+            self.launch(&compiled, &all, early, |launch, host| launch.run(host))?;
+        drop(all);
+        let Compiled { plan, process, .. } = compiled;
         let rest_of =
             |plan: &Plan| plan.behind_wait().map(|(first, rest)| (first, rest.to_owned()));
         let (mut running, rest) = if supervises {
+            let process = process.ok_or_else(|| Error::system("compile", self.id, Errno::INVAL))?;
             let (running, plan) = self.first_program(started, &process, descriptors)?;
             (running, rest_of(&plan))
         } else {
@@ -113,6 +90,74 @@ impl Start<'_> {
         // Without a descriptor left for it, the process is waited for alone.
         running.first = child::First::new(running.pid).ok();
         Ok(First { running, identity, rest })
+    }
+
+    /// Makes everything for a process like the model, but for the process.
+    pub(crate) fn park(&self, model: &Model) -> Result<Waiting> {
+        let mut compiled = self.compile(Some(model))?;
+        // The calling thread runs at a low priority, which a clone would inherit.
+        if compiled.place == Place::Caller {
+            compiled.place = Place::Thread;
+        }
+        let null = crate::stdio::null()?;
+        let early = compiled.plan.parts().len();
+        let (parked, identity) =
+            self.launch(&compiled, &[null.as_fd(); 3], early, |launch, host| launch.park(host))?;
+        Ok(Waiting { parked, identity })
+    }
+
+    /// Compiles the plan, or its first half if the process is told later.
+    fn compile(&self, model: Option<&Model>) -> Result<Compiled> {
+        let compilation = Compilation {
+            config: self.config,
+            process: self.process,
+            strategy: self.options.strategy,
+            cgroups: self.cgroups,
+            network: self.network,
+            keyring: self.hooks().keyring(),
+            waits: self.listener.is_some() && self.supervisor.is_none(),
+            model,
+        };
+        trace::span("compile the plan", || compilation.run())
+    }
+
+    /// Launches the init; answers what it became, and who it is. So many parts of the plan may be
+    /// sent before it is there.
+    fn launch<T>(
+        &self,
+        compiled: &Compiled,
+        descriptors: &[BorrowedFd<'_>],
+        early: usize,
+        run: impl FnOnce(&Launch<'_>, &mut Hosting<'_>) -> Result<T>,
+    ) -> Result<(T, Identity)> {
+        label::relabel(self.config)?;
+        let Compiled { plan, place, namespaces, forks, .. } = compiled;
+        // One that begins without its program takes descriptors later.
+        let is_late = self.supervisor.is_some() || compiled.process.is_none();
+        let entrance = self.cgroups.map(Cgroups::entrance).transpose()?.unwrap_or_default();
+        let moved = net::Moved::default();
+        let mut host = Hosting { start: self, plan, identity: None, moved };
+        let launch = Launch {
+            plan,
+            image: image(self.image, self.options, is_late)?,
+            place: *place,
+            namespaces: *namespaces,
+            forks: *forks,
+            descriptors,
+            cgroup: &entrance,
+            lent: Lent { listener: self.listener, supervisor: self.supervisor, ..Lent::default() },
+            early: if self.is_born_late() { 0 } else { early },
+            patience: self.options.patience,
+        };
+        let started = run(&launch, &mut host).map_err(|error| {
+            match std::mem::take(&mut host.moved).give_back() {
+                Ok(()) => self.explain(error),
+                Err(left) => error.with_hint(format!("not cleaned up: {left}")),
+            }
+        })?;
+        let identity =
+            host.identity.ok_or_else(|| Error::system("journal", self.id, Errno::NOENT))?;
+        Ok((started, identity))
     }
 
     /// Has the init start the container's first program. What runs is the init: it ends as the
@@ -142,15 +187,12 @@ impl Start<'_> {
         Ok((Running::new(child.pid, of_init, kept, spawned.console), plan))
     }
 
-    /// How many parts of the plan the init may have before it is written down, has its ids and its
-    /// likelihood to be killed: all but the one that ends with the program.
-    fn early(&self, plan: &Plan) -> usize {
+    /// Whether the init may have no part of the plan before it has its ids and its likelihood to be
+    /// killed. Else it may have all but the one that ends with the program before it is written down.
+    fn is_born_late(&self) -> bool {
         let score = self.process.oom_score_adj.is_some() && !rustix::process::geteuid().is_root();
         // Who may not dump the init, which has operations, may not write its files either.
-        if self.config.has_new(NamespaceType::User) || score {
-            return 0;
-        }
-        plan.parts().len() - 1
+        self.config.has_new(NamespaceType::User) || score
     }
 
     /// The hooks of the container.
@@ -448,10 +490,17 @@ pub(crate) fn running(started: Started, descriptors: Descriptors<'_>) -> Running
     Running::new(child.pid, child::Child::new(child.pidfd), descriptors.kept, console)
 }
 
-/// The flags of the namespaces in which a process differs from the caller.
-pub(crate) fn different_namespaces(pid: i32) -> Result<u32> {
+/// The flags of the namespaces in which a process of a container differs from the caller.
+pub(crate) fn different_namespaces(config: &Config, pid: i32) -> Result<u32> {
     let mut flags = 0;
     for kind in NamespaceType::ALL {
+        // Nobody can join the user namespace that it is in, and a new time namespace is entered by
+        // exec; the other new ones need no look.
+        let by_clone = !matches!(kind, NamespaceType::User | NamespaceType::Time);
+        if by_clone && config.has_new(kind) {
+            flags |= kind.clone_flag();
+            continue;
+        }
         let name = kind.file();
         let of = |who: &str| std::fs::read_link(format!("/proc/{who}/ns/{name}"));
         let theirs = match of(&pid.to_string()) {

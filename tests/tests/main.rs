@@ -22,6 +22,7 @@ mod namespace;
 mod network;
 mod ordinary;
 mod ownership;
+mod pool;
 mod process;
 mod propagation;
 mod python;
@@ -61,6 +62,7 @@ fn main() -> ExitCode {
         network::CASES,
         ordinary::CASES,
         ownership::CASES,
+        pool::CASES,
         process::CASES,
         propagation::CASES,
         python::CASES,

@@ -35,6 +35,9 @@ pub(crate) fn take(init: &mut Init, count: u32) -> Result {
         init.slots.put(slot, moved)?;
     }
     init.channel.move_above(above)?;
+    // Whatever else is open may have one of their numbers.
+    init.slots.close_from(Slot(count));
+    init.forget_root();
     for number in 0..count {
         let fd = init.slots.take(Slot(number))?;
         sys::duplicate_over(fd.as_fd(), number).during(Call::Duplicate)?;

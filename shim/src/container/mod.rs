@@ -2,6 +2,7 @@
 
 mod control;
 mod end;
+mod park;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -27,6 +28,8 @@ use crate::start::{First, Join, Release, Start};
 use crate::state::{Identity, State, Version};
 use crate::trace;
 use crate::waiting::{self, Rest, START, SUPERVISOR};
+
+pub(crate) use park::Parked;
 
 /// A container.
 ///
@@ -309,6 +312,26 @@ impl Container {
         process: &Process,
         listener: Option<BorrowedFd<'_>>,
     ) -> Result<Running> {
+        let (First { mut running, identity, rest }, cgroups) =
+            self.make(process, listener, |start| start.run())?;
+        running.cgroups = cgroups;
+        let rest =
+            rest.map_or(Ok(()), |(first, rest)| Rest::write(self.directory.as_fd(), first, &rest));
+        if let Err(error) = rest.and_then(|()| self.write_started(&identity)) {
+            self.abandon(&mut running);
+            return Err(error);
+        }
+        Ok(running)
+    }
+
+    /// Makes what the container has on the host, and starts something in it. Answers what that is,
+    /// and the cgroups that end with it.
+    fn make<T>(
+        &self,
+        process: &Process,
+        listener: Option<BorrowedFd<'_>>,
+        run: impl FnOnce(&Start<'_>) -> Result<T>,
+    ) -> Result<(T, Option<Cgroups>)> {
         let mut cgroups = self
             .state
             .config
@@ -334,7 +357,7 @@ impl Container {
         if let (Some(cgroups), Some(limits)) = (&mut cgroups, &config.cgroups) {
             self.make_cgroups(cgroups, limits)?;
         }
-        let started = Start {
+        let started = run(&Start {
             id: self.id(),
             config,
             process,
@@ -345,26 +368,17 @@ impl Container {
             network: &network,
             listener,
             supervisor: supervisor.as_ref().map(AsFd::as_fd),
-        }
-        .run();
-        let First { mut running, identity, rest } = match started {
-            Ok(started) => started,
+        });
+        match started {
+            // With a pid namespace the kernel ends all processes with the first.
+            Ok(started) if config.namespace(NamespaceType::Pid).is_none() => Ok((started, cgroups)),
+            Ok(started) => Ok((started, None)),
             Err(error) => {
                 // The first error is the one that is told.
                 let _ = self.give_up();
-                return Err(error);
+                Err(error)
             }
-        };
-        if config.namespace(NamespaceType::Pid).is_none() {
-            running.cgroups = cgroups;
         }
-        let rest =
-            rest.map_or(Ok(()), |(first, rest)| Rest::write(self.directory.as_fd(), first, &rest));
-        if let Err(error) = rest.and_then(|()| self.write_started(&identity)) {
-            self.abandon(&mut running);
-            return Err(error);
-        }
-        Ok(running)
     }
 
     /// Ends a first process whose start failed at last, and removes what it had.

@@ -25,12 +25,24 @@ pub(super) struct Outbox<'a> {
     first: u32,
     /// Operations in them at which the init still has to be let go on.
     waits: usize,
+    /// Whether another plan follows.
+    more: bool,
 }
 
 impl<'a> Outbox<'a> {
     /// Nothing was sent yet.
     pub(super) fn new(plan: &'a Plan, lent: Lent<'a>, timed: bool) -> Self {
-        Self { plan, lent, timed, sent: 0, first: 1, waits: 0 }
+        Self { plan, lent, timed, sent: 0, first: 1, waits: 0, more: false }
+    }
+
+    /// Another plan follows.
+    pub(super) fn with_more(self) -> Self {
+        Self { more: true, ..self }
+    }
+
+    /// As many operations came before, of another plan.
+    pub(super) fn behind(self, before: u32) -> Self {
+        Self { first: before.saturating_add(1), ..self }
     }
 
     /// Everything was sent by somebody else.
@@ -39,6 +51,11 @@ impl<'a> Outbox<'a> {
         all.sent = plan.parts().len();
         all.waits = plan.operations().filter(waits).count();
         all
+    }
+
+    /// Whether the host has to answer somewhere on the way.
+    pub(super) fn has_waits(&self) -> bool {
+        self.plan.operations().any(|op| waits(&op))
     }
 
     /// Whether there is something that only waits for room.
@@ -54,7 +71,7 @@ impl<'a> Outbox<'a> {
             let head = pidone_proto::Part {
                 first: self.first,
                 operations: part.operations,
-                more: self.sent + 1 < parts.len(),
+                more: self.more || self.sent + 1 < parts.len(),
                 timed: self.timed,
             };
             let open = || part.sources.iter().map(|source| source::open(source, self.lent));

@@ -3,6 +3,8 @@
 //! The host waits for the socket, the init's pidfd and a deadline together, never for the socket
 //! alone, and never blocks on sending: an init that stands still or lies cannot hold it.
 
+mod park;
+
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -21,9 +23,12 @@ use super::worker::{Place, clone_at};
 use crate::cgroup::Entrance;
 use crate::error::{Cause, Code, Error, Result, Step, Subject};
 use crate::pid::{self, wait_for_end};
+use crate::plan::container::BARRIER_PARKED;
 use crate::plan::{Plan, subject};
 use crate::seccomp;
 use crate::trace::{self, Claims};
+
+pub(crate) use park::Parked;
 
 /// What a start needs.
 pub(crate) struct Launch<'a> {
@@ -81,10 +86,18 @@ impl Launch<'_> {
     ///
     /// Whatever fails, no process is left behind.
     pub(crate) fn run(&self, host: &mut impl Host) -> Result<Started> {
+        self.lead(host, false).map(Session::started)
+    }
+
+    /// Clones the init and leads it to its program, or to where it waits for another plan.
+    fn lead(&self, host: &mut impl Host, parks: bool) -> Result<Session<'_>> {
         let claims = Claims::begin(self.plan);
         let timed = claims.is_some();
         let (mut channel, theirs) = Channel::pair(self.image.1)?;
         let mut outbox = Outbox::new(self.plan, self.lent, timed);
+        if parks {
+            outbox = outbox.with_more();
+        }
         if !self.cgroup.is_late() {
             outbox.send(&mut channel, self.early)?;
         }
@@ -103,22 +116,15 @@ impl Launch<'_> {
             progress: Progress::Setup,
             console: None,
             listens: self.plan.operations().any(|op| has_listener(&op)),
+            parks,
+            silent: false,
         };
         let entered = self.cgroup.finish(session.child.pid);
         let outcome = entered.and_then(|()| session.drive(host));
         if let Some(claims) = session.claims.take() {
             claims.tell(self.plan, outcome.as_ref().err());
         }
-        match outcome {
-            Ok(()) => {
-                let Session { child, console, channel, .. } = session;
-                Ok(Started { child, console, channel })
-            }
-            Err(error) => {
-                session.child.end();
-                Err(error)
-            }
-        }
+        session.end_if(outcome)
     }
 
     /// Clones with all descriptors in their places.
@@ -200,6 +206,8 @@ impl Resume<'_> {
             progress: Progress::Setup,
             console: None,
             listens: self.plan.operations().any(|op| has_listener(&op)),
+            parks: false,
+            silent: false,
         };
         let outcome = started().and_then(|()| session.lead(host));
         if outcome.is_err() {
@@ -240,9 +248,31 @@ struct Session<'a> {
     console: Option<OwnedFd>,
     /// Whether the listener of a seccomp filter is still to come.
     listens: bool,
+    /// Whether another plan follows, behind a barrier at the end of this one.
+    parks: bool,
+    /// Whether the init says nothing that needs an answer: its end, good or bad, is all that is
+    /// waited for, and this process is not woken for less.
+    silent: bool,
 }
 
 impl Session<'_> {
+    /// What is left of it where it has come to its end.
+    fn started(self) -> Started {
+        let Self { child, console, channel, .. } = self;
+        Started { child, console, channel }
+    }
+
+    /// Ends and reaps the process if something failed.
+    fn end_if(self, outcome: Result<()>) -> Result<Self> {
+        match outcome {
+            Ok(()) => Ok(self),
+            Err(error) => {
+                self.child.end();
+                Err(error)
+            }
+        }
+    }
+
     /// Leads the init from its birth to its end as such: exec, the wait for the start, or failure.
     fn drive(&mut self, host: &mut impl Host) -> Result<()> {
         let forks = self.forks;
@@ -285,7 +315,7 @@ impl Session<'_> {
 
     /// Waits for something to happen; answers whether the process ended.
     fn wait(&self, deadline: Instant) -> Result<bool> {
-        let mut wanted = PollFlags::IN;
+        let mut wanted = if self.silent { PollFlags::empty() } else { PollFlags::IN };
         if self.outbox.is_pressing() {
             wanted |= PollFlags::OUT;
         }
@@ -306,6 +336,10 @@ impl Session<'_> {
             (Message::Forked(pidfd), Progress::Setup) if self.forks => {
                 self.forked(pidfd, host)?;
                 Ok(false)
+            }
+            (Message::Barrier(BARRIER_PARKED), Progress::Setup) if self.parks => {
+                self.outbox.proceed(&mut self.channel)?;
+                Ok(true)
             }
             (Message::Barrier(id), Progress::Setup) => {
                 host.barrier(id, &self.child)?;

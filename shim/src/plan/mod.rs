@@ -9,6 +9,7 @@ mod display;
 pub mod join;
 mod mount;
 mod names;
+pub(crate) mod parked;
 mod process;
 pub mod spawn;
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use pidone_proto::{Op, Slot};
 
 use super::container::BARRIER_START;
-use super::process::Wait;
+use super::process::{Done, Wait};
 use super::{PROC, Plan, Process, Source, mount};
 use crate::config::Config;
 use crate::error::{Error, Result};
@@ -47,7 +47,7 @@ pub fn compile(config: &Config, process: &Process, spawn: Spawn) -> Result<Plan>
     }
     let hooks = spawn.waits && !config.hooks.start_container.is_empty();
     let wait = Wait { for_start: spawn.waits, for_hooks: hooks.then_some(BARRIER_START) };
-    process.compile(&mut plan, config, wait)?;
+    process.compile(&mut plan, config, wait, Done::default())?;
     if plan.parts().len() > 1 {
         let reason = "more than a request to the init carries";
         return Err(Error::config("extra files", spawn.descriptors.saturating_sub(3), reason));

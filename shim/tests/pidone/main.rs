@@ -9,6 +9,7 @@ mod bad;
 mod bench;
 #[path = "../call/mod.rs"]
 mod call;
+mod cost;
 mod exec;
 mod fault;
 mod large;
@@ -17,6 +18,7 @@ mod limit;
 mod line;
 #[path = "../need/mod.rs"]
 mod need;
+mod pool;
 mod socket;
 mod sweep;
 mod trace;
@@ -39,18 +41,23 @@ const fn case(name: &'static str, needs: &'static [Need], run: fn(&Bench)) -> Ca
 }
 
 fn main() -> ExitCode {
+    if let Some(played) = cost::play() {
+        return played;
+    }
     let arguments = Arguments::from_args();
     let tables = [
         line::CASES,
         life::CASES,
         exec::CASES,
         socket::CASES,
+        pool::CASES,
         limit::CASES,
         bad::CASES,
         large::CASES,
         fault::CASES,
         sweep::CASES,
         trace::CASES,
+        cost::CASES,
     ];
     let trials = tables.into_iter().flatten().map(trial).collect();
     libtest_mimic::run(&arguments, trials).exit_code()

@@ -12,6 +12,7 @@ mod flags;
 mod init_image;
 mod list;
 mod notify;
+mod pool;
 mod ps;
 mod read;
 mod update;
@@ -31,6 +32,7 @@ pub use events::events;
 pub use exec::exec;
 pub use init_image::init_image;
 pub use list::{list, state};
+pub use pool::pool;
 pub use ps::ps;
 pub use update::update;
 
@@ -83,6 +85,10 @@ pub static PROGRAM: Program = Program {
         verb("pause", "Make the processes of a container stand still", flags::Id::augment_args),
         verb("resume", "Let the processes of a container run again", flags::Id::augment_args),
         verb("update", "Change the limits of a container", update::Update::augment_args),
+        Verb {
+            notes: pool::NOTES,
+            ..verb("pool", "Lend containers that are ready", pool::Pool::augment_args)
+        },
         verb("spec", "Write the configuration of a bundle", flags::Spec::augment_args),
         verb("plan", "Print what the init of a bundle would do", flags::Plan::augment_args),
         verb("features", "Print what this runtime supports", flags::Nothing::augment_args),
