@@ -139,8 +139,8 @@ const GROUPS: [Group; 10] = [
             "umount2",
             "pivot_root",
         ],
-        host: [2, 2, 0],
-        init: [71, 71, 0],
+        host: [8, 8, 0],
+        init: [65, 65, 0],
         v1: [[2, 2, 0], [3, 3, 0]],
     },
     Group {
