@@ -1,4 +1,4 @@
-//! Builds the image of the init and hands its path to the library, which embeds it.
+//! Builds the images of the init and hands their paths to the library, which embeds them.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -7,16 +7,8 @@ use std::path::{Path, PathBuf};
 mod recipe;
 
 fn main() -> Result<(), String> {
-    println!("cargo::rerun-if-env-changed=PIDONE_INIT");
-    let image = match env::var_os("PIDONE_INIT") {
-        Some(prebuilt) => {
-            let prebuilt = PathBuf::from(prebuilt);
-            println!("cargo::rerun-if-changed={}", prebuilt.display());
-            prebuilt
-        }
-        None => build()?,
-    };
-    println!("cargo::rustc-env=PIDONE_INIT_IMAGE={}", image.display());
+    image("PIDONE_INIT", "standalone")?;
+    image("PIDONE_SUPERVISOR", "supervise")?;
     // What `pidone --version` names; who packages the program knows it.
     println!("cargo::rerun-if-env-changed=PIDONE_COMMIT");
     let commit = env::var("PIDONE_COMMIT").unwrap_or_else(|_| "unknown".to_owned());
@@ -24,8 +16,24 @@ fn main() -> Result<(), String> {
     Ok(())
 }
 
-/// Builds the image from the sources beside this package.
-fn build() -> Result<PathBuf, String> {
+/// An image, with what it is beside the interpreter of plans: a prebuilt one that the variable
+/// names, or one that is built.
+fn image(variable: &str, feature: &str) -> Result<(), String> {
+    println!("cargo::rerun-if-env-changed={variable}");
+    let image = match env::var_os(variable) {
+        Some(prebuilt) => {
+            let prebuilt = PathBuf::from(prebuilt);
+            println!("cargo::rerun-if-changed={}", prebuilt.display());
+            prebuilt
+        }
+        None => build(feature)?,
+    };
+    println!("cargo::rustc-env={variable}_IMAGE={}", image.display());
+    Ok(())
+}
+
+/// Builds an image from the sources beside this package.
+fn build(feature: &str) -> Result<PathBuf, String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     for source in ["init/src", "init/Cargo.toml", "init/recipe.rs", "proto/src", "proto/Cargo.toml"]
     {
@@ -33,5 +41,5 @@ fn build() -> Result<PathBuf, String> {
     }
     println!("cargo::rerun-if-changed={}", root.join("Cargo.lock").display());
     let directory = root.join("init");
-    recipe::Program { directory: &directory, package: "pidone-init", features: &[] }.build()
+    recipe::Program { directory: &directory, package: "pidone-init", features: &[feature] }.build()
 }

@@ -13,16 +13,13 @@ fn main() -> Result<(), String> {
     println!("cargo::rerun-if-changed={}", root.join("Cargo.lock").display());
     let programs: [(&str, &str, &str, &[&str]); 3] = [
         ("PIDONE_GUEST", "tests/guest", "pidone-guest", &[]),
-        ("PIDONE_POSTCARD_INIT", "init", "pidone-init", &["postcard"]),
+        ("PIDONE_POSTCARD_INIT", "init", "pidone-init", &["postcard", "supervise"]),
         ("PIDONE_SUPERVISING_INIT", "init", "pidone-init", &["supervise"]),
     ];
     for (variable, directory, package, features) in programs {
         let program =
             recipe::Program { directory: &root.join(directory), package, features }.build()?;
-        // One package with other features is built in the same place.
-        let own = program.with_file_name(variable);
-        std::fs::copy(&program, &own).map_err(|error| format!("{}: {error}", own.display()))?;
-        println!("cargo::rustc-env={variable}={}", own.display());
+        println!("cargo::rustc-env={variable}={}", program.display());
     }
     Ok(())
 }

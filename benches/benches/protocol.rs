@@ -1,14 +1,12 @@
-//! From a configuration to the bytes that the init gets, and back: the two codecs beside JSON.
+//! From a plan to the bytes that the init gets, and back: the two codecs beside JSON.
 
-use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::path::Path;
 
-use criterion::{BenchmarkId, Criterion, Throughput};
+use criterion::{Criterion, Throughput};
 use pidone::Config;
-use pidone::plan::container::{Facts, compile};
-use pidone::plan::{Capabilities, Plan, Process};
-use pidone::seccomp;
+use pidone::plan::Plan;
+use pidone_benches::compiled;
 use pidone_benches::scenario::Scenario;
 use pidone_proto::{Bincode, Codec, Op, Postcard};
 
@@ -18,84 +16,11 @@ fn main() {
         .measurement_time(std::time::Duration::from_secs(2))
         .configure_from_args();
     let config = Scenario::OciNet.config(Path::new("/srv/rootfs"), ("/parent", "name"));
-    let process = process(&config);
-    let plan = plan(&config, &process);
-    plans(&mut criterion);
+    let process = compiled::process(&config).expect("a plain configuration");
+    let plan = compiled::plan(&config, &process).expect("a plain configuration");
     encode(&mut criterion, &plan, &config);
     decode(&mut criterion, &plan, &config);
     criterion.final_summary();
-}
-
-/// The process of a container with docker's defaults, its filter included.
-fn process(config: &Config) -> Process {
-    let mask = pidone::config::capability::mask(&config.capabilities).expect("known names");
-    let filter = config.seccomp.as_ref().map(|list| {
-        let profile = seccomp::seed::profile(list).expect("known system calls");
-        seccomp::compile(&profile).expect("few rules")
-    });
-    Process {
-        args: ["nginx", "-g", "daemon off;"].map(str::to_owned).into(),
-        env: [
-            "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-            "HOSTNAME=0a1b2c3d4e5f",
-            "NGINX_VERSION=1.29.1",
-            "HOME=/root",
-        ]
-        .map(str::to_owned)
-        .into(),
-        cwd: "/".to_owned(),
-        groups: Some(vec![0]),
-        capabilities: Capabilities {
-            bounding: mask,
-            effective: mask,
-            permitted: mask,
-            ..Capabilities::default()
-        },
-        rlimits: config.rlimits.iter().map(|limit| (limit.kind, limit.soft, limit.hard)).collect(),
-        no_new_privileges: true,
-        seccomp: filter.map(|filter| (filter.flags(), filter.bytes())),
-        umask: 0o022,
-        ..Process::default()
-    }
-}
-
-fn plan(config: &Config, process: &Process) -> Plan {
-    let new = config.namespaces.iter().fold(0, |flags, new| flags | new.kind.clone_flag());
-    let facts = Facts {
-        new,
-        joined: Vec::new(),
-        in_user_namespace: false,
-        by_path: false,
-        sees_host: false,
-        at: "/r".into(),
-        cgroups: BTreeMap::from([(String::new(), "/sys/fs/cgroup/parent/name".into())]),
-        barrier: false,
-        waits: false,
-        keyring: None,
-        is_directory: &|_| Ok(true),
-    };
-    compile(config, process, &facts).expect("a plain configuration")
-}
-
-/// From a configuration to operations, and from rules to a filter.
-fn plans(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("plan");
-    for scenario in [Scenario::Minimal, Scenario::OciNet] {
-        let config = scenario.config(Path::new("/srv/rootfs"), ("/parent", "name"));
-        let process = process(&config);
-        group.bench_function(BenchmarkId::from_parameter(scenario), |bencher| {
-            bencher.iter(|| plan(black_box(&config), black_box(&process)));
-        });
-    }
-    let config = Scenario::OciNet.config(Path::new("/srv/rootfs"), ("/parent", "name"));
-    group.bench_function("seccomp", |bencher| {
-        bencher.iter(|| {
-            let list = config.seccomp.as_ref().expect("it has one");
-            let profile = seccomp::seed::profile(black_box(list)).expect("known system calls");
-            seccomp::compile(&profile).expect("few rules").bytes()
-        });
-    });
-    group.finish();
 }
 
 /// All operations one behind the other.

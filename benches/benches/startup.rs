@@ -8,13 +8,13 @@ use criterion::{BenchmarkId, Criterion};
 use pidone::Strategy;
 use pidone_benches::floor::Floor;
 use pidone_benches::library::{Library, Phases};
-use pidone_benches::place::Place;
+use pidone_benches::place::{Place, View};
 use pidone_benches::scenario::Scenario;
 use pidone_benches::{Result, Starter};
 
 fn main() {
     // Before anything starts a thread: a process with threads cannot leave its mount namespace.
-    match Place::enter(None) {
+    match Place::enter(None, View::V2) {
         Ok(place) => run(&place),
         Err(error) => eprintln!("startup is skipped: {error}"),
     }
@@ -31,6 +31,7 @@ fn run(place: &Place) {
         removed(&mut criterion, place, scenario);
     }
     phases(&mut criterion, place);
+    steps(&mut criterion, place);
     criterion.final_summary();
 }
 
@@ -78,6 +79,24 @@ fn phases(criterion: &mut Criterion, place: &Place) {
     let mut library = library(place, Scenario::OciNet, Strategy::Template)
         .unwrap_or_else(|error| panic!("oci-net: {error}"));
     for (name, of) in phases {
+        group.bench_function(BenchmarkId::from_parameter(name), |bencher| {
+            bencher.iter_custom(|count| sum(count, || Ok(of(&library.phases()?))));
+        });
+    }
+}
+
+/// The start in two steps, as OCI's create and start.
+fn steps(criterion: &mut Criterion, place: &Place) {
+    let mut group = criterion.benchmark_group("steps/oci-net");
+    type Step = (&'static str, fn(&Phases) -> u64);
+    let steps: [Step; 2] = [
+        ("create and prepare", |phases| phases.created),
+        ("release", |phases| phases.started - phases.created),
+    ];
+    let mut library = library(place, Scenario::OciNet, Strategy::Auto)
+        .unwrap_or_else(|error| panic!("oci-net: {error}"))
+        .in_two_steps();
+    for (name, of) in steps {
         group.bench_function(BenchmarkId::from_parameter(name), |bencher| {
             bencher.iter_custom(|count| sum(count, || Ok(of(&library.phases()?))));
         });

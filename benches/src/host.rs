@@ -5,6 +5,8 @@ use std::fs;
 
 use serde::{Deserialize, Serialize};
 
+use crate::peer::Peer;
+
 /// What stands beside the figures.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Host {
@@ -18,12 +20,14 @@ pub struct Host {
     pub processors: usize,
     /// Whether the processor says that it is virtual.
     pub virtual_machine: bool,
-    /// How control groups are mounted on the host; the benches see cgroup2 alone.
+    /// How control groups are mounted on the host; the benches see one version alone.
     pub cgroups: String,
     /// How many mounts there are on the host.
     pub mounts: usize,
     /// The load of the last minute, before the run.
     pub load: String,
+    /// What the programs say of their version.
+    pub peers: Vec<String>,
 }
 
 impl Host {
@@ -48,6 +52,7 @@ impl Host {
             cgroups: cgroups()?,
             mounts: crate::place::mounts()?,
             load: load.split(' ').next().unwrap_or_default().to_owned(),
+            peers: Peer::ALL.into_iter().filter_map(Peer::version).collect(),
         })
     }
 }
@@ -72,7 +77,7 @@ impl fmt::Display for Host {
         write!(
             f,
             "Linux {kernel} {machine}, {place}, {processors} x {processor}; \
-             host cgroups {cgroups} (measured on v2), {mounts} mounts, load {load}"
+             host cgroups {cgroups}, {mounts} mounts, load {load}"
         )
     }
 }

@@ -10,14 +10,19 @@
 use std::error;
 
 pub mod clock;
+pub mod compiled;
+pub mod experiment;
 pub mod floor;
 pub mod host;
 pub mod library;
+pub mod memory;
 pub mod payload;
 pub mod peer;
 pub mod place;
+pub mod reference;
 pub mod scenario;
 pub mod syscalls;
+pub mod waterfall;
 
 /// What failed, in words.
 pub type Error = Box<dyn error::Error + Send + Sync>;

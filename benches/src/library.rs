@@ -1,6 +1,8 @@
-//! The library: create, start, wait, destroy.
+//! The library: create, start, wait, destroy; and further processes.
 
-use pidone::{Config, Factory, Options, Process, Running, Stdio, Strategy};
+use std::os::fd::BorrowedFd;
+
+use pidone::{Config, Container, Factory, Options, Process, Running, Stdio, Strategy};
 
 use crate::payload::{self, Output};
 use crate::place::Place;
@@ -16,12 +18,13 @@ pub struct Library {
     output: Output,
     prefix: String,
     count: u64,
+    two_steps: bool,
 }
 
 /// When each step of a start was done, in nanoseconds from its beginning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Phases {
-    /// The container is created.
+    /// The container is created; in two steps, its init waits as well.
     pub created: u64,
     /// The payload's first instruction.
     pub first: u64,
@@ -59,22 +62,30 @@ impl Library {
     ) -> Result<Self> {
         let strategy = options.strategy;
         let output = Output::new()?;
-        let process = Process {
-            args: vec![payload::PATH.to_owned()],
-            env: vec!["PATH=/bin".to_owned()],
-            stdin: Stdio::Null,
-            stdout: Stdio::Fd(output.writer().try_clone_to_owned()?),
-            no_new_privileges: scenario.is_oci(),
-            ..Process::default()
-        };
         Ok(Self {
             factory: Factory::new(place.directory().join("states"), options)?,
             config: scenario.config(&place.rootfs(), (&place.cgroup_parent(), "bench")),
-            process,
+            process: process(scenario, &output)?,
             output,
             prefix: format!("{scenario}-{strategy:?}-{worker}-").to_lowercase(),
             count: 0,
+            two_steps: false,
         })
+    }
+
+    /// Starts in two steps: the init waits before the program comes.
+    #[must_use]
+    pub fn in_two_steps(mut self) -> Self {
+        self.two_steps = true;
+        self.named("two-")
+    }
+
+    /// Puts something before the names of its containers, which others at the same place may have
+    /// as well.
+    #[must_use]
+    pub fn named(mut self, prefix: &str) -> Self {
+        self.prefix.insert_str(0, prefix);
+        self
     }
 
     /// Starts the payload once.
@@ -97,11 +108,20 @@ impl Library {
         }
         let begin = clock::now();
         let mut container = self.factory.create(&id, &self.config)?;
-        let created = clock::now();
-        let running = container.start(&self.process);
+        let mut created = clock::now();
+        let running = if self.two_steps {
+            container.prepare(&self.process).and_then(|running| {
+                created = clock::now();
+                container.release()?;
+                Ok(running)
+            })
+        } else {
+            container.start(&self.process)
+        };
         let mut running = match running {
             Ok(running) => running,
             Err(error) => {
+                container.kill()?;
                 container.destroy()?;
                 return Err(error.into());
             }
@@ -131,5 +151,122 @@ impl Starter for Library {
     fn start(&mut self) -> Result<Sample> {
         let phases = self.phases()?;
         Ok(Sample { first: phases.first, whole: phases.removed })
+    }
+}
+
+/// The payload, as the library is asked for it.
+fn process(scenario: Scenario, output: &Output) -> Result<Process> {
+    Ok(Process {
+        args: vec![payload::PATH.to_owned()],
+        env: vec!["PATH=/bin".to_owned()],
+        stdin: Stdio::Null,
+        stdout: Stdio::Fd(output.writer().try_clone_to_owned()?),
+        no_new_privileges: scenario.is_oci(),
+        ..Process::default()
+    })
+}
+
+/// A container whose program waits, until it is dropped.
+#[derive(Debug)]
+pub struct Held {
+    container: Container,
+    running: Running,
+}
+
+impl Held {
+    /// Makes the container and starts its program. The name is also that of its cgroup.
+    ///
+    /// # Errors
+    /// The container does not start.
+    pub fn new(place: &Place, scenario: Scenario, name: &str) -> Result<Self> {
+        Self::with(place, scenario, name, Container::start)
+    }
+
+    /// Makes the container, whose init waits before the program comes.
+    ///
+    /// # Errors
+    /// The container does not start.
+    pub fn waiting(place: &Place, scenario: Scenario, name: &str) -> Result<Self> {
+        Self::with(place, scenario, name, Container::prepare)
+    }
+
+    fn with(
+        place: &Place,
+        scenario: Scenario,
+        name: &str,
+        start: fn(&mut Container, &Process) -> pidone::Result<Running>,
+    ) -> Result<Self> {
+        let factory = Factory::new(place.directory().join("states"), Options::default())?;
+        let config = scenario.config(&place.rootfs(), (&place.cgroup_parent(), name));
+        let mut container = factory.create(name, &config)?;
+        let waiting = Process {
+            args: vec![payload::PATH.to_owned(), payload::WAIT.to_owned()],
+            stdout: Stdio::Null,
+            ..process(scenario, &Output::new()?)?
+        };
+        match start(&mut container, &waiting) {
+            Ok(running) => Ok(Self { container, running }),
+            Err(error) => {
+                container.destroy()?;
+                Err(error.into())
+            }
+        }
+    }
+
+    /// The first process.
+    #[must_use]
+    pub fn pidfd(&self) -> BorrowedFd<'_> {
+        self.running.pidfd()
+    }
+
+    /// Its id.
+    #[must_use]
+    pub fn pid(&self) -> i32 {
+        self.running.pid()
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        // What is left behind, the next one with this name tells of.
+        let _ = self.container.kill();
+        let _ = self.running.wait();
+        let _ = self.container.destroy();
+    }
+}
+
+/// Further processes in a container, by the library.
+#[derive(Debug)]
+pub struct Exec {
+    container: Held,
+    process: Process,
+    output: Output,
+}
+
+impl Exec {
+    /// Makes the container.
+    ///
+    /// # Errors
+    /// The container does not start.
+    pub fn new(place: &Place, scenario: Scenario, worker: usize) -> Result<Self> {
+        let output = Output::new()?;
+        Ok(Self {
+            container: Held::new(place, scenario, &format!("exec-{scenario}-{worker}"))?,
+            process: process(scenario, &output)?,
+            output,
+        })
+    }
+}
+
+impl Starter for Exec {
+    fn start(&mut self) -> Result<Sample> {
+        let begin = clock::now();
+        let exit = self.container.container.exec(&self.process)?.wait()?;
+        let end = clock::now();
+        if exit.status() != 0 {
+            return Err(format!("the payload ended with status {}", exit.status()).into());
+        }
+        let first = self.output.stamp()?;
+        Ok(Sample { first: first.saturating_sub(begin), whole: end - begin })
     }
 }

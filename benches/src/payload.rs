@@ -13,6 +13,9 @@ pub const IMAGE: &[u8] = include_bytes!(env!("PIDONE_PAYLOAD_IMAGE"));
 /// Where it is in the root file system.
 pub const PATH: &str = "/payload";
 
+/// The argument with which it waits until it is killed.
+pub const WAIT: &str = "wait";
+
 /// What the payload writes into.
 #[derive(Debug)]
 pub struct Output {

@@ -1,18 +1,23 @@
-//! Other programs that start containers.
+//! Programs that start containers: pidone's own command line, and others.
 
-use std::fs;
+use std::fs::{self, File};
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::FileExt as _;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
+
+use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 
 use crate::payload::{self, Output};
 use crate::place::Place;
 use crate::scenario::Scenario;
 use crate::{Result, Sample, Starter, clock};
 
-/// Another program, which is used where it is installed.
+/// A program, which is used where it is installed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Peer {
+    /// The command line of this library, as cargo builds it beside the benches.
+    Pidone,
     /// The OCI runtime in C.
     Crun,
     /// The OCI runtime in Go.
@@ -24,10 +29,14 @@ pub enum Peer {
 }
 
 impl Peer {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Pidone, Self::Crun, Self::Runc, Self::Bwrap, Self::Unshare];
+
     /// The program's name.
     #[must_use]
     pub fn program(self) -> &'static str {
         match self {
+            Self::Pidone => "pidone",
             Self::Crun => "crun",
             Self::Runc => "runc",
             Self::Bwrap => "bwrap",
@@ -35,119 +44,304 @@ impl Peer {
         }
     }
 
-    /// The program's path in `$PATH`.
+    /// The program's path: beside this one, or in `$PATH`.
     #[must_use]
     pub fn path(self) -> Option<PathBuf> {
+        if self == Self::Pidone {
+            // cargo puts benches one directory below programs.
+            let own = std::env::current_exe().ok()?;
+            let mut beside = own.ancestors().skip(1).take(2).map(|place| place.join("pidone"));
+            return beside.find(|path| path.is_file());
+        }
         let path = std::env::var_os("PATH")?;
         std::env::split_paths(&path)
             .map(|directory| directory.join(self.program()))
             .find(|path| path.is_file())
     }
 
-    /// Prepares starts of a scenario. `worker` tells those apart that run at the same time.
-    ///
-    /// # Errors
-    /// The program is not installed, or does not start the scenario here: with what it said.
-    pub fn prepare(self, place: &Place, scenario: Scenario, worker: usize) -> Result<Prepared> {
-        let path = self.path().ok_or("not installed")?;
-        let name = format!("{}-{scenario}-{worker}", self.program());
-        let bundle = place.directory().join(&name);
-        if matches!(self, Self::Crun | Self::Runc) && !bundle.exists() {
-            fs::create_dir(&bundle)?;
-            let cgroup = format!("{}/{name}", place.cgroup_parent());
-            let config = scenario.bundle(&place.rootfs(), &cgroup);
-            fs::write(bundle.join("config.json"), config.to_string())?;
-        }
-        let mut prepared = Prepared {
-            path,
-            arguments: self.arguments(place, scenario, &bundle, &name),
-            output: Output::new()?,
-        };
-        prepared.probe()?;
-        Ok(prepared)
+    /// The first line that the program prints as its version.
+    #[must_use]
+    pub fn version(self) -> Option<String> {
+        let output = Command::new(self.path()?).arg("--version").output().ok()?;
+        Some(String::from_utf8_lossy(&output.stdout).lines().next()?.to_owned())
     }
 
-    fn arguments(
-        self,
-        place: &Place,
-        scenario: Scenario,
-        bundle: &Path,
-        name: &str,
-    ) -> Vec<String> {
-        let text = |path: &Path| path.display().to_string();
-        let rootfs = text(&place.rootfs());
+    /// Whether it has the verbs of an OCI runtime.
+    #[must_use]
+    pub fn is_oci_runtime(self) -> bool {
+        matches!(self, Self::Pidone | Self::Crun | Self::Runc)
+    }
+
+    fn find(self) -> Result<PathBuf> {
+        self.path().ok_or_else(|| match self {
+            Self::Pidone => "not built beside this program: cargo build -p pidone".into(),
+            _ => "not installed".into(),
+        })
+    }
+
+    /// Prepares starts with one command. `worker` tells those apart that run at the same time.
+    ///
+    /// # Errors
+    /// The program is not installed.
+    pub fn once(self, place: &Place, scenario: Scenario, worker: usize) -> Result<Once> {
+        let output = Output::new()?;
+        if self.is_oci_runtime() {
+            let id = format!("{}-run-{scenario}-{worker}", self.program());
+            let runtime = Runtime::new(self, place, scenario, &id, &[payload::PATH])?;
+            let arguments = runtime.arguments(&["run", "--bundle", &runtime.bundle, &id]);
+            let Runtime { path, errors, .. } = runtime;
+            return Ok(Once { call: Call { path, arguments, errors }, output });
+        }
+        let path = self.find()?;
+        let errors = errors(place, &format!("{}-{scenario}-{worker}", self.program()))?;
+        let arguments = self.sandbox(place, scenario);
+        Ok(Once { call: Call { path, arguments, errors }, output })
+    }
+
+    /// The arguments of a program that is no OCI runtime.
+    fn sandbox(self, place: &Place, scenario: Scenario) -> Vec<String> {
+        let rootfs = place.rootfs().display().to_string();
         let mut arguments: Vec<String> = Vec::new();
         let mut add = |words: &[&str]| arguments.extend(words.iter().map(|word| (*word).into()));
-        match self {
-            Self::Crun | Self::Runc => {
-                let states = text(&place.directory().join(format!("{}.states", self.program())));
-                add(&["--root", &states]);
-                if self == Self::Crun {
-                    add(&["--cgroup-manager", "cgroupfs"]);
-                }
-                add(&["run", "--bundle", &text(bundle), name]);
+        if self == Self::Bwrap {
+            add(&["--unshare-pid", "--unshare-uts", "--unshare-ipc"]);
+            if scenario.is_oci() {
+                add(&["--unshare-cgroup", "--hostname", "bench"]);
             }
-            Self::Bwrap => {
-                add(&["--unshare-pid", "--unshare-uts", "--unshare-ipc"]);
-                if scenario.is_oci() {
-                    add(&["--unshare-cgroup", "--hostname", "bench"]);
-                }
-                if scenario == Scenario::OciNet {
-                    add(&["--unshare-net"]);
-                }
-                add(&["--bind", &rootfs, "/", "--proc", "/proc", "--dev", "/dev"]);
-                add(&["--", payload::PATH]);
+            if scenario == Scenario::OciNet {
+                add(&["--unshare-net"]);
             }
-            Self::Unshare => {
-                add(&["--mount", "--pid", "--uts", "--ipc", "--fork"]);
-                if scenario == Scenario::OciNet {
-                    add(&["--net"]);
-                }
-                add(&["--root", &rootfs, "--mount-proc", payload::PATH]);
+            add(&["--bind", &rootfs, "/", "--proc", "/proc", "--dev", "/dev"]);
+            add(&["--", payload::PATH]);
+        } else {
+            add(&["--mount", "--pid", "--uts", "--ipc", "--fork"]);
+            if scenario == Scenario::OciNet {
+                add(&["--net"]);
             }
+            add(&["--root", &rootfs, "--mount-proc", payload::PATH]);
         }
         arguments
     }
 }
 
+/// The file for what a program says.
+fn errors(place: &Place, name: &str) -> Result<File> {
+    let path = place.directory().join(format!("{name}.errors"));
+    Ok(File::options().create(true).read(true).append(true).open(path)?)
+}
+
 /// A program with its arguments.
 #[derive(Debug)]
-pub struct Prepared {
+struct Call {
     path: PathBuf,
+    arguments: Vec<String>,
+    errors: File,
+}
+
+impl Call {
+    fn run(&self, output: &Output) -> Result<()> {
+        let writer: OwnedFd = output.writer().try_clone_to_owned()?;
+        call(&self.path, &self.arguments, Stdio::from(writer), &self.errors)
+    }
+}
+
+/// Runs a program; one that fails is an error, with the last thing that it said.
+fn call(path: &PathBuf, arguments: &[String], stdout: Stdio, errors: &File) -> Result<()> {
+    let mut command = Command::new(path);
+    command.args(arguments).stdin(Stdio::null()).stdout(stdout).stderr(errors.try_clone()?);
+    let status = command.status()?;
+    if status.success() {
+        return Ok(());
+    }
+    let mut said = vec![0; 4096];
+    let end = errors.metadata()?.len();
+    let length = errors.read_at(&mut said, end.saturating_sub(4096))?;
+    let said = String::from_utf8_lossy(said.get(..length).unwrap_or_default()).into_owned();
+    let line = said.lines().next_back().unwrap_or_default();
+    Err(format!("{}: {status}: {line}", path.display()).into())
+}
+
+/// Starts with one command.
+#[derive(Debug)]
+pub struct Once {
+    call: Call,
+    output: Output,
+}
+
+impl Starter for Once {
+    fn start(&mut self) -> Result<Sample> {
+        let begin = clock::now();
+        self.call.run(&self.output)?;
+        let end = clock::now();
+        let first = self.output.stamp()?;
+        Ok(Sample { first: first.saturating_sub(begin), whole: end - begin })
+    }
+}
+
+/// An OCI runtime with a bundle.
+#[derive(Debug)]
+struct Runtime {
+    path: PathBuf,
+    /// The words before each verb.
+    global: Vec<String>,
+    bundle: String,
+    id: String,
+    errors: File,
+}
+
+impl Runtime {
+    fn new(
+        peer: Peer,
+        place: &Place,
+        scenario: Scenario,
+        id: &str,
+        program: &[&str],
+    ) -> Result<Self> {
+        let path = peer.find()?;
+        let bundle = place.directory().join(id);
+        fs::create_dir_all(&bundle)?;
+        let cgroup = format!("{}/{id}", place.cgroup_parent());
+        let config = scenario.bundle(&place.rootfs(), &cgroup, program);
+        fs::write(bundle.join("config.json"), config.to_string())?;
+        let states = place.directory().join(format!("{}.states", peer.program()));
+        let mut global = vec!["--root".to_owned(), states.display().to_string()];
+        if peer == Peer::Crun {
+            global.extend(["--cgroup-manager", "cgroupfs"].map(str::to_owned));
+        }
+        let errors = errors(place, id)?;
+        let bundle = bundle.display().to_string();
+        Ok(Self { path, global, bundle, id: id.to_owned(), errors })
+    }
+
+    /// The words of a command.
+    fn arguments(&self, words: &[&str]) -> Vec<String> {
+        self.global.iter().cloned().chain(words.iter().map(|&word| word.to_owned())).collect()
+    }
+
+    fn call(&self, words: &[&str], stdout: Stdio) -> Result<()> {
+        call(&self.path, &self.arguments(words), stdout, &self.errors)
+    }
+
+    /// Makes a container that waits for its start.
+    fn create(&self, stdout: Stdio) -> Result<()> {
+        let words = ["create", "--bundle", &self.bundle, "--pid-file", &self.pid_file(), &self.id];
+        self.call(&words, stdout)
+    }
+
+    fn pid_file(&self) -> String {
+        format!("{}/pid", self.bundle)
+    }
+
+    /// The first process of a container that was created.
+    fn pid(&self) -> Result<Pid> {
+        let number = fs::read_to_string(self.pid_file())?.trim().parse()?;
+        Pid::from_raw(number).ok_or_else(|| "no process".into())
+    }
+}
+
+/// Starts with `create`, `start` and `delete`.
+#[derive(Debug)]
+pub struct Steps {
+    runtime: Runtime,
+    output: Output,
+}
+
+impl Steps {
+    /// Prepares starts of a scenario. `worker` tells those apart that run at the same time.
+    ///
+    /// # Errors
+    /// The program is not installed.
+    pub fn new(peer: Peer, place: &Place, scenario: Scenario, worker: usize) -> Result<Self> {
+        let id = format!("{}-create-{scenario}-{worker}", peer.program());
+        let runtime = Runtime::new(peer, place, scenario, &id, &[payload::PATH])?;
+        Ok(Self { runtime, output: Output::new()? })
+    }
+}
+
+impl Starter for Steps {
+    fn start(&mut self) -> Result<Sample> {
+        let runtime = &self.runtime;
+        let begin = clock::now();
+        let writer: OwnedFd = self.output.writer().try_clone_to_owned()?;
+        runtime.create(Stdio::from(writer))?;
+        runtime.call(&["start", &runtime.id], Stdio::null())?;
+        let status = waitid(WaitId::Pid(runtime.pid()?), WaitIdOptions::EXITED)?;
+        runtime.call(&["delete", &runtime.id], Stdio::null())?;
+        let end = clock::now();
+        if status.and_then(|status| status.exit_status()) != Some(0) {
+            return Err("the payload did not end well".into());
+        }
+        let first = self.output.stamp()?;
+        Ok(Sample { first: first.saturating_sub(begin), whole: end - begin })
+    }
+}
+
+/// A container of an OCI runtime, until it is dropped.
+#[derive(Debug)]
+pub struct Held {
+    runtime: Runtime,
+    pid: Pid,
+}
+
+impl Held {
+    /// Makes a container that waits for its start.
+    ///
+    /// # Errors
+    /// The program is not installed or fails.
+    pub fn waiting(peer: Peer, place: &Place, scenario: Scenario, name: &str) -> Result<Self> {
+        let id = format!("{}-{name}-{scenario}", peer.program());
+        let program = [payload::PATH, payload::WAIT];
+        let runtime = Runtime::new(peer, place, scenario, &id, &program)?;
+        runtime.create(Stdio::null())?;
+        let pid = runtime.pid()?;
+        Ok(Self { runtime, pid })
+    }
+
+    /// Its first process.
+    #[must_use]
+    pub fn pid(&self) -> i32 {
+        self.pid.as_raw_nonzero().get()
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        // What is left behind, the end of the place tells of.
+        let _ = rustix::process::kill_process(self.pid, rustix::process::Signal::KILL);
+        let _ = waitid(WaitId::Pid(self.pid), WaitIdOptions::EXITED);
+        let _ = self.runtime.call(&["delete", "--force", &self.runtime.id], Stdio::null());
+    }
+}
+
+/// Further processes in a container, with the command `exec`.
+#[derive(Debug)]
+pub struct Exec {
+    container: Held,
     arguments: Vec<String>,
     output: Output,
 }
 
-impl Prepared {
-    fn command(&self) -> Result<Command> {
-        let writer: OwnedFd = self.output.writer().try_clone_to_owned()?;
-        let mut command = Command::new(&self.path);
-        command.args(&self.arguments).stdin(Stdio::null()).stdout(writer);
-        Ok(command)
-    }
-
-    /// Starts once, to see whether it works.
-    fn probe(&mut self) -> Result<()> {
-        let output = self.command()?.stderr(Stdio::piped()).spawn()?.wait_with_output()?;
-        if output.status.success() {
-            return self.output.stamp().map(drop);
-        }
-        let said = String::from_utf8_lossy(&output.stderr);
-        let line = said.lines().next().unwrap_or_default();
-        Err(format!("{}: {line}", output.status).into())
+impl Exec {
+    /// Makes the container. `worker` tells those apart that run at the same time.
+    ///
+    /// # Errors
+    /// The program is not installed or fails.
+    pub fn new(peer: Peer, place: &Place, scenario: Scenario, worker: usize) -> Result<Self> {
+        let container = Held::waiting(peer, place, scenario, &format!("exec-{worker}"))?;
+        let runtime = &container.runtime;
+        runtime.call(&["start", &runtime.id], Stdio::null())?;
+        let arguments = runtime.arguments(&["exec", &runtime.id, payload::PATH]);
+        Ok(Self { container, arguments, output: Output::new()? })
     }
 }
 
-impl Starter for Prepared {
+impl Starter for Exec {
     fn start(&mut self) -> Result<Sample> {
-        let mut command = self.command()?;
-        command.stderr(Stdio::null());
+        let Held { runtime, .. } = &self.container;
         let begin = clock::now();
-        let status = command.status()?;
+        let writer: OwnedFd = self.output.writer().try_clone_to_owned()?;
+        call(&runtime.path, &self.arguments, Stdio::from(writer), &runtime.errors)?;
         let end = clock::now();
-        if !status.success() {
-            return Err(format!("{}: {status}", self.path.display()).into());
-        }
         let first = self.output.stamp()?;
         Ok(Sample { first: first.saturating_sub(begin), whole: end - begin })
     }

@@ -1,5 +1,6 @@
 //! Where containers are started: a mount namespace of its own, with a root file system.
 
+use std::fmt;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -8,6 +9,7 @@ use nix::sched::{CloneFlags, unshare};
 use rustix::mount::{
     MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind, mount_change, unmount,
 };
+use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
 use crate::{Result, payload};
@@ -18,13 +20,36 @@ pub const CGROUPS: &str = "/sys/fs/cgroup";
 /// Directories of the root file system that mounts need.
 const DIRECTORIES: [&str; 4] = ["dev", "etc", "proc", "sys"];
 
-/// A mount namespace that has cgroup2 alone, and a tmpfs with a root file system.
+/// Which control groups are seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum View {
+    /// cgroup2 alone, in the place of what the host has.
+    V2,
+    /// The host's hierarchies of version 1 alone: for a runtime that refuses both at once, and may
+    /// do less than it wants in the first view.
+    V1,
+}
+
+impl fmt::Display for View {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::V2 => "v2",
+            Self::V1 => "v1",
+        })
+    }
+}
+
+/// A mount namespace with one view of the control groups, and a tmpfs with a root file system.
 ///
-/// The calling process stays in the namespace. What was made outside of it is removed at the end.
+/// The calling process stays in the namespace, and reaps what its children leave behind. What was
+/// made outside of the namespace is removed at the end.
 #[derive(Debug)]
 pub struct Place {
+    view: View,
     directory: TempDir,
-    cgroup: PathBuf,
+    /// The name of the cgroup, in each hierarchy, that those of the containers are made in.
+    name: String,
 }
 
 impl Place {
@@ -33,31 +58,45 @@ impl Place {
     /// Mounts are added until there are `mounts` of them; with `None` it has the host's.
     ///
     /// # Errors
-    /// The caller is not root, has more than one thread, or the kernel has no cgroup2.
-    pub fn enter(mounts: Option<usize>) -> Result<Self> {
+    /// The caller is not root, has more than one thread, or the kernel does not have the cgroups.
+    pub fn enter(mounts: Option<usize>, view: View) -> Result<Self> {
         let context = |what: &str| {
             let what = what.to_owned();
             move |errno| format!("{what}: {errno}")
         };
         unshare(CloneFlags::CLONE_NEWNS)
             .map_err(|errno| format!("unshare of the mount namespace: {errno}"))?;
+        nix::sys::prctl::set_child_subreaper(true)?;
         let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
         mount_change("/", private).map_err(context("mount propagation"))?;
-        unmount(CGROUPS, UnmountFlags::DETACH).map_err(context("umount of the cgroups"))?;
-        let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-        mount("cgroup2", CGROUPS, "cgroup2", flags, None).map_err(context("mount of cgroup2"))?;
+        view.enter()?;
 
         let directory = tempfile::Builder::new().prefix("pidone-bench.").tempdir()?;
         mount("tmpfs", directory.path(), "tmpfs", MountFlags::empty(), Some(c"mode=755"))
             .map_err(context("mount of a tmpfs"))?;
-        let cgroup = Path::new(CGROUPS).join(format!("pidone-bench-{}", std::process::id()));
-        fs::create_dir(&cgroup)?;
-        let place = Self { directory, cgroup };
+        let name = format!("pidone-bench-{}", std::process::id());
+        let place = Self { view, directory, name };
+        place.make_cgroups()?;
         place.fill()?;
         if let Some(mounts) = mounts {
             place.add_mounts(mounts)?;
         }
         Ok(place)
+    }
+
+    /// Makes the cgroup in each hierarchy.
+    fn make_cgroups(&self) -> Result<()> {
+        for hierarchy in self.view.hierarchies()? {
+            let cgroup = hierarchy.join(&self.name);
+            fs::create_dir(&cgroup)?;
+            // On version 1 a new one has no processors and no memory, and nobody may enter it.
+            for knob in ["cpuset.cpus", "cpuset.mems"] {
+                if self.view == View::V1 && cgroup.join(knob).exists() {
+                    fs::write(cgroup.join(knob), fs::read(hierarchy.join(knob))?)?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Makes the root file system.
@@ -102,17 +141,64 @@ impl Place {
         self.directory.path()
     }
 
-    /// The directory of the cgroup that those of the containers are made in.
+    /// Which control groups are seen.
     #[must_use]
-    pub fn cgroup(&self) -> &Path {
-        &self.cgroup
+    pub fn view(&self) -> View {
+        self.view
     }
 
-    /// The same, from the mount point of cgroup2.
+    /// The directory of the cgroup that those of the containers are made in, with cgroup2.
+    #[must_use]
+    pub fn cgroup(&self) -> PathBuf {
+        Path::new(CGROUPS).join(&self.name)
+    }
+
+    /// The same, from the root of each hierarchy.
     #[must_use]
     pub fn cgroup_parent(&self) -> String {
-        let below = self.cgroup.strip_prefix(CGROUPS).unwrap_or(&self.cgroup);
-        format!("/{}", below.display())
+        format!("/{}", self.name)
+    }
+}
+
+impl View {
+    /// Mounts and unmounts until nothing else is seen.
+    fn enter(self) -> Result<()> {
+        match self {
+            Self::V2 => {
+                unmount(CGROUPS, UnmountFlags::DETACH)
+                    .map_err(|errno| format!("umount of the cgroups: {errno}"))?;
+                let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+                mount("cgroup2", CGROUPS, "cgroup2", flags, None)
+                    .map_err(|errno| format!("mount of cgroup2: {errno}"))?;
+            }
+            Self::V1 => {
+                let unified = Path::new(CGROUPS).join("unified");
+                if unified.exists() {
+                    unmount(&unified, UnmountFlags::DETACH)
+                        .map_err(|errno| format!("umount of cgroup2: {errno}"))?;
+                }
+                if self.hierarchies()?.is_empty() {
+                    return Err("the host has no cgroups of version 1".into());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The roots of all hierarchies.
+    fn hierarchies(self) -> Result<Vec<PathBuf>> {
+        if self == Self::V2 {
+            return Ok(vec![CGROUPS.into()]);
+        }
+        let mut roots = Vec::new();
+        for entry in fs::read_dir(CGROUPS)? {
+            let path = entry?.path();
+            // Symbolic links are further names of one.
+            if !path.is_symlink() && path.join("cgroup.procs").exists() {
+                roots.push(path);
+            }
+        }
+        Ok(roots)
     }
 }
 
@@ -120,8 +206,20 @@ impl Drop for Place {
     fn drop(&mut self) {
         // The tmpfs would keep its directory busy; errors only leave an empty directory behind.
         let _ = unmount(self.directory.path(), UnmountFlags::DETACH);
-        let _ = fs::remove_dir(&self.cgroup);
+        for hierarchy in self.view.hierarchies().unwrap_or_default() {
+            remove(&hierarchy.join(&self.name));
+        }
     }
+}
+
+/// Removes a cgroup, and what a runtime that failed has left below it.
+fn remove(cgroup: &Path) {
+    for entry in fs::read_dir(cgroup).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove(&entry.path());
+        }
+    }
+    let _ = fs::remove_dir(cgroup);
 }
 
 /// How many mounts the calling process sees.

@@ -11,7 +11,7 @@ use pidone::config::{
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::{payload, syscalls};
+use crate::syscalls;
 
 /// A container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, clap::ValueEnum)]
@@ -131,7 +131,7 @@ impl Scenario {
 
     /// The `config.json` of an OCI bundle.
     #[must_use]
-    pub fn bundle(self, rootfs: &Path, cgroup: &str) -> Value {
+    pub fn bundle(self, rootfs: &Path, cgroup: &str, program: &[&str]) -> Value {
         let capabilities: Vec<_> =
             capability::DEFAULT.iter().map(|name| format!("CAP_{name}")).collect();
         let namespaces: Vec<_> = self
@@ -149,7 +149,7 @@ impl Scenario {
             "process": {
                 "terminal": false,
                 "user": {"uid": 0, "gid": 0},
-                "args": [payload::PATH],
+                "args": program,
                 "env": ["PATH=/bin"],
                 "cwd": "/",
                 "noNewPrivileges": true,

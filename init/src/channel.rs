@@ -17,7 +17,7 @@ pub(crate) type Wire = pidone_proto::Bincode;
 pub(crate) type Wire = pidone_proto::Postcard;
 
 /// Room for a header and the longest report: a batch of times, and its integers.
-const REPORT: usize = HEADER + 4 * limits::TIMES_PER_REPORT + 64;
+const REPORT: usize = HEADER + 8 * limits::TIMES_PER_REPORT + 64;
 
 /// The socket to the host.
 pub(crate) struct Channel {
@@ -296,7 +296,7 @@ mod tests {
     #[test]
     fn the_longest_report_has_room() {
         let (peer, mut channel) = Peer::pair();
-        let nanoseconds = [0xff; 4 * limits::TIMES_PER_REPORT];
+        let nanoseconds = [0xff; 8 * limits::TIMES_PER_REPORT];
         let report = Report::Times { first: u32::MAX, nanoseconds: &nanoseconds };
         channel.send(&report, None).unwrap();
         let received = peer.receive();

@@ -1,6 +1,7 @@
 //! Children: made without what `clone3(2)` needs, put in a process group, and reaped.
 #![allow(unsafe_code, reason = "raw system calls")]
 
+use rustix::fd::{FromRawFd, OwnedFd, RawFd};
 use rustix::io::Errno;
 
 use crate::signal;
@@ -32,31 +33,101 @@ mod number {
 ///
 /// By `clone(2)`, since the default profiles of seccomp in containers refuse `clone3(2)`.
 pub(crate) fn fork() -> Result<Option<i32>, Errno> {
-    let args = [usize::from(signal::CHLD), 0, 0, 0, 0, 0];
+    clone(0, &mut 0)
+}
+
+/// [`fork`] with a pidfd of the child.
+pub(crate) fn fork_with_pidfd() -> Result<Option<(i32, OwnedFd)>, Errno> {
+    const CLONE_PIDFD: usize = 0x1000;
+    let mut pidfd = -1;
+    let child = clone(CLONE_PIDFD, &mut pidfd)?;
+    // SAFETY: in the parent, the kernel made the descriptor for this call.
+    Ok(child.map(|child| (child, unsafe { OwnedFd::from_raw_fd(pidfd) })))
+}
+
+fn clone(flags: usize, pidfd: &mut RawFd) -> Result<Option<i32>, Errno> {
+    let args = [flags | usize::from(signal::CHLD), 0, (&raw mut *pidfd) as usize, 0, 0, 0];
     // SAFETY: without CLONE_VM the child has a copy of the memory and of the stack, and returns
-    // from here like the parent; this is the only thread.
+    // from here like the parent; this is the only thread. At most a descriptor is written.
     let child = unsafe { syscall(number::CLONE, args) }?;
     Ok(i32::try_from(child).ok().filter(|&child| child != 0))
 }
 
-/// Reaps all children that have ended, and tells of each its number and the status that a shell
-/// would tell: its own, or 128 and the signal that ended it. Does not wait for others.
-pub(crate) fn reap(each: &mut dyn FnMut(i32, u8)) {
+/// A child that was reaped: `wait4(2)`.
+pub(crate) struct Ended {
+    pub(crate) pid: i32,
+    status: u32,
+    /// The kernel's `struct rusage`: two times of seconds and microseconds, then 14 numbers.
+    usage: [u64; 18],
+}
+
+impl Ended {
+    /// What it exited with; 0 if a signal killed it.
+    pub(crate) fn code(&self) -> u8 {
+        if self.signal() == 0 { self.status.to_le_bytes()[1] } else { 0 }
+    }
+
+    /// The signal that killed it; 0 if it exited.
+    pub(crate) fn signal(&self) -> u8 {
+        self.status.to_le_bytes()[0] & 0x7f
+    }
+
+    /// Whether the signal had it dump its memory.
+    pub(crate) fn core(&self) -> bool {
+        self.status & 0x80 != 0
+    }
+
+    /// The status that a shell would tell: its own, or 128 and the signal.
+    pub(crate) fn shell_status(&self) -> u8 {
+        match self.signal() {
+            0 => self.code(),
+            signal => 128 + signal,
+        }
+    }
+
+    /// The time that it ran: in user mode, and in the kernel for it; microseconds.
+    pub(crate) fn times(&self) -> [u64; 2] {
+        let time =
+            |at: usize| self.usage[at].wrapping_mul(1_000_000).wrapping_add(self.usage[at + 1]);
+        [time(0), time(2)]
+    }
+
+    /// The most memory that it had, in KiB.
+    pub(crate) fn max_rss(&self) -> u64 {
+        self.usage[4]
+    }
+
+    /// Page faults: without and with I/O.
+    pub(crate) fn faults(&self) -> [u64; 2] {
+        [self.usage[8], self.usage[9]]
+    }
+}
+
+/// What a look for ended children finds.
+pub(crate) enum Waited {
+    /// One has ended, and is reaped.
+    Ended(Ended),
+    /// All run.
+    Running,
+    /// There is none.
+    Nobody,
+}
+
+/// Reaps a child that has ended. Does not wait for one.
+pub(crate) fn reap() -> Waited {
     const ANY: usize = usize::MAX;
     const WNOHANG: usize = 1;
-    loop {
-        let mut status = 0_u32;
-        let args = [ANY, (&raw mut status) as usize, WNOHANG, 0, 0, 0];
-        // SAFETY: the kernel writes the status, and is asked for no more.
-        match unsafe { syscall(number::WAIT4, args) } {
-            Ok(0) | Err(_) => return,
-            Ok(pid) => {
-                let [low, code, ..] = status.to_le_bytes();
-                let ended_by = low & 0x7f;
-                let status = if ended_by == 0 { code } else { 128 + ended_by };
-                each(i32::try_from(pid).unwrap_or(0), status);
-            }
+    let mut ended = Ended { pid: 0, status: 0, usage: [0; 18] };
+    let status = (&raw mut ended.status) as usize;
+    let args = [ANY, status, WNOHANG, ended.usage.as_mut_ptr() as usize, 0, 0];
+    // SAFETY: the kernel writes the status and the 144 bytes of the structure.
+    match unsafe { syscall(number::WAIT4, args) } {
+        Ok(0) => Waited::Running,
+        Ok(pid) => {
+            ended.pid = i32::try_from(pid).unwrap_or(0);
+            Waited::Ended(ended)
         }
+        Err(_) => Waited::Nobody,
     }
 }
 
@@ -92,14 +163,6 @@ pub(crate) fn take_terminal() {
 fn own_group() -> usize {
     // SAFETY: no memory is involved.
     unsafe { syscall(number::GETPGID, [0; 6]) }.unwrap_or(0)
-}
-
-/// `close_range(2)`: closes every descriptor from `first` up. Nothing of this program may own one.
-pub(crate) fn close_from(first: u32) {
-    const CLOSE_RANGE: usize = 436;
-    let args = [first as usize, u32::MAX as usize, 0, 0, 0, 0];
-    // SAFETY: nothing owns what is closed, as the caller says.
-    let _ = unsafe { syscall(CLOSE_RANGE, args) };
 }
 
 /// `PR_SET_CHILD_SUBREAPER`: orphans below this process become its children.

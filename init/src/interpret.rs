@@ -39,9 +39,11 @@ pub(crate) struct Init {
 }
 
 /// Runs the plan that comes through a socket. Becomes the program, or exits.
-pub(crate) fn run(control: OwnedFd) -> ! {
+///
+/// `begun` is when this program began ([`sys::now`]), 0 if nobody wants to know.
+pub(crate) fn run(control: OwnedFd, begun: u64) -> ! {
     let mut init = Init::new(Channel::new(control));
-    let outcome = init.plan();
+    let outcome = init.plan(begun);
     init.fail(outcome)
 }
 
@@ -83,6 +85,11 @@ impl Init {
     /// Closes all slots and the root. Names are resolved in the process's own root from then on.
     pub(crate) fn forget(&mut self) {
         self.slots = Slots::new();
+        self.forget_root();
+    }
+
+    /// Closes the root. Names are resolved in the process's own from then on.
+    pub(crate) fn forget_root(&mut self) {
         self.root = None;
     }
 
@@ -97,6 +104,11 @@ impl Init {
             Ok(()) => Failure::new(Call::Decode, Errno::NODATA),
             Err(failure) => failure,
         };
+        // The operation that failed took its time too.
+        if let Some(mut times) = self.times.take() {
+            times.stamp();
+            let _ = times.report(&mut self.channel);
+        }
         let errno = u16::try_from(failure.errno.raw_os_error()).unwrap_or(0);
         let Failure { call, detail, .. } = failure;
         let report = Report::Failed { step: self.step, call, detail, errno };
@@ -106,7 +118,7 @@ impl Init {
     }
 
     /// Receives and runs part after part.
-    fn plan(&mut self) -> Result {
+    fn plan(&mut self, begun: u64) -> Result {
         prepare(&self.channel)?;
         let buffer: &'static mut [u8] = sys::memory(limits::FRAME).during(Call::Memory)?;
         let mut buffer = Some(buffer);
@@ -131,7 +143,7 @@ impl Init {
                 return Err(unexpected(Call::Decode));
             }
             if part.timed && self.times.is_none() {
-                self.times = Some(Times::new().during(Call::Memory)?);
+                self.times = Some(Times::new(begun).during(Call::Memory)?);
             }
             self.operations(part, body.get(length..).unwrap_or_default())?;
             if !part.more {
@@ -156,7 +168,7 @@ impl Init {
                 break;
             }
             // What is told at the end must be told before the last operation.
-            if matches!(op, Op::Exec { .. } | Op::AwaitStart { .. })
+            if matches!(op, Op::Exec { .. } | Op::AwaitStart { .. } | Op::Supervise { .. })
                 && let Some(times) = self.times.take()
             {
                 times.report(&mut self.channel)?;
@@ -252,6 +264,7 @@ impl Init {
             Op::Supervise { listener } => supervise::run(self, listener),
             #[cfg(feature = "supervise")]
             Op::Stdio { count } => supervise::stdio::take(self, count),
+            Op::JoinCgroup { procs } => process::join_cgroup(self, procs),
             Op::Remount { at, set, clear, recursive } => {
                 mount::remount(self, at, set, clear, recursive)
             }

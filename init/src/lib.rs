@@ -3,14 +3,16 @@
 //! The host's library sends it a plan; see `pidone_proto` for the wire. The library part exists
 //! so that tests reach it under `std`; the real thing is the freestanding image of `main.rs`.
 #![no_std]
+#![cfg_attr(
+    not(all(feature = "standalone", feature = "supervise")),
+    allow(dead_code, reason = "each image has a part of it")
+)]
 
 #[cfg(test)]
 extern crate std;
 
 mod channel;
 mod child;
-#[cfg(feature = "supervise")]
-mod children;
 mod failure;
 mod interpret;
 mod ops;
@@ -19,6 +21,7 @@ mod peer;
 mod root;
 mod signal;
 mod slots;
+#[cfg(feature = "standalone")]
 mod standalone;
 #[cfg(feature = "supervise")]
 mod supervise;

@@ -2,23 +2,36 @@
 
 use core::ffi::CStr;
 
+#[cfg(feature = "standalone")]
+use crate::standalone;
 use crate::strings::Strings;
-use crate::{interpret, standalone, sys};
+use crate::{interpret, sys};
 
 /// What goes before the number of the control socket's descriptor.
 const CONTROL: &[u8] = b"--control=";
 
+/// The argument behind it of a host that wants to know when this program began.
+const TIMED: &[u8] = b"--timed";
+
 /// Runs the image with its arguments, the program's name first.
 ///
-/// `--control=FD` alone runs the plan that comes through the socket at that descriptor. All else
-/// is the command line of the init that stands alone.
+/// `--control=FD` alone, or with `--timed` behind it, runs the plan that comes through the socket
+/// at that descriptor. All else is the command line of the init that stands alone, if it can.
+#[cfg_attr(
+    not(feature = "standalone"),
+    allow(unused_variables, reason = "only a program that is run gets it")
+)]
 pub fn main(arguments: Strings, environment: Strings) -> ! {
     let first = { arguments }.nth(1).map(CStr::to_bytes);
-    let Some(control) = first.and_then(|argument| argument.strip_prefix(CONTROL)) else {
+    let control = first.and_then(|argument| argument.strip_prefix(CONTROL));
+    #[cfg(feature = "standalone")]
+    if control.is_none() {
         standalone::run(arguments, environment)
-    };
-    match number(control).filter(|&fd| fd > 2) {
-        Some(fd) => interpret::run(sys::adopt(fd)),
+    }
+    let timed = { arguments }.nth(2).is_some_and(|argument| argument.to_bytes() == TIMED);
+    let begun = if timed { sys::now() } else { 0 };
+    match control.and_then(number).filter(|&fd| fd > 2) {
+        Some(fd) => interpret::run(sys::adopt(fd), begun),
         None => sys::exit(interpret::FAILED),
     }
 }

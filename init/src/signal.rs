@@ -1,6 +1,7 @@
 //! Signals that are waited for instead of handled: all are blocked, and taken one by one.
 #![allow(unsafe_code, reason = "raw system calls")]
 
+use rustix::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use rustix::io::Errno;
 
 use crate::syscall::syscall;
@@ -12,11 +13,13 @@ mod number {
     pub(super) const RT_SIGPROCMASK: usize = 14;
     pub(super) const KILL: usize = 62;
     pub(super) const RT_SIGTIMEDWAIT: usize = 128;
+    pub(super) const SIGNALFD4: usize = 289;
 }
 
 /// Numbers of system calls.
 #[cfg(target_arch = "aarch64")]
 mod number {
+    pub(super) const SIGNALFD4: usize = 74;
     pub(super) const KILL: usize = 129;
     pub(super) const RT_SIGACTION: usize = 134;
     pub(super) const RT_SIGPROCMASK: usize = 135;
@@ -24,6 +27,7 @@ mod number {
 }
 
 pub(crate) const INT: u8 = 2;
+pub(crate) const KILL: u8 = 9;
 pub(crate) const TERM: u8 = 15;
 pub(crate) const CHLD: u8 = 17;
 
@@ -94,7 +98,35 @@ pub(crate) fn wait() -> u8 {
     }
 }
 
-/// `kill(2)`: sends a signal to a process, or to a process group by its negated number.
+/// Blocks all signals and has them read from a descriptor: `signalfd(2)`.
+///
+/// A blocked signal reaches process 1 of a namespace too, where one without a handler does not.
+pub(crate) fn descriptor() -> Result<OwnedFd, Errno> {
+    const CLOEXEC: usize = 0o2_000_000;
+    const NONBLOCK: usize = 0o4_000;
+    let all = u64::MAX;
+    set_mask(all, &mut 0);
+    let args = [usize::MAX, (&raw const all) as usize, SET, CLOEXEC | NONBLOCK, 0, 0];
+    // SAFETY: the kernel only reads the set.
+    let fd = unsafe { syscall(number::SIGNALFD4, args) }?;
+    // SAFETY: the kernel made the descriptor for this call.
+    Ok(unsafe { OwnedFd::from_raw_fd(RawFd::try_from(fd).unwrap_or(-1)) })
+}
+
+/// The next signal of a [`descriptor`]; none if no other has come.
+pub(crate) fn next(descriptor: BorrowedFd<'_>) -> Option<u8> {
+    // struct signalfd_siginfo begins with the number.
+    let mut info = [0; 128];
+    let length = rustix::io::read(descriptor, &mut info);
+    (length == Ok(info.len())).then_some(info[0])
+}
+
+/// Lets all signals through again, as a program expects it.
+pub(crate) fn unblock() {
+    set_mask(0, &mut 0);
+}
+
+/// `kill(2)`: sends a signal to a process, to a process group by its negated number, to all by -1.
 pub(crate) fn send(target: i32, signal: u8) -> Result<(), Errno> {
     let args = [target.cast_unsigned() as usize, usize::from(signal), 0, 0, 0, 0];
     // SAFETY: no memory is involved.

@@ -40,6 +40,11 @@ impl Slots {
         self.place(slot)?.take().ok_or(EMPTY)
     }
 
+    /// Closes all from a slot on.
+    pub(crate) fn close_from(&mut self, first: Slot) {
+        self.table.iter_mut().skip(usize::from(first.0)).for_each(|place| *place = None);
+    }
+
     /// Gives the first of those received away; the others take the slots before theirs.
     pub(crate) fn take_first(&mut self) -> Result<OwnedFd> {
         let first = self.take(Slot(0))?;

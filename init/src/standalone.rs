@@ -7,8 +7,9 @@ mod arguments;
 mod exec;
 mod message;
 
+use crate::child::{self, Waited};
 use crate::strings::Strings;
-use crate::{child, interpret, signal, sys};
+use crate::{interpret, signal, sys};
 use arguments::{Options, Stop};
 use message::Level;
 
@@ -68,7 +69,7 @@ fn supervise(options: &Options, environment: Strings) -> u8 {
     }
     // What is held here could not be unmounted, and the other end of a pipe would wait for ever.
     let _ = rustix::process::chdir(c"/");
-    child::close_from(3);
+    sys::close_range(3, u32::MAX);
     let status = attend(options, program);
     if options.is_expected(status) { 0 } else { status }
 }
@@ -92,17 +93,18 @@ fn attend(options: &Options, program: i32) -> u8 {
 
 /// Reaps all that have ended: the status of the program, if it is among them.
 fn reap(options: &Options, program: i32) -> Option<u8> {
-    let mut ended = None;
-    child::reap(&mut |pid, status| {
-        if pid == program {
-            options.note(Level::Info, b"Main child exited with status ", i32::from(status));
-            ended = Some(status);
+    let mut status = None;
+    while let Waited::Ended(ended) = child::reap() {
+        if ended.pid == program {
+            let told = ended.shell_status();
+            options.note(Level::Info, b"Main child exited with status ", i32::from(told));
+            status = Some(told);
         } else {
             let level = if options.warn { Level::Warn } else { Level::Debug };
-            options.note(level, b"Reaped zombie process with pid=", pid);
+            options.note(level, b"Reaped zombie process with pid=", ended.pid);
         }
-    });
-    ended
+    }
+    status
 }
 
 /// Passes a signal to the program, or to its process group.

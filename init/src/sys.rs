@@ -11,7 +11,9 @@ use crate::syscall::syscall;
 /// Numbers of system calls; those above 400 are the same everywhere.
 #[cfg(target_arch = "x86_64")]
 mod number {
+    pub(super) const CLOSE: usize = 3;
     pub(super) const MMAP: usize = 9;
+    pub(super) const MUNMAP: usize = 11;
     pub(super) const RT_SIGACTION: usize = 13;
     pub(super) const RT_SIGPROCMASK: usize = 14;
     pub(super) const EXECVE: usize = 59;
@@ -37,6 +39,7 @@ mod number {
 #[cfg(target_arch = "aarch64")]
 mod number {
     pub(super) const DUP3: usize = 24;
+    pub(super) const CLOSE: usize = 57;
     pub(super) const EXIT_GROUP: usize = 94;
     pub(super) const UNSHARE: usize = 97;
     pub(super) const CLOCK_GETTIME: usize = 113;
@@ -45,6 +48,7 @@ mod number {
     pub(super) const SETGROUPS: usize = 159;
     pub(super) const SETRLIMIT: usize = 164;
     pub(super) const EXECVE: usize = 221;
+    pub(super) const MUNMAP: usize = 215;
     pub(super) const MMAP: usize = 222;
     pub(super) const SETNS: usize = 268;
     pub(super) const SECCOMP: usize = 277;
@@ -348,12 +352,26 @@ pub(crate) fn close_on_exec_from(first: u32) -> Result<(), Errno> {
     unsafe { syscall(CLOSE_RANGE, [first as usize, u32::MAX as usize, CLOEXEC, 0, 0, 0]) }.map(drop)
 }
 
-/// `dup3(2)` over a descriptor of stdio, which nobody here owns.
-pub(crate) fn duplicate_to_stdio(from: BorrowedFd<'_>, to: u8) -> Result<(), Errno> {
+/// `close_range(2)`: closes descriptors that the init knows nothing of.
+pub(crate) fn close_range(first: u32, last: u32) {
+    // SAFETY: what the caller owns is not among them, as it says.
+    let _ = unsafe { syscall(CLOSE_RANGE, [first as usize, last as usize, 0, 0, 0, 0]) };
+}
+
+/// `close(2)` of a descriptor in a child that is about to become a program.
+#[cfg(feature = "supervise")]
+pub(crate) fn close_in_child(owned: BorrowedFd<'_>) {
+    // SAFETY: its owner is the parent's; the copy of it in the child's memory is used no more.
+    let _ = unsafe { syscall(number::CLOSE, [fd(owned), 0, 0, 0, 0, 0]) };
+}
+
+/// `dup3(2)` over a descriptor that the program will have: stdio, which nobody here owns, or one
+/// from which all that is owned was moved away.
+pub(crate) fn duplicate_over(from: BorrowedFd<'_>, to: u16) -> Result<(), Errno> {
     if from.as_raw_fd() == RawFd::from(to) {
         return Ok(());
     }
-    // SAFETY: 0, 1 and 2 are never held as an `OwnedFd` by the init.
+    // SAFETY: no `OwnedFd` of the init has that number, as the caller says.
     unsafe { syscall(number::DUP3, [fd(from), usize::from(to), 0, 0, 0, 0]) }.map(drop)
 }
 
@@ -385,6 +403,14 @@ pub(crate) fn map(file: BorrowedFd<'_>, length: usize) -> Result<&'static [u8], 
     // SAFETY: the mapping is `length` bytes long and never unmapped; the caller has checked the
     // seals that keep the file from changing and from shrinking under it.
     Ok(unsafe { core::slice::from_raw_parts(address as *const u8, length) })
+}
+
+/// `munmap(2)` of what [`map`] has mapped, which nobody may look at any more.
+#[cfg(feature = "supervise")]
+pub(crate) fn unmap(mapped: &'static [u8]) {
+    let args = [mapped.as_ptr() as usize, mapped.len(), 0, 0, 0, 0];
+    // SAFETY: the caller gives up what it has of the mapping.
+    let _ = unsafe { syscall(number::MUNMAP, args) };
 }
 
 /// Gives every signal its default action and unblocks all: what the host ignores or blocks is

@@ -1,4 +1,4 @@
-//! How long each operation took.
+//! When each operation was done.
 
 use pidone_proto::{Report, limits};
 use rustix::io::Errno;
@@ -7,40 +7,45 @@ use crate::channel::Channel;
 use crate::failure::Result;
 use crate::sys;
 
-/// The stamps of the operations so far.
+/// The bytes of a stamp.
+const STAMP: usize = size_of::<u64>();
+
+/// The stamps so far.
 pub(crate) struct Times {
-    /// Nanoseconds, as little-endian numbers of 32 bits.
-    nanoseconds: &'static mut [u8],
+    /// What [`sys::now`] told, as little-endian numbers of 64 bits.
+    stamps: &'static mut [u8],
     count: usize,
-    /// When the last one was done: [`sys::now`].
-    last: u64,
 }
 
 impl Times {
-    /// Starts the clock.
-    pub(crate) fn new() -> core::result::Result<Self, Errno> {
-        Ok(Self { nanoseconds: sys::memory(4 * limits::TIMED)?, count: 0, last: sys::now() })
+    /// Begins with when the program did, 0 if that is not known, and with now.
+    pub(crate) fn new(begun: u64) -> core::result::Result<Self, Errno> {
+        let mut times = Self { stamps: sys::memory(STAMP * limits::TIMED)?, count: 0 };
+        times.push(begun);
+        times.stamp();
+        Ok(times)
     }
 
     /// An operation is done.
     pub(crate) fn stamp(&mut self) {
-        let now = sys::now();
-        let took = u32::try_from(now.saturating_sub(self.last)).unwrap_or(u32::MAX);
-        self.last = now;
-        if let Some(place) = self.nanoseconds.as_chunks_mut::<4>().0.get_mut(self.count) {
-            *place = took.to_le_bytes();
+        self.push(sys::now());
+    }
+
+    fn push(&mut self, stamp: u64) {
+        if let Some(place) = self.stamps.as_chunks_mut::<STAMP>().0.get_mut(self.count) {
+            *place = stamp.to_le_bytes();
             self.count += 1;
         }
     }
 
     /// Tells the host.
     pub(crate) fn report(&self, channel: &mut Channel) -> Result {
-        let stamped = self.nanoseconds.get(..4 * self.count).unwrap_or_default();
-        let mut first = 1;
-        for batch in stamped.chunks(4 * limits::TIMES_PER_REPORT) {
+        let stamps = self.stamps.get(..STAMP * self.count).unwrap_or_default();
+        let mut first = 0;
+        for batch in stamps.chunks(STAMP * limits::TIMES_PER_REPORT) {
             channel.send(&Report::Times { first, nanoseconds: batch }, None)?;
             // At most `limits::TIMED`.
-            first += u32::try_from(batch.len() / 4).unwrap_or(0);
+            first += u32::try_from(batch.len() / STAMP).unwrap_or(0);
         }
         Ok(())
     }
@@ -55,19 +60,19 @@ mod tests {
     use super::*;
     use crate::peer::Peer;
 
-    /// The batches that a number of stamps are reported in: the first number and how many.
-    fn batches(stamps: usize) -> Vec<(u32, usize)> {
+    /// The batches that are reported behind a number of operations: the first number and how many.
+    fn batches(operations: usize) -> Vec<(u32, usize)> {
         let (peer, mut channel) = Peer::pair();
-        let mut times = Times::new().unwrap();
-        for _ in 0..stamps {
+        let mut times = Times::new(7).unwrap();
+        for _ in 0..operations {
             times.stamp();
         }
         times.report(&mut channel).unwrap();
         drop(channel);
-        let expected = stamps.min(limits::TIMED).div_ceil(limits::TIMES_PER_REPORT);
-        (0..expected)
+        let stamps = (operations + 2).min(limits::TIMED);
+        (0..stamps.div_ceil(limits::TIMES_PER_REPORT))
             .map(|_| match peer.receive().report() {
-                Report::Times { first, nanoseconds } => (first, nanoseconds.len() / 4),
+                Report::Times { first, nanoseconds } => (first, nanoseconds.len() / STAMP),
                 other => panic!("{other:?}"),
             })
             .collect()
@@ -75,28 +80,28 @@ mod tests {
 
     #[test]
     fn times_come_in_batches() {
-        assert_eq!(batches(0), []);
-        assert_eq!(batches(1), [(1, 1)]);
-        assert_eq!(batches(256), [(1, 256)]);
-        assert_eq!(batches(257), [(1, 256), (257, 1)]);
+        assert_eq!(batches(0), [(0, 2)]);
+        assert_eq!(batches(254), [(0, 256)]);
+        assert_eq!(batches(255), [(0, 256), (256, 1)]);
     }
 
     #[test]
     fn operations_behind_the_limit_are_not_timed() {
         let batches = batches(limits::TIMED + 10);
         assert_eq!(batches.len(), 16);
-        assert_eq!(batches.last(), Some(&(3841, 256)));
+        assert_eq!(batches.last(), Some(&(3840, 256)));
     }
 
     #[test]
-    fn a_time_is_how_long_it_took() {
-        let mut times = Times::new().unwrap();
+    fn a_stamp_is_the_clock() {
+        let before = sys::now();
+        let mut times = Times::new(before).unwrap();
         std::thread::sleep(Duration::from_millis(20));
         times.stamp();
-        times.stamp();
-        let (both, _) = times.nanoseconds[..8].as_chunks::<4>();
-        let [slept, at_once] = [both[0], both[1]].map(u32::from_le_bytes);
-        assert!(slept >= 20_000_000, "{slept}");
-        assert!(at_once < slept, "{at_once}");
+        let (stamps, _) = times.stamps[..3 * STAMP].as_chunks::<STAMP>();
+        let [begun, read, slept] = [0, 1, 2].map(|at| u64::from_le_bytes(stamps[at]));
+        assert_eq!(begun, before);
+        assert!(read >= begun && slept - read >= 20_000_000, "{read} {slept}");
+        assert!(slept <= sys::now());
     }
 }

@@ -15,7 +15,7 @@ pub const SLOTS: usize = 512;
 /// The first slot for descriptors that the init itself makes.
 pub const FIRST_MADE_SLOT: u16 = 256;
 
-/// Operations that are timed in one plan; later ones are not.
+/// Stamps of one plan: of its first operations, and two before them.
 pub const TIMED: usize = 4096;
 
 /// Times in one report.

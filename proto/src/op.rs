@@ -433,6 +433,11 @@ message! {
             /// How many.
             count: u32,
         },
+        /// Moves the process into a cgroup: `cgroups(7)`.
+        JoinCgroup {
+            /// The cgroup's `cgroup.procs`, open for writing. Taken.
+            procs: Slot,
+        },
     }
 }
 
@@ -508,4 +513,5 @@ names! {
     Remount => "remount",
     Supervise => "supervise",
     Stdio => "stdio",
+    JoinCgroup => "join the cgroup",
 }

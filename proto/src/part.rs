@@ -14,7 +14,7 @@ pub struct Part {
     pub operations: u32,
     /// Whether another part comes behind this one.
     pub more: bool,
-    /// Whether the init stamps each operation and reports the times before `execve(2)`.
+    /// Whether the init stamps each operation and reports the stamps: [`crate::Report::Times`].
     pub timed: bool,
 }
 

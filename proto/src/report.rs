@@ -23,11 +23,12 @@ message! {
         Forked,
         /// The master of the new terminal comes along as the one descriptor.
         Console,
-        /// How long operations took.
+        /// When operations were done.
         Times {
-            /// The number of the first operation.
+            /// The number of the first stamp: 0 is that of the init's beginning, 1 that of the plan's
+            /// arrival, and the next are those of the operations.
             first: u32,
-            /// Nanoseconds of each, as little-endian numbers of 32 bits.
+            /// Nanoseconds of the init's `CLOCK_MONOTONIC`, as little-endian numbers of 64 bits.
             nanoseconds: &'a [u8],
         },
         /// All operations are done; `execve(2)` is next.

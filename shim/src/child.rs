@@ -1,4 +1,4 @@
-//! Children that are waited for, and those that hold others up.
+//! Processes that are waited for, and those that hold others up.
 //!
 //! A process that joins a container is the caller's child, in the container's pid namespace. When
 //! the namespace's first process ends, the kernel kills the others and holds the first back until
@@ -10,16 +10,28 @@ use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
-use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::Errno;
 
+use crate::launch::channel::{Channel, Message};
 use crate::wait::{self, Exit};
 
-/// A child, and its exit once it was reaped.
+/// A process, and its exit once it is known.
 #[derive(Debug)]
 pub(crate) struct Child {
     pidfd: OwnedFd,
-    exit: Mutex<Option<Exit>>,
+    end: Mutex<End>,
+}
+
+/// Who knows how a process ends.
+#[derive(Debug)]
+enum End {
+    /// The kernel: it is a child of this process.
+    Own,
+    /// The container's init, whose child it is, and which calls it by a number.
+    Told(Channel, u32),
+    /// It is known.
+    Known(Exit),
 }
 
 /// The children that joined a first process's container, and what tells that there are more.
@@ -38,10 +50,15 @@ fn first_processes() -> MutexGuard<'static, HashMap<i32, Joined>> {
 impl Child {
     /// A child that runs.
     pub(crate) fn new(pidfd: OwnedFd) -> Arc<Self> {
-        Arc::new(Self { pidfd, exit: Mutex::new(None) })
+        Arc::new(Self { pidfd, end: Mutex::new(End::Own) })
     }
 
-    /// Waits for the end of the child, and reaps it.
+    /// A child of a container's init, which tells its end on a connection.
+    pub(crate) fn spawned(pidfd: OwnedFd, channel: Channel, number: u32) -> Arc<Self> {
+        Arc::new(Self { pidfd, end: Mutex::new(End::Told(channel, number)) })
+    }
+
+    /// Waits for the end of the process, and reaps it.
     pub(crate) fn wait(&self) -> Result<Exit, Errno> {
         loop {
             wait_for_any(&mut [PollFd::new(&self.pidfd, PollFlags::IN)])?;
@@ -51,13 +68,36 @@ impl Child {
         }
     }
 
-    /// Reaps the child if it has ended.
+    /// Reaps the process if it has ended.
     fn reap(&self) -> Result<Option<Exit>, Errno> {
-        let mut exit = self.exit.lock().unwrap_or_else(PoisonError::into_inner);
-        if exit.is_none() {
-            *exit = wait::wait(self.pidfd.as_fd())?;
+        let mut end = self.end.lock().unwrap_or_else(PoisonError::into_inner);
+        let exit = match &mut *end {
+            End::Known(exit) => return Ok(Some(exit.clone())),
+            End::Own => wait::wait(self.pidfd.as_fd())?,
+            End::Told(channel, number) if has_ended(&self.pidfd)? => told(channel, *number),
+            End::Told(..) => None,
+        };
+        if let Some(exit) = &exit {
+            *end = End::Known(exit.clone());
         }
-        Ok(exit.clone())
+        Ok(exit)
+    }
+}
+
+/// Whether the process of a pidfd has ended.
+fn has_ended(pidfd: &OwnedFd) -> Result<bool, Errno> {
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut [PollFd::new(pidfd, PollFlags::IN)], Some(&now)).map(|ready| ready != 0)
+}
+
+/// What an init tells of the end of a process that has ended. One that tells nothing any more was
+/// killed, and all in its container with it; one that lies is not believed to say anything.
+fn told(channel: &mut Channel, number: u32) -> Option<Exit> {
+    let _ = wait_for_any(&mut [PollFd::new(&*channel, PollFlags::IN)]);
+    match channel.receive() {
+        Ok(Some(Message::Exited { process, exit })) if process == number => Some(exit),
+        Ok(None) => None,
+        _ => Some(Exit::killed()),
     }
 }
 

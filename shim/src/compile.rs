@@ -10,13 +10,15 @@ use crate::cgroup::Cgroups;
 use crate::config::{Config, NamespaceType};
 use crate::error::{Error, Result};
 use crate::factory::Strategy;
-use crate::launch::{Place, TEMPLATE_ROOT, has_template};
+use crate::launch::{Place, TEMPLATE_ROOT, why_no_template};
 use crate::net;
 use crate::plan::container::{CLONE_NEWCGROUP, CLONE_NEWTIME, Facts, has_commands};
+use crate::plan::parked::Model;
 use crate::plan::{self, Plan};
 use crate::privilege;
 use crate::process::Process;
 use crate::resolve::resolve;
+use crate::trace;
 
 /// What a plan is compiled from.
 pub(crate) struct Compilation<'a> {
@@ -29,6 +31,8 @@ pub(crate) struct Compilation<'a> {
     pub(crate) keyring: Option<String>,
     /// Whether the program waits for the start.
     pub(crate) waits: bool,
+    /// The model of processes that are told later, for the first half of their plans alone.
+    pub(crate) model: Option<&'a Model>,
 }
 
 /// A plan and the clone that it needs.
@@ -40,6 +44,8 @@ pub(crate) struct Compiled {
     pub(crate) namespaces: u32,
     /// Whether the process is a child that the init forks.
     pub(crate) forks: bool,
+    /// The process by numbers, which the plan has unless the init stays; none where it is told later.
+    pub(crate) process: Option<plan::Process>,
 }
 
 impl Config {
@@ -68,9 +74,16 @@ impl Config {
             network: &network,
             keyring: self.new_keyring.then(|| "_ses".to_owned()),
             waits: false,
+            model: None,
         };
         Ok(compilation.run()?.plan)
     }
+}
+
+/// What speaks against the template.
+enum Against {
+    Rule(&'static str),
+    Failure(&'static Error),
 }
 
 impl Compilation<'_> {
@@ -82,7 +95,15 @@ impl Compilation<'_> {
         let by_path = new_mounts && !privilege::can_copy_mounts();
         let commands = config.mounts.iter().any(has_commands);
         let hooks = config.hooks.need_host_mounts();
-        let place = self.place(new_mounts && !by_path && !commands && !hooks);
+        let place = self.place(if !new_mounts {
+            Some("no new mount namespace")
+        } else if by_path {
+            Some("the caller may not copy mounts")
+        } else if commands || hooks {
+            Some("commands around mounts, or hooks, need the host's in sight")
+        } else {
+            None
+        });
         let facts = Facts {
             new,
             in_user_namespace: config.namespace(NamespaceType::User).is_some()
@@ -97,23 +118,36 @@ impl Compilation<'_> {
             is_directory: &is_directory,
             joined,
         };
-        let root = self.user_root()?;
-        let own = resolve(config, self.process, root.as_fd())?;
-        let plan = plan::container::compile(config, &own, &facts)?;
+        let (plan, process) = match self.model {
+            Some(model) => (model.begin(config, &facts)?, None),
+            None => {
+                let root = user_root(config)?;
+                let own = resolve(config, self.process, root.as_fd())?;
+                (plan::container::compile(config, &own, &facts)?, Some(own))
+            }
+        };
         let forks = !facts.joined.is_empty();
         let namespaces = if forks { 0 } else { new & !(CLONE_NEWCGROUP | CLONE_NEWTIME) };
-        Ok(Compiled { plan, place, namespaces, forks })
+        Ok(Compiled { plan, place, namespaces, forks, process })
     }
 
-    /// Where the clone happens.
-    fn place(&self, template_possible: bool) -> Place {
-        let wanted = match self.strategy {
-            Strategy::Host => false,
-            Strategy::Auto => template_possible && has_template(),
+    /// Where the clone happens, with what speaks against the template.
+    fn place(&self, obstacle: Option<&'static str>) -> Place {
+        let against = match (self.strategy, obstacle) {
+            (Strategy::Host, _) => Some(Against::Rule("asked for")),
+            (_, Some(obstacle)) => Some(Against::Rule(obstacle)),
+            (Strategy::Auto, None) => why_no_template().map(Against::Failure),
             // Without one the clone fails with the reason.
-            Strategy::Template => template_possible,
+            (Strategy::Template, None) => None,
         };
-        if wanted {
+        trace::mounts(|| trace::Mounts {
+            template: against.is_none(),
+            reason: against.as_ref().map(|against| match against {
+                Against::Rule(rule) => (*rule).into(),
+                Against::Failure(error) => error.to_string().into(),
+            }),
+        });
+        if against.is_none() {
             Place::Template
         } else if self.config.parent_death_signal != 0 {
             Place::Thread
@@ -144,13 +178,13 @@ impl Compilation<'_> {
         let mut mounts = self.config.mounts.iter();
         mounts.any(|mount| mount.is_bind() && Path::new(&mount.source).starts_with(directory))
     }
+}
 
-    /// Where users and groups are looked up: the root, or the host where the root is made of it.
-    fn user_root(&self) -> Result<OwnedFd> {
-        let path = if self.config.tmpfs_root { Path::new("/") } else { &self.config.rootfs };
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        openat(CWD, path, flags, Mode::empty()).map_err(|errno| Error::path("open", path, errno))
-    }
+/// Where users and groups are looked up: the root, or the host where the root is made of it.
+pub(crate) fn user_root(config: &Config) -> Result<OwnedFd> {
+    let path = if config.tmpfs_root { Path::new("/") } else { &config.rootfs };
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    openat(CWD, path, flags, Mode::empty()).map_err(|errno| Error::path("open", path, errno))
 }
 
 /// The flags of new namespaces, and the files of those that are joined, the user namespace

@@ -12,6 +12,7 @@ use crate::container::Container;
 use crate::error::{Code, Error, Result};
 use crate::label;
 use crate::launch::image::Image;
+use crate::trace;
 
 /// Makes and loads containers.
 #[derive(Debug, Clone)]
@@ -28,8 +29,6 @@ pub struct Options {
     pub image: Option<Image>,
     /// Which mounts a new mount namespace is copied from.
     pub strategy: Strategy,
-    /// Whether the init stamps each operation: [`crate::Running::times`].
-    pub timing: bool,
     /// How long a start may go on without a word from the init.
     pub patience: Duration,
 }
@@ -52,12 +51,7 @@ pub enum Strategy {
 
 impl Default for Options {
     fn default() -> Self {
-        Self {
-            image: None,
-            strategy: Strategy::default(),
-            timing: false,
-            patience: Duration::from_secs(60),
-        }
+        Self { image: None, strategy: Strategy::default(), patience: Duration::from_secs(60) }
     }
 }
 
@@ -66,13 +60,6 @@ impl Options {
     #[must_use]
     pub fn strategy(mut self, strategy: Strategy) -> Self {
         self.strategy = strategy;
-        self
-    }
-
-    /// Sets [`Options::timing`].
-    #[must_use]
-    pub fn timing(mut self, timing: bool) -> Self {
-        self.timing = timing;
         self
     }
 
@@ -121,6 +108,11 @@ impl Factory {
         &self.root
     }
 
+    /// How containers are started.
+    pub(crate) fn options(&self) -> &Options {
+        &self.options
+    }
+
     /// Makes a container. Nothing runs in it yet.
     ///
     /// # Errors
@@ -128,17 +120,18 @@ impl Factory {
     /// [`Code::SystemError`].
     pub fn create(&self, id: &str, config: &Config) -> Result<Container> {
         check_id(id)?;
-        config.validate()?;
-        config.check_host()?;
-        label::check_host(config)?;
+        trace::span("check the configuration", || {
+            config.validate()?;
+            config.check_host()?;
+            label::check_host(config)
+        })?;
         let path = self.root.join(id);
-        match mkdirat(CWD, &path, Mode::from_raw_mode(0o700)) {
-            Ok(()) => {}
-            Err(Errno::EXIST) => {
-                return Err(Error::in_use(id));
-            }
-            Err(errno) => return Err(Error::path("mkdir", &path, errno)),
-        }
+        let make = || match mkdirat(CWD, &path, Mode::from_raw_mode(0o700)) {
+            Ok(()) => Ok(()),
+            Err(Errno::EXIST) => Err(Error::in_use(id)),
+            Err(errno) => Err(Error::path("mkdir", &path, errno)),
+        };
+        trace::span("make the directory", make)?;
         let made = open(&path).and_then(|directory| {
             Container::create(id, path.clone(), directory, config.clone(), self.options.clone())
         });

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::config::Hook;
 use crate::error::{Error, Result};
 use crate::program::Program;
+use crate::trace;
 
 /// Runs the hooks of a step, one behind the other, until one fails.
 ///
@@ -52,7 +53,7 @@ fn one(
         input: state,
         timeout: timeout(hook),
     };
-    program.run()
+    trace::span_of("run a hook", || program.name.clone(), || program.run())
 }
 
 /// What errors call a hook.

@@ -21,6 +21,7 @@ use crate::plan::{self, Plan};
 use crate::program::{Attended, input};
 use crate::seccomp::agent::hand_over;
 use crate::start::{Joining, different_namespaces, image};
+use crate::trace;
 
 /// A container, as far as its hooks need it.
 pub(crate) struct Hooks<'a> {
@@ -93,11 +94,15 @@ impl Hooks<'_> {
         let joined = self.joined(container.pid)?;
         for (index, hook) in hooks.iter().enumerate() {
             let name = hook::name(hook, place, index);
-            let run = plan(hook, &joined)
-                .and_then(|plan| self.run(&plan, container.pidfd.as_fd(), state));
-            let attended =
-                run.map_err(|error| Error::reason(error.code(), "hook", &name, error.to_string()))?;
-            attended.finish("hook", &name, hook::timeout(hook))?;
+            let run = || {
+                let attended = plan(hook, &joined)
+                    .and_then(|plan| self.run(&plan, container.pidfd.as_fd(), state))
+                    .map_err(|error| {
+                        Error::reason(error.code(), "hook", &name, error.to_string())
+                    })?;
+                attended.finish("hook", &name, hook::timeout(hook))
+            };
+            trace::span_of("run a hook", || name.clone(), run)?;
         }
         Ok(())
     }
@@ -110,14 +115,13 @@ impl Hooks<'_> {
         let entrance = self.cgroups.map(Cgroups::entrance).transpose()?.unwrap_or_default();
         let started = Launch {
             plan,
-            image: image(self.image, self.options)?,
+            image: image(self.image, self.options, false)?,
             place: Place::Caller,
             namespaces: 0,
             forks: true,
             descriptors: &[input.as_fd(), null.as_fd(), theirs.as_fd()],
             cgroup: &entrance,
             lent: Lent { container: Some(container), ..Lent::default() },
-            timed: false,
             early: usize::MAX,
             patience: self.options.patience,
         }

@@ -117,14 +117,17 @@ mod notify;
 pub mod oci;
 mod pid;
 pub mod plan;
+pub mod pool;
 mod privilege;
 mod process;
 mod program;
 mod resolve;
 pub mod seccomp;
+mod spawn;
 mod start;
 mod state;
 mod stdio;
+pub mod trace;
 mod unix_socket;
 pub mod user;
 mod user_namespace;
@@ -135,7 +138,8 @@ pub use config::Config;
 pub use container::{Container, Stats, Status};
 pub use error::{Code, Error, Result};
 pub use factory::{Factory, Options, Strategy};
-pub use process::{Ids, Process, Running, Stdio, TerminalSize, Timing};
+pub use pool::Pool;
+pub use process::{Ids, Process, Running, Stdio, TerminalSize};
 pub use state::State;
 pub use wait::{Exit, Usage};
 
@@ -156,6 +160,8 @@ mod tests {
         crosses_threads::<crate::Config>();
         crosses_threads::<crate::Process>();
         crosses_threads::<crate::Running>();
+        crosses_threads::<crate::Pool>();
+        crosses_threads::<crate::pool::Lease>();
         crosses_threads::<crate::plan::Plan>();
         crosses_threads::<crate::Error>();
     }

@@ -1,7 +1,7 @@
 //! Processes that are not our children.
 
 use std::fs;
-use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -30,6 +30,26 @@ pub(crate) fn in_namespace_of(pid: i32) -> Result<Vec<i32>> {
         .collect();
     pids.sort_unstable();
     Ok(pids)
+}
+
+/// The id of the process of a pidfd, `None` if it has ended and was reaped: `proc_pid_fdinfo(5)`.
+///
+/// # Errors
+/// The descriptor is no pidfd.
+pub(crate) fn of(pidfd: BorrowedFd<'_>) -> Result<Option<i32>> {
+    let path = format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd());
+    let info = fs::read_to_string(&path).map_err(|error| Error::path("read", &path, error))?;
+    let pid = info.lines().find_map(|line| line.strip_prefix("Pid:"));
+    let pid: Option<i32> = pid.and_then(|pid| pid.trim().parse().ok());
+    let pid = pid.ok_or_else(|| Error::path("read", &path, Errno::INVAL).with_hint("no pidfd"))?;
+    Ok((pid > 0).then_some(pid))
+}
+
+/// The parent of a process, `None` if it has ended and was reaped: `proc_pid_stat(5)`.
+pub(crate) fn parent(pid: i32) -> Option<i32> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // Behind the name, which may hold anything.
+    stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()
 }
 
 /// Sends a signal to a process by its id, without a way to mistake another for it later.

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::process::{Signal, pidfd_send_signal};
@@ -63,6 +62,9 @@ pub struct Process {
     pub terminal: Option<TerminalSize>,
     /// No privileges are gained by exec.
     pub no_new_privileges: bool,
+    /// Join the container also where its init could start a further process, so that it is a child
+    /// of the caller: for who passes its end on to a parent or a subreaper.
+    pub own_child: bool,
     /// Start a further process also in a paused container: it waits there for the resume, and so
     /// does who starts it.
     pub ignore_paused: bool,
@@ -117,25 +119,26 @@ pub struct Running {
     pub stderr: Option<File>,
     /// The master of the terminal, if there is one.
     pub console: Option<OwnedFd>,
-    /// The operations of the plan, if [`crate::Options::timing`] asked for their times.
-    pub times: Vec<Timing>,
     /// What is killed when the process ends: all of a container without a pid namespace.
     pub(crate) cgroups: Option<Cgroups>,
     /// Whether it is the first process of a container.
     pub(crate) first: Option<First>,
 }
 
-/// How long an operation of the init took.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Timing {
-    /// The operation, as in `mount`.
-    pub operation: &'static str,
-    /// From the end of the one before to its own.
-    pub took: Duration,
-}
-
 impl Running {
-    /// The process's id, in the caller's pid namespace.
+    /// A process that runs, with the caller's ends of its pipes.
+    pub(crate) fn new(
+        pid: i32,
+        child: Arc<Child>,
+        [stdin, stdout, stderr]: [Option<File>; 3],
+        console: Option<OwnedFd>,
+    ) -> Self {
+        let (cgroups, first) = (None, None);
+        Self { pid, child, stdin, stdout, stderr, console, cgroups, first }
+    }
+
+    /// The process's id, in the caller's pid namespace; 0 for one that the container's init started
+    /// and that had ended before it could be looked at.
     #[must_use]
     pub fn pid(&self) -> i32 {
         self.pid

@@ -1,7 +1,6 @@
 //! From a process in words to a process in numbers.
 
 use std::os::fd::BorrowedFd;
-use std::sync::Arc;
 
 use crate::config::process::{bits, numbers};
 use crate::config::{
@@ -19,6 +18,17 @@ pub(crate) fn resolve(
     process: &Process,
     root: BorrowedFd<'_>,
 ) -> Result<plan::Process> {
+    resolve_under(config, process, root, filter(config)?)
+}
+
+/// The same with the seccomp filter of the container, which takes longest to make and is the same
+/// for all of its processes.
+pub(crate) fn resolve_under(
+    config: &Config,
+    process: &Process,
+    root: BorrowedFd<'_>,
+    filter: Option<(u32, Vec<u8>)>,
+) -> Result<plan::Process> {
     let (user, groups) = match &process.ids {
         Some(ids) => {
             let user = user::resolve(&format!("{}:{}", ids.uid, ids.gid), root)?;
@@ -35,7 +45,6 @@ pub(crate) fn resolve(
     if !env.iter().any(|variable| variable.starts_with("HOME=")) {
         env.push(format!("HOME={}", user.home));
     }
-    let filter = filter(config)?;
     let rlimits = process.rlimits.as_ref().unwrap_or(&config.rlimits);
     let profile = process.apparmor_profile.as_ref().unwrap_or(&config.apparmor_profile);
     let process_label = process.label.as_ref().unwrap_or(&config.process_label);
@@ -60,7 +69,7 @@ pub(crate) fn resolve(
         // As libcontainer did: the filter is the last thing before exec then, and need not allow
         // what the init still has to do.
         no_new_privileges: process.no_new_privileges || config.seccomp.is_some(),
-        seccomp: filter.map(|filter| (filter.flags(), filter.bytes())),
+        seccomp: filter,
         umask: process.ids.as_ref().and_then(|ids| ids.umask).unwrap_or(0o022),
         parent_death_signal: config.parent_death_signal.unsigned_abs(),
         scheduler: process.scheduler.as_ref().map(attributes),
@@ -140,13 +149,14 @@ fn capabilities(config: &Config, process: &Process) -> Result<Capabilities> {
     })
 }
 
-/// The seccomp filter of the container's processes.
-fn filter(config: &Config) -> Result<Option<Arc<seccomp::Filter>>> {
-    match (&config.seccomp_profile, &config.seccomp) {
-        (Some(profile), _) => seccomp::cache::of_oci(profile),
-        (None, Some(list)) => seccomp::cache::of_seed(list).map(Some),
-        (None, None) => Ok(None),
-    }
+/// The seccomp filter of the container's processes, and its flags.
+pub(crate) fn filter(config: &Config) -> Result<Option<(u32, Vec<u8>)>> {
+    let filter = match (&config.seccomp_profile, &config.seccomp) {
+        (Some(profile), _) => seccomp::cache::of_oci(profile)?,
+        (None, Some(list)) => Some(seccomp::cache::of_seed(list)?),
+        (None, None) => None,
+    };
+    Ok(filter.map(|filter| (filter.flags(), filter.bytes())))
 }
 
 /// The kernel's `struct sched_attr`, in its first version.

@@ -2,7 +2,6 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
-use std::time::Duration;
 
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
@@ -14,16 +13,21 @@ use crate::error::{Error, Result};
 use crate::factory::Options;
 use crate::hooks::Hooks;
 use crate::journal::{Entry, Journal};
+use crate::launch::channel::Channel;
 use crate::launch::image::{Codec, EMBEDDED, Sealed};
-use crate::launch::{Child, Host, Launch, Lent, Maps, Place, Started};
+use crate::launch::{Child, Host, Launch, Lent, Maps, Parked, Place, Started};
 use crate::oci::Status;
 use crate::plan::container::{BARRIER_CREATE, BARRIER_START, mount_of_barrier};
+use crate::plan::parked::Model;
 use crate::plan::{self, Plan};
-use crate::process::{Process, Running, Timing};
+use crate::process::{Process, Running, Stdio};
 use crate::resolve::resolve;
+use crate::seccomp::flag::NEW_LISTENER;
+use crate::spawn::Program;
 use crate::state::Identity;
 use crate::stdio::Descriptors;
-use crate::{child, label, mount_command, net, privilege};
+use crate::waiting::{self, SUPERVISOR};
+use crate::{child, label, mount_command, net, privilege, trace};
 
 /// The start of a container's first process.
 pub(crate) struct Start<'a> {
@@ -38,6 +42,8 @@ pub(crate) struct Start<'a> {
     pub(crate) network: &'a net::Plan,
     /// The socket on which the program waits for the start; none if it comes at once.
     pub(crate) listener: Option<BorrowedFd<'a>>,
+    /// The socket on which the init is asked, if it stays process 1.
+    pub(crate) supervisor: Option<BorrowedFd<'a>>,
 }
 
 /// A first process that was started, or waits.
@@ -48,67 +54,145 @@ pub(crate) struct First {
     pub(crate) rest: Option<(u32, Vec<u8>)>,
 }
 
+/// An init that waits for its program.
+pub(crate) struct Waiting {
+    pub(crate) parked: Parked,
+    pub(crate) identity: Identity,
+}
+
 impl Start<'_> {
     /// Starts the process.
     pub(crate) fn run(&self) -> Result<First> {
-        let Compiled { mut plan, place, namespaces, forks } = Compilation {
+        let mut compiled = self.compile(None)?;
+        let supervises = self.supervisor.is_some();
+        if self.listener.is_none() && !supervises {
+            compiled.plan.set_last_apart();
+        }
+        let descriptors = trace::span("open descriptors", || Descriptors::open(self.process))?;
+        // The program's own come with the request for it.
+        let null = Descriptors::of([&Stdio::Null; 3], &[]);
+        let of_init = if supervises { &null? } else { &descriptors };
+        let all = of_init.all();
+        let early = compiled.plan.parts().len() - 1;
+        let (started, identity) =
+            self.launch(&compiled, &all, early, |launch, host| launch.run(host))?;
+        drop(all);
+        let Compiled { plan, process, .. } = compiled;
+        let rest_of =
+            |plan: &Plan| plan.behind_wait().map(|(first, rest)| (first, rest.to_owned()));
+        let (mut running, rest) = if supervises {
+            let process = process.ok_or_else(|| Error::system("compile", self.id, Errno::INVAL))?;
+            let (running, plan) = self.first_program(started, &process, descriptors)?;
+            (running, rest_of(&plan))
+        } else {
+            (running(started, descriptors), rest_of(&plan))
+        };
+        // Without a descriptor left for it, the process is waited for alone.
+        running.first = child::First::new(running.pid).ok();
+        Ok(First { running, identity, rest })
+    }
+
+    /// Makes everything for a process like the model, but for the process.
+    pub(crate) fn park(&self, model: &Model) -> Result<Waiting> {
+        let mut compiled = self.compile(Some(model))?;
+        // The calling thread runs at a low priority, which a clone would inherit.
+        if compiled.place == Place::Caller {
+            compiled.place = Place::Thread;
+        }
+        let null = crate::stdio::null()?;
+        let early = compiled.plan.parts().len();
+        let (parked, identity) =
+            self.launch(&compiled, &[null.as_fd(); 3], early, |launch, host| launch.park(host))?;
+        Ok(Waiting { parked, identity })
+    }
+
+    /// Compiles the plan, or its first half if the process is told later.
+    fn compile(&self, model: Option<&Model>) -> Result<Compiled> {
+        let compilation = Compilation {
             config: self.config,
             process: self.process,
             strategy: self.options.strategy,
             cgroups: self.cgroups,
             network: self.network,
             keyring: self.hooks().keyring(),
-            waits: self.listener.is_some(),
-        }
-        .run()?;
-        label::relabel(self.config)?;
-        if self.listener.is_none() {
-            plan.set_last_apart();
-        }
-
-        let entrance = self.cgroups.map(Cgroups::entrance).transpose()?.unwrap_or_default();
-        let descriptors = Descriptors::open(self.process)?;
-        let moved = net::Moved::default();
-        let mut host = Hosting { start: self, plan: &plan, identity: None, moved };
-        let started = Launch {
-            plan: &plan,
-            image: image(self.image, self.options)?,
-            place,
-            namespaces,
-            forks,
-            descriptors: &descriptors.all(),
-            cgroup: &entrance,
-            lent: Lent { listener: self.listener, ..Lent::default() },
-            timed: self.options.timing,
-            early: self.early(&plan),
-            patience: self.options.patience,
-        }
-        .run(&mut host);
-        let started =
-            started.map_err(|error| match std::mem::take(&mut host.moved).give_back() {
-                Ok(()) => self.explain(error),
-                Err(left) => error.with_hint(format!("not cleaned up: {left}")),
-            })?;
-        let identity = host
-            .identity
-            .take()
-            .ok_or_else(|| Error::system("journal", started.child.pid.to_string(), Errno::NOENT))?;
-        let mut running = running(started, &plan, descriptors);
-        // Without a descriptor left for it, the process is waited for alone.
-        running.first = child::First::new(running.pid).ok();
-        let rest = plan.behind_wait().map(|(first, bytes)| (first, bytes.to_owned()));
-        Ok(First { running, identity, rest })
+            waits: self.listener.is_some() && self.supervisor.is_none(),
+            model,
+        };
+        trace::span("compile the plan", || compilation.run())
     }
 
-    /// How many parts of the plan the init may have before it is written down, has its ids and its
-    /// likelihood to be killed: all but the one that ends with the program.
-    fn early(&self, plan: &Plan) -> usize {
+    /// Launches the init; answers what it became, and who it is. So many parts of the plan may be
+    /// sent before it is there.
+    fn launch<T>(
+        &self,
+        compiled: &Compiled,
+        descriptors: &[BorrowedFd<'_>],
+        early: usize,
+        run: impl FnOnce(&Launch<'_>, &mut Hosting<'_>) -> Result<T>,
+    ) -> Result<(T, Identity)> {
+        label::relabel(self.config)?;
+        let Compiled { plan, place, namespaces, forks, .. } = compiled;
+        // One that begins without its program takes descriptors later.
+        let is_late = self.supervisor.is_some() || compiled.process.is_none();
+        let entrance = self.cgroups.map(Cgroups::entrance).transpose()?.unwrap_or_default();
+        let moved = net::Moved::default();
+        let mut host = Hosting { start: self, plan, identity: None, moved };
+        let launch = Launch {
+            plan,
+            image: image(self.image, self.options, is_late)?,
+            place: *place,
+            namespaces: *namespaces,
+            forks: *forks,
+            descriptors,
+            cgroup: &entrance,
+            lent: Lent { listener: self.listener, supervisor: self.supervisor, ..Lent::default() },
+            early: if self.is_born_late() { 0 } else { early },
+            patience: self.options.patience,
+        };
+        let started = run(&launch, &mut host).map_err(|error| {
+            match std::mem::take(&mut host.moved).give_back() {
+                Ok(()) => self.explain(error),
+                Err(left) => error.with_hint(format!("not cleaned up: {left}")),
+            }
+        })?;
+        let identity =
+            host.identity.ok_or_else(|| Error::system("journal", self.id, Errno::NOENT))?;
+        Ok((started, identity))
+    }
+
+    /// Has the init start the container's first program. What runs is the init: it ends as the
+    /// program does, and passes signals on to it.
+    fn first_program(
+        &self,
+        started: Started,
+        process: &plan::Process,
+        descriptors: Descriptors<'_>,
+    ) -> Result<(Running, Plan)> {
+        let Started { child, mut channel, .. } = started;
+        let program = Program {
+            config: self.config,
+            process,
+            descriptors,
+            cgroups: Vec::new(),
+            main: true,
+            listener: self.listener,
+            patience: self.options.patience,
+        };
+        let (spawned, plan) = program.spawn(&child, &mut channel).map_err(|error| {
+            child.end();
+            self.explain(error)
+        })?;
+        let of_init = child::Child::new(child.pidfd);
+        let kept = program.descriptors.kept;
+        Ok((Running::new(child.pid, of_init, kept, spawned.console), plan))
+    }
+
+    /// Whether the init may have no part of the plan before it has its ids and its likelihood to be
+    /// killed. Else it may have all but the one that ends with the program before it is written down.
+    fn is_born_late(&self) -> bool {
         let score = self.process.oom_score_adj.is_some() && !rustix::process::geteuid().is_root();
         // Who may not dump the init, which has operations, may not write its files either.
-        if self.config.has_new(NamespaceType::User) || score {
-            return 0;
-        }
-        plan.parts().len() - 1
+        self.config.has_new(NamespaceType::User) || score
     }
 
     /// The hooks of the container.
@@ -124,10 +208,10 @@ impl Start<'_> {
 
     /// Adds what a reader could not guess.
     fn explain(&self, error: Error) -> Error {
-        let killed = self.cgroups.is_some_and(|cgroups| cgroups.oom_killed());
-        // Who is about to execute the init is not killed, since its memory is the caller's.
-        let limited = self.config.cgroups.as_ref().is_some_and(|cgroups| cgroups.memory > 0);
-        if killed || (limited && error.errno() == Some(Errno::NOMEM)) {
+        // Nobody is killed for what the init's own exec needs.
+        let limited = self.config.cgroups.as_ref().is_some_and(|limits| limits.memory > 0);
+        let refused = limited && error.errno() == Some(Errno::NOMEM);
+        if refused || self.cgroups.is_some_and(|cgroups| cgroups.oom_killed()) {
             return error.with_hint("the cgroup has reached its memory limit");
         }
         privilege::explain(error)
@@ -145,13 +229,16 @@ struct Hosting<'a> {
 
 impl Host for Hosting<'_> {
     fn born(&mut self, child: &Child) -> Result<()> {
-        let identity = Identity::of(child.pid)?;
-        Journal::append(self.start.directory, &[Entry::Process(identity.clone())])?;
+        let identity = trace::span("journal", || {
+            let identity = Identity::of(child.pid)?;
+            Journal::append(self.start.directory, &[Entry::Process(identity.clone())])?;
+            Ok(identity)
+        })?;
         self.identity = Some(identity);
         let config = self.start.config;
         if config.has_new(NamespaceType::User) {
             let maps = Maps { users: &config.uid_mappings, groups: &config.gid_mappings };
-            maps.write(child.pid)?;
+            trace::span("map ids", || maps.write(child.pid))?;
         }
         adjust_oom_score(child.pid, self.start.process.oom_score_adj)
     }
@@ -160,7 +247,8 @@ impl Host for Hosting<'_> {
         if self.start.network.is_empty() {
             return Ok(());
         }
-        self.moved = self.start.network.apply(child.pidfd.as_fd())?;
+        let network = || self.start.network.apply(child.pidfd.as_fd());
+        self.moved = trace::span("set up the network", network)?;
         Ok(())
     }
 
@@ -169,7 +257,8 @@ impl Host for Hosting<'_> {
             && let Some(mount) = self.start.config.mounts.get(index)
         {
             let commands = if behind { &mount.postmount_cmds } else { &mount.premount_cmds };
-            return mount_command::run(commands, child.pidfd.as_fd());
+            let run = || mount_command::run(commands, child.pidfd.as_fd());
+            return trace::span("run mount commands", run);
         }
         match id {
             BARRIER_CREATE => self.start.hooks().create(child),
@@ -226,6 +315,9 @@ impl Host for Release<'_> {
     }
 }
 
+/// More than any process needs, and fewer than a request carries, with those of its cgroups.
+const SPAWNED_FILES: usize = 200;
+
 /// The start of a further process.
 pub(crate) struct Join<'a> {
     pub(crate) config: &'a Config,
@@ -238,11 +330,24 @@ pub(crate) struct Join<'a> {
     pub(crate) pid: i32,
     /// Its pidfd.
     pub(crate) init: OwnedFd,
+    /// The directory of the container's state.
+    pub(crate) directory: BorrowedFd<'a>,
 }
 
 impl Join<'_> {
     /// Starts the process.
-    pub(crate) fn run(&self) -> Result<Running> {
+    pub(crate) fn run(self) -> Result<Running> {
+        let own = trace::span("resolve the process", || self.resolve())?;
+        if self.can_be_spawned(&own)
+            && let Some(channel) = self.connect()?
+        {
+            return self.spawn(&own, channel);
+        }
+        self.join(&own)
+    }
+
+    /// The process by numbers.
+    fn resolve(&self) -> Result<plan::Process> {
         let path = PathBuf::from(format!("/proc/{}/root", self.pid));
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = openat(CWD, &path, flags, Mode::empty())
@@ -250,28 +355,75 @@ impl Join<'_> {
         let mut own = resolve(self.config, self.process, root.as_fd())?;
         // It is the container that must not outlive its maker.
         own.parent_death_signal = 0;
-        drop(root);
-        let joined = self.hooks.joined(self.pid)?;
-        let plan = plan::join::compile(self.config, &own, &joined)?;
-        let below = match self.cgroups {
-            Some(cgroups) if !self.process.sub_cgroups.is_empty() => {
-                Some(cgroups.below(&self.process.sub_cgroups)?)
+        Ok(own)
+    }
+
+    /// Whether the init can start the process: nothing must be done for it from outside.
+    fn can_be_spawned(&self, own: &plan::Process) -> bool {
+        let listens = own.seccomp.as_ref().is_some_and(|(flags, _)| flags & NEW_LISTENER != 0);
+        self.config.supervise
+            && !self.process.own_child
+            && self.process.oom_score_adj.is_none()
+            && !listens
+            && self.process.extra_files.len() < SPAWNED_FILES
+    }
+
+    /// Connects to the init, if it listens.
+    fn connect(&self) -> Result<Option<Channel>> {
+        let (_, codec) = image(self.image, self.options, true)?;
+        match Channel::connect(&waiting::path(self.directory, SUPERVISOR), codec) {
+            Ok(channel) => Ok(Some(channel)),
+            // It was never there, or nobody is behind it: the other way tells what is wrong.
+            Err(error) if matches!(error.errno(), Some(Errno::NOENT | Errno::CONNREFUSED)) => {
+                Ok(None)
             }
-            _ => None,
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The cgroups below the container's that the process is for, if there are any.
+    fn below(&self) -> Result<Option<Cgroups>> {
+        let asked = &self.process.sub_cgroups;
+        let below = |cgroups: &Cgroups| cgroups.below(asked);
+        self.cgroups.filter(|_| !asked.is_empty()).map(below).transpose()
+    }
+
+    /// Has the init start the process.
+    fn spawn(self, own: &plan::Process, mut channel: Channel) -> Result<Running> {
+        let below = self.below()?;
+        let program = Program {
+            config: self.config,
+            process: own,
+            descriptors: Descriptors::open(self.process)?,
+            cgroups: below.map_or_else(|| Ok(Vec::new()), |cgroups| cgroups.entry_files())?,
+            main: false,
+            listener: None,
+            patience: self.options.patience,
         };
+        let init = Child { pid: self.pid, pidfd: self.init };
+        let (spawned, _) = program.spawn(&init, &mut channel)?;
+        Ok(program.running(spawned, channel))
+    }
+
+    /// Starts a process that joins the container's namespaces.
+    fn join(&self, own: &plan::Process) -> Result<Running> {
+        let plan = trace::span("compile the plan", || {
+            let joined = self.hooks.joined(self.pid)?;
+            plan::join::compile(self.config, own, &joined)
+        })?;
+        let below = self.below()?;
         let cgroups = below.as_ref().or(self.cgroups);
         let entrance = cgroups.map(Cgroups::entrance).transpose()?.unwrap_or_default();
-        let descriptors = Descriptors::open(self.process)?;
+        let descriptors = trace::span("open descriptors", || Descriptors::open(self.process))?;
         let started = Launch {
             plan: &plan,
-            image: image(self.image, self.options)?,
+            image: image(self.image, self.options, false)?,
             place: Place::Caller,
             namespaces: 0,
             forks: true,
             descriptors: &descriptors.all(),
             cgroup: &entrance,
             lent: Lent { container: Some(self.init.as_fd()), ..Lent::default() },
-            timed: self.options.timing,
             early: usize::MAX,
             patience: self.options.patience,
         }
@@ -279,7 +431,7 @@ impl Join<'_> {
             oom_score_adj: self.process.oom_score_adj,
             container: Some((&self.hooks, self.pid)),
         })?;
-        let running = running(started, &plan, descriptors);
+        let running = running(started, descriptors);
         child::joined(self.pid, &running.child);
         Ok(running)
     }
@@ -317,34 +469,25 @@ impl Host for Joining<'_> {
     }
 }
 
-/// The image to execute and how it is spoken to.
-pub(crate) fn image<'a>(own: Option<&'a Sealed>, options: &Options) -> Result<(&'a Sealed, Codec)> {
+/// The image to execute and how it is spoken to; `supervises` tells whether it has to stay.
+pub(crate) fn image<'a>(
+    own: Option<&'a Sealed>,
+    options: &Options,
+    supervises: bool,
+) -> Result<(&'a Sealed, Codec)> {
     match (own, &options.image) {
         (Some(sealed), Some(image)) => Ok((sealed, image.codec())),
-        _ => Ok((Sealed::embedded()?, EMBEDDED.codec())),
+        _ => {
+            let sealed = trace::span("seal the init", || Sealed::embedded(supervises))?;
+            Ok((sealed, EMBEDDED.codec()))
+        }
     }
 }
 
 /// A started process with the caller's ends of its pipes.
-pub(crate) fn running(started: Started, plan: &Plan, descriptors: Descriptors<'_>) -> Running {
-    let times = plan.operations().zip(started.times);
-    let [stdin, stdout, stderr] = descriptors.kept;
-    Running {
-        pid: started.child.pid,
-        child: child::Child::new(started.child.pidfd),
-        stdin,
-        stdout,
-        stderr,
-        console: started.console,
-        times: times
-            .map(|(op, nanoseconds)| Timing {
-                operation: op.name(),
-                took: Duration::from_nanos(nanoseconds.into()),
-            })
-            .collect(),
-        cgroups: None,
-        first: None,
-    }
+pub(crate) fn running(started: Started, descriptors: Descriptors<'_>) -> Running {
+    let Started { child, console, .. } = started;
+    Running::new(child.pid, child::Child::new(child.pidfd), descriptors.kept, console)
 }
 
 /// The flags of the namespaces in which a process of a container differs from the caller.

@@ -44,6 +44,13 @@ impl Exit {
     }
 }
 
+impl Exit {
+    /// The exit of a process of which nothing is known but that it was killed.
+    pub(crate) fn killed() -> Self {
+        Self { code: None, signal: Some(libc::SIGKILL), core: false, usage: Usage::default() }
+    }
+}
+
 /// Reaps the child of a pidfd if it has ended.
 pub(crate) fn wait(pidfd: BorrowedFd<'_>) -> Result<Option<Exit>, Errno> {
     // SAFETY: both structures are plain data that the kernel fills.

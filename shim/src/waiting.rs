@@ -1,6 +1,7 @@
-//! A container that is made and waits for its start: its socket, and what is left of its plan.
+//! The sockets on which an init waits: for the start of its container, and for what is asked of one
+//! that stays process 1; and what is left of the plan of a container that waits for its start.
 //!
-//! The socket is in the container's directory, which is its owner's alone. That it is there says
+//! They are in the container's directory, which is its owner's alone. That the first is there says
 //! that the container waits; who starts it removes it.
 
 use std::fs::File;
@@ -8,7 +9,7 @@ use std::io::{Read as _, Write as _};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
-use rustix::fs::{AtFlags, Mode, OFlags, openat, statat, unlinkat};
+use rustix::fs::{AtFlags, Mode, OFlags, fchmod, openat, statat, unlinkat};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen as listen_on, socket_with,
@@ -17,40 +18,46 @@ use rustix::net::{
 use crate::error::{Error, Result};
 use crate::plan::Plan;
 
-/// The name of the socket.
-const SOCKET: &str = "start";
+/// The name of the socket on which the container is started.
+pub(crate) const START: &str = "start";
+/// The name of the socket on which an init that stays process 1 is asked.
+pub(crate) const SUPERVISOR: &str = "init";
 /// The name of the file with the rest of the plan.
 const REST: &str = "start.plan";
+/// Connections that wait to be accepted.
+const BACKLOG: i32 = 64;
 /// The rest is not read beyond this size, in bytes.
 const LARGEST: u64 = pidone_proto::limits::PLAN as u64 + 16;
 
-/// The path of the socket, short enough for `sun_path`: by the directory's descriptor.
-pub(crate) fn path(directory: BorrowedFd<'_>) -> PathBuf {
-    format!("/proc/self/fd/{}/{SOCKET}", directory.as_raw_fd()).into()
+/// The path of a socket, short enough for `sun_path`: by the directory's descriptor.
+pub(crate) fn path(directory: BorrowedFd<'_>, name: &str) -> PathBuf {
+    format!("/proc/self/fd/{}/{name}", directory.as_raw_fd()).into()
 }
 
-/// Makes the socket.
-pub(crate) fn listen(directory: BorrowedFd<'_>) -> Result<OwnedFd> {
-    let fail = |verb| move |errno: Errno| Error::path(verb, SOCKET, errno);
+/// Makes a socket.
+pub(crate) fn listen(directory: BorrowedFd<'_>, name: &'static str) -> Result<OwnedFd> {
+    let fail = |verb| move |errno: Errno| Error::path(verb, name, errno);
     // One that an interrupted start has left.
-    forget(directory);
+    forget(directory, name);
     let flags = SocketFlags::CLOEXEC;
     let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
         .map_err(fail("socket"))?;
-    let address = SocketAddrUnix::new(path(directory)).map_err(fail("bind"))?;
+    // Whatever the umask is: `unix(7)`, "Pathname socket ownership and permissions".
+    fchmod(&socket, Mode::from_raw_mode(0o600)).map_err(fail("chmod"))?;
+    let address = SocketAddrUnix::new(path(directory, name)).map_err(fail("bind"))?;
     bind(&socket, &address).map_err(fail("bind"))?;
-    listen_on(&socket, 1).map_err(fail("listen"))?;
+    listen_on(&socket, BACKLOG).map_err(fail("listen"))?;
     Ok(socket)
 }
 
 /// Whether the container waits.
 pub(crate) fn is_waiting(directory: BorrowedFd<'_>) -> bool {
-    statat(directory, SOCKET, AtFlags::SYMLINK_NOFOLLOW).is_ok()
+    statat(directory, START, AtFlags::SYMLINK_NOFOLLOW).is_ok()
 }
 
-/// Removes the socket.
-pub(crate) fn forget(directory: BorrowedFd<'_>) {
-    let _ = unlinkat(directory, SOCKET, AtFlags::empty());
+/// Removes a socket.
+pub(crate) fn forget(directory: BorrowedFd<'_>, name: &str) {
+    let _ = unlinkat(directory, name, AtFlags::empty());
 }
 
 /// The operations behind the wait: the init has them too, but an error that it tells is a number

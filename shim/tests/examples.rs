@@ -5,6 +5,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "need/mod.rs"]
+mod need;
+
 use std::collections::HashMap;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, chown};
@@ -13,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::sync::{Arc, OnceLock};
 
-use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use libtest_mimic::{Arguments, Completion, Trial};
 use tempfile::TempDir;
 
 /// The ordinary user.
@@ -58,15 +61,13 @@ fn main() -> ExitCode {
             let who = if ordinary { "an_ordinary_user" } else { "the_caller" };
             let built = Arc::clone(&built);
             let name = format!("{}_runs_as_{who}", example.name);
+            let own = name.clone();
             trials.push(Trial::ignorable_test(name, move || {
                 // Before anything is spawned: a child that has a program open for writing would
                 // keep it from being executed.
                 let built = built.get_or_init(Built::new);
                 if let Some(missing) = missing(ordinary) {
-                    if std::env::var_os("PIDONE_REQUIRE_ALL").is_some_and(|all| all == "1") {
-                        return Err(Failed::from(missing));
-                    }
-                    return Ok(Completion::ignored_with(missing));
+                    return need::lacking(&own, missing);
                 }
                 example.run(&built.programs[example.name], ordinary);
                 Ok(Completion::Completed)

@@ -44,12 +44,12 @@ impl Stop {
 /// What a case does.
 type Test = fn(&Sandbox) -> Outcome;
 
-/// A test, and the views and strategies it runs in.
+/// A test, and the views and ways it runs in.
 #[derive(Debug, Clone, Copy)]
 pub struct Case {
     name: &'static str,
     test: Test,
-    strategies: &'static [(Strategy, &'static str)],
+    ways: &'static [Way],
     views: &'static [View],
 }
 
@@ -61,19 +61,45 @@ macro_rules! case {
     };
 }
 
-const BOTH: &[(Strategy, &str)] = &[(Strategy::Host, "::host"), (Strategy::Template, "::template")];
+/// How containers are started.
+#[derive(Debug, Clone, Copy)]
+struct Way {
+    strategy: Strategy,
+    /// Whether the init of a [`Sandbox::config`] stays process 1.
+    supervise: bool,
+    suffix: &'static str,
+}
+
+const HOST: Way = Way { strategy: Strategy::Host, supervise: false, suffix: "::host" };
+const TEMPLATE: Way = Way { strategy: Strategy::Template, supervise: false, suffix: "::template" };
+const ONCE: Way = Way { strategy: Strategy::Auto, supervise: false, suffix: "" };
+const INIT: Way = Way { strategy: Strategy::Auto, supervise: true, suffix: "::init" };
 
 impl Case {
     /// A case that runs under both launch strategies.
     #[must_use]
     pub const fn new(name: &'static str, test: Test) -> Self {
-        Self { name, test, strategies: BOTH, views: &[View::Common] }
+        Self { name, test, ways: &[HOST, TEMPLATE], views: &[View::Common] }
     }
 
     /// Runs once, under the strategy that the library chooses.
     #[must_use]
     pub const fn once(mut self) -> Self {
-        self.strategies = &[(Strategy::Auto, "")];
+        self.ways = &[ONCE];
+        self
+    }
+
+    /// Runs under both launch strategies, and with an init that stays process 1.
+    #[must_use]
+    pub const fn and_init(mut self) -> Self {
+        self.ways = &[HOST, TEMPLATE, INIT];
+        self
+    }
+
+    /// Runs once, with an init that stays process 1.
+    #[must_use]
+    pub const fn with_init(mut self) -> Self {
+        self.ways = &[INIT];
         self
     }
 
@@ -126,13 +152,12 @@ impl Case {
 
     /// All ways in which it runs, with their names.
     fn runs(self) -> impl Iterator<Item = Run> {
-        let all = self.views.iter().flat_map(move |&view| {
-            self.strategies.iter().map(move |&(strategy, suffix)| (view, strategy, suffix))
-        });
-        all.map(move |(view, strategy, suffix)| Run {
-            name: format!("{}{suffix}{}", self.short_name(), view.suffix()),
+        let all =
+            self.views.iter().flat_map(move |&view| self.ways.iter().map(move |&way| (view, way)));
+        all.map(move |(view, way)| Run {
+            name: format!("{}{}{}", self.short_name(), way.suffix, view.suffix()),
             test: self.test,
-            strategy,
+            way,
             view,
         })
     }
@@ -142,7 +167,7 @@ impl Case {
 struct Run {
     name: String,
     test: Test,
-    strategy: Strategy,
+    way: Way,
     view: View,
 }
 
@@ -204,7 +229,7 @@ impl Run {
 
     /// Runs the case, and looks at what it left behind.
     fn run(self) -> Outcome {
-        let sandbox = Sandbox::new(self.strategy)?;
+        let sandbox = Sandbox::new(self.way.strategy)?.supervised(self.way.supervise);
         let outcome = catch_unwind(AssertUnwindSafe(|| (self.test)(&sandbox)))
             .unwrap_or_else(|panic| Err(Stop::Failed(panic_text(&*panic))));
         let left = sandbox.close();

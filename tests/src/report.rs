@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 /// Everything that the guest sees; see the fields of the same names in its source.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[expect(missing_docs, reason = "named as in proc(5) and the manual pages of the system calls")]
 pub struct Report {
     pub args: Vec<String>,
@@ -60,7 +60,7 @@ pub struct Capabilities {
 }
 
 /// An open descriptor.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[expect(missing_docs, reason = "named as in stat(2)")]
 pub struct Descriptor {
     pub number: u32,
@@ -93,7 +93,7 @@ pub struct Root {
 }
 
 /// Something below `/dev`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[expect(missing_docs, reason = "named as in stat(2)")]
 pub struct DeviceNode {
     pub path: String,

@@ -28,6 +28,7 @@ pub struct Sandbox {
     directory: TempDir,
     name: String,
     strategy: Strategy,
+    supervise: bool,
     factory: Factory,
     made: AtomicU32,
 }
@@ -84,9 +85,16 @@ impl Sandbox {
         fs::set_permissions(directory.path(), Permissions::from_mode(0o755))?;
         let path = directory.path().canonicalize()?;
         let factory = Factory::new(path.join("state"), Options::default().strategy(strategy))?;
-        let sandbox = Self { directory, name, strategy, factory, made: AtomicU32::new(0) };
+        let (supervise, made) = (false, AtomicU32::new(0));
+        let sandbox = Self { directory, name, strategy, supervise, factory, made };
         sandbox.make_root(&sandbox.rootfs())?;
         Ok(sandbox)
+    }
+
+    /// Whether the init of [`Sandbox::config`] stays process 1.
+    #[must_use]
+    pub fn supervised(self, supervise: bool) -> Self {
+        Self { supervise, ..self }
     }
 
     /// Makes a root file system.
@@ -162,6 +170,7 @@ impl Sandbox {
             cgroup.name.clone_from(&self.name);
             cgroup.parent = String::new();
         }
+        config.supervise = self.supervise;
         config
     }
 

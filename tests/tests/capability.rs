@@ -4,10 +4,10 @@ use pidone_tests::{Capabilities, Case, Outcome, Sandbox, case, process};
 
 pub(crate) const CASES: &[Case] = &[
     case!(the_template_gives_fourteen).and_unified(),
-    case!(of_the_configuration),
-    case!(of_the_process_instead),
-    case!(none_at_all),
-    case!(of_an_ordinary_user_are_none),
+    case!(of_the_configuration).and_init(),
+    case!(of_the_process_instead).and_init(),
+    case!(none_at_all).and_init(),
+    case!(of_an_ordinary_user_are_none).and_init(),
     case!(unknown_ones_are_refused).once(),
 ];
 

@@ -8,16 +8,16 @@ use pidone::{Config, Ids, Process};
 use pidone_tests::{Case, GUEST, Outcome, Read, Report, Sandbox, Stop, case, output, process};
 
 pub(crate) const CASES: &[Case] = &[
-    case!(ids_are_these_and_no_others),
+    case!(ids_are_these_and_no_others).and_init(),
     case!(groups_are_refused_where_they_cannot_be_set).ordinary(),
-    case!(umask_is_as_given),
-    case!(five_capability_sets),
-    case!(ambient_capabilities_reach_the_program_of_a_user),
-    case!(limits_take_the_place_of_the_containers),
-    case!(a_missing_working_directory_is_made),
-    case!(domain_name),
-    case!(session_keyring),
-    case!(session_keyring_in_a_user_namespace),
+    case!(umask_is_as_given).and_init(),
+    case!(five_capability_sets).and_init(),
+    case!(ambient_capabilities_reach_the_program_of_a_user).and_init(),
+    case!(limits_take_the_place_of_the_containers).and_init(),
+    case!(a_missing_working_directory_is_made).and_init(),
+    case!(domain_name).and_init(),
+    case!(session_keyring).and_init(),
+    case!(session_keyring_in_a_user_namespace).and_init(),
 ];
 
 fn user_namespace(config: &mut Config) {

@@ -6,13 +6,13 @@ use std::os::unix::fs::symlink;
 use pidone_tests::{Case, Outcome, Sandbox, case, process};
 
 pub(crate) const CASES: &[Case] = &[
-    case!(users_by_name_and_number),
+    case!(users_by_name_and_number).and_init(),
     case!(wrong_users_are_refused).once(),
-    case!(a_user_named_by_a_number_is_that_number),
-    case!(additional_groups),
+    case!(a_user_named_by_a_number_is_that_number).and_init(),
+    case!(additional_groups).and_init(),
     case!(groups_of_the_caller_are_gone).alone(),
-    case!(without_files_numbers_work),
-    case!(files_of_the_host_are_not_read),
+    case!(without_files_numbers_work).and_init(),
+    case!(files_of_the_host_are_not_read).and_init(),
 ];
 
 fn users_by_name_and_number(sandbox: &Sandbox) -> Outcome {

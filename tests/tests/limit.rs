@@ -4,16 +4,16 @@ use pidone::config::{NamespaceType, Rlimit, Seccomp, SeccompArg, SeccompSyscall}
 use pidone_tests::{Case, Outcome, Read, Sandbox, case, process};
 
 pub(crate) const CASES: &[Case] = &[
-    case!(resources_are_limited),
+    case!(resources_are_limited).and_init(),
     case!(limits_are_enforced),
-    case!(a_limit_above_the_hosts_is_an_error),
+    case!(a_limit_above_the_hosts_is_an_error).and_init(),
     case!(wrong_limits_are_refused).once(),
-    case!(sysctls_are_set),
+    case!(sysctls_are_set).and_init(),
     case!(sysctls_of_the_host_are_refused).once(),
-    case!(chown_is_refused),
-    case!(system_calls_are_refused_by_argument),
+    case!(chown_is_refused).and_init(),
+    case!(system_calls_are_refused_by_argument).and_init(),
     case!(a_refused_system_call_may_kill),
-    case!(a_filter_holds_for_further_processes),
+    case!(a_filter_holds_for_further_processes).and_init(),
     case!(labels_without_a_security_module_are_refused).once(),
 ];
 

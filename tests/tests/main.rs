@@ -14,6 +14,7 @@ mod exec;
 mod hook;
 mod id_map;
 mod identity;
+mod init;
 mod lifecycle;
 mod limit;
 mod mount;
@@ -21,8 +22,10 @@ mod namespace;
 mod network;
 mod ordinary;
 mod ownership;
+mod pool;
 mod process;
 mod propagation;
+mod python;
 mod resources;
 mod role;
 mod root;
@@ -33,6 +36,7 @@ mod security;
 mod start;
 mod stdio;
 mod supervise;
+mod trace;
 mod waiting;
 
 fn main() -> ExitCode {
@@ -50,6 +54,7 @@ fn main() -> ExitCode {
         hook::CASES,
         id_map::CASES,
         identity::CASES,
+        init::CASES,
         lifecycle::CASES,
         limit::CASES,
         mount::CASES,
@@ -57,8 +62,10 @@ fn main() -> ExitCode {
         network::CASES,
         ordinary::CASES,
         ownership::CASES,
+        pool::CASES,
         process::CASES,
         propagation::CASES,
+        python::CASES,
         resources::CASES,
         root::CASES,
         rootless::CASES,
@@ -67,6 +74,8 @@ fn main() -> ExitCode {
         start::CASES,
         stdio::CASES,
         supervise::CASES,
+        supervise::BAD_CLIENTS,
+        trace::CASES,
         waiting::CASES,
     ];
     pidone_tests::main(&[whole, security::CASES].concat())

@@ -8,16 +8,16 @@ use pidone::{Code, Process};
 use pidone_tests::{Case, Outcome, Read, Report, Sandbox, Stop, case, need, output, process};
 
 pub(crate) const CASES: &[Case] = &[
-    case!(policy_and_nice_value),
-    case!(real_time_priority),
+    case!(policy_and_nice_value).and_init(),
+    case!(real_time_priority).and_init(),
     case!(a_wrong_policy_is_refused).once(),
     case!(priority_of_io),
-    case!(processors_of_a_further_process),
+    case!(processors_of_a_further_process).and_init(),
     case!(a_processor_that_does_not_exist).once(),
-    case!(likes_to_be_killed),
+    case!(likes_to_be_killed).and_init(),
     case!(a_score_that_may_not_be_lowered).ordinary(),
-    case!(memory_lies_as_asked),
-    case!(execution_domain),
+    case!(memory_lies_as_asked).and_init(),
+    case!(execution_domain).and_init(),
 ];
 
 /// What two processes of a container say, its first and a further one.

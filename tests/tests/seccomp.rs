@@ -15,13 +15,13 @@ use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg}
 use serde_json::{Value, json};
 
 pub(crate) const CASES: &[Case] = &[
-    case!(dockers_profile),
-    case!(each_rule_has_its_errno),
-    case!(calls_newer_than_the_profile_do_not_exist),
-    case!(the_program_of_a_user_is_filtered),
+    case!(dockers_profile).and_init(),
+    case!(each_rule_has_its_errno).and_init(),
+    case!(calls_newer_than_the_profile_do_not_exist).and_init(),
+    case!(the_program_of_a_user_is_filtered).and_init(),
     case!(the_agent_answers),
-    case!(a_listener_that_closes_makes_the_call_vanish),
-    case!(without_an_agent_nothing_starts),
+    case!(a_listener_that_closes_makes_the_call_vanish).and_init(),
+    case!(without_an_agent_nothing_starts).and_init(),
 ];
 
 /// Any number that no kernel knows yet.

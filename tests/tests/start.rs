@@ -16,14 +16,15 @@ use rustix::net::{
 pub(crate) const CASES: &[Case] = &[
     case!(waits_until_it_is_started).and_unified(),
     case!(what_waits_is_small),
-    case!(a_missing_program_is_told_at_once),
-    case!(what_cannot_be_executed_is_told_by_the_start).and_unified(),
-    case!(a_program_that_vanished_is_told_by_the_start),
+    case!(a_missing_program_is_told_at_once).and_init(),
+    case!(what_cannot_be_executed_is_told_by_the_start).and_unified().and_init(),
+    case!(a_program_that_vanished_is_told_by_the_start).and_init(),
+    case!(only_one_starts_it).with_init(),
     case!(only_one_starts_it).once(),
     case!(a_stranger_does_not_start_it).once(),
-    case!(killed_while_it_waits).and_unified(),
-    case!(joined_while_it_waits),
-    case!(a_terminal_is_there_before_the_start),
+    case!(killed_while_it_waits).and_unified().and_init(),
+    case!(joined_while_it_waits).and_init(),
+    case!(a_terminal_is_there_before_the_start).and_init(),
     case!(nothing_is_made_twice).once(),
 ];
 

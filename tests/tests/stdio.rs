@@ -8,19 +8,19 @@ use pidone::{Stdio, TerminalSize};
 use pidone_tests::{Case, Outcome, Read, Report, Sandbox, Stop, case, process};
 
 pub(crate) const CASES: &[Case] = &[
-    case!(pipes_carry_both_ways),
-    case!(null_is_the_containers),
-    case!(a_descriptor_is_passed),
+    case!(pipes_carry_both_ways).and_init(),
+    case!(null_is_the_containers).and_init(),
+    case!(a_descriptor_is_passed).and_init(),
     case!(the_callers_own_is_inherited).alone(),
     case!(closed_ones_are_null_inside).alone(),
-    case!(extra_files_follow),
+    case!(extra_files_follow).and_init(),
     case!(many_extra_files).once(),
     case!(files_in_each_others_places).once(),
     case!(nothing_else_comes_in).alone(),
     case!(a_terminal_is_the_containers),
-    case!(a_terminal_carries_both_ways),
-    case!(a_further_process_has_its_own_terminal),
-    case!(a_terminal_needs_a_devpts),
+    case!(a_terminal_carries_both_ways).and_init(),
+    case!(a_further_process_has_its_own_terminal).and_init(),
+    case!(a_terminal_needs_a_devpts).and_init(),
 ];
 
 fn pipes_carry_both_ways(sandbox: &Sandbox) -> Outcome {

@@ -9,10 +9,10 @@ use pidone_tests::{Case, Outcome, Report, Sandbox, case, output, process};
 
 pub(crate) const CASES: &[Case] = &[
     case!(has_stdio_and_a_socket_open),
-    case!(has_the_container_as_its_root),
+    case!(has_the_container_as_its_root).and_init(),
     case!(is_out_of_reach_for_those_inside),
     case!(is_not_dumpable),
-    case!(those_who_join_have_nothing_of_the_host),
+    case!(those_who_join_have_nothing_of_the_host).and_init(),
 ];
 
 /// What is open in a process, by number.

@@ -1,5 +1,5 @@
 //! What the benches start: a static program without libc that writes the time of its first
-//! instruction to standard output and exits.
+//! instruction to standard output and exits. With an argument it waits until it is killed.
 //!
 //! The time is that of `CLOCK_MONOTONIC` in nanoseconds, as a native number of 64 bits. Any
 //! program with a libc would take longer to begin than a container takes to be made.

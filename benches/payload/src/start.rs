@@ -4,15 +4,23 @@
 use core::arch::asm;
 use core::panic::PanicInfo;
 
-/// The entry point. The stack is aligned to 16 bytes by the kernel, and the call keeps the ABI.
+/// The entry point. The stack is aligned to 16 bytes by the kernel, and the call keeps the ABI; at
+/// its top is the number of arguments.
 #[cfg(target_arch = "x86_64")]
 #[unsafe(naked)]
 #[unsafe(no_mangle)]
 unsafe extern "C" fn _start() -> ! {
-    core::arch::naked_asm!("xor ebp, ebp", "call {begin}", "ud2", begin = sym begin)
+    core::arch::naked_asm!(
+        "xor ebp, ebp",
+        "mov rdi, [rsp]",
+        "call {begin}",
+        "ud2",
+        begin = sym begin
+    )
 }
 
-/// The entry point. The stack is aligned to 16 bytes by the kernel.
+/// The entry point. The stack is aligned to 16 bytes by the kernel; at its top is the number of
+/// arguments.
 #[cfg(target_arch = "aarch64")]
 #[unsafe(naked)]
 #[unsafe(no_mangle)]
@@ -20,6 +28,7 @@ unsafe extern "C" fn _start() -> ! {
     core::arch::naked_asm!(
         "mov x29, xzr",
         "mov x30, xzr",
+        "ldr x0, [sp]",
         "bl {begin}",
         "brk 0",
         begin = sym begin
@@ -29,6 +38,7 @@ unsafe extern "C" fn _start() -> ! {
 #[cfg(target_arch = "x86_64")]
 mod number {
     pub(super) const WRITE: usize = 1;
+    pub(super) const NANOSLEEP: usize = 35;
     pub(super) const CLOCK_GETTIME: usize = 228;
     pub(super) const EXIT_GROUP: usize = 231;
 }
@@ -37,10 +47,14 @@ mod number {
 mod number {
     pub(super) const WRITE: usize = 64;
     pub(super) const EXIT_GROUP: usize = 94;
+    pub(super) const NANOSLEEP: usize = 101;
     pub(super) const CLOCK_GETTIME: usize = 113;
 }
 
-extern "C" fn begin() -> ! {
+extern "C" fn begin(arguments: usize) -> ! {
+    if arguments > 1 {
+        wait();
+    }
     const MONOTONIC: usize = 1;
     const STDOUT: usize = 1;
     let mut time = [0_u64; 2];
@@ -53,6 +67,16 @@ extern "C" fn begin() -> ! {
         syscall(number::WRITE, STDOUT, (&raw const nanoseconds) as usize, size_of::<u64>())
     };
     exit(usize::from(written != size_of::<u64>()))
+}
+
+/// Sleeps until killed.
+fn wait() -> ! {
+    // struct timespec: the kernel takes the end of time for it.
+    let forever = [i64::MAX, 0];
+    loop {
+        // SAFETY: the kernel reads the two numbers, and is told not to write what is left.
+        unsafe { syscall(number::NANOSLEEP, (&raw const forever) as usize, 0, 0) };
+    }
 }
 
 #[panic_handler]

@@ -7,7 +7,7 @@ use std::io::{self, Write as _};
 
 use clap::ValueEnum as _;
 use pidone_benches::floor::Floor;
-use pidone_benches::place::Place;
+use pidone_benches::place::{Place, View};
 use pidone_benches::scenario::Scenario;
 use pidone_benches::{Result, Starter as _};
 
@@ -18,7 +18,7 @@ fn main() -> Result<()> {
         None => Scenario::OciNet,
     };
     let count: usize = arguments.next().as_deref().unwrap_or("1000").parse()?;
-    let place = Place::enter(None)?;
+    let place = Place::enter(None, View::V2)?;
     let mut floor = Floor::new(&place, scenario, 0)?;
     let mut samples = (0..count).map(|_| floor.start()).collect::<Result<Vec<_>>>()?;
     let mut output = io::stdout().lock();

@@ -1,12 +1,12 @@
-//! What the child does: the container, step by step, in its plainest form.
+//! What the child does: the container, or the way into it, step by step, in its plainest form.
 //!
 //! It makes system calls and nothing else: it shares the parent's memory.
 
 use std::ffi::CStr;
 use std::os::fd::{AsRawFd, RawFd};
 
-use super::Floor;
 use super::sys::{Argument, Failed, call};
+use super::{Floor, clone};
 use crate::scenario::{HOST_NAME, OPEN_FILES, Scenario};
 
 type Result<T = ()> = std::result::Result<T, Failed>;
@@ -34,6 +34,20 @@ pub(super) fn run(floor: &Floor) -> Result {
     if floor.scenario == Scenario::OciNet {
         loopback()?;
     }
+    process(floor)
+}
+
+/// Enters the namespaces of a container and has a sibling become the payload there: the pid
+/// namespace is that of children. Answers the sibling's id.
+pub(super) fn join(floor: &Floor, container: RawFd) -> std::result::Result<i32, Failed> {
+    let namespaces = floor.namespaces();
+    call(libc::SYS_setns, [container.into(), namespaces.into()])?;
+    clone::sibling(&|| process(floor))
+}
+
+/// Becomes the payload in a container that is there.
+fn process(floor: &Floor) -> Result {
+    let oci = floor.scenario.is_oci();
     stdio(floor.output.writer().as_raw_fd())?;
     if oci {
         let limit = [OPEN_FILES, OPEN_FILES];
@@ -177,7 +191,8 @@ fn capabilities(floor: &Floor) -> Result {
     call(libc::SYS_capset, [(&header).into(), (&data).into()]).map(drop)
 }
 
-fn filter(instructions: &[u8]) -> Result {
+/// Loads a filter for the calling thread.
+pub(super) fn filter(instructions: &[u8]) -> Result {
     let one: u64 = 1;
     let no_new_privileges = [libc::PR_SET_NO_NEW_PRIVS.into(), one.into()];
     call(

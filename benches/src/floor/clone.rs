@@ -1,13 +1,12 @@
 //! The clone: `clone3(2)` in the manner of vfork.
 #![allow(unsafe_code, reason = "a child that shares memory until it executes the payload")]
 
-use std::ffi::{c_int, c_void};
+use std::ffi::c_void;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
 use rustix::io::Errno;
 
 use super::sys::Failed;
-use super::{Floor, child};
 use crate::{Error, Result};
 
 /// The kernel's `struct clone_args`, as far as cgroups.
@@ -30,23 +29,26 @@ struct CloneArgs {
 const CLONE_VM: u64 = 0x100;
 const CLONE_PIDFD: u64 = 0x1000;
 const CLONE_VFORK: u64 = 0x4000;
-const CLONE_NEWCGROUP: u64 = 0x200_0000;
+const CLONE_PARENT: u64 = 0x8000;
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+
+/// What a child does: system calls and nothing else. It comes back when it is to end, or with what
+/// failed.
+pub(super) type Body<'a> = &'a dyn Fn() -> std::result::Result<(), Failed>;
 
 /// What parent and child share.
 struct Shared<'a> {
-    floor: &'a Floor,
+    body: Body<'a>,
     failed: Option<Failed>,
 }
 
-/// Starts the payload; comes back when it runs, with its pidfd.
-pub(super) fn spawn(floor: &Floor, cgroup: Option<RawFd>) -> Result<OwnedFd> {
+/// Has a child do something; comes back when it has executed a program or ended, with its pidfd.
+///
+/// `namespaces` are flags of `clone3(2)`; a cgroup is the directory that the child is born in.
+pub(super) fn spawn(namespaces: u64, cgroup: Option<RawFd>, body: Body<'_>) -> Result<OwnedFd> {
     let mut pidfd: RawFd = -1;
-    let namespaces = floor.scenario.namespaces();
-    let namespaces = namespaces.iter().fold(0, |flags, kind| flags | u64::from(kind.clone_flag()));
     let mut arguments = CloneArgs {
-        // The new cgroup namespace would have the parent's cgroup for its root.
-        flags: CLONE_VM | CLONE_VFORK | CLONE_PIDFD | namespaces & !CLONE_NEWCGROUP,
+        flags: CLONE_PIDFD | namespaces,
         pidfd: (&raw mut pidfd) as u64,
         exit_signal: u64::from(libc::SIGCHLD.cast_unsigned()),
         ..CloneArgs::default()
@@ -55,17 +57,11 @@ pub(super) fn spawn(floor: &Floor, cgroup: Option<RawFd>) -> Result<OwnedFd> {
         arguments.flags |= CLONE_INTO_CGROUP;
         arguments.cgroup = u64::from(cgroup.cast_unsigned());
     }
-    let mut shared = Shared { floor, failed: None };
-    // SAFETY: the child calls `enter`, which never returns, below this frame of the stack, which
-    // stands still until the child has executed the payload or ended.
-    let answer = unsafe { clone3(&raw const arguments, enter, (&raw mut shared).cast()) };
-    if answer < 0 {
-        let errno = c_int::try_from(-answer).unwrap_or(libc::EINVAL);
-        return Err(error(Failed { number: libc::SYS_clone3, errno }));
-    }
+    let (started, failed) = vfork(arguments, body);
+    started.map_err(error)?;
     // SAFETY: the clone succeeded, so that the kernel put a new descriptor there.
     let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
-    match shared.failed {
+    match failed {
         None => Ok(pidfd),
         Some(failed) => {
             let child = rustix::process::WaitId::PidFd(rustix::fd::AsFd::as_fd(&pidfd));
@@ -75,18 +71,47 @@ pub(super) fn spawn(floor: &Floor, cgroup: Option<RawFd>) -> Result<OwnedFd> {
     }
 }
 
-fn error(Failed { number, errno }: Failed) -> Error {
+/// Has a sibling do something, from within a child; answers its id as the child sees it.
+pub(super) fn sibling(body: Body<'_>) -> std::result::Result<i32, Failed> {
+    let (started, failed) = vfork(CloneArgs { flags: CLONE_PARENT, ..CloneArgs::default() }, body);
+    match failed {
+        None => started,
+        Some(failed) => Err(failed),
+    }
+}
+
+/// A clone in the manner of vfork: what it answers, and what failed in the child.
+fn vfork(
+    mut arguments: CloneArgs,
+    body: Body<'_>,
+) -> (std::result::Result<i32, Failed>, Option<Failed>) {
+    arguments.flags |= CLONE_VM | CLONE_VFORK;
+    let mut shared = Shared { body, failed: None };
+    // SAFETY: the child calls `enter`, which never returns, below this frame of the stack, which
+    // stands still until the child has executed a program or ended.
+    let answer = unsafe { clone3(&raw const arguments, enter, (&raw mut shared).cast()) };
+    let started = match i32::try_from(answer) {
+        Ok(pid) if pid > 0 => Ok(pid),
+        Ok(errno) => Err(Failed { number: libc::SYS_clone3, errno: -errno }),
+        Err(_) => Err(Failed { number: libc::SYS_clone3, errno: libc::ERANGE }),
+    };
+    (started, shared.failed)
+}
+
+/// The error for a system call that failed.
+pub(super) fn error(Failed { number, errno }: Failed) -> Error {
     format!("system call {number} of the floor: {}", Errno::from_raw_os_error(errno)).into()
 }
 
-/// The child: only a failure comes back from the program that it becomes.
+/// The child: nothing comes back from the program that it becomes.
 extern "C" fn enter(shared: *mut c_void) -> ! {
-    // SAFETY: `spawn` passes its `Shared` and stands still meanwhile.
+    // SAFETY: `vfork` passes its `Shared` and stands still meanwhile.
     let shared = unsafe { &mut *shared.cast::<Shared<'_>>() };
-    shared.failed = child::run(shared.floor).err();
+    shared.failed = (shared.body)().err();
+    let status = if shared.failed.is_some() { 125 } else { 0 };
     loop {
         // SAFETY: ends this process alone.
-        unsafe { libc::syscall(libc::SYS_exit_group, 125) };
+        unsafe { libc::syscall(libc::SYS_exit_group, status) };
     }
 }
 

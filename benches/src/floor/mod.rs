@@ -6,7 +6,10 @@
 
 mod child;
 mod clone;
+mod exec;
 mod sys;
+
+pub use exec::Exec;
 
 use std::ffi::CString;
 use std::fs;
@@ -17,12 +20,14 @@ use std::path::{Path, PathBuf};
 use pidone::config::{capability, default};
 use pidone::seccomp;
 use rustix::fs::{CWD, Mode, OFlags, openat};
-use rustix::process::{WaitId, WaitIdOptions, waitid};
+use rustix::process::{WaitId, WaitIdOptions, WaitIdStatus, waitid};
 
 use crate::payload::Output;
-use crate::place::Place;
+use crate::place::{Place, View};
 use crate::scenario::Scenario;
 use crate::{Result, Sample, Starter, clock};
+
+const CLONE_NEWCGROUP: u64 = 0x200_0000;
 
 /// The floor of one scenario.
 #[derive(Debug)]
@@ -52,8 +57,11 @@ impl Floor {
     /// Finds out all that a start needs. `worker` tells those apart that run at the same time.
     ///
     /// # Errors
-    /// `/proc` cannot be read.
+    /// `/proc` cannot be read, or the cgroups are those of version 1, which it does not know.
     pub fn new(place: &Place, scenario: Scenario, worker: usize) -> Result<Self> {
+        if place.view() != View::V2 {
+            return Err("the floor is for cgroup2".into());
+        }
         let rootfs = place.rootfs();
         let cgroup = (place.cgroup_parent(), "");
         let config = scenario.config(&rootfs, (&cgroup.0, cgroup.1));
@@ -73,6 +81,20 @@ impl Floor {
             filter,
             output: Output::new()?,
         })
+    }
+
+    /// The flags of the namespaces.
+    fn namespaces(&self) -> u64 {
+        let kinds = self.scenario.namespaces();
+        kinds.iter().fold(0, |flags, kind| flags | u64::from(kind.clone_flag()))
+    }
+
+    /// When the payload began, which must have ended well.
+    fn stamp(&self, status: Option<WaitIdStatus>) -> Result<u64> {
+        match status.and_then(|status| status.exit_status()) {
+            Some(0) => self.output.stamp(),
+            status => Err(format!("the payload ended with status {status:?}").into()),
+        }
     }
 }
 
@@ -99,7 +121,10 @@ impl Starter for Floor {
     fn start(&mut self) -> Result<Sample> {
         let begin = clock::now();
         let cgroup = if self.scenario.is_oci() { Some(make_cgroup(&self.cgroup)?) } else { None };
-        let child = clone::spawn(self, cgroup.as_ref().map(AsRawFd::as_raw_fd))?;
+        // A new cgroup namespace would have the parent's cgroup for its root.
+        let namespaces = self.namespaces() & !CLONE_NEWCGROUP;
+        let directory = cgroup.as_ref().map(AsRawFd::as_raw_fd);
+        let child = clone::spawn(namespaces, directory, &|| child::run(self))?;
         drop(cgroup);
         let status = waitid(WaitId::PidFd(child.as_fd()), WaitIdOptions::EXITED)?;
         drop(child);
@@ -107,18 +132,26 @@ impl Starter for Floor {
             rustix::fs::rmdir(&self.cgroup)?;
         }
         let end = clock::now();
-        match status.and_then(|status| status.exit_status()) {
-            Some(0) => {}
-            status => return Err(format!("the payload ended with status {status:?}").into()),
-        }
-        let first = self.output.stamp()?;
+        let first = self.stamp(status)?;
         Ok(Sample { first: first.saturating_sub(begin), whole: end - begin })
     }
+}
+
+/// Loads a seccomp filter for the calling thread, as a child does.
+///
+/// # Errors
+/// The kernel does not take it.
+pub fn load_filter(program: &[u8]) -> Result<()> {
+    child::filter(program).map_err(clone::error)
 }
 
 /// Makes the cgroup that the child is born in.
 fn make_cgroup(path: &Path) -> Result<OwnedFd> {
     rustix::fs::mkdir(path, Mode::from_raw_mode(0o755))?;
+    open_cgroup(path)
+}
+
+fn open_cgroup(path: &Path) -> Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     Ok(openat(CWD, path, flags, Mode::empty())?)
 }

@@ -1,6 +1,6 @@
 //! Identity and limits of the process that is about to be executed.
 
-use pidone_proto::{Call, Report, Text, Words};
+use pidone_proto::{Call, Report, Slot, Text, Words};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::AsFd;
 use rustix::fs::{Gid, Mode, OFlags, Uid};
@@ -97,6 +97,13 @@ pub(crate) fn seccomp(init: &mut Init, flags: u32, filter: &[u8]) -> Result {
     }
     let listener = sys::listener(answer);
     init.channel.send(&Report::Listener, Some(listener.as_fd()))
+}
+
+/// Moves this process into a cgroup, by a file that the host has opened.
+pub(crate) fn join_cgroup(init: &mut Init, procs: Slot) -> Result {
+    let procs = init.slots.take(procs)?;
+    // Whoever writes it.
+    rustix::io::write(&procs, b"0").during(Call::Write).map(drop)
 }
 
 /// Sets the file mode creation mask.

@@ -32,7 +32,7 @@ pub(crate) fn console(init: &mut Init, rows: u16, columns: u16, uid: u32, bind: 
     session()?;
     ioctl_tiocsctty(&terminal).during(Call::Terminal)?;
     for fd in 0..=2 {
-        sys::duplicate_to_stdio(terminal.as_fd(), fd).during(Call::Duplicate)?;
+        sys::duplicate_over(terminal.as_fd(), fd).during(Call::Duplicate)?;
     }
     init.channel.send(&Report::Console, Some(master.as_fd()))
 }
@@ -100,7 +100,7 @@ pub(crate) fn reopen_null(init: &mut Init) -> Result {
         if !is_null(null.as_fd()) {
             return Ok(());
         }
-        sys::duplicate_to_stdio(null.as_fd(), number).during(Call::Duplicate)?;
+        sys::duplicate_over(null.as_fd(), number.into()).during(Call::Duplicate)?;
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 use pidone_proto::Report;
 use rustix::fd::BorrowedFd;
 
-use super::{CLIENTS, Supervisor};
+use super::{CLIENTS, Supervisor, watch};
 use crate::channel::Channel;
 
 /// A connection.
@@ -13,13 +13,13 @@ pub(super) struct Client {
     pub(super) number: u32,
 }
 
-impl Supervisor {
+impl Supervisor<'_> {
     /// Takes a connection in. Where there is no room it is closed at once.
     pub(super) fn admit(&mut self, channel: Channel) {
         let number = self.number();
         let Some(place) = self.clients.iter().position(Option::is_none) else { return };
         let data = CLIENTS + u64::try_from(place).unwrap_or(0);
-        if self.watch(channel.as_fd(), data).is_ok()
+        if watch(&self.epoll, channel.as_fd(), data).is_ok()
             && let Some(free) = self.clients.get_mut(place)
         {
             *free = Some(Client { channel, number });

@@ -14,7 +14,7 @@ pub(crate) mod stdio;
 
 use pidone_proto::{Call, Report, Slot, limits};
 use rustix::event::{Timespec, epoll};
-use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, accept_with};
 
@@ -22,7 +22,7 @@ use crate::channel::Channel;
 use crate::failure::{Context, Result};
 use crate::interpret::Init;
 use crate::slots::Slots;
-use crate::{children, sys};
+use crate::{child, signal, sys};
 use client::Client;
 use process::Process;
 
@@ -33,9 +33,9 @@ const CLIENTS: u64 = 0x1_0000;
 const PROCESSES: u64 = 0x2_0000;
 
 /// The state of the supervisor.
-pub(crate) struct Supervisor {
+pub(crate) struct Supervisor<'a> {
     epoll: OwnedFd,
-    listener: OwnedFd,
+    listener: BorrowedFd<'a>,
     signals: OwnedFd,
     clients: [Option<Client>; limits::CLIENTS],
     processes: [Option<Process>; limits::PROCESSES],
@@ -56,27 +56,30 @@ pub(crate) fn run(init: &mut Init, listener: Slot) -> Result {
     stdio::let_go(init)?;
     init.forget();
     // Also what it does not know of: all others are the maker's.
-    children::close_others(listener.as_fd(), init.channel.as_fd()).during(Call::CloseRange)?;
-    let signals = children::signals().during(Call::Supervise)?;
+    close_others(listener.as_fd(), init.channel.as_fd());
+    // As process 1 it gets the orphans anyway.
+    let _ = child::become_subreaper();
+    let signals = signal::descriptor().during(Call::Supervise)?;
     let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).during(Call::Supervise)?;
+    let buffer = sys::memory(limits::FRAME).during(Call::Memory)?;
+    for (fd, data) in [(listener.as_fd(), LISTENER), (signals.as_fd(), SIGNALS)] {
+        watch(&epoll, fd, data).during(Call::Supervise)?;
+    }
+    init.channel.send(&Report::Supervising, None)?;
+    // Who made the container is the first client.
+    let own = core::mem::replace(&mut init.channel, Channel::new(listener));
     let mut supervisor = Supervisor {
         epoll,
-        listener,
+        listener: init.channel.as_fd(),
         signals,
         clients: [const { None }; limits::CLIENTS],
         processes: [const { None }; limits::PROCESSES],
         next: 1,
         main: None,
         deadline: None,
-        buffer: Some(sys::memory(limits::FRAME).during(Call::Memory)?),
+        buffer: Some(buffer),
         slots: Slots::new(),
     };
-    supervisor.watch(supervisor.listener.as_fd(), LISTENER).during(Call::Supervise)?;
-    supervisor.watch(supervisor.signals.as_fd(), SIGNALS).during(Call::Supervise)?;
-    init.channel.send(&Report::Supervising, None)?;
-    // Who made the container is the first client. What stands in its place hears nothing.
-    let nobody = rustix::io::fcntl_dupfd_cloexec(&supervisor.epoll, 3).during(Call::Duplicate)?;
-    let own = core::mem::replace(&mut init.channel, Channel::new(nobody));
     let _ = rustix::io::ioctl_fionbio(own.as_fd(), true);
     supervisor.admit(own);
     loop {
@@ -84,7 +87,22 @@ pub(crate) fn run(init: &mut Init, listener: Slot) -> Result {
     }
 }
 
-impl Supervisor {
+/// Has events of a descriptor told.
+fn watch(epoll: &OwnedFd, fd: BorrowedFd<'_>, data: u64) -> core::result::Result<(), Errno> {
+    epoll::add(epoll, fd, epoll::EventData::new_u64(data), epoll::EventFlags::IN)
+}
+
+/// Closes all descriptors behind stdio but two.
+fn close_others(one: BorrowedFd<'_>, other: BorrowedFd<'_>) {
+    let [one, other] = [one, other].map(|fd| fd.as_raw_fd().cast_unsigned());
+    let (low, high) = (one.min(other), one.max(other));
+    // An empty range is refused, which is as well.
+    sys::close_range(3, low - 1);
+    sys::close_range(low + 1, high - 1);
+    sys::close_range(high + 1, u32::MAX);
+}
+
+impl Supervisor<'_> {
     /// Waits for something to happen, and deals with it.
     fn turn(&mut self) {
         let mut events = [const {
@@ -110,13 +128,8 @@ impl Supervisor {
         if left == Some(0) {
             // Once: whoever is left is about to end.
             self.deadline = None;
-            let _ = self.signal_all(children::SIGKILL);
+            let _ = self.signal_all(signal::KILL);
         }
-    }
-
-    /// Has events of a descriptor told.
-    fn watch(&self, fd: BorrowedFd<'_>, data: u64) -> core::result::Result<(), Errno> {
-        epoll::add(&self.epoll, fd, epoll::EventData::new_u64(data), epoll::EventFlags::IN)
     }
 
     /// Before a descriptor is closed: a child that was just forked may still hold a copy, which
@@ -128,7 +141,7 @@ impl Supervisor {
     /// Lets a client in.
     fn accept(&mut self) {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        if let Ok(socket) = accept_with(&self.listener, flags) {
+        if let Ok(socket) = accept_with(self.listener, flags) {
             self.admit(Channel::new(socket));
         }
     }

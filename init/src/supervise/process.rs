@@ -1,16 +1,17 @@
 //! Processes that were spawned, from the fork to the program.
 
-use pidone_proto::{Call, Codec, Part, Report, Slot};
+use pidone_proto::{Call, Codec, Part, Report, Slot, limits};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer};
 
-use super::{PROCESSES, Supervisor};
+use super::{PROCESSES, Supervisor, watch};
 use crate::channel::{Channel, Wire};
-use crate::children;
+
 use crate::failure::{Context, Failure, Result};
 use crate::interpret::Init;
+use crate::{child, signal, sys};
 
 /// A process that was forked and not yet reaped.
 pub(super) struct Process {
@@ -45,7 +46,7 @@ pub(super) struct Spawn {
     pub(super) operations: u32,
 }
 
-impl Supervisor {
+impl Supervisor<'_> {
     /// Forks a child that runs operations. `plan` finds them in the child's own copy of what was
     /// received.
     pub(super) fn spawn(
@@ -64,7 +65,7 @@ impl Supervisor {
         let (type_, flags) = (SocketType::SEQPACKET, SocketFlags::CLOEXEC);
         let (ours, theirs) =
             socketpair(AddressFamily::UNIX, type_, flags, None).during(Call::Socket)?;
-        let Some((pid, pidfd)) = children::fork().during(Call::Clone)? else {
+        let Some((pid, pidfd)) = child::fork_with_pidfd().during(Call::Clone)? else {
             drop(ours);
             self.become_process(theirs, spawn.operations, plan)
         };
@@ -73,7 +74,7 @@ impl Supervisor {
         let data = PROCESSES + u64::try_from(place).unwrap_or(0);
         let _ = rustix::io::ioctl_fionbio(&ours, true);
         // If it cannot be watched, its end is seen all the same.
-        let _ = self.watch(ours.as_fd(), data);
+        let _ = watch(&self.epoll, ours.as_fd(), data);
         let Spawn { client, tag, .. } = spawn;
         let start = Some(Start { status: Channel::new(ours), pidfd, executing: false });
         if let Some(free) = self.processes.get_mut(place) {
@@ -93,7 +94,13 @@ impl Supervisor {
         operations: u32,
         plan: impl FnOnce(&mut Self) -> Option<&'static [u8]>,
     ) -> ! {
-        children::unblock_signals();
+        signal::unblock();
+        // A limit of the program's may leave no room for them.
+        for fd in [self.epoll.as_fd(), self.listener, self.signals.as_fd()] {
+            sys::close_in_child(fd);
+        }
+        self.clients = [const { None }; limits::CLIENTS];
+        self.processes = [const { None }; limits::PROCESSES];
         let mut init = Init::new(Channel::new(status));
         let plan = plan(self).unwrap_or_default();
         core::mem::swap(&mut init.slots, &mut self.slots);
@@ -122,7 +129,8 @@ impl Supervisor {
         };
         match report {
             Some(Report::Console) => self.console(place),
-            Some(Report::Executing) => start.executing = true,
+            // One that waits for its start tells the rest to who starts it.
+            Some(Report::Executing | Report::Waiting) => start.executing = true,
             Some(Report::Failed { step, call, detail, errno }) => {
                 self.settle(place);
                 self.tell(client, &Report::NotSpawned { tag, step, call, detail, errno }, None);
@@ -138,7 +146,7 @@ impl Supervisor {
             }
             _ => {
                 // It died on the way, or was asked for what cannot be done here.
-                let _ = children::kill(pid, children::SIGKILL);
+                let _ = signal::send(pid, signal::KILL);
                 self.settle(place);
                 let errno = u16::try_from(Errno::CHILD.raw_os_error()).unwrap_or(0);
                 let (step, call, detail) = (0, Call::Supervise, 0);

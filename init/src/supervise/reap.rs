@@ -7,18 +7,18 @@ use rustix::process::{Pid, getpid};
 
 use super::Supervisor;
 use super::process::Process;
-use crate::children::{self, Ended, Waited};
-use crate::sys;
+use crate::child::{self, Ended, Waited};
+use crate::{signal, sys};
 
-impl Supervisor {
+impl Supervisor<'_> {
     /// Deals with the signals that came.
     pub(super) fn signalled(&mut self) {
-        while let Some(signal) = children::next_signal(self.signals.as_fd()) {
-            if signal == children::SIGCHLD {
+        while let Some(signal) = signal::next(self.signals.as_fd()) {
+            if signal == signal::CHLD {
                 self.reap();
             } else if let Some(main) = self.find(self.main) {
                 // What somebody sends to process 1 is meant for the container's program.
-                let _ = children::kill(main.pid, signal);
+                let _ = signal::send(main.pid, signal);
             }
         }
     }
@@ -26,7 +26,7 @@ impl Supervisor {
     /// Reaps everything that has ended, and the init ends with the last.
     fn reap(&mut self) {
         loop {
-            match children::wait() {
+            match child::reap() {
                 Waited::Ended(ended) => self.ended(&ended),
                 Waited::Running => return,
                 Waited::Nobody => {
@@ -55,37 +55,34 @@ impl Supervisor {
             self.main = self.main.filter(|&main| main != number);
             return;
         }
-        self.tell(
-            client,
-            &Report::Exited {
-                process: number,
-                code: ended.code,
-                signal: ended.signal,
-                core: ended.core,
-                user: ended.user,
-                system: ended.system,
-                max_rss: ended.max_rss,
-                minor_faults: ended.minor_faults,
-                major_faults: ended.major_faults,
-            },
-            None,
-        );
+        let ([user, system], [minor_faults, major_faults]) = (ended.times(), ended.faults());
+        let report = Report::Exited {
+            process: number,
+            code: u32::from(ended.code()),
+            signal: u32::from(ended.signal()),
+            core: ended.core(),
+            user,
+            system,
+            max_rss: ended.max_rss(),
+            minor_faults,
+            major_faults,
+        };
+        self.tell(client, &report, None);
         if self.main == Some(number) {
             // The kernel kills the others.
-            let status = if ended.signal == 0 { ended.code } else { 128 + ended.signal };
-            sys::exit(u8::try_from(status).unwrap_or(u8::MAX));
+            sys::exit(ended.shell_status());
         }
     }
 
     /// Sends a signal to every process of the container. Where the init has no pid namespace of its
     /// own, those that it spawned are all that it may touch.
-    pub(super) fn signal_all(&self, signal: i32) -> Result<(), Errno> {
+    pub(super) fn signal_all(&self, signal: u8) -> Result<(), Errno> {
         if getpid() == Pid::INIT {
-            return children::kill(-1, signal);
+            return signal::send(-1, signal);
         }
         let mut outcome = Err(Errno::SRCH);
         for process in self.processes.iter().flatten() {
-            outcome = children::kill(process.pid, signal);
+            outcome = signal::send(process.pid, signal);
         }
         outcome
     }

@@ -11,9 +11,9 @@ use crate::channel::Wire;
 use crate::failure::Failure;
 use crate::interpret::map_sealed;
 use crate::slots::Slots;
-use crate::{children, sys};
+use crate::{signal, sys};
 
-impl Supervisor {
+impl Supervisor<'_> {
     /// Serves one request of a client; the next comes after those of the others.
     pub(super) fn serve(&mut self, place: usize) {
         let Some(Some(client)) = self.clients.get_mut(place) else { return };
@@ -34,7 +34,7 @@ impl Supervisor {
             _ => false,
         };
         if let Some(body) = mapped {
-            children::unmap(body);
+            sys::unmap(body);
         }
         self.slots = Slots::new();
         // There is no way to go on behind what is no request.
@@ -85,7 +85,7 @@ impl Supervisor {
             Request::Resize { process, rows, columns } => self.resize(process, rows, columns),
             Request::Shutdown { signal, patience } => {
                 self.deadline = Some(sys::now() + u64::from(patience) * 1_000_000);
-                match self.signal_all(i32::try_from(signal).unwrap_or(-1)) {
+                match known(signal).and_then(|signal| self.signal_all(signal)) {
                     // Nobody is left to be told.
                     Err(Errno::SRCH) => sys::exit(0),
                     sent => sent,
@@ -101,7 +101,7 @@ impl Supervisor {
     fn signal(&self, process: u32, signal: u32, group: bool) -> Result<(), Errno> {
         let pid = self.find(Some(process)).ok_or(Errno::SRCH)?.pid;
         // It leads its group, if it leads any.
-        children::kill(if group { -pid } else { pid }, i32::try_from(signal).unwrap_or(-1))
+        signal::send(if group { -pid } else { pid }, known(signal)?)
     }
 
     fn resize(&self, process: u32, rows: u16, columns: u16) -> Result<(), Errno> {
@@ -133,6 +133,11 @@ impl Supervisor {
             }
         }
     }
+}
+
+/// A number that may be a signal's: the kernel refuses those that are none.
+fn known(signal: u32) -> Result<u8, Errno> {
+    u8::try_from(signal).map_err(|_| Errno::INVAL)
 }
 
 /// Where a part of some bytes begins and ends in them.

@@ -8,7 +8,7 @@ use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use crate::failure::{Context, Failure, Result};
 use crate::interpret::Init;
 use crate::ops::terminal::is_null;
-use crate::{children, sys};
+use crate::sys;
 
 /// Makes stdio the container's null device: nothing of who started the container stays open in a
 /// process that outlives it. Without a null device it is left.
@@ -19,7 +19,7 @@ pub(super) fn let_go(init: &mut Init) -> Result {
     };
     if is_null(null.as_fd()) {
         for number in 0..=2 {
-            sys::duplicate_to_stdio(null.as_fd(), number).during(Call::Duplicate)?;
+            sys::duplicate_over(null.as_fd(), number).during(Call::Duplicate)?;
         }
     }
     Ok(())
@@ -35,9 +35,12 @@ pub(crate) fn take(init: &mut Init, count: u32) -> Result {
         init.slots.put(slot, moved)?;
     }
     init.channel.move_above(above)?;
+    // Whatever else is open may have one of their numbers.
+    init.slots.close_from(Slot(count));
+    init.forget_root();
     for number in 0..count {
         let fd = init.slots.take(Slot(number))?;
-        children::duplicate_to(fd.as_fd(), number).during(Call::Duplicate)?;
+        sys::duplicate_over(fd.as_fd(), number).during(Call::Duplicate)?;
     }
     Ok(())
 }

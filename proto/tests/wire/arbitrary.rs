@@ -156,6 +156,7 @@ impl Parts {
             49 => Op::FindProgram { candidates: list(0) },
             51 => Op::Supervise { listener: first },
             52 => Op::Stdio { count: one },
+            53 => Op::JoinCgroup { procs: first },
             50 => Op::Remount { at: text(0), set: a, clear: b, recursive: yes },
             _ => return None,
         })

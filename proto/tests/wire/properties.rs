@@ -281,9 +281,9 @@ fn the_longest_messages_have_room() {
     assert!(Bincode::encode(&op, &mut frame[HEADER..]).is_ok());
     assert!(Postcard::encode(&op, &mut frame[HEADER..]).is_ok());
 
-    let nanoseconds = [0xff; 4 * limits::TIMES_PER_REPORT];
+    let nanoseconds = [0xff; 8 * limits::TIMES_PER_REPORT];
     let report = Report::Times { first: u32::MAX, nanoseconds: &nanoseconds };
-    let mut space = [0; 4 * limits::TIMES_PER_REPORT + 64];
+    let mut space = [0; 8 * limits::TIMES_PER_REPORT + 64];
     assert!(Bincode::encode(&report, &mut space).is_ok());
     assert!(Postcard::encode(&report, &mut space).is_ok());
 }

@@ -63,6 +63,7 @@ pub(crate) const OPERATIONS: &[Name] = &[
     (50, "Remount"),
     (51, "Supervise"),
     (52, "Stdio"),
+    (53, "JoinCgroup"),
 ];
 
 /// The number of a report. A new report does not build without one.
@@ -263,6 +264,7 @@ fn additions() -> Vec<Op<'static>> {
         Op::Remount { at: Text(c"/mnt"), set: 1, clear: 8, recursive: false },
         Op::Supervise { listener: Slot(0) },
         Op::Stdio { count: 3 },
+        Op::JoinCgroup { procs: Slot(3) },
     ]
 }
 

@@ -25,7 +25,7 @@ fn section(heading: &str) -> Vec<String> {
 }
 
 /// The rows of the tables of a section that begin with a number: it and the other cells.
-fn rows(heading: &str) -> Vec<(u32, Vec<String>)> {
+pub(crate) fn rows(heading: &str) -> Vec<(u32, Vec<String>)> {
     let cells = |line: &String| -> Option<(u32, Vec<String>)> {
         let line = line.strip_prefix("| ")?.strip_suffix('|')?;
         let mut cells = line.split(" |").map(|cell| cell.trim().trim_matches('`').to_owned());
@@ -187,12 +187,12 @@ fn limits_are_as_the_page_says() {
         format!("the memfd among them | {}", limits::DESCRIPTORS),
         format!("| slots | {}", limits::SLOTS),
         format!("by convention | {}", limits::FIRST_MADE_SLOT),
-        format!("that are timed | {}", limits::TIMED),
+        format!("stamps of a plan | {}", limits::TIMED),
         format!("times in a report | {}", limits::TIMES_PER_REPORT),
         format!("processes at a time | {}", limits::PROCESSES),
         format!("processes in a report | {}", limits::PROCESSES_PER_REPORT),
         format!("clients at a time | {}", limits::CLIENTS),
-        format!("| {} bytes", HEADER + 4 * limits::TIMES_PER_REPORT + 64),
+        format!("| {} bytes", HEADER + 8 * limits::TIMES_PER_REPORT + 64),
     ] {
         assert!(text.contains(&limit), "{limit}");
     }

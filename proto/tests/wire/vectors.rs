@@ -254,6 +254,7 @@ fn what_is_wrong_is_refused_for_the_reason_given() {
             "part" => outcome(decoded::<Part>(name, &bytes)),
             "operation" => outcome(decoded::<Op<'_>>(name, &bytes)),
             "report" => outcome(decoded::<Report<'_>>(name, &bytes)),
+            "request" => outcome(decoded::<Request<'_>>(name, &bytes)),
             other => panic!("{}: nothing is decoded as {other}", vector.title),
         };
         assert_eq!(error, vector.get("error"), "{}", vector.title);

@@ -19,6 +19,7 @@ fn main() -> ExitCode {
         Some("pause") => verbs::pause(invocation, report),
         Some("resume") => verbs::resume(invocation, report),
         Some("update") => verbs::update(invocation, report),
+        Some("pool") => verbs::pool(invocation, report),
         Some("spec") => verbs::spec(invocation, report),
         Some("plan") => verbs::plan(invocation, report),
         Some("features") => verbs::features(invocation, report),

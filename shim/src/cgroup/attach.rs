@@ -11,7 +11,7 @@ use rustix::io::Errno;
 
 use super::directory::{Directory, open_to_write};
 use super::{Cgroups, tree};
-use crate::{Error, Result};
+use crate::{Error, Result, trace};
 
 const PROCS: &str = "cgroup.procs";
 const TASKS: &str = "tasks";
@@ -40,7 +40,8 @@ impl Entrance<'_> {
 
     /// Moves the new process where it could not do so by itself.
     pub(crate) fn finish(&self, pid: i32) -> Result<()> {
-        self.late.map_or(Ok(()), |cgroups| cgroups.attach_v1(pid))
+        let Some(cgroups) = self.late else { return Ok(()) };
+        trace::span("move to cgroups", || cgroups.attach_v1(pid))
     }
 }
 
@@ -111,13 +112,26 @@ impl Cgroups {
         self.v1().into_iter().map(|path| open(path, TASKS)).collect()
     }
 
+    /// Files of all hierarchies, open for writing: a process of one thread that writes `0` to each of
+    /// them moves itself.
+    ///
+    /// # Errors
+    /// One of them cannot be opened.
+    pub(crate) fn entry_files(&self) -> Result<Vec<OwnedFd>> {
+        let tasks = self.tasks_files()?;
+        let unified = self.v2().map(|path| open(path, PROCS)).transpose()?;
+        Ok(tasks.into_iter().chain(unified).map(|(_, file)| file).collect())
+    }
+
     /// The way in for a process that is about to be cloned.
     pub(crate) fn entrance(&self) -> Result<Entrance<'_>> {
-        let directory = self.directory()?;
-        if self.keeps_memory_nodes()? {
-            return Ok(Entrance { directory, tasks: self.tasks_files()?, late: None });
-        }
-        Ok(Entrance { directory, tasks: Vec::new(), late: Some(self) })
+        trace::span("open cgroups", || {
+            let directory = self.directory()?;
+            if self.keeps_memory_nodes()? {
+                return Ok(Entrance { directory, tasks: self.tasks_files()?, late: None });
+            }
+            Ok(Entrance { directory, tasks: Vec::new(), late: Some(self) })
+        })
     }
 
     /// Whether a process of the caller's memory may enter: one that enters a cpuset of cgroup v1

@@ -15,7 +15,7 @@ mod signals;
 mod state_root;
 mod terminal;
 mod timestamp;
-mod timing;
+mod trace;
 
 use std::process::ExitCode;
 

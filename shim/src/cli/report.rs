@@ -196,7 +196,7 @@ impl Report {
 
 /// The exit status for an error: whether the program was found tells shells and schedulers more
 /// than that there was an error.
-fn status(error: &Error) -> u8 {
+pub(super) fn status(error: &Error) -> u8 {
     match (error.step(), error.errno()) {
         (Step::Init { op: "exec", call: "exec", .. }, Some(Errno::NOENT | Errno::NOTDIR)) => {
             NOT_FOUND

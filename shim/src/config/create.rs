@@ -18,6 +18,8 @@ pub struct CreateOptions {
     pub rootfs: Option<PathBuf>,
     /// `--read-only`: the root is read-only.
     pub read_only: bool,
+    /// `--init`: the init stays process 1.
+    pub supervise: bool,
     /// `--hostname`.
     pub hostname: Option<String>,
     /// `--parent-death-signal`: a signal, or 0 for none.
@@ -125,6 +127,7 @@ impl CreateOptions {
         }
         self.apply_limits(config);
         self.apply_namespaces(config);
+        config.supervise |= self.supervise;
         set(&mut config.hostname, self.hostname.as_ref());
         if let Some(uid) = self.userns_root_uid {
             map_root(config, uid)?;

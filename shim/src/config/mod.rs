@@ -150,6 +150,10 @@ pub struct Config {
     /// Addition: whether processes get a session keyring of their own: `session-keyring(7)`.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub new_keyring: bool,
+    /// Addition: whether the init stays process 1, reaps what ends, passes signals on, and starts the
+    /// processes itself, the first one and all that come later; else it becomes the first program.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub supervise: bool,
     /// Addition: interfaces of the host that are moved into the container, by their names, with
     /// the names that they get.
     #[serde(with = "json::map", skip_serializing_if = "BTreeMap::is_empty")]

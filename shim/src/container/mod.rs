@@ -2,6 +2,7 @@
 
 mod control;
 mod end;
+mod park;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -25,7 +26,10 @@ use crate::net;
 use crate::process::{Process, Running};
 use crate::start::{First, Join, Release, Start};
 use crate::state::{Identity, State, Version};
-use crate::waiting::{self, Rest};
+use crate::trace;
+use crate::waiting::{self, Rest, START, SUPERVISOR};
+
+pub(crate) use park::Parked;
 
 /// A container.
 ///
@@ -89,7 +93,8 @@ impl Container {
         let network =
             net::Plan::new(&config.networks, &config.net_devices, &config.routes, &owner(&path))?;
         let host_links: Vec<String> = network.host_links().map(str::to_owned).collect();
-        let cgroups = config.cgroups.as_ref().map(Cgroups::locate).transpose()?;
+        let locate = || config.cgroups.as_ref().map(Cgroups::locate).transpose();
+        let cgroups = trace::span("locate cgroups", locate)?;
         let cgroup_paths = cgroups.map(|cgroups| cgroups.paths().clone()).unwrap_or_default();
         let state = State {
             id: id.to_owned(),
@@ -102,7 +107,7 @@ impl Container {
             host_links,
             config,
         };
-        let version = state.write_first(directory.as_fd())?;
+        let version = trace::span("write the state", || state.write_first(directory.as_fd()))?;
         Self::with(path, directory, state, Some(version), options)
     }
 
@@ -198,6 +203,15 @@ impl Container {
                 drop(lock);
                 self.join(process, init)
             }
+            None if self.waits_anyway() => {
+                let mut running = self.prepare_first(process)?;
+                if let Err(error) = self.release_first() {
+                    let _ = running.wait();
+                    let _ = self.give_up();
+                    return Err(error);
+                }
+                Ok(running)
+            }
             None => {
                 let mut running = self.start_first(process, None)?;
                 if let Err(error) = self.poststart() {
@@ -233,9 +247,22 @@ impl Container {
         if self.open_init()?.is_some() {
             return Err(self.not(Code::IdInUse, "create", "container is running"));
         }
-        let listener = waiting::listen(self.directory.as_fd())?;
+        self.prepare_first(process)
+    }
+
+    /// Whether a first program that is to come at once waits for the host all the same: its init
+    /// has no connection to the host of its own, and what the host has to do goes by that.
+    fn waits_anyway(&self) -> bool {
+        let Config { supervise, hooks, seccomp_profile, .. } = &self.state.config;
+        let listens = seccomp_profile.as_ref().is_some_and(|own| !own.listener_path.is_empty());
+        *supervise && (listens || !hooks.start_container.is_empty())
+    }
+
+    /// Makes everything, with a first program that waits.
+    fn prepare_first(&mut self, process: &Process) -> Result<Running> {
+        let listener = waiting::listen(self.directory.as_fd(), START)?;
         self.start_first(process, Some(listener.as_fd()))
-            .inspect_err(|_| waiting::forget(self.directory.as_fd()))
+            .inspect_err(|_| waiting::forget(self.directory.as_fd(), START))
     }
 
     /// Lets the program of a container's first process come.
@@ -246,6 +273,11 @@ impl Container {
     pub fn release(&mut self) -> Result<()> {
         let _lock = Lock::take(self.directory.as_fd(), self.id())?;
         self.refresh()?;
+        self.release_first()
+    }
+
+    /// Lets the first program come.
+    fn release_first(&mut self) -> Result<()> {
         let init = self.running("start")?;
         if !waiting::is_waiting(self.directory.as_fd()) {
             let reason = "container is not in the created state";
@@ -260,11 +292,11 @@ impl Container {
         Resume {
             plan: &rest.plan,
             before: rest.first.saturating_sub(1),
-            socket: (&waiting::path(directory), codec),
+            socket: (&waiting::path(directory, START), codec),
             patience: self.options.patience,
         }
         .run(child, &mut Release { hooks, plan: &rest.plan }, || {
-            waiting::forget(directory);
+            waiting::forget(directory, START);
             Ok(())
         })?;
         if let Err(error) = self.poststart() {
@@ -280,6 +312,26 @@ impl Container {
         process: &Process,
         listener: Option<BorrowedFd<'_>>,
     ) -> Result<Running> {
+        let (First { mut running, identity, rest }, cgroups) =
+            self.make(process, listener, |start| start.run())?;
+        running.cgroups = cgroups;
+        let rest =
+            rest.map_or(Ok(()), |(first, rest)| Rest::write(self.directory.as_fd(), first, &rest));
+        if let Err(error) = rest.and_then(|()| self.write_started(&identity)) {
+            self.abandon(&mut running);
+            return Err(error);
+        }
+        Ok(running)
+    }
+
+    /// Makes what the container has on the host, and starts something in it. Answers what that is,
+    /// and the cgroups that end with it.
+    fn make<T>(
+        &self,
+        process: &Process,
+        listener: Option<BorrowedFd<'_>>,
+        run: impl FnOnce(&Start<'_>) -> Result<T>,
+    ) -> Result<(T, Option<Cgroups>)> {
         let mut cgroups = self
             .state
             .config
@@ -294,14 +346,18 @@ impl Container {
             &config.routes,
             &owner(&self.path),
         )?;
+        let supervisor = config
+            .supervise
+            .then(|| waiting::listen(self.directory.as_fd(), SUPERVISOR))
+            .transpose()?;
         if !self.state.host_links.is_empty() {
-            let links = Entry::HostLinks(self.state.host_links.clone());
-            Journal::append(self.directory.as_fd(), &[links])?;
+            let links = [Entry::HostLinks(self.state.host_links.clone())];
+            trace::span("journal", || Journal::append(self.directory.as_fd(), &links))?;
         }
         if let (Some(cgroups), Some(limits)) = (&mut cgroups, &config.cgroups) {
             self.make_cgroups(cgroups, limits)?;
         }
-        let started = Start {
+        let started = run(&Start {
             id: self.id(),
             config,
             process,
@@ -311,26 +367,18 @@ impl Container {
             cgroups: cgroups.as_ref(),
             network: &network,
             listener,
-        }
-        .run();
-        let First { mut running, identity, rest } = match started {
-            Ok(started) => started,
+            supervisor: supervisor.as_ref().map(AsFd::as_fd),
+        });
+        match started {
+            // With a pid namespace the kernel ends all processes with the first.
+            Ok(started) if config.namespace(NamespaceType::Pid).is_none() => Ok((started, cgroups)),
+            Ok(started) => Ok((started, None)),
             Err(error) => {
                 // The first error is the one that is told.
                 let _ = self.give_up();
-                return Err(error);
+                Err(error)
             }
-        };
-        if config.namespace(NamespaceType::Pid).is_none() {
-            running.cgroups = cgroups;
         }
-        let rest =
-            rest.map_or(Ok(()), |(first, rest)| Rest::write(self.directory.as_fd(), first, &rest));
-        if let Err(error) = rest.and_then(|()| self.write_started(&identity)) {
-            self.abandon(&mut running);
-            return Err(error);
-        }
-        Ok(running)
     }
 
     /// Ends a first process whose start failed at last, and removes what it had.
@@ -360,13 +408,14 @@ impl Container {
     fn make_cgroups(&self, cgroups: &mut Cgroups, limits: &config::Cgroup) -> Result<()> {
         let directory = self.directory.as_fd();
         let asked = Entry::Cgroups(cgroups.paths().clone());
-        Journal::append(directory, &[asked, Entry::CgroupsMissing(cgroups.missing_parents())])?;
-        let made = cgroups.create(limits);
+        let asked = [asked, Entry::CgroupsMissing(cgroups.missing_parents())];
+        trace::span("journal", || Journal::append(directory, &asked))?;
+        let made = trace::span("make cgroups", || cgroups.create(limits));
         let entry = match &made {
             Ok(()) => Entry::CgroupsMade(cgroups.made_parents().to_owned()),
             Err(_) => Entry::Cgroups(BTreeMap::new()),
         };
-        let written = Journal::append(directory, &[entry]);
+        let written = trace::span("journal", || Journal::append(directory, &[entry]));
         made.and(written)?;
         self.delegate(cgroups).inspect_err(|_| {
             // The first error is the one that is told.
@@ -424,13 +473,15 @@ impl Container {
             hooks: self.hooks(cgroups.as_ref()),
             pid: self.state.init_process_pid,
             init,
+            directory: self.directory.as_fd(),
         }
         .run()
     }
 
     /// Writes the state.
     fn write(&mut self) -> Result<()> {
-        self.version = Some(self.state.write(self.directory.as_fd())?);
+        let write = || self.state.write(self.directory.as_fd());
+        self.version = Some(trace::span("write the state", write)?);
         Ok(())
     }
 

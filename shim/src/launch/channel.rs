@@ -5,9 +5,10 @@
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::time::Duration;
 
-use pidone_proto::frame::HEADER;
-use pidone_proto::{Bincode, Codec as _, FrameType, Header, Report, limits};
+use pidone_proto::frame::{HEADER, VERSION};
+use pidone_proto::{Bincode, Codec as _, FrameError, FrameType, Header, Report, Request, limits};
 use rustix::fs::MemfdFlags;
 use rustix::io::{Errno, IoSlice, IoSliceMut};
 use rustix::net::{
@@ -20,6 +21,7 @@ use super::image::{Codec, seal};
 use crate::error::{Code, Error, Result};
 use crate::plan::Part;
 use crate::unix_socket::connect_to;
+use crate::wait::{Exit, Usage};
 
 /// A report with its strings copied, and the descriptor that came along.
 #[derive(Debug)]
@@ -30,18 +32,41 @@ pub(crate) enum Message {
     Forked(OwnedFd),
     /// The master of the terminal.
     Console(OwnedFd),
-    /// Nanoseconds of operations from the one with this number on.
-    Times { first: u32, times: Vec<u32> },
+    /// Stamps in nanoseconds from the one with this number on.
+    Times { first: u32, stamps: Vec<u64> },
     /// Exec is next.
     Executing,
     /// The init waits for the start.
     Waiting,
     /// What answers for the system calls of a seccomp filter.
     Listener(OwnedFd),
+    /// The init serves requests.
+    Supervising,
+    /// The program of a request runs.
+    Spawned { process: u32, pidfd: OwnedFd },
+    /// It does not.
+    NotSpawned(Failed),
+    /// The master of its terminal.
+    SpawnConsole(OwnedFd),
+    /// A process that was asked for has ended.
+    Exited { process: u32, exit: Exit },
     /// An operation failed.
-    Failed { step: u32, call: pidone_proto::Call, detail: u16, errno: u16 },
+    Failed(Failed),
     /// The other end is closed.
     End,
+}
+
+/// An operation that failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Failed {
+    /// Its number.
+    pub(crate) step: u32,
+    /// The system call.
+    pub(crate) call: pidone_proto::Call,
+    /// What it was about, by the operation.
+    pub(crate) detail: u16,
+    /// Its errno.
+    pub(crate) errno: u16,
 }
 
 /// The socket to the init.
@@ -78,6 +103,37 @@ impl Channel {
         self.send(FrameType::Start, &[], &[]).map(drop)
     }
 
+    /// Asks an init that supervises to start a process; answers whether there was room.
+    pub(crate) fn spawn(
+        &mut self,
+        main: bool,
+        part: &Part,
+        files: &[BorrowedFd<'_>],
+    ) -> Result<bool> {
+        #[cfg(feature = "postcard")]
+        let mut recoded = Vec::new();
+        let plan = match self.codec {
+            Codec::Bincode => &part.bytes,
+            #[cfg(feature = "postcard")]
+            Codec::Postcard => {
+                for operation in part.operations() {
+                    pidone_proto::Postcard::append(&operation, &mut recoded)
+                        .map_err(unencodable)?;
+                }
+                &recoded
+            }
+        };
+        let request = Request::Spawn { tag: 0, main, operations: part.operations, plan };
+        let mut body = Vec::with_capacity(HEADER + 32 + plan.len());
+        match self.codec {
+            Codec::Bincode => Bincode::append(&request, &mut body),
+            #[cfg(feature = "postcard")]
+            Codec::Postcard => pidone_proto::Postcard::append(&request, &mut body),
+        }
+        .map_err(unencodable)?;
+        self.send_long([FrameType::Request, FrameType::RequestInMemfd], &body, files)
+    }
+
     /// Sends a part of a plan; `first` is the number of its first operation.
     ///
     /// Answers whether there was room for it.
@@ -101,17 +157,27 @@ impl Channel {
                 }
             }
         }
+        self.send_long([FrameType::Part, FrameType::PartInMemfd], &body, files)
+    }
+
+    /// Sends one message, as the first type or, if it is too long for one, in a memfd as the other.
+    fn send_long(
+        &mut self,
+        [short, long]: [FrameType; 2],
+        body: &[u8],
+        files: &[BorrowedFd<'_>],
+    ) -> Result<bool> {
         if HEADER + body.len() <= limits::FRAME {
-            return self.send(FrameType::Part, &body, files);
+            return self.send(short, body, files);
         }
         if body.len() > limits::PLAN {
             let size = format!("{} bytes", body.len());
             return Err(Error::config("the whole configuration", size, "larger than 16 MiB"));
         }
-        let memory = seal("plan", &body, MemfdFlags::NOEXEC_SEAL)?;
+        let memory = seal("plan", body, MemfdFlags::NOEXEC_SEAL)?;
         let mut with_memory = vec![memory.as_fd()];
         with_memory.extend_from_slice(files);
-        self.send(FrameType::PartInMemfd, &[], &with_memory)
+        self.send(long, &[], &with_memory)
     }
 
     /// Lets the init go on.
@@ -160,7 +226,7 @@ impl Channel {
     /// Receives one report; `None` if there is none yet.
     pub(crate) fn receive(&mut self) -> Result<Option<Message>> {
         // The longest report is a batch of times.
-        let mut buffer = [0; HEADER + 4 * limits::TIMES_PER_REPORT + 64];
+        let mut buffer = [0; HEADER + 8 * limits::TIMES_PER_REPORT + 64];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
         let received = loop {
@@ -168,8 +234,8 @@ impl Channel {
             match recvmsg(&self.socket, &mut iov, &mut ancillary, RecvFlags::CMSG_CLOEXEC) {
                 Ok(received) => break received,
                 Err(Errno::AGAIN) => return Ok(None),
-                // Closed by an init that had not read everything, which the kernel tells once, and
-                // before what that one said last.
+                // Closed by an init that had not read everything: told once, and before what it
+                // had said.
                 Err(Errno::INTR | Errno::CONNRESET) => {}
                 Err(errno) => return Err(Error::system("receive from the init", "", errno)),
             }
@@ -195,7 +261,10 @@ impl Channel {
 
     fn decode(&self, bytes: &[u8], files: Vec<OwnedFd>) -> Result<Message> {
         let (header, body) = Header::split(bytes, files.len(), self.codec.id(), self.received)
-            .map_err(|error| violation(error.text()))?;
+            .map_err(|error| match error {
+                FrameError::Version(theirs) => other_version(theirs),
+                other => violation(other.text()),
+            })?;
         if header.frame_type != FrameType::Report {
             return Err(violation("message of an unknown type"));
         }
@@ -214,20 +283,29 @@ impl Channel {
             (Report::Forked, Some(pidfd)) => Message::Forked(pidfd),
             (Report::Console, Some(master)) => Message::Console(master),
             (Report::Times { first, nanoseconds }, None) => {
-                let (times, []) = nanoseconds.as_chunks::<4>() else {
+                let (stamps, []) = nanoseconds.as_chunks::<8>() else {
                     return Err(violation("part of a time"));
                 };
-                let times = times.iter().map(|time| u32::from_le_bytes(*time)).collect();
-                Message::Times { first, times }
+                let stamps = stamps.iter().map(|stamp| u64::from_le_bytes(*stamp)).collect();
+                Message::Times { first, stamps }
             }
             (Report::Executing, None) => Message::Executing,
             (Report::Waiting, None) => Message::Waiting,
             (Report::Listener, Some(listener)) => Message::Listener(listener),
-            // The range of the kernel's error numbers.
-            (Report::Failed { step, call, detail, errno: errno @ 1..=4095 }, None) => {
-                Message::Failed { step, call, detail, errno }
+            (Report::Failed { step, call, detail, errno }, None) => {
+                Message::Failed(failed(step, call, detail, errno)?)
             }
-            (Report::Failed { .. }, None) => return Err(violation("errno that is none")),
+            (Report::Supervising, None) => Message::Supervising,
+            // A client asks for one process at a time, and has no need of the tag.
+            (Report::Spawned { process, .. }, Some(pidfd)) => Message::Spawned { process, pidfd },
+            (Report::NotSpawned { step, call, detail, errno, .. }, None) => {
+                Message::NotSpawned(failed(step, call, detail, errno)?)
+            }
+            (Report::SpawnConsole { .. }, Some(master)) => Message::SpawnConsole(master),
+            (Report::Exited { process, .. }, None) => {
+                let exit = exit(&report).ok_or_else(|| violation("malformed report"))?;
+                Message::Exited { process, exit }
+            }
             _ => return Err(violation("descriptor where none belongs, or none where one does")),
         };
         if files.next().is_some() { Err(violation("too many descriptors")) } else { Ok(message) }
@@ -240,9 +318,54 @@ impl AsFd for Channel {
     }
 }
 
+/// How a process ended, as the init says.
+fn exit(report: &Report<'_>) -> Option<Exit> {
+    let &Report::Exited {
+        code,
+        signal,
+        core,
+        user,
+        system,
+        max_rss,
+        minor_faults,
+        major_faults,
+        ..
+    } = report
+    else {
+        return None;
+    };
+    let number = |number: u32| i32::try_from(number & 0xff).ok();
+    Some(Exit {
+        code: if signal == 0 { number(code) } else { None },
+        signal: if signal == 0 { None } else { number(signal) },
+        core,
+        usage: Usage {
+            user: Duration::from_micros(user),
+            system: Duration::from_micros(system),
+            max_rss,
+            minor_faults,
+            major_faults,
+        },
+    })
+}
+
+/// A failure, if its errno is in the range of the kernel's.
+fn failed(step: u32, call: pidone_proto::Call, detail: u16, errno: u16) -> Result<Failed> {
+    match errno {
+        1..=4095 => Ok(Failed { step, call, detail, errno }),
+        _ => Err(violation("errno that is none")),
+    }
+}
+
 /// The init does not keep to the protocol.
 pub(crate) fn violation(reason: &'static str) -> Error {
     Error::reason(Code::SystemError, "init protocol violation", "", reason)
+}
+
+/// The init is of another version of the wire than this library, and says so in each header.
+fn other_version(theirs: u8) -> Error {
+    let reason = format!("speaks version {theirs} of the protocol, and the host version {VERSION}");
+    Error::reason(Code::SystemError, "start the init", "", reason)
 }
 
 /// A message that cannot be written; plans and limits are made so that this does not happen.
@@ -258,13 +381,18 @@ mod tests {
 
     /// What the host makes of a report.
     fn received(report: &Report<'_>) -> Result<Option<Message>> {
+        received_from(VERSION, report)
+    }
+
+    /// What it makes of one with a version in its header.
+    fn received_from(version: u8, report: &Report<'_>) -> Result<Option<Message>> {
         let (mut channel, theirs) = Channel::pair(Codec::Bincode)?;
-        say(&theirs, report);
+        say(&theirs, version, report);
         channel.receive()
     }
 
-    /// Sends the first report of an init.
-    fn say(theirs: &OwnedFd, report: &Report<'_>) {
+    /// Sends a first report, as an init would.
+    fn say(theirs: &OwnedFd, version: u8, report: &Report<'_>) {
         let mut body = Vec::new();
         Bincode::append(report, &mut body).unwrap();
         let header = Header {
@@ -274,28 +402,42 @@ mod tests {
             sequence: 0,
             length: u32::try_from(body.len()).unwrap(),
         };
-        let message = [&header.to_bytes()[..], &body].concat();
+        let mut message = [&header.to_bytes()[..], &body].concat();
+        message[4] = version;
         rustix::net::send(theirs, &message, SendFlags::empty()).unwrap();
-    }
-
-    #[test]
-    fn an_init_is_heard_that_did_not_read_everything() {
-        let (mut channel, theirs) = Channel::pair(Codec::Bincode).unwrap();
-        channel.proceed().unwrap();
-        say(&theirs, &Report::Executing);
-        drop(theirs);
-        assert!(matches!(channel.receive(), Ok(Some(Message::Executing))));
-        assert!(matches!(channel.receive(), Ok(Some(Message::End))));
     }
 
     #[test]
     fn an_errno_that_is_none_is_refused() {
         let failed =
             |errno| received(&Report::Failed { step: 1, call: Call::Open, detail: 0, errno });
-        assert!(matches!(failed(2), Ok(Some(Message::Failed { errno: 2, .. }))));
+        assert!(matches!(failed(2), Ok(Some(Message::Failed(Failed { errno: 2, .. })))));
         for errno in [0, 4096, u16::MAX] {
             assert!(failed(errno).is_err(), "{errno}");
         }
+    }
+
+    #[test]
+    fn another_version_is_named_with_the_own() {
+        assert!(matches!(received_from(1, &Report::Executing), Ok(Some(Message::Executing))));
+        for version in [0, 2, 255] {
+            let error = received_from(version, &Report::Executing).unwrap_err();
+            let expected = format!(
+                "start the init: speaks version {version} of the protocol, and the host version 1"
+            );
+            assert_eq!(error.to_string(), expected);
+        }
+    }
+
+    /// It may have failed at an early part of its plan.
+    #[test]
+    fn what_was_said_is_heard_although_not_all_was_read() {
+        let (mut channel, theirs) = Channel::pair(Codec::Bincode).unwrap();
+        channel.start().unwrap();
+        say(&theirs, VERSION, &Report::Executing);
+        drop(theirs);
+        assert!(matches!(channel.receive(), Ok(Some(Message::Executing))));
+        assert!(matches!(channel.receive(), Ok(Some(Message::End))));
     }
 
     #[test]

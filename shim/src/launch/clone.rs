@@ -6,12 +6,13 @@
 #![allow(unsafe_code, reason = "a child that shares memory, until it executes the init")]
 
 use std::ffi::{CString, c_int, c_void};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd as _, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 
 use libc::{c_char, c_long};
 use nix::sys::signal::{SigSet, SigmaskHow};
 use rustix::io::Errno;
+use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 
 use crate::cgroup;
 use crate::error::{Error, Result};
@@ -31,6 +32,8 @@ pub(crate) struct Request {
     pub(crate) socket: RawFd,
     /// The image that is executed.
     pub(crate) image: RawFd,
+    /// Whether it notes when it began.
+    pub(crate) timed: bool,
 }
 
 /// A child and its pidfd.
@@ -40,6 +43,14 @@ pub(crate) struct Child {
     pub(crate) pid: i32,
     /// What waits for it and signals it.
     pub(crate) pidfd: OwnedFd,
+}
+
+impl Child {
+    /// Ends and reaps it.
+    pub(crate) fn end(&self) {
+        let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
+        let _ = waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED);
+    }
 }
 
 /// The kernel's `struct clone_args`.
@@ -72,7 +83,7 @@ const STACK: usize = 32 * 1024;
 /// What the child reads and writes while the parent stands still.
 struct Shared<'a> {
     request: &'a Request,
-    arguments: [*const c_char; 3],
+    arguments: [*const c_char; 4],
     environment: [*const c_char; 1],
     /// Whether exec would take the capabilities away.
     keep_capabilities: bool,
@@ -90,9 +101,10 @@ struct Shared<'a> {
 pub(crate) fn spawn(request: &Request) -> Result<Child> {
     let control = CString::new(format!("--control={}", request.descriptors.len()))
         .map_err(|_| Error::system("clone3", "", Errno::INVAL))?;
+    let timed = if request.timed { c"--timed".as_ptr() } else { std::ptr::null() };
     let mut shared = Shared {
         request,
-        arguments: [c"pidone-init".as_ptr(), control.as_ptr(), std::ptr::null()],
+        arguments: [c"pidone-init".as_ptr(), control.as_ptr(), timed, std::ptr::null()],
         environment: [std::ptr::null()],
         keep_capabilities: request.namespaces & CLONE_NEWUSER != 0,
         errno: 0,
@@ -134,10 +146,7 @@ pub(crate) fn spawn(request: &Request) -> Result<Child> {
     let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
     let pid = i32::try_from(answer).map_err(|_| Error::system("clone3", "", Errno::RANGE))?;
     if shared.errno != 0 {
-        let _ = rustix::process::waitid(
-            rustix::process::WaitId::PidFd(rustix::fd::AsFd::as_fd(&pidfd)),
-            rustix::process::WaitIdOptions::EXITED,
-        );
+        let _ = waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED);
         let errno = Errno::from_raw_os_error(shared.errno);
         return Err(match shared.entering {
             Some(file) => cgroup::refused(file, 0, errno),

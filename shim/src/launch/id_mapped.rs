@@ -39,7 +39,7 @@ fn make(maps: &Maps<'_>) -> Result<OwnedFd> {
     let (_channel, theirs) = Channel::pair(EMBEDDED.codec())?;
     let null = File::options().read(true).write(true).open("/dev/null");
     let null = null.map_err(|error| Error::path("open", "/dev/null", error))?;
-    let image = Sealed::embedded()?;
+    let image = Sealed::embedded(false)?;
     // Above those that it gets.
     let moved = [null.as_fd(), theirs.as_fd(), image.as_fd()].map(|fd| above(fd, 4));
     let number = |index: usize, fd: BorrowedFd<'_>| -> Result<RawFd> {
@@ -53,6 +53,7 @@ fn make(maps: &Maps<'_>) -> Result<OwnedFd> {
         descriptors: vec![number(0, null.as_fd())?; 3],
         socket: number(1, theirs.as_fd())?,
         image: number(2, image.as_fd())?,
+        timed: false,
     })?;
     let Child { pid, pidfd } = child;
     let path = format!("/proc/{pid}/ns/user");

@@ -1,4 +1,4 @@
-//! The image of the init, and the sealed memory that it is executed from.
+//! The images of the init, and the sealed memory that they are executed from.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::OnceLock;
@@ -38,8 +38,13 @@ impl Codec {
     }
 }
 
-/// The image that was built with this library.
+/// The image that was built with this library. Run by itself it is the init of one program.
 pub const EMBEDDED: Image = Image::new(include_bytes!(env!("PIDONE_INIT_IMAGE")), Codec::Bincode);
+
+/// The image of an init that supervises: it can do [`pidone_proto::Op::Supervise`], and cannot run
+/// by itself.
+pub const SUPERVISOR: Image =
+    Image::new(include_bytes!(env!("PIDONE_SUPERVISOR_IMAGE")), Codec::Bincode);
 
 impl Image {
     /// Takes the bytes of a program.
@@ -79,14 +84,17 @@ impl Sealed {
         })
     }
 
-    /// The embedded image, sealed once for the process.
-    pub(crate) fn embedded() -> Result<&'static Self> {
-        static EMBEDDED_SEALED: OnceLock<Sealed> = OnceLock::new();
-        match EMBEDDED_SEALED.get() {
+    /// An embedded image, sealed once for the process; `supervises` tells which one.
+    pub(crate) fn embedded(supervises: bool) -> Result<&'static Self> {
+        static INIT: OnceLock<Sealed> = OnceLock::new();
+        static SUPERVISING: OnceLock<Sealed> = OnceLock::new();
+        let (place, image) =
+            if supervises { (&SUPERVISING, SUPERVISOR) } else { (&INIT, EMBEDDED) };
+        match place.get() {
             Some(sealed) => Ok(sealed),
             None => {
-                let sealed = Self::new(&EMBEDDED)?;
-                Ok(EMBEDDED_SEALED.get_or_init(|| sealed))
+                let sealed = Self::new(&image)?;
+                Ok(place.get_or_init(|| sealed))
             }
         }
     }

@@ -152,20 +152,19 @@ impl<'a> Launcher<'a> {
         };
         let started = Launch {
             plan: self.plan,
-            image: image(sealed.as_ref(), &options)?,
+            image: image(sealed.as_ref(), &options, false)?,
             place: if dies { Place::Thread } else { Place::Caller },
             namespaces: self.namespaces,
             forks,
             descriptors: &descriptors.all(),
             cgroup: &Entrance::default(),
             lent: Lent { others: &self.lent, ..Lent::default() },
-            timed: false,
             early: if self.users.is_empty() { usize::MAX } else { 0 },
             patience: self.patience,
         }
         .run(&mut hosting)
         .map_err(privilege::explain)?;
-        Ok(running(started, self.plan, descriptors))
+        Ok(running(started, descriptors))
     }
 
     /// Refuses namespaces that would not be what was asked for.

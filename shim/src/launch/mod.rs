@@ -12,13 +12,15 @@ mod launcher;
 mod outbox;
 mod session;
 mod source;
+mod spawn;
 mod template;
 mod worker;
 
 pub(crate) use clone::Child;
 pub(crate) use id_map::Maps;
 pub use launcher::Launcher;
-pub(crate) use session::{Host, Launch, Resume, Started};
+pub(crate) use session::{Host, Launch, Parked, Resume, Started};
 pub(crate) use source::Lent;
+pub(crate) use spawn::{Spawn, Spawned};
 pub(crate) use template::ROOT as TEMPLATE_ROOT;
-pub(crate) use worker::{Place, has_template};
+pub(crate) use worker::{Place, begin, why_no_template};

@@ -8,6 +8,7 @@ use super::channel::{Channel, violation};
 use super::source::{self, Lent, Opened};
 use crate::error::Result;
 use crate::plan::{Plan, Source};
+use crate::trace;
 
 /// A plan on its way.
 ///
@@ -17,13 +18,15 @@ pub(super) struct Outbox<'a> {
     plan: &'a Plan,
     lent: Lent<'a>,
     /// Whether the init stamps its operations.
-    pub(super) timed: bool,
+    timed: bool,
     /// Parts that were sent.
     sent: usize,
     /// The number of the first operation of the next part.
     first: u32,
     /// Operations in them at which the init still has to be let go on.
     waits: usize,
+    /// Whether another plan follows.
+    more: bool,
     /// New file systems that were sent. Who closes the last descriptor of one that was never
     /// attached itself waits for an RCU grace period, a tenth of a start: not the init, then.
     made: Vec<Opened<'a>>,
@@ -32,7 +35,17 @@ pub(super) struct Outbox<'a> {
 impl<'a> Outbox<'a> {
     /// Nothing was sent yet.
     pub(super) fn new(plan: &'a Plan, lent: Lent<'a>, timed: bool) -> Self {
-        Self { plan, lent, timed, sent: 0, first: 1, waits: 0, made: Vec::new() }
+        Self { plan, lent, timed, sent: 0, first: 1, waits: 0, more: false, made: Vec::new() }
+    }
+
+    /// Another plan follows.
+    pub(super) fn with_more(self) -> Self {
+        Self { more: true, ..self }
+    }
+
+    /// As many operations came before, of another plan.
+    pub(super) fn behind(self, before: u32) -> Self {
+        Self { first: before.saturating_add(1), ..self }
     }
 
     /// Everything was sent by somebody else.
@@ -41,6 +54,11 @@ impl<'a> Outbox<'a> {
         all.sent = plan.parts().len();
         all.waits = plan.operations().filter(waits).count();
         all
+    }
+
+    /// Whether the host has to answer somewhere on the way.
+    pub(super) fn has_waits(&self) -> bool {
+        self.plan.operations().any(|op| waits(&op))
     }
 
     /// Whether there is something that only waits for room.
@@ -56,16 +74,14 @@ impl<'a> Outbox<'a> {
             let head = pidone_proto::Part {
                 first: self.first,
                 operations: part.operations,
-                more: self.sent + 1 < parts.len(),
+                more: self.more || self.sent + 1 < parts.len(),
                 timed: self.timed,
             };
-            let opened: Vec<_> = part
-                .sources
-                .iter()
-                .map(|source| source::open(source, self.lent))
-                .collect::<Result<_>>()?;
+            let open = || part.sources.iter().map(|source| source::open(source, self.lent));
+            let opened = trace::span("open files", || open().collect::<Result<Vec<_>>>())?;
             let files: Vec<_> = opened.iter().map(AsFd::as_fd).collect();
-            if !channel.send_part(part, head, &files)? {
+            let send = || channel.send_part(part, head, &files);
+            if !trace::span("send the plan", send)? {
                 return Ok(());
             }
             self.sent += 1;

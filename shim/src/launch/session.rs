@@ -3,6 +3,8 @@
 //! The host waits for the socket, the init's pidfd and a deadline together, never for the socket
 //! alone, and never blocks on sending: an init that stands still or lies cannot hold it.
 
+mod park;
+
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -12,7 +14,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Signal, WaitId, WaitIdOptions, WaitIdStatus, pidfd_send_signal, waitid};
 
-use super::channel::{Channel, Message, violation};
+use super::channel::{Channel, Failed, Message, violation};
 use super::clone::{Child, Request, above};
 use super::image::{Codec, Sealed};
 use super::outbox::Outbox;
@@ -20,9 +22,13 @@ use super::source::Lent;
 use super::worker::{Place, clone_at};
 use crate::cgroup::Entrance;
 use crate::error::{Cause, Code, Error, Result, Step, Subject};
-use crate::pid::wait_for_end;
+use crate::pid::{self, wait_for_end};
+use crate::plan::container::BARRIER_PARKED;
 use crate::plan::{Plan, subject};
 use crate::seccomp;
+use crate::trace::{self, Claims};
+
+pub(crate) use park::Parked;
 
 /// What a start needs.
 pub(crate) struct Launch<'a> {
@@ -42,8 +48,6 @@ pub(crate) struct Launch<'a> {
     pub(crate) cgroup: &'a Entrance<'a>,
     /// What the plan's sources stand for.
     pub(crate) lent: Lent<'a>,
-    /// Whether the init stamps its operations.
-    pub(crate) timed: bool,
     /// How many parts of the plan are sent before [`Host::born`]: they wait for the init and not
     /// it for them.
     pub(crate) early: usize,
@@ -73,8 +77,8 @@ pub(crate) struct Started {
     pub(crate) child: Child,
     /// The master of its terminal.
     pub(crate) console: Option<OwnedFd>,
-    /// Nanoseconds of each operation, if they were stamped.
-    pub(crate) times: Vec<u32>,
+    /// The connection, on which an init that supervises is asked.
+    pub(crate) channel: Channel,
 }
 
 impl Launch<'_> {
@@ -82,18 +86,29 @@ impl Launch<'_> {
     ///
     /// Whatever fails, no process is left behind.
     pub(crate) fn run(&self, host: &mut impl Host) -> Result<Started> {
+        self.lead(host, false).map(Session::started)
+    }
+
+    /// Clones the init and leads it to its program, or to where it waits for another plan.
+    fn lead(&self, host: &mut impl Host, parks: bool) -> Result<Session<'_>> {
+        let claims = Claims::begin(self.plan);
+        let timed = claims.is_some();
         let (mut channel, theirs) = Channel::pair(self.image.1)?;
-        let mut outbox = Outbox::new(self.plan, self.lent, self.timed);
+        let mut outbox = Outbox::new(self.plan, self.lent, timed);
+        if parks {
+            outbox = outbox.with_more();
+        }
         if !self.cgroup.is_late() {
             outbox.send(&mut channel, self.early)?;
         }
-        let child = self.clone_init(theirs.as_fd())?;
+        let child = trace::span("clone", || self.clone_init(theirs.as_fd(), timed))?;
         drop(theirs);
         let mut session = Session {
             plan: self.plan,
             before: 0,
             of: self.plan.len(),
             forks: self.forks,
+            claims,
             patience: self.patience,
             channel,
             outbox,
@@ -101,23 +116,19 @@ impl Launch<'_> {
             progress: Progress::Setup,
             console: None,
             listens: self.plan.operations().any(|op| has_listener(&op)),
-            times: Vec::new(),
+            parks,
+            silent: false,
         };
         let entered = self.cgroup.finish(session.child.pid);
-        match entered.and_then(|()| session.drive(host)) {
-            Ok(()) => {
-                let Session { child, console, times, .. } = session;
-                Ok(Started { child, console, times })
-            }
-            Err(error) => {
-                end(&session.child);
-                Err(error)
-            }
+        let outcome = entered.and_then(|()| session.drive(host));
+        if let Some(claims) = session.claims.take() {
+            claims.tell(self.plan, outcome.as_ref().err());
         }
+        session.end_if(outcome)
     }
 
     /// Clones with all descriptors in their places.
-    fn clone_init(&self, socket: BorrowedFd<'_>) -> Result<Child> {
+    fn clone_init(&self, socket: BorrowedFd<'_>, timed: bool) -> Result<Child> {
         let count = self.descriptors.len();
         let free = RawFd::try_from(count).unwrap_or(RawFd::MAX) + 1;
         let mut moved = Vec::new();
@@ -150,6 +161,7 @@ impl Launch<'_> {
             descriptors,
             socket: place(socket, Some(count))?,
             image: place(self.image.0.as_fd(), None)?,
+            timed,
         };
         clone_at(self.place, request)
     }
@@ -186,6 +198,7 @@ impl Resume<'_> {
             before: self.before,
             of: self.before.saturating_add(self.plan.len()),
             forks: false,
+            claims: None,
             patience: self.patience,
             channel,
             outbox: Outbox::sent(self.plan),
@@ -193,7 +206,8 @@ impl Resume<'_> {
             progress: Progress::Setup,
             console: None,
             listens: self.plan.operations().any(|op| has_listener(&op)),
-            times: Vec::new(),
+            parks: false,
+            silent: false,
         };
         let outcome = started().and_then(|()| session.lead(host));
         if outcome.is_err() {
@@ -224,6 +238,8 @@ struct Session<'a> {
     of: u32,
     /// Whether a fork of the init is still to come.
     forks: bool,
+    /// When the init says that it did what, if it was asked.
+    claims: Option<Claims>,
     patience: Duration,
     channel: Channel,
     outbox: Outbox<'a>,
@@ -232,10 +248,31 @@ struct Session<'a> {
     console: Option<OwnedFd>,
     /// Whether the listener of a seccomp filter is still to come.
     listens: bool,
-    times: Vec<u32>,
+    /// Whether another plan follows, behind a barrier at the end of this one.
+    parks: bool,
+    /// Whether the init says nothing that needs an answer: its end, good or bad, is all that is
+    /// waited for, and this process is not woken for less.
+    silent: bool,
 }
 
 impl Session<'_> {
+    /// What is left of it where it has come to its end.
+    fn started(self) -> Started {
+        let Self { child, console, channel, .. } = self;
+        Started { child, console, channel }
+    }
+
+    /// Ends and reaps the process if something failed.
+    fn end_if(self, outcome: Result<()>) -> Result<Self> {
+        match outcome {
+            Ok(()) => Ok(self),
+            Err(error) => {
+                self.child.end();
+                Err(error)
+            }
+        }
+    }
+
     /// Leads the init from its birth to its end as such: exec, the wait for the start, or failure.
     fn drive(&mut self, host: &mut impl Host) -> Result<()> {
         let forks = self.forks;
@@ -254,11 +291,12 @@ impl Session<'_> {
         let mut deadline = Instant::now() + self.patience;
         loop {
             let watched = self.child.pid;
-            let ended = self.wait(deadline)?;
+            let ended = trace::span(trace::WAIT, || self.wait(deadline))?;
             self.send_parts()?;
             // All that was said is heard before an end is believed.
             while let Some(message) = self.channel.receive()? {
                 if self.handle(message, host)? {
+                    trace::mark("start seen", None);
                     return Ok(());
                 }
                 deadline = Instant::now() + self.patience;
@@ -277,28 +315,11 @@ impl Session<'_> {
 
     /// Waits for something to happen; answers whether the process ended.
     fn wait(&self, deadline: Instant) -> Result<bool> {
-        let mut wanted = PollFlags::IN;
+        let mut wanted = if self.silent { PollFlags::empty() } else { PollFlags::IN };
         if self.outbox.is_pressing() {
             wanted |= PollFlags::OUT;
         }
-        let pidfd = self.child.pidfd.as_fd();
-        let mut fds = [
-            PollFd::from_borrowed_fd(self.channel.as_fd(), wanted),
-            PollFd::from_borrowed_fd(pidfd, PollFlags::IN),
-        ];
-        loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let left = Timespec::try_from(left).ok();
-            match poll(&mut fds, left.as_ref()) {
-                Ok(0) => {
-                    let patience = format!("{} s", self.patience.as_secs());
-                    return Err(Error::system("wait for the init", patience, Errno::TIMEDOUT));
-                }
-                Ok(_) => return Ok(fds[1].revents().contains(PollFlags::IN)),
-                Err(Errno::INTR) => {}
-                Err(errno) => return Err(Error::system("poll", "the init", errno)),
-            }
-        }
+        wait(&self.channel, wanted, self.child.pidfd.as_fd(), (deadline, self.patience))
     }
 
     /// Sends parts as long as there is room.
@@ -309,14 +330,16 @@ impl Session<'_> {
     /// Acts on a message; answers whether the start is over, and well.
     fn handle(&mut self, message: Message, host: &mut impl Host) -> Result<bool> {
         match (message, self.progress) {
-            (Message::Failed { step, call, detail, errno }, _) => {
-                Err(self.failed(step, call, detail, errno))
-            }
+            (Message::Failed(failed), _) => Err(explain(&failed, self.plan, self.before, self.of)),
             (Message::End, Progress::Executing) => Ok(true),
             (Message::End, Progress::Setup) => Err(self.died()),
             (Message::Forked(pidfd), Progress::Setup) if self.forks => {
                 self.forked(pidfd, host)?;
                 Ok(false)
+            }
+            (Message::Barrier(BARRIER_PARKED), Progress::Setup) if self.parks => {
+                self.outbox.proceed(&mut self.channel)?;
+                Ok(true)
             }
             (Message::Barrier(id), Progress::Setup) => {
                 host.barrier(id, &self.child)?;
@@ -327,21 +350,19 @@ impl Session<'_> {
                 self.console = Some(checked_terminal(master)?);
                 Ok(false)
             }
-            (Message::Times { first, times }, Progress::Setup) if self.outbox.timed => {
-                let next = self.times.len() + 1;
-                let last = next + times.len();
-                let room = usize::try_from(self.plan.len()).unwrap_or(usize::MAX);
-                if usize::try_from(first) != Ok(next) || last > room {
-                    return Err(violation("times that are not those of the next operations"));
+            (Message::Times { first, stamps }, Progress::Setup) => {
+                let claims = self.claims.as_mut();
+                if claims.is_some_and(|claims| claims.add(first, stamps, self.plan)) {
+                    return Ok(false);
                 }
-                self.times.extend(times);
-                Ok(false)
+                Err(violation("times that are not those of the next operations"))
             }
             (Message::Executing, Progress::Setup) => {
                 self.progress = Progress::Executing;
                 Ok(false)
             }
             (Message::Waiting, Progress::Setup) if self.plan.behind_wait().is_some() => Ok(true),
+            (Message::Supervising, Progress::Setup) if supervises(self.plan) => Ok(true),
             (Message::Listener(listener), _) if self.listens => {
                 self.listens = false;
                 host.listener(checked_listener(listener)?, &self.child)?;
@@ -356,27 +377,13 @@ impl Session<'_> {
         let child = own_child(pidfd)?;
         self.forks = false;
         // It has nothing left to do, and is not waited for in good faith.
-        end(&std::mem::replace(&mut self.child, child));
+        std::mem::replace(&mut self.child, child).end();
+        if let Some(claims) = &mut self.claims {
+            claims.follow(&self.child);
+        }
         host.born(&self.child)?;
         self.outbox.proceed(&mut self.channel)?;
         host.meanwhile(&self.child)
-    }
-
-    /// The error for an operation that failed.
-    fn failed(&self, step: u32, call: pidone_proto::Call, detail: u16, errno: u16) -> Error {
-        let index = step.checked_sub(self.before + 1).and_then(|index| usize::try_from(index).ok());
-        let op = index.and_then(|index| self.plan.operations().nth(index));
-        // It is about the program of the last operation.
-        let op = match op {
-            Some(Op::FindProgram { .. }) => self.plan.operations().last(),
-            op => op,
-        };
-        let name = op.as_ref().map_or("init", Op::name);
-        let about = op.as_ref().and_then(|op| subject(op, detail));
-        let step = Step::Init { op: name, call: call.name(), number: step, of: self.of };
-        let about = about.map_or(Subject::None, |text| Subject::Name(text.into_owned()));
-        let errno = Errno::from_raw_os_error(errno.into());
-        Error::new(Code::SystemError, step, about, Cause::Errno(errno))
     }
 
     /// The error for an init that ended without a word.
@@ -392,6 +399,57 @@ impl Session<'_> {
         let steps = format!("during its {} steps", self.of);
         Error::reason(Code::SystemError, "init", steps, how)
     }
+}
+
+/// Waits for something to happen on a channel; answers whether the process ended that holds the
+/// other end.
+pub(super) fn wait(
+    channel: &Channel,
+    wanted: PollFlags,
+    pidfd: BorrowedFd<'_>,
+    (deadline, patience): (Instant, Duration),
+) -> Result<bool> {
+    let mut fds = [
+        PollFd::from_borrowed_fd(channel.as_fd(), wanted),
+        PollFd::from_borrowed_fd(pidfd, PollFlags::IN),
+    ];
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let left = Timespec::try_from(left).ok();
+        match poll(&mut fds, left.as_ref()) {
+            Ok(0) => {
+                let patience = format!("{} s", patience.as_secs());
+                return Err(Error::system("wait for the init", patience, Errno::TIMEDOUT));
+            }
+            Ok(_) => return Ok(fds[1].revents().contains(PollFlags::IN)),
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(Error::system("poll", "the init", errno)),
+        }
+    }
+}
+
+/// The error for an operation that failed: one of `plan`, which begins behind `before` others and
+/// is the end of `of`.
+pub(super) fn explain(failed: &Failed, plan: &Plan, before: u32, of: u32) -> Error {
+    let Failed { step, call, detail, errno } = *failed;
+    let index = step.checked_sub(before + 1).and_then(|index| usize::try_from(index).ok());
+    let op = index.and_then(|index| plan.operations().nth(index));
+    // It is about the program of the last operation.
+    let op = match op {
+        Some(Op::FindProgram { .. }) => plan.operations().last(),
+        op => op,
+    };
+    let name = op.as_ref().map_or("init", Op::name);
+    let about = op.as_ref().and_then(|op| subject(op, detail));
+    let step = Step::Init { op: name, call: call.name(), number: step, of };
+    let about = about.map_or(Subject::None, |text| Subject::Name(text.into_owned()));
+    let errno = Errno::from_raw_os_error(errno.into());
+    Error::new(Code::SystemError, step, about, Cause::Errno(errno))
+}
+
+/// Whether a plan ends with an init that stays.
+fn supervises(plan: &Plan) -> bool {
+    plan.operations().last().is_some_and(|op| matches!(op, Op::Supervise { .. }))
 }
 
 /// Whether an operation brings the listener of a seccomp filter.
@@ -413,25 +471,16 @@ fn describe(status: &WaitIdStatus) -> String {
     }
 }
 
-/// Ends and reaps a process.
-fn end(child: &Child) {
-    let _ = pidfd_send_signal(&child.pidfd, Signal::KILL);
-    let _ = waitid(WaitId::PidFd(child.pidfd.as_fd()), WaitIdOptions::EXITED);
-}
-
-/// Makes sure that a descriptor from the init is the pidfd of a child of ours, and finds its id:
-/// `proc_pid_fdinfo(5)`. A stranger must not be signalled in its place.
+/// Makes sure that a descriptor from the init is the pidfd of a child of ours, and finds its id.
+/// A stranger must not be signalled in its place.
 fn own_child(pidfd: OwnedFd) -> Result<Child> {
     let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
     waitid(WaitId::PidFd(pidfd.as_fd()), look)
         .map_err(|_| violation("forked process that is no child"))?;
-    let path = format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd());
-    let info = std::fs::read_to_string(&path).map_err(|error| Error::path("read", &path, error))?;
-    let pid = info.lines().find_map(|line| line.strip_prefix("Pid:"));
-    pid.and_then(|pid| pid.trim().parse().ok())
-        .filter(|&pid| pid > 0)
-        .map(|pid| Child { pid, pidfd })
-        .ok_or_else(|| violation("forked process without an id"))
+    match pid::of(pidfd.as_fd())? {
+        Some(pid) => Ok(Child { pid, pidfd }),
+        None => Err(violation("forked process without an id")),
+    }
 }
 
 /// Makes sure that a descriptor from the init is the listener of a seccomp filter.
@@ -446,7 +495,7 @@ fn checked_listener(listener: OwnedFd) -> Result<OwnedFd> {
 }
 
 /// Makes sure that a descriptor from the init is the master of a terminal.
-fn checked_terminal(master: OwnedFd) -> Result<OwnedFd> {
+pub(super) fn checked_terminal(master: OwnedFd) -> Result<OwnedFd> {
     let stat =
         rustix::fs::fstat(&master).map_err(|errno| Error::system("stat", "console", errno))?;
     let number = (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev));

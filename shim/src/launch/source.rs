@@ -35,6 +35,8 @@ pub(crate) struct Lent<'a> {
     pub(crate) container: Option<BorrowedFd<'a>>,
     /// The socket on which the container is started.
     pub(crate) listener: Option<BorrowedFd<'a>>,
+    /// The socket on which an init that supervises is asked.
+    pub(crate) supervisor: Option<BorrowedFd<'a>>,
     /// What a plan of the caller's own names by number.
     pub(crate) others: &'a [BorrowedFd<'a>],
 }
@@ -63,10 +65,12 @@ pub(crate) fn open<'a>(source: &Source, lent: Lent<'a>) -> Result<Opened<'a>> {
             .container
             .map(Opened::Lent)
             .ok_or_else(|| Error::system("pidfd_open", "the container", Errno::SRCH)),
-        Source::Listener => lent
-            .listener
-            .map(Opened::Lent)
-            .ok_or_else(|| Error::system("listen", "the container", Errno::BADF)),
+        Source::Listener | Source::Supervisor => {
+            let socket = if *source == Source::Listener { lent.listener } else { lent.supervisor };
+            socket
+                .map(Opened::Lent)
+                .ok_or_else(|| Error::system("listen", "the container", Errno::BADF))
+        }
         Source::Lent(place) => lent
             .others
             .get(*place)

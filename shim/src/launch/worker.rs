@@ -50,9 +50,19 @@ pub(crate) fn clone_at(place: Place, request: Request) -> Result<Child> {
     answered.recv().map_err(|_| gone())?
 }
 
-/// Whether this process may make the template; it is made at the first question.
-pub(crate) fn has_template() -> bool {
-    in_template().is_ok()
+/// Makes the threads that a start with or without the template may need, so that they have the
+/// priority of the calling thread and not of one that starts something later.
+pub(crate) fn begin(template: bool) {
+    // What failed is told by the first clone that needs it.
+    let _ = plain();
+    if template {
+        let _ = in_template();
+    }
+}
+
+/// Why this process cannot make the template; it is made at the first question.
+pub(crate) fn why_no_template() -> Option<&'static Error> {
+    in_template().as_ref().err()
 }
 
 /// The threads that see the host's mounts.

@@ -1,5 +1,6 @@
 //! A bundle: a directory with a `config.json`, and usually the root file system.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::{Spec, linux, resources};
@@ -8,6 +9,9 @@ use crate::error::{Code, Error, Result};
 
 /// The file of a bundle.
 const FILE: &str = "config.json";
+
+/// The annotation that has the init stay process 1: `true` or `false`.
+pub(super) const INIT: &str = "org.pidone.init";
 
 /// A bundle.
 #[derive(Debug, Clone)]
@@ -54,6 +58,7 @@ impl Bundle {
             annotations: spec.annotations.clone(),
             bundle: self.directory.clone(),
             new_keyring: true,
+            supervise: supervises(&spec.annotations)?,
             ..Config::default()
         };
         let mounts = spec.mounts.iter().enumerate();
@@ -142,4 +147,15 @@ fn real(path: &Path) -> Result<PathBuf> {
         return Err(Error::reason(Code::ConfigInvalid, "open", name, "the path is not UTF-8"));
     }
     Ok(real)
+}
+
+/// Whether the annotations ask for an init that stays.
+fn supervises(annotations: &BTreeMap<String, String>) -> Result<bool> {
+    match annotations.get(INIT).map(String::as_str) {
+        None | Some("false") => Ok(false),
+        Some("true") => Ok(true),
+        Some(other) => {
+            Err(Error::config(format!("annotations.{INIT}"), other, "not true or false"))
+        }
+    }
 }

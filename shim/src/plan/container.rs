@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use pidone_proto::{Create, Op, Slot, Text};
 
 use super::mount::{self, MS_BIND, MS_PRIVATE, MS_REC, MS_REMOUNT};
-use super::process::Wait;
+use super::process::{Done, Wait};
 use super::{NULL, PROC, Plan, Process, Source, clean, text};
 use crate::config::{Config, Device, IdMap, Mount};
 use crate::error::{Error, Result};
@@ -44,6 +44,9 @@ pub const BARRIER_HOST: u32 = 0;
 /// The root is made, and not entered yet: hooks of the host may look at it.
 pub const BARRIER_CREATE: u32 = u32::MAX;
 
+/// All is made that does not depend on the program, which is not known yet.
+pub const BARRIER_PARKED: u32 = u32::MAX - 2;
+
 /// All is made, and the program comes next: hooks of the container run.
 pub const BARRIER_START: u32 = u32::MAX - 1;
 
@@ -55,7 +58,7 @@ fn barrier_of_mount(index: usize) -> u32 {
 /// Which mount a barrier belongs to, and whether it stands behind it; `None` for the others.
 #[must_use]
 pub fn mount_of_barrier(id: u32) -> Option<(usize, bool)> {
-    if id >= BARRIER_START {
+    if id >= BARRIER_PARKED {
         return None;
     }
     let number = id.checked_sub(barrier_of_mount(0))?;
@@ -78,6 +81,28 @@ pub(super) const CLONE_NEWUSER: u32 = 0x1000_0000;
 /// [`crate::Code::ConfigInvalid`] for what cannot be expressed, with field and value.
 pub fn compile(config: &Config, process: &Process, facts: &Facts<'_>) -> Result<Plan> {
     let mut plan = Plan::default();
+    set_up(&mut plan, config, process, facts)?;
+    if config.supervise {
+        if process.parent_death_signal != 0 {
+            plan.push(Op::ParentDeath { signal: process.parent_death_signal });
+        }
+        let listener = plan.source(Source::Supervisor);
+        plan.push(Op::Supervise { listener });
+        return Ok(plan);
+    }
+    let hooks = !config.hooks.start_container.is_empty();
+    let wait = Wait { for_start: facts.waits, for_hooks: hooks.then_some(BARRIER_START) };
+    process.compile(&mut plan, config, wait, Done::default())?;
+    Ok(plan)
+}
+
+/// Appends what is made before the process becomes what it shall be.
+pub(super) fn set_up(
+    plan: &mut Plan,
+    config: &Config,
+    process: &Process,
+    facts: &Facts<'_>,
+) -> Result<()> {
     if !facts.joined.is_empty() {
         for (flag, path) in &facts.joined {
             let target = plan.source(Source::Namespace(path.clone()));
@@ -93,14 +118,15 @@ pub fn compile(config: &Config, process: &Process, facts: &Facts<'_>) -> Result<
     // namespace is made.
     let cgroup_first = config.mounts.iter().any(|mount| mount.device.starts_with("cgroup"));
     if cgroup_first {
-        own_cgroup(&mut plan, facts);
+        own_cgroup(plan, facts);
     }
-    let private_proc = !config.system_properties.is_empty()
-        || !process.labels.is_empty()
-        || !config.time_offsets.is_empty();
-    root(&mut plan, config, private_proc, facts)?;
+    // Those of the program are its own affair where the init is not to become it.
+    let labels = !process.labels.is_empty() && !config.supervise;
+    let private_proc =
+        !config.system_properties.is_empty() || labels || !config.time_offsets.is_empty();
+    root(plan, config, private_proc, facts)?;
     if !cgroup_first {
-        own_cgroup(&mut plan, facts);
+        own_cgroup(plan, facts);
     }
     if facts.new & CLONE_NEWNET != 0 {
         plan.push(Op::Loopback);
@@ -113,10 +139,12 @@ pub fn compile(config: &Config, process: &Process, facts: &Facts<'_>) -> Result<
         let name = text("domainname", &config.domainname)?;
         plan.push(Op::DomainName { name: Text(&name) });
     }
-    own_clocks(&mut plan, config, facts)?;
+    own_clocks(plan, config, facts)?;
     if private_proc {
-        sysctls(&mut plan, config)?;
-        process.labels(&mut plan, PROC)?;
+        sysctls(plan, config)?;
+        if labels {
+            process.labels(plan, PROC)?;
+        }
         plan.push(Op::Close { slot: PROC });
     }
     if facts.new & CLONE_NEWNS != 0 {
@@ -124,17 +152,14 @@ pub fn compile(config: &Config, process: &Process, facts: &Facts<'_>) -> Result<
             let path = text("cwd", clean(&process.cwd))?;
             plan.push(Op::MakeDirectory { path: Text(&path), mode: 0o755 });
         }
-        protection(&mut plan, config, facts)?;
+        protection(plan, config, facts)?;
     }
     plan.push(Op::ReopenNull);
     if let Some(name) = &facts.keyring {
         let name = text("id", name)?;
         plan.push(Op::Keyring { name: Text(&name) });
     }
-    let hooks = !config.hooks.start_container.is_empty();
-    let wait = Wait { for_start: facts.waits, for_hooks: hooks.then_some(BARRIER_START) };
-    process.compile(&mut plan, config, wait)?;
-    Ok(plan)
+    Ok(())
 }
 
 /// A new time namespace, which the program enters.

@@ -16,22 +16,29 @@ use crate::error::Escaped;
 impl Display for Plan {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let width = self.len().to_string().len();
+        let mut written = Ok(());
+        self.in_words(|number, name, words| {
+            let space = only_if(!words.is_empty(), " ");
+            let line = writeln!(f, "{number:>width$} {name}{space}{}", Escaped(&words));
+            written = written.and(line);
+        });
+        written
+    }
+}
+
+impl Plan {
+    /// Tells of each operation its number, its name and what it is about.
+    pub(crate) fn in_words(&self, mut each: impl FnMut(u32, &'static str, String)) {
         let mut slots = Slots::default();
         let mut number = 0;
         for part in self.parts() {
             slots.receive(part);
             for op in part.operations() {
                 number += 1;
-                write!(f, "{number:>width$} {}", op.name())?;
-                let words = words(&op, &slots);
-                if !words.is_empty() {
-                    write!(f, " {}", Escaped(&words))?;
-                }
-                writeln!(f)?;
+                each(number, op.name(), words(&op, &slots));
                 slots.made(&op);
             }
         }
-        Ok(())
     }
 }
 
@@ -74,6 +81,7 @@ impl Display for Source {
             Self::Directory(path) | Self::Namespace(path) => write!(f, "{}", path.display()),
             Self::Container => f.write_str("the container"),
             Self::Listener => f.write_str("the socket of the start"),
+            Self::Supervisor => f.write_str("the socket of the init"),
             Self::Lent(place) => write!(f, "lent descriptor {place}"),
         }
     }
@@ -140,6 +148,8 @@ fn words(op: &Op<'_>, slots: &Slots) -> String {
         | Op::LegacyMount { .. }
         | Op::Remount { .. }
         | Op::CopyUp { .. } => of_mount(op, slots),
+        Op::Supervise { listener: slot } | Op::JoinCgroup { procs: slot } => slots.of(slot),
+        Op::Stdio { count } => format!("{count} descriptors"),
         Op::MakeDirectory { path, mode } => format!("{} mode {mode:04o}", string(path.0)),
         Op::MakeNode { path, mode, major, minor, uid, gid } => {
             let kind = match mode & 0o170_000 {

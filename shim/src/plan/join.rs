@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use pidone_proto::{Op, Text};
 
 use super::container::{BARRIER_START, CLONE_NEWTIME, CLONE_NEWUSER, root_ids};
-use super::process::Wait;
+use super::process::{Done, Wait};
 use super::{PROC, Plan, Process, Source, mount, strings, text, view};
 use crate::config::{Config, Hook};
 use crate::error::Result;
@@ -39,7 +39,7 @@ pub fn compile(config: &Config, process: &Process, joined: &Joined) -> Result<Pl
         process.labels(&mut plan, PROC)?;
         plan.push(Op::Close { slot: PROC });
     }
-    process.compile(&mut plan, config, Wait::default())?;
+    process.compile(&mut plan, config, Wait::default(), Done::default())?;
     Ok(plan)
 }
 

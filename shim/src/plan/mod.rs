@@ -9,7 +9,9 @@ mod display;
 pub mod join;
 mod mount;
 mod names;
+pub(crate) mod parked;
 mod process;
+pub mod spawn;
 #[cfg(test)]
 mod tests;
 
@@ -68,6 +70,8 @@ pub enum Source {
     Container,
     /// The socket on which the container is started.
     Listener,
+    /// The socket on which an init that supervises is asked.
+    Supervisor,
     /// A descriptor that the caller lends to the launch, by its place among those:
     /// [`Launcher::lend`](crate::launch::Launcher::lend).
     Lent(usize),

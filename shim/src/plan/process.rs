@@ -94,15 +94,32 @@ pub(super) struct Wait {
     pub(super) for_hooks: Option<u32>,
 }
 
+/// What an init has done already, before it knew its program.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Done {
+    /// It leads a session.
+    pub(super) session: bool,
+    /// What it has left of the bounding set.
+    pub(super) bounding: Option<u64>,
+    /// It is under the seccomp filter.
+    pub(super) filter: bool,
+}
+
 impl Process {
     /// Appends the operations up to where the process can be executed.
     ///
     /// The order is the kernel's: limits and scheduling while they may be raised; the bounding set
     /// while there is `CAP_SETPCAP`; groups before the group before the user; capabilities when
     /// the user is set; the parent-death signal behind all of them, since they clear it.
-    pub(super) fn compile(&self, plan: &mut Plan, config: &Config, wait: Wait) -> Result<()> {
+    pub(super) fn compile(
+        &self,
+        plan: &mut Plan,
+        config: &Config,
+        wait: Wait,
+        done: Done,
+    ) -> Result<()> {
         self.check()?;
-        self.prepare(plan, config);
+        self.prepare(plan, config, done);
         if wait.for_start {
             let candidates = self.candidates();
             // The others begin at a working directory that is entered later.
@@ -116,8 +133,11 @@ impl Process {
             plan.push(Op::Barrier { id });
         }
         let filter_with_privileges = !self.no_new_privileges;
-        plan.push(Op::Bounding { keep: self.capabilities.bounding });
-        if let Some((flags, filter)) = self.seccomp.as_ref().filter(|_| filter_with_privileges) {
+        let seccomp = self.seccomp.as_ref().filter(|_| !done.filter);
+        if done.bounding != Some(self.capabilities.bounding) {
+            plan.push(Op::Bounding { keep: self.capabilities.bounding });
+        }
+        if let Some((flags, filter)) = seccomp.filter(|_| filter_with_privileges) {
             plan.push(Op::Seccomp { flags: *flags, filter });
         }
         if let Some(groups) = &self.groups {
@@ -136,7 +156,7 @@ impl Process {
         if self.no_new_privileges {
             plan.push(Op::NoNewPrivileges);
         }
-        let last = self.seccomp.as_ref().filter(|_| !filter_with_privileges);
+        let last = seccomp.filter(|_| !filter_with_privileges);
         let (filter_flags, filter) =
             last.map_or((0, &[][..]), |(flags, filter)| (*flags, filter.as_slice()));
         plan.push(Op::Exec {
@@ -161,7 +181,7 @@ impl Process {
     }
 
     /// Limits and scheduling, and the session with its terminal.
-    fn prepare(&self, plan: &mut Plan, config: &Config) {
+    fn prepare(&self, plan: &mut Plan, config: &Config, done: Done) {
         for &(resource, soft, hard) in &self.rlimits {
             plan.push(Op::Rlimit { resource, soft, hard });
         }
@@ -186,6 +206,7 @@ impl Process {
             Some(Terminal { rows, columns, console }) => {
                 plan.push(Op::Console { rows, columns, uid: self.uid, bind: console });
             }
+            None if done.session => {}
             None => plan.push(Op::Session),
         }
     }

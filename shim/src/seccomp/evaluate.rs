@@ -1,9 +1,10 @@
-//! An interpreter of seccomp's classic BPF, for tests.
+//! An interpreter of seccomp's classic BPF: what a filter makes of a call.
 //!
 //! It knows nothing of the compiler and takes the program as bytes, so that it can judge the
 //! filters of other makers too.
 
 /// `struct seccomp_data`.
+#[allow(dead_code, reason = "of tests and benches")]
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Data {
     pub(crate) nr: u32,
@@ -12,6 +13,7 @@ pub(crate) struct Data {
     pub(crate) args: [u64; 6],
 }
 
+#[allow(dead_code, reason = "of tests and benches")]
 impl Data {
     fn word(&self, offset: u32) -> Option<u32> {
         let half = |value: u64| {
@@ -30,7 +32,13 @@ impl Data {
 
 /// The value that a program returns for a system call; what the kernel's checker refuses is an
 /// error.
+#[allow(dead_code, reason = "of tests and benches")]
 pub(crate) fn evaluate(program: &[u8], data: &Data) -> Result<u32, String> {
+    run(program, |offset| data.word(offset))
+}
+
+/// Runs a program on what `load` knows of a call, by offset in `struct seccomp_data`.
+pub(crate) fn run(program: &[u8], load: impl Fn(u32) -> Option<u32>) -> Result<u32, String> {
     let mut accumulator = 0;
     let mut at = 0_usize;
     loop {
@@ -42,7 +50,7 @@ pub(crate) fn evaluate(program: &[u8], data: &Data) -> Result<u32, String> {
         let k = u32::from_le_bytes([k0, k1, k2, k3]);
         let condition = match u16::from_le_bytes([c0, c1]) {
             0x20 => {
-                accumulator = data.word(k).ok_or_else(|| format!("load of offset {k} at {at}"))?;
+                accumulator = load(k).ok_or_else(|| format!("load of offset {k} at {at}"))?;
                 None
             }
             0x54 => {

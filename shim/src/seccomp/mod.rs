@@ -14,11 +14,13 @@
 //!   private calls, whose numbers are far higher.
 
 pub(crate) mod agent;
+mod allows;
 mod arch;
 mod argument;
 mod bpf;
 pub(crate) mod cache;
 mod compile;
+mod evaluate;
 pub mod oci;
 mod profile;
 mod ranges;
@@ -26,9 +28,7 @@ pub mod seed;
 mod syscall_table;
 mod syscalls;
 
-#[cfg(test)]
-mod evaluate;
-
+pub(crate) use allows::always_allows;
 pub use arch::Arch;
 pub use bpf::{Instruction, MAX_INSTRUCTIONS};
 pub use compile::{Filter, compile};

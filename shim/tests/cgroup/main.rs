@@ -11,6 +11,8 @@
 #[path = "../uml/guest.rs"]
 mod guest;
 mod host;
+#[path = "../need/mod.rs"]
+mod need;
 mod resources;
 mod sandbox;
 mod unified;
@@ -103,13 +105,7 @@ fn report(name: &str, outcome: Outcome) -> Result<Completion, Failed> {
     match outcome {
         Ok(()) => Ok(Completion::Completed),
         Err(Stop::Failed(reason)) => Err(reason.into()),
-        Err(Stop::Missing(reason)) => {
-            if std::env::var_os("PIDONE_REQUIRE_ALL").is_some_and(|value| value == "1") {
-                return Err(format!("cannot run here: {reason}").into());
-            }
-            eprintln!("{name}: skipped: {reason}");
-            Ok(Completion::ignored_with(reason))
-        }
+        Err(Stop::Missing(reason)) => need::lacking(name, &reason),
     }
 }
 

@@ -209,9 +209,20 @@ fn times_are_told_before_exec() {
     let operations = u32::try_from(ops.len()).unwrap();
     let plan = body(Part { first: 1, operations, more: false, timed: true }, &ops);
     init.send(FrameType::Part, &plan, &[]);
-    assert_eq!(init.said(), Said::Times(1, 256));
-    assert_eq!(init.said(), Said::Times(257, 44));
+    // Two stamps before those of the operations.
+    assert_eq!(init.said(), Said::Times(0, 256));
+    assert_eq!(init.said(), Said::Times(256, 46));
     assert_eq!(init.executes(), Some(0));
+}
+
+#[test]
+fn times_are_told_before_a_failure() {
+    let mut init = Init::start();
+    let ops = [Op::Umask { mask: 0 }, Op::Close { slot: Slot(9) }];
+    let plan = body(Part { first: 1, operations: 2, more: false, timed: true }, &ops);
+    init.send(FrameType::Part, &plan, &[]);
+    assert_eq!(init.said(), Said::Times(0, 4));
+    assert_eq!(init.failed(), (2, Call::Slot, 0, 9));
 }
 
 #[test]

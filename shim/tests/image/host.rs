@@ -140,7 +140,7 @@ impl Init {
     /// Receives what the init says next, and the descriptor with it.
     pub(crate) fn receive(&mut self) -> (Said, Option<OwnedFd>) {
         self.await_message();
-        let mut buffer = [0; 2048];
+        let mut buffer = [0; 4096];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
         let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
@@ -170,7 +170,7 @@ impl Init {
             Report::Barrier { id } => Said::Barrier(id),
             Report::Forked => Said::Forked,
             Report::Console => Said::Console,
-            Report::Times { first, nanoseconds } => Said::Times(first, nanoseconds.len() / 4),
+            Report::Times { first, nanoseconds } => Said::Times(first, nanoseconds.len() / 8),
             Report::Executing => Said::Executing,
             Report::Waiting => Said::Waiting,
             Report::Listener => Said::Listener,

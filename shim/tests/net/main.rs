@@ -7,6 +7,8 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod device;
+#[path = "../need/mod.rs"]
+mod need;
 mod veth;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -174,11 +176,7 @@ fn missing() -> Option<String> {
 
 fn run(name: &'static str, test: fn(), missing: Option<&str>) -> Result<Completion, Failed> {
     if let Some(missing) = missing {
-        if std::env::var_os("PIDONE_REQUIRE_ALL").is_some_and(|value| value == "1") {
-            return Err(format!("cannot run: {missing}").into());
-        }
-        eprintln!("{name} is ignored: {missing}");
-        return Ok(Completion::ignored_with(missing));
+        return need::lacking(name, missing);
     }
     // The thread is the host of this test, and so are the programs that it starts.
     let host = Namespace::new();

@@ -14,6 +14,7 @@ pub(crate) const CASES: &[Case] = &[
     case("the_host_is_read_only_and_keeps_its_secrets", &[], the_host_is_read_only),
     case("options_of_the_process", &[], options_of_the_process),
     case("a_second_exec_joins", &[], a_second_exec_joins),
+    case("an_init_that_stays_starts_what_follows", &[], an_init_that_stays),
     case("the_end_of_process_1_ends_all", &[], the_end_of_process_1_ends_all),
     case("many_start_one_container", &[], many_start_one_container),
     case("what_a_killed_nsinit_leaves_is_cleaned", &[], what_a_killed_nsinit_leaves),
@@ -127,6 +128,21 @@ fn a_second_exec_joins(bench: &Bench) {
     // A container with another name is another one.
     assert_eq!(bench.exec(&["--id", "other", "hostname"]).ok(), "nsinit\n");
     first.signal(Signal::TERM);
+    assert_eq!(first.finish().code(), 0);
+}
+
+fn an_init_that_stays(bench: &Bench) {
+    let first = bench.keep(&["--init", "--hostname", "box"]);
+    let seen =
+        bench.exec(&["sh", "-c", "hostname; echo $PPID; tr '\\0' ' ' < /proc/1/cmdline"]).ok();
+    let seen: Vec<_> = seen.lines().collect();
+    assert_eq!(seen[..2], ["box", "1"]);
+    assert!(seen[2].starts_with("pidone-init "), "{seen:?}");
+    assert_eq!(bench.shell("exit 5").code(), 5);
+    assert_eq!(bench.shell("kill -TERM $$").code(), 143);
+    assert!(bench.exec(&["nosuch"]).error(127).contains("nosuch"));
+    first.signal(Signal::TERM);
+    // Process 1 passes it on to the program, which handles it.
     assert_eq!(first.finish().code(), 0);
 }
 

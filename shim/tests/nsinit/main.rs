@@ -10,6 +10,8 @@ mod bench;
 mod call;
 mod cases;
 mod faults;
+#[path = "../need/mod.rs"]
+mod need;
 mod signals;
 mod sources;
 mod terminal;
@@ -18,7 +20,7 @@ mod verbs;
 use std::process::ExitCode;
 
 use bench::{Bench, Need, Who};
-use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use libtest_mimic::{Arguments, Completion, Trial};
 
 /// A test: what it needs besides a binary, and what it does.
 struct Case {
@@ -53,11 +55,7 @@ fn trial(case: &'static Case, who: Who) -> Trial {
     Trial::ignorable_test(name.clone(), move || {
         let needs = case.needs.iter().chain(who.needs());
         if let Some(missing) = needs.filter_map(|need| need.missing()).next() {
-            if std::env::var_os("PIDONE_REQUIRE_ALL").is_some_and(|all| all == "1") {
-                return Err(Failed::from(missing));
-            }
-            eprintln!("{name}: ignored: {missing}");
-            return Ok(Completion::ignored_with(missing));
+            return need::lacking(&name, &missing);
         }
         let bench = Bench::new(case.name, who);
         (case.run)(&bench);

@@ -15,6 +15,7 @@ pub(crate) const CASES: &[Case] = &[
     case("exec_needs_a_running_container", &[Need::Freezer], exec_needs_a_running_container),
     case("exec_in_a_paused_container", &[Need::Freezer], exec_in_a_paused_container),
     case("exec_detached", &[], exec_detached),
+    case("an_init_that_stays_starts_them", &[], an_init_that_stays_starts_them),
     case("ps_tells_the_containers_processes", &[Need::Ps], ps_tells_the_containers_processes),
 ];
 
@@ -49,6 +50,51 @@ fn exec_answers_the_status(bench: &Bench) {
         assert!(error.contains(said), "{args:?}: {error}");
     }
     bench.delete("e");
+}
+
+/// Asked for by the option, or by the annotation.
+fn an_init_that_stays_starts_them(bench: &Bench) {
+    let parent = "while read -r name value; do [ $name = PPid: ] && echo $value; done \
+                  < /proc/self/status; exit 9";
+    for (option, annotation) in [(true, None), (false, Some("true")), (false, Some("false"))] {
+        let mut config = bench.staying();
+        if let Some(annotation) = annotation {
+            config["annotations"] = json!({ "org.pidone.init": annotation });
+        }
+        let bundle = bench.bundle(&config);
+        let line = ["create", "--bundle", &bundle, "e", "--init"];
+        bench.detached(if option { &line } else { &line[..4] });
+        assert_eq!(bench.state("e")["status"], "created");
+        bench.run(&["start", "e"]).ok();
+        let stays = annotation != Some("false");
+        let outcome = bench.run(&["exec", "e", "sh", "-c", parent]);
+        let parent = if stays { "1\n" } else { "0\n" };
+        assert_eq!((outcome.code(), &*outcome.stdout), (9, parent), "{option} {annotation:?}");
+        let killed = bench.run(&["exec", "e", "sh", "-c", "kill -TERM $$"]);
+        assert_eq!(killed.code(), 143);
+        let error = bench.run(&["exec", "e", "nosuchcmd"]).error(255);
+        assert!(error.contains("executable file not found in $PATH"), "{error}");
+        // Who is told of one waits for it, and so is its parent or a subreaper above.
+        let file = bench.text("pid");
+        bench.detached(&["exec", "--detach", "--pid-file", &file, "e", "sleep", "1000"]);
+        let pid = fs::read_to_string(&file).unwrap();
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let init = bench.state("e")["pid"].to_string();
+        assert!(!status.contains(&format!("PPid:\t{init}\n")), "{status}");
+        // Process 1 passes it on to the program, which handles it.
+        bench.run(&["kill", "e", "TERM"]).ok();
+        bench.wait_for("e", "stopped");
+        bench.delete("e");
+    }
+    let mut config = bench.staying();
+    config["annotations"] = json!({ "org.pidone.init": "yes" });
+    let bundle = bench.bundle(&config);
+    let error = bench.run(&["run", "--bundle", &bundle, "e"]).error(1);
+    assert!(error.contains("`annotations.org.pidone.init = yes`: not true or false"), "{error}");
+    // The status is the program's.
+    let bundle = bench.bundle(&bench.config(&["sh", "-c", "echo $$; exit 7"]));
+    let outcome = bench.run(&["run", "--init", "--bundle", &bundle, "e"]);
+    assert_eq!((outcome.code(), &*outcome.stdout), (7, "2\n"));
 }
 
 fn exec_takes_options(bench: &Bench) {

@@ -200,6 +200,11 @@ fn the_init_is_written(bench: &Bench) {
         assert_eq!(said, String::from_utf8_lossy(image));
     }
 
+    let supervisor = bench.text("supervisor");
+    assert_eq!(bench.run(&["init-image", "--supervise", &supervisor]).ok(), "");
+    let bytes = pidone::launch::image::SUPERVISOR.bytes();
+    assert!(fs::read(&supervisor).unwrap() == bytes && bytes != image);
+
     let directory = bench.text("directory");
     fs::create_dir(&directory).unwrap();
     for (path, said) in [

@@ -16,13 +16,17 @@ mod large;
 mod life;
 mod limit;
 mod line;
+#[path = "../need/mod.rs"]
+mod need;
+mod pool;
 mod socket;
 mod sweep;
+mod trace;
 
 use std::process::ExitCode;
 
 use bench::{Bench, Need};
-use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use libtest_mimic::{Arguments, Completion, Trial};
 
 /// A test: what it needs besides root and busybox, and what it does.
 struct Case {
@@ -46,11 +50,13 @@ fn main() -> ExitCode {
         life::CASES,
         exec::CASES,
         socket::CASES,
+        pool::CASES,
         limit::CASES,
         bad::CASES,
         large::CASES,
         fault::CASES,
         sweep::CASES,
+        trace::CASES,
         cost::CASES,
     ];
     let trials = tables.into_iter().flatten().map(trial).collect();
@@ -62,11 +68,7 @@ fn trial(case: &'static Case) -> Trial {
         let needs = [Need::Root, Need::Busybox];
         let missing = needs.iter().chain(case.needs).find_map(|need| need.missing());
         if let Some(missing) = missing {
-            if std::env::var_os("PIDONE_REQUIRE_ALL").is_some_and(|all| all == "1") {
-                return Err(Failed::from(missing));
-            }
-            eprintln!("{}: ignored: {missing}", case.name);
-            return Ok(Completion::ignored_with(missing));
+            return need::lacking(case.name, &missing);
         }
         let bench = Bench::new(case.name);
         (case.run)(&bench);

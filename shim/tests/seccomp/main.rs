@@ -11,6 +11,8 @@
 mod evaluate;
 mod generate;
 mod model;
+#[path = "../need/mod.rs"]
+mod need;
 mod reference;
 #[path = "../../src/seccomp/syscall_table.rs"]
 #[allow(dead_code, reason = "not all of it is looked at here")]
@@ -53,16 +55,14 @@ fn needing<T>(
     start: impl FnOnce() -> Result<T, String> + Send + 'static,
     test: impl FnOnce(T) -> Result<(), Failed> + Send + 'static,
 ) -> Trial {
-    Trial::ignorable_test(name, move || {
+    let name = name.to_owned();
+    Trial::ignorable_test(name.clone(), move || {
         if Arch::NATIVE != Arch::X86_64 {
             return Ok(Completion::ignored_with("goes by the numbers of x86_64"));
         }
         match start() {
             Ok(reference) => test(reference).map(|()| Completion::Completed),
-            Err(reason) if std::env::var("PIDONE_REQUIRE_ALL").as_deref() == Ok("1") => {
-                Err(reason.into())
-            }
-            Err(reason) => Ok(Completion::ignored_with(reason)),
+            Err(reason) => need::lacking(&name, &reason),
         }
     })
 }

@@ -13,6 +13,8 @@
 mod call;
 mod cost;
 mod lines;
+#[path = "../need/mod.rs"]
+mod need;
 mod orphans;
 mod signals;
 mod subject;
@@ -20,7 +22,7 @@ mod terminal;
 
 use std::process::ExitCode;
 
-use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use libtest_mimic::{Arguments, Completion, Trial};
 use subject::Subject;
 
 /// A test, and who it is run with.
@@ -56,11 +58,7 @@ fn trial(case: &'static Case, subject: Subject) -> Trial {
     let name = format!("{}::{}", case.name, subject.name());
     Trial::ignorable_test(name.clone(), move || {
         if let Some(missing) = subject.missing() {
-            if std::env::var_os("PIDONE_REQUIRE_ALL").is_some_and(|all| all == "1") {
-                return Err(Failed::from(missing));
-            }
-            eprintln!("{name}: ignored: {missing}");
-            return Ok(Completion::ignored_with(missing));
+            return need::lacking(&name, &missing);
         }
         (case.run)(subject);
         Ok(Completion::Completed)

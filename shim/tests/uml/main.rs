@@ -3,6 +3,9 @@
 //! The machine of the tests may have neither. The scripts are what is checked.
 
 mod guest;
+#[allow(dead_code, reason = "each program of tests uses a part")]
+#[path = "../need/mod.rs"]
+mod need;
 
 use std::path::Path;
 
@@ -10,8 +13,7 @@ use libtest_mimic::{Arguments, Trial};
 
 fn main() {
     let missing = guest::missing();
-    let required = std::env::var_os("PIDONE_REQUIRE_ALL").is_some_and(|value| value == "1");
-    let skip = missing.is_some() && !required;
+    let skip = missing.is_some() && !need::is_required();
     if let Some(missing) = missing.filter(|_| skip) {
         eprintln!("uml: ignored: {missing}");
     }

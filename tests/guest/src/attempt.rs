@@ -102,6 +102,6 @@ pub(crate) fn peek(milliseconds: i64) {
 }
 
 /// The errno of a result; 0 for success.
-fn errno(result: Result<(), Errno>) -> i32 {
+pub(crate) fn errno(result: Result<(), Errno>) -> i32 {
     result.map_or_else(Errno::raw_os_error, |()| 0)
 }

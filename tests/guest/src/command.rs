@@ -2,7 +2,7 @@
 
 use core::ffi::CStr;
 
-use crate::{attempt, load, report, signal, sys, terminal, writable};
+use crate::{attempt, foreign, invade, load, report, signal, sys, terminal, writable};
 
 /// The arguments and the environment of the program.
 pub(crate) struct Surroundings<A, E> {
@@ -103,7 +103,10 @@ pub(crate) fn run<'a>(
         b"value" => attempt::value(words.number(1)?, words.rest(2))?,
         b"handle" => attempt::handle(words.text(1)?),
         b"type" => terminal::simulate_input(words.text(1)?),
+        b"invade" => invade::print(words.number(1)),
+        b"reach" => invade::reach(words.text(1)?),
         b"peek" => attempt::peek(words.number(1)?),
+        word if foreign::is_asked(word) => foreign::answer(words.text(0)?)?,
         _ => return None,
     }
     Some(())

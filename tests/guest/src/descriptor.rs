@@ -56,7 +56,12 @@ pub(crate) fn name(file_type: FileType) -> &'static [u8] {
 
 /// A descriptor of stdio. If the host left it closed, calls answer `EBADF`.
 pub(crate) fn standard(number: i32) -> BorrowedFd<'static> {
-    // SAFETY: this program never closes one.
+    inherited(number)
+}
+
+/// A descriptor that this program was started with.
+pub(crate) fn inherited(number: i32) -> BorrowedFd<'static> {
+    // SAFETY: this program never closes what it was given.
     unsafe { BorrowedFd::borrow_raw(number) }
 }
 

@@ -14,7 +14,9 @@ mod command;
 mod descriptor;
 mod device;
 mod file;
+mod foreign;
 mod identity;
+mod invade;
 mod json;
 mod load;
 mod mount;
@@ -26,6 +28,7 @@ mod sys;
 #[path = "../../../init/src/syscall.rs"]
 mod syscall;
 mod terminal;
+mod trace;
 mod writable;
 
 #[cfg(init_image)]

@@ -14,7 +14,7 @@ use super::naive::Naive;
 pub(crate) const CASES: &[Case] = &[
     case!(the_working_directory_is_none_of_them).alone(),
     case!(the_program_is_none_of_them).alone(),
-    case!(processes_that_join_hold_none),
+    case!(processes_that_join_hold_none).and_init(),
 ];
 
 /// Opens a directory of the host so that every program that is executed would have it.

@@ -12,8 +12,8 @@ use rustix::fs::{SealFlags, fcntl_get_seals};
 use super::naive::Naive;
 
 pub(crate) const CASES: &[Case] = &[
-    case!(a_script_by_the_runtimes_own_program),
-    case!(the_image_is_sealed_while_it_runs),
+    case!(a_script_by_the_runtimes_own_program).and_init(),
+    case!(the_image_is_sealed_while_it_runs).and_init(),
     case!(the_first_programs_file_is_the_containers),
 ];
 
@@ -86,7 +86,7 @@ fn the_image_is_sealed_while_it_runs(sandbox: &Sandbox) -> Outcome {
         device: "tmpfs".into(),
         premount_cmds: vec![Command {
             path: "/bin/sleep".into(),
-            args: vec!["1".into()],
+            args: vec!["3".into()],
             ..Command::default()
         }],
         ..Mount::default()

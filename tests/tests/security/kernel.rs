@@ -10,9 +10,9 @@ use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
 use serde::Deserialize;
 
 pub(crate) const CASES: &[Case] = &[
-    case!(files_are_not_opened_by_handle),
-    case!(nothing_is_typed_into_the_callers_terminal),
-    case!(little_of_proc_and_sysfs_is_writable),
+    case!(files_are_not_opened_by_handle).and_init(),
+    case!(nothing_is_typed_into_the_callers_terminal).and_init(),
+    case!(little_of_proc_and_sysfs_is_writable).and_init(),
     case!(no_name_is_in_the_abstract).once(),
 ];
 

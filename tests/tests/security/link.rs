@@ -13,18 +13,18 @@ use pidone_tests::{Case, Outcome, Read, Sandbox, Stop, case, leftover, process};
 use super::naive::Naive;
 
 pub(crate) const CASES: &[Case] = &[
-    case!(dev_without_a_mount),
-    case!(dev_with_a_mount),
-    case!(a_directory_below_dev),
-    case!(proc_and_sys_are_refused),
-    case!(a_destination),
-    case!(a_parent_of_a_destination),
-    case!(a_file_to_bind_on),
-    case!(a_link_in_the_place_of_a_link),
-    case!(the_null_device_of_masks),
-    case!(what_is_masked_or_read_only),
-    case!(the_console),
-    case!(planted_by_an_earlier_run),
+    case!(dev_without_a_mount).and_init(),
+    case!(dev_with_a_mount).and_init(),
+    case!(a_directory_below_dev).and_init(),
+    case!(proc_and_sys_are_refused).and_init(),
+    case!(a_destination).and_init(),
+    case!(a_parent_of_a_destination).and_init(),
+    case!(a_file_to_bind_on).and_init(),
+    case!(a_link_in_the_place_of_a_link).and_init(),
+    case!(the_null_device_of_masks).and_init(),
+    case!(what_is_masked_or_read_only).and_init(),
+    case!(the_console).and_init(),
+    case!(planted_by_an_earlier_run).and_init(),
     case!(destinations_in_proc_are_refused).once(),
 ];
 

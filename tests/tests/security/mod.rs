@@ -10,6 +10,7 @@ mod kernel;
 mod link;
 mod naive;
 mod race;
+mod supervise;
 
 use std::process::ExitCode;
 
@@ -17,7 +18,7 @@ use pidone_tests::Case;
 
 /// The cases of all files.
 pub(crate) const CASES: &[&[Case]] =
-    &[descriptor::CASES, image::CASES, kernel::CASES, link::CASES, race::CASES];
+    &[descriptor::CASES, image::CASES, kernel::CASES, link::CASES, race::CASES, supervise::CASES];
 
 /// Plays the role of a naive runtime, if this process was started for it.
 pub(crate) fn play() -> Option<ExitCode> {

@@ -12,8 +12,8 @@ use pidone_tests::{Case, Outcome, Sandbox, Stop, case, leftover, process};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 pub(crate) const CASES: &[Case] = &[
-    case!(a_destination_is_exchanged_for_a_link),
-    case!(what_is_read_only_is_exchanged_for_a_link),
+    case!(a_destination_is_exchanged_for_a_link).and_init(),
+    case!(what_is_read_only_is_exchanged_for_a_link).and_init(),
 ];
 
 /// How often it is tried.

@@ -1,32 +1,19 @@
 //! Interleaves the library, the floor and other runtimes in one run, and tells what each took.
-//!
-//! Each number of host mounts has a process of its own, in a mount namespace of its own; the
-//! program goes from one to the next and has each start a few containers with each contestant,
-//! so that what disturbs the machine disturbs all of them.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "it prints what it measured")]
 
-mod block;
-mod contestant;
-mod report;
-mod serve;
+mod table;
 
-use std::time::Duration;
-
-use clap::{Parser, Subcommand};
+use clap::Parser;
 use pidone_benches::Result;
+use pidone_benches::experiment::{Contestant, Experiment, Row, Servers, Verb, serve};
 use pidone_benches::host::Host;
+use pidone_benches::place::View;
 use pidone_benches::scenario::Scenario;
-
-use block::{Block, Measured};
-use contestant::Contestant;
-use report::{Report, Row};
-use serve::Server;
+use serde::Serialize;
 
 /// Compares how long containers take to start.
 #[derive(Debug, Parser)]
 struct Options {
-    #[command(subcommand)]
-    role: Option<Role>,
     /// Starts of each contestant in each experiment.
     #[arg(long, default_value_t = 200)]
     starts: usize,
@@ -42,6 +29,12 @@ struct Options {
     /// The pause before each start of the experiment with pauses, in milliseconds; 0 for none.
     #[arg(long, default_value_t = 50)]
     pause: u64,
+    /// What is done.
+    #[arg(long, default_value = "run")]
+    verb: Verb,
+    /// The control groups that are seen; crun works among those of version 1 alone.
+    #[arg(long, default_value = "v2")]
+    view: View,
     /// What is started.
     #[arg(long, value_delimiter = ',', default_values = ["oci-net", "oci", "minimal"])]
     scenario: Vec<Scenario>,
@@ -53,41 +46,26 @@ struct Options {
     json: bool,
 }
 
-#[derive(Debug, Subcommand)]
-enum Role {
-    /// Starts what it is told on standard input.
-    #[command(hide = true)]
-    Serve {
-        /// The number of mounts.
-        mounts: usize,
-    },
-}
-
-/// One situation in which all are compared.
-#[derive(Debug)]
-struct Experiment {
-    scenario: Scenario,
-    mounts: Vec<usize>,
-    workers: usize,
-    pause: u64,
-    starts: usize,
+/// All figures of a run.
+#[derive(Debug, Serialize)]
+struct Report {
+    host: Host,
+    rows: Vec<Row>,
 }
 
 fn main() -> Result<()> {
-    let options = Options::parse();
-    if let Some(Role::Serve { mounts }) = options.role {
-        return serve::serve(mounts);
+    if serve()? {
+        return Ok(());
     }
-    let host = Host::read()?;
-    let mut servers: Vec<Server> =
-        options.mounts.iter().map(|&mounts| Server::spawn(mounts)).collect::<Result<_>>()?;
-    let contestants = options.contestants();
-    let mut report = Report { host, rows: Vec::new() };
+    let options = Options::parse();
+    let mut report = Report { host: Host::read()?, rows: Vec::new() };
+    let mut servers = Servers::default();
     for experiment in options.experiments(report.host.processors) {
         eprintln!("{experiment:?}");
-        let rows = experiment.run(&mut servers, &contestants, options.block)?;
+        let skipped = |contestant, reason: &str| eprintln!("{contestant} is skipped: {reason}");
+        let rows = experiment.run(&mut servers, options.block, skipped)?;
         if !options.json {
-            print!("{}", report::table(&report.host, &rows, report.rows.is_empty()));
+            print!("{}", table::table(&report.host, &rows, report.rows.is_empty()));
         }
         report.rows.extend(rows);
     }
@@ -111,11 +89,14 @@ impl Options {
     fn experiments(&self, processors: usize) -> Vec<Experiment> {
         let Some((&first, others)) = self.scenario.split_first() else { return Vec::new() };
         let plain = |scenario, mounts: &[usize]| Experiment {
+            verb: self.verb,
             scenario,
+            view: self.view,
             mounts: mounts.to_vec(),
             workers: 1,
             pause: 0,
             starts: self.starts,
+            contestants: self.contestants(),
         };
         let fewest: Vec<usize> = self.mounts.iter().copied().min().into_iter().collect();
         let mut experiments = vec![plain(first, &self.mounts)];
@@ -130,52 +111,5 @@ impl Options {
         }
         experiments.extend(others.iter().map(|&scenario| plain(scenario, &fewest)));
         experiments
-    }
-}
-
-impl Experiment {
-    fn run(
-        &self,
-        servers: &mut [Server],
-        contestants: &[Contestant],
-        length: usize,
-    ) -> Result<Vec<Row>> {
-        let mut servers: Vec<_> =
-            servers.iter_mut().filter(|server| self.mounts.contains(&server.mounts)).collect();
-        let mut turns: Vec<(usize, Contestant, Measured)> = Vec::new();
-        for &contestant in contestants {
-            for (number, server) in servers.iter_mut().enumerate() {
-                // The first start of each is not counted: what is made once is made there.
-                let first = self.block(contestant, self.workers);
-                match server.ask(&first)? {
-                    Ok(_) => turns.push((number, contestant, Measured::default())),
-                    Err(reason) => eprintln!("{contestant} is skipped: {reason}"),
-                }
-            }
-        }
-        let length = length.max(self.workers);
-        for round in 0..self.starts.div_ceil(length) {
-            let count = turns.len().max(1);
-            for turn in 0..count {
-                // Nobody always comes behind the same other one.
-                let place = (turn + round) % count;
-                let Some((server, contestant, measured)) = turns.get_mut(place) else { continue };
-                let block = self.block(*contestant, length);
-                let more = servers[*server]
-                    .ask(&block)?
-                    .map_err(|reason| format!("{contestant}: {reason}"))?;
-                measured.add(more);
-            }
-        }
-        let fewest = self.mounts.iter().copied().min().unwrap_or(0);
-        let measured = turns
-            .into_iter()
-            .map(|(server, contestant, measured)| (servers[server].mounts, contestant, measured));
-        Ok(report::rows(self, measured.collect(), fewest))
-    }
-
-    fn block(&self, contestant: Contestant, count: usize) -> Block {
-        let Self { scenario, workers, .. } = *self;
-        Block { contestant, scenario, workers, count, pause: Duration::from_millis(self.pause) }
     }
 }

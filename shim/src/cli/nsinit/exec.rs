@@ -10,9 +10,10 @@ use crate::cli::report::{Outcome, Report};
 use crate::cli::session::attend;
 use crate::cli::signals::Signals;
 use crate::cli::terminal;
-use crate::cli::timing::Waterfall;
+use crate::cli::trace::traced;
 use crate::config::{Config, CreateOptions};
 use crate::error::{Code, Error, Result};
+use crate::trace;
 use crate::{Container, Factory, Process, Running, Status};
 
 /// Where programs are looked for if the environment does not say it.
@@ -38,11 +39,8 @@ pub fn exec(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
     let signals = Signals::take()?;
     let create = std::mem::take(&mut flags.create);
     let exec = Exec { options: create.into(), flags: &flags, factory: &factory };
-    let mut started = exec.start(report)?;
-    if report.is_debug() {
-        report.debug(&format_args!("started process {}", started.running.pid()));
-        report.debug(&Waterfall(&started.running.times));
-    }
+    let mut started = traced(flags.trace.as_ref(), report, |report| exec.start(report))?;
+    report.debug(&format_args!("started process {}", started.running.pid()));
     let attended = attend(&mut started.running, &signals);
     let status = started.end(attended, report)?;
     Ok(u8::try_from(status).unwrap_or(u8::MAX))
@@ -140,7 +138,7 @@ impl Exec<'_> {
             id: &flags.id,
             default_root: flags.global.root.is_none(),
         };
-        let (mut config, source) = request.config()?;
+        let (mut config, source) = trace::span("read the configuration", || request.config())?;
         report.debug(&format_args!("configuration: {source}"));
         config.fit_caller()?;
         self.factory.create(&flags.id, &config)

@@ -6,6 +6,7 @@ use clap::Args;
 
 use super::DEFAULT_ID;
 use crate::cli::signals;
+use crate::cli::trace;
 use crate::config::{CreateOptions, NamespaceChoice, Security, size};
 
 /// Options of every verb.
@@ -57,6 +58,9 @@ pub(super) struct Exec {
     /// repeated
     #[arg(short, long, value_name = "NAME=VALUE")]
     pub(super) env: Vec<String>,
+
+    #[arg(long, value_name = "FILE", value_parser = trace::target, help = trace::HELP)]
+    pub(super) trace: Option<trace::Target>,
 
     /// Use systemd for control groups (not supported yet)
     #[arg(long)]
@@ -127,6 +131,10 @@ pub(super) struct Create {
     /// Mount the control groups of the container
     #[arg(long)]
     cgroup: bool,
+
+    /// Keep an init as process 1, which reaps what ends, passes signals on and starts what follows
+    #[arg(long)]
+    init: bool,
 
     /// Host name [default: nsinit]
     #[arg(long, value_name = "NAME")]
@@ -230,6 +238,7 @@ impl From<Create> for CreateOptions {
         Self {
             rootfs: flags.rootfs,
             read_only: flags.read_only,
+            supervise: flags.init,
             hostname: flags.hostname,
             parent_death_signal: flags.parent_death_signal,
             binds: flags.bind,
@@ -342,6 +351,7 @@ mod tests {
             "64m",
             "--memory-swap",
             "-1",
+            "--init",
             "--memory-swappiness",
             "-1",
             "--security",
@@ -389,6 +399,7 @@ mod tests {
                 binds: vec!["/a:/b".into(), "/c:/d:ro".into()],
                 tmpfs: vec!["/t".into()],
                 mount_cgroup: true,
+                supervise: true,
                 cpu_shares: Some(2),
                 memory_limit: Some(64 << 20),
                 memory_swap: Some(-1),

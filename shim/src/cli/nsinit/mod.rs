@@ -168,7 +168,7 @@ fn factory(global: &flags::Global, caller: &Caller, report: &mut Report) -> Resu
         None => caller.state_root(Path::new(STATES))?,
     };
     // One container is not worth a template.
-    let options = Options::default().strategy(Strategy::Host).timing(report.is_debug());
+    let options = Options::default().strategy(Strategy::Host);
     Factory::new(root, options)
 }
 

@@ -46,6 +46,11 @@ pub(super) struct Receivers<'a> {
 }
 
 impl Around {
+    /// Whether somebody is told which process it is.
+    pub(super) fn is_told(&self) -> bool {
+        self.pid_file.is_some() || self.pidfd_socket.is_some()
+    }
+
     /// Checks what is asked for, and gives the process its descriptors.
     pub(super) fn prepare(
         &self,

@@ -14,7 +14,7 @@ use crate::{Container, Status};
 /// The container does not wait, or its program cannot be executed.
 pub fn start(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
     let (flags, global): (flags::Id, flags::Global) = begin(invocation, report)?;
-    let factory = global.factory(global.options(report))?;
+    let factory = global.factory(flags::Global::options())?;
     let mut container = factory.load(&flags.id)?;
     let reason = match container.status()? {
         Status::Created => {
@@ -34,7 +34,7 @@ pub fn start(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
 /// The container does not run, in the words that containerd looks for: `container not running`.
 pub fn kill(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
     let (flags, global): (flags::Kill, flags::Global) = begin(invocation, report)?;
-    let mut container = global.container(&flags.id.id, report)?;
+    let mut container = global.container(&flags.id.id)?;
     // With a pid namespace the kernel kills all its processes with the first one. Without, those
     // that outlive it are the container's too.
     let kills_all =
@@ -80,7 +80,7 @@ pub fn delete(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
 }
 
 fn remove(flags: &flags::Delete, global: &flags::Global, report: &mut Report) -> Result<()> {
-    let mut container = global.container(&flags.id.id, report)?;
+    let mut container = global.container(&flags.id.id)?;
     if flags.force {
         // Even of one that has ended: without a pid namespace processes may be left.
         return destroy(&mut container, report);
@@ -130,5 +130,5 @@ fn container(
     report: &mut Report,
 ) -> std::result::Result<Container, crate::cli::report::Failure> {
     let (flags, global): (flags::Id, flags::Global) = begin(invocation, report)?;
-    Ok(global.container(&flags.id, report)?)
+    Ok(global.container(&flags.id)?)
 }

@@ -9,10 +9,11 @@ use crate::cli::arguments::Invocation;
 use crate::cli::report::{Outcome, Report};
 use crate::cli::session::attend;
 use crate::cli::signals::Signals;
-use crate::cli::timing::Waterfall;
+use crate::cli::trace::traced;
 use crate::config::Config;
 use crate::error::{Code, Error, Result};
 use crate::oci::Bundle;
+use crate::trace;
 use crate::{Container, Factory, Process, Running};
 
 /// Makes a container, whose program waits for `pidone start`.
@@ -21,8 +22,10 @@ use crate::{Container, Factory, Process, Running};
 /// The bundle is wrong, or the container cannot be made; nothing is left then.
 pub fn create(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
     let (flags, global): (flags::Create, _) = begin(invocation, report)?;
-    let factory = global.factory(global.options(report))?;
-    make(&flags, &global, &factory, Way::Create, report)?;
+    let factory = global.factory(Global::options())?;
+    traced(flags.around.trace.as_ref(), report, |report| {
+        make(&flags, &global, &factory, Way::Create, report)
+    })?;
     Ok(0)
 }
 
@@ -33,10 +36,12 @@ pub fn create(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
 pub fn run(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
     let (flags, global): (flags::Run, _) = begin(invocation, report)?;
     let signals = if flags.detach { None } else { Some(Signals::take()?) };
-    let factory = global.factory(global.options(report))?;
+    let factory = global.factory(Global::options())?;
     let way = if flags.detach { Way::RunDetached } else { Way::Run };
     let Made { mut container, mut running, waits } =
-        make(&flags.create, &global, &factory, way, report)?;
+        traced(flags.create.around.trace.as_ref(), report, |report| {
+            make(&flags.create, &global, &factory, way, report)
+        })?;
     let released = match &signals {
         _ if !waits => Ok(None),
         None => notify::release(&mut container, factory.root()).map(|()| None),
@@ -107,14 +112,18 @@ fn make(
     way: Way,
     report: &mut Report,
 ) -> Result<Made> {
-    let bundle = Bundle::open(&flags.bundle)?;
+    let path = || flags.bundle.display().to_string();
+    let (bundle, mut config, mut process) = trace::span_of("read the bundle", path, || {
+        let bundle = Bundle::open(&flags.bundle)?;
+        let (config, process) = (bundle.config()?, bundle.process()?);
+        Ok((bundle, config, process))
+    })?;
     for warning in bundle.warnings() {
         report.warning(&warning);
     }
-    let mut config = bundle.config()?;
-    let mut process = bundle.process()?;
     config.no_pivot_root |= flags.no_pivot;
     config.new_keyring &= !flags.no_new_keyring;
+    config.supervise |= flags.init;
     global.fit_cgroup(&mut config, &flags.id.id)?;
     let notify = notify::configure(factory.root(), &flags.id.id, &mut config, &mut process)?;
     // Who passes readiness on must listen before the program can be ready.
@@ -124,11 +133,8 @@ fn make(
     let made = notify.map_or(Ok(()), |notify| notify.make_directory());
     match made.and_then(|()| start(&mut container, &process, waits, receivers)) {
         Ok(running) => {
-            if report.is_debug() {
-                let what = if waits { "waits" } else { "runs" };
-                report.debug(&format_args!("process {} {what}", running.pid()));
-                report.debug(&Waterfall(&running.times));
-            }
+            let what = if waits { "waits" } else { "runs" };
+            report.debug(&format_args!("process {} {what}", running.pid()));
             Ok(Made { container, running, waits })
         }
         Err(error) => {

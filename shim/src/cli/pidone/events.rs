@@ -20,7 +20,7 @@ use crate::error::{Code, Error};
 /// The container does not run, or has no memory cgroup.
 pub fn events(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
     let (flags, global): (flags::Events, flags::Global) = begin(invocation, report)?;
-    let container = global.container(&flags.id.id, report)?;
+    let container = global.container(&flags.id.id)?;
     if flags.stats {
         tell(&container, "stats", usage::events(&container.stats()?))?;
         return Ok(0);

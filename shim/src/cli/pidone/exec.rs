@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::around::Receivers;
 use super::create::status;
 use super::flags;
 use super::{begin, read};
@@ -10,10 +11,11 @@ use crate::cli::arguments::Invocation;
 use crate::cli::report::{Outcome, Report};
 use crate::cli::session::attend;
 use crate::cli::signals::Signals;
-use crate::cli::timing::Waterfall;
+use crate::cli::trace::traced;
 use crate::error::{Code, Error, Result};
 use crate::oci::{self, Bundle};
-use crate::{Container, Process, Status, TerminalSize};
+use crate::trace;
+use crate::{Container, Process, Running, Status, TerminalSize};
 
 /// Longer than any container is paused, and short enough to be added to a time.
 const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
@@ -26,39 +28,10 @@ pub fn exec(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
     let (flags, global): (flags::Exec, flags::Global) = begin(invocation, report)?;
     let Some((id, args)) = flags.line.split_first() else { return invocation.unknown() };
     report.fails_with(255);
-    let mut options = global.options(report);
-    if flags.ignore_paused {
-        // Nobody can know when the container is resumed.
-        options = options.patience(FOREVER);
-    }
-    let mut container = global.factory(options)?.load(id)?;
-    let refuse = |reason| Err(Error::reason(Code::ContainerNotRunning, "exec", id, reason).into());
-    match container.status()? {
-        Status::Destroyed => return refuse("cannot exec in a stopped container"),
-        Status::Paused if !flags.ignore_paused => {
-            return refuse("cannot exec in a paused container (use --ignore-paused to override)");
-        }
-        _ => {}
-    }
-    let mut process = match &flags.process {
-        Some(path) => {
-            if !args.is_empty() {
-                let reason = "has the program; there can be no other";
-                return Err(Error::config("--process", path.display(), reason).into());
-            }
-            oci::Process::from_json(&read::file(path)?)?.process()?
-        }
-        None => flags.base(&container, args)?,
-    };
-    process.sub_cgroups = sub_cgroups(&flags.cgroup)?;
-    process.ignore_paused = flags.ignore_paused;
-    let receivers = flags.around.prepare(&mut process, flags.detach, "setns")?;
     let signals = if flags.detach { None } else { Some(Signals::take()?) };
-    let mut running = container.exec(&process)?;
-    if report.is_debug() {
-        report.debug(&format_args!("started process {}", running.pid()));
-        report.debug(&Waterfall(&running.times));
-    }
+    let (mut running, receivers) =
+        traced(flags.around.trace.as_ref(), report, |_| flags.start(&global, id, args))?;
+    report.debug(&format_args!("started process {}", running.pid()));
     let told = receivers.tell(&mut running);
     let attended = match (told, &signals) {
         (Ok(()), None) => return Ok(0),
@@ -74,6 +47,52 @@ pub fn exec(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
 }
 
 impl flags::Exec {
+    /// Starts the process.
+    fn start(
+        &self,
+        global: &flags::Global,
+        id: &str,
+        args: &[String],
+    ) -> Result<(Running, Receivers<'_>)> {
+        let mut options = flags::Global::options();
+        if self.ignore_paused {
+            // Nobody can know when the container is resumed.
+            options = options.patience(FOREVER);
+        }
+        let load = || {
+            let container = global.factory(options)?.load(id)?;
+            Ok((container.status()?, container))
+        };
+        let (status, mut container) = trace::span_of("load the container", || id.into(), load)?;
+        let refuse = |reason| Err(Error::reason(Code::ContainerNotRunning, "exec", id, reason));
+        match status {
+            Status::Destroyed => return refuse("cannot exec in a stopped container"),
+            Status::Paused if !self.ignore_paused => {
+                return refuse(
+                    "cannot exec in a paused container (use --ignore-paused to override)",
+                );
+            }
+            _ => {}
+        }
+        let mut process = trace::span("read the process", || match &self.process {
+            Some(path) => {
+                if !args.is_empty() {
+                    let reason = "has the program; there can be no other";
+                    return Err(Error::config("--process", path.display(), reason));
+                }
+                oci::Process::from_json(&read::file(path)?)?.process()
+            }
+            None => self.base(&container, args),
+        })?;
+        process.sub_cgroups = sub_cgroups(&self.cgroup)?;
+        process.ignore_paused = self.ignore_paused;
+        // Who is told of it waits for it: the caller's parent or a subreaper, once the caller has
+        // ended.
+        process.own_child = self.detach || self.around.is_told();
+        let receivers = self.around.prepare(&mut process, self.detach, "setns")?;
+        Ok((container.exec(&process)?, receivers))
+    }
+
     /// The process of the container's bundle, changed by the options.
     fn base(&self, container: &Container, args: &[String]) -> Result<Process> {
         if args.is_empty() {

@@ -6,6 +6,7 @@ use clap::{Args, ValueEnum};
 
 use crate::cli::report;
 use crate::cli::signals;
+use crate::cli::trace;
 
 /// Options before the verb.
 #[derive(Debug, Default, Args)]
@@ -114,6 +115,9 @@ pub(super) struct Around {
     /// How many descriptors from 3 on are passed to the process
     #[arg(long, value_name = "NUMBER", default_value_t = 0)]
     pub(super) preserve_fds: u32,
+
+    #[arg(long, value_name = "FILE", value_parser = trace::target, help = trace::HELP)]
+    pub(super) trace: Option<trace::Target>,
 }
 
 /// `pidone create`.
@@ -133,6 +137,10 @@ pub(super) struct Create {
     /// Leave the process in the caller's session keyring
     #[arg(long)]
     pub(super) no_new_keyring: bool,
+
+    /// Keep an init as process 1, which reaps what ends, passes signals on and starts what follows
+    #[arg(long)]
+    pub(super) init: bool,
 
     #[command(flatten)]
     pub(super) around: Around,
@@ -325,6 +333,10 @@ pub(super) struct Spec {
 /// `pidone init-image`.
 #[derive(Debug, Args)]
 pub(super) struct InitImage {
+    /// Write the init that stays process 1 and serves requests, which cannot run by itself
+    #[arg(long)]
+    pub(super) supervise: bool,
+
     /// The file to write; `-` or none is standard output
     #[arg(value_name = "FILE")]
     pub(super) file: Option<PathBuf>,

@@ -10,31 +10,32 @@ use crate::cli::arguments::Invocation;
 use crate::cli::output;
 use crate::cli::report::{Outcome, Report};
 use crate::error::{Code, Error, Result};
-use crate::launch::image::EMBEDDED;
+use crate::launch::image::{EMBEDDED, SUPERVISOR};
 
 /// Everybody may run it.
 const MODE: u32 = 0o755;
 
-/// Writes the image that is embedded in this program.
+/// Writes an image that is embedded in this program.
 ///
 /// # Errors
 /// Standard output is a terminal, or the file cannot be written; then none is left behind.
 pub fn init_image(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
     let (flags, _): (flags::InitImage, flags::Global) = begin(invocation, report)?;
+    let image = if flags.supervise { SUPERVISOR } else { EMBEDDED };
     match flags.file.filter(|file| file != Path::new("-")) {
-        Some(file) => write(&file)?,
+        Some(file) => write(&file, image.bytes())?,
         None if io::stdout().is_terminal() => {
             let reason = "a terminal, which is not for programs (name a file)";
             return Err(Error::reason(Code::ConfigInvalid, "write", "stdout", reason).into());
         }
-        None => output::bytes(EMBEDDED.bytes())?,
+        None => output::bytes(image.bytes())?,
     }
     Ok(0)
 }
 
 /// Puts the image at a path, in one step: whoever executes it there gets all of it, or what was
 /// there before.
-fn write(path: &Path) -> Result<()> {
+fn write(path: &Path, image: &[u8]) -> Result<()> {
     let Some(name) = path.file_name() else {
         return Err(Error::path("write", path, rustix::io::Errno::ISDIR));
     };
@@ -49,7 +50,7 @@ fn write(path: &Path) -> Result<()> {
         .open(&new)
         .map_err(|error| Error::path("create", path, error))?;
     let written = file
-        .write_all(EMBEDDED.bytes())
+        .write_all(image)
         // Whatever the umask is.
         .and_then(|()| file.set_permissions(Permissions::from_mode(MODE)))
         .map_err(|error| Error::path("write", &new, error))

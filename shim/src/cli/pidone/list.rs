@@ -74,7 +74,7 @@ fn user(uid: u32) -> String {
 /// There is none with the id.
 pub fn state(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
     let (flags, global): (flags::Id, flags::Global) = begin(invocation, report)?;
-    let container = global.container(&flags.id, report)?;
+    let container = global.container(&flags.id)?;
     output::bytes(&output::indented(&State::of(&container)?, b"  ")?)?;
     Ok(0)
 }
@@ -85,7 +85,7 @@ pub fn state(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
 /// The directory of the states cannot be read.
 pub fn list(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
     let (flags, global): (flags::List, flags::Global) = begin(invocation, report)?;
-    let factory = global.factory(global.options(report))?;
+    let factory = global.factory(flags::Global::options())?;
     let mut containers = Vec::new();
     for id in factory.list()? {
         match factory.load(&id) {

@@ -12,6 +12,7 @@ mod flags;
 mod init_image;
 mod list;
 mod notify;
+mod pool;
 mod ps;
 mod read;
 mod update;
@@ -31,6 +32,7 @@ pub use events::events;
 pub use exec::exec;
 pub use init_image::init_image;
 pub use list::{list, state};
+pub use pool::pool;
 pub use ps::ps;
 pub use update::update;
 
@@ -83,6 +85,10 @@ pub static PROGRAM: Program = Program {
         verb("pause", "Make the processes of a container stand still", flags::Id::augment_args),
         verb("resume", "Let the processes of a container run again", flags::Id::augment_args),
         verb("update", "Change the limits of a container", update::Update::augment_args),
+        Verb {
+            notes: pool::NOTES,
+            ..verb("pool", "Lend containers that are ready", pool::Pool::augment_args)
+        },
         verb("spec", "Write the configuration of a bundle", flags::Spec::augment_args),
         verb("plan", "Print what the init of a bundle would do", flags::Plan::augment_args),
         verb("features", "Print what this runtime supports", flags::Nothing::augment_args),
@@ -147,9 +153,9 @@ fn begin<T: Args>(
 
 impl Global {
     /// How containers are started.
-    fn options(&self, report: &Report) -> Options {
+    fn options() -> Options {
         // One container is not worth a template.
-        Options::default().strategy(Strategy::Host).timing(report.is_debug())
+        Options::default().strategy(Strategy::Host)
     }
 
     /// The factory for the containers of the caller.
@@ -169,8 +175,8 @@ impl Global {
     }
 
     /// The container with an id.
-    fn container(&self, id: &str, report: &Report) -> Result<Container> {
-        self.factory(self.options(report))?.load(id)
+    fn container(&self, id: &str) -> Result<Container> {
+        self.factory(Self::options())?.load(id)
     }
 }
 

@@ -16,7 +16,7 @@ use crate::error::{Code, Error, Result};
 pub fn ps(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
     let (flags, global): (flags::Ps, flags::Global) = begin(invocation, report)?;
     let Some((id, options)) = flags.line.split_first() else { return invocation.unknown() };
-    let pids = global.container(id, report)?.processes()?;
+    let pids = global.container(id)?.processes()?;
     if flags.format == flags::Format::Json {
         output::bytes(&output::line(&pids)?)?;
         return Ok(0);

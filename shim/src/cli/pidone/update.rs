@@ -117,7 +117,7 @@ pub fn update(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
             return Err(Error::config(option, schema, reason).into());
         }
     }
-    let mut container = global.container(&flags.id, report)?;
+    let mut container = global.container(&flags.id)?;
     if container.status()? == Status::Destroyed {
         return Err(not_running("update", &flags.id).into());
     }

@@ -7,44 +7,48 @@ use std::time::{Duration, Instant};
 
 use nix::sys::resource::{Usage, UsageWho, getrusage};
 use nix::sys::time::TimeValLike as _;
-use pidone_benches::place::Place;
-use pidone_benches::scenario::Scenario;
-use pidone_benches::{Result, Sample, Starter};
 use serde::{Deserialize, Serialize};
 
-use crate::contestant::Contestant;
+use super::contestant::{Contestant, Verb};
+use crate::place::Place;
+use crate::scenario::Scenario;
+use crate::{Result, Sample, Starter};
 
 /// What is to be started.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-pub(crate) struct Block {
-    pub(crate) contestant: Contestant,
-    pub(crate) scenario: Scenario,
+pub struct Block {
+    /// Who does it.
+    pub contestant: Contestant,
+    /// What is done.
+    pub verb: Verb,
+    /// With which container.
+    pub scenario: Scenario,
     /// How many start at the same time.
-    pub(crate) workers: usize,
+    pub workers: usize,
     /// How many starts all of them make together, at least.
-    pub(crate) count: usize,
+    pub count: usize,
     /// The pause before each start.
-    pub(crate) pause: Duration,
+    pub pause: Duration,
 }
 
 /// What was measured.
 #[derive(Debug, Default, Serialize, Deserialize)]
-pub(crate) struct Measured {
+pub struct Measured {
     /// Nanoseconds to the first instruction.
-    pub(crate) first: Vec<u64>,
+    pub first: Vec<u64>,
     /// Nanoseconds until reaped and removed.
-    pub(crate) whole: Vec<u64>,
+    pub whole: Vec<u64>,
     /// Nanoseconds that passed, pauses included.
-    pub(crate) elapsed: u64,
+    pub elapsed: u64,
     /// Microseconds of processor time of this process, its children and theirs.
-    pub(crate) cpu: u64,
+    pub cpu: u64,
     /// Page faults without I/O of the same.
-    pub(crate) faults: u64,
+    pub faults: u64,
 }
 
 impl Measured {
     /// Adds what another block measured.
-    pub(crate) fn add(&mut self, other: Self) {
+    pub fn add(&mut self, other: Self) {
         self.first.extend(other.first);
         self.whole.extend(other.whole);
         self.elapsed += other.elapsed;
@@ -55,14 +59,19 @@ impl Measured {
 
 /// Starters that were prepared, so that only the first start pays for what is made once.
 #[derive(Default)]
-pub(crate) struct Starters(HashMap<(Contestant, Scenario), Vec<Box<dyn Starter>>>);
+#[expect(missing_debug_implementations, reason = "starters are of many kinds")]
+pub struct Starters(HashMap<(Contestant, Verb, Scenario), Vec<Box<dyn Starter>>>);
 
 impl Starters {
     /// Makes the starts of a block.
-    pub(crate) fn run(&mut self, place: &Place, block: &Block) -> Result<Measured> {
-        let starters = self.0.entry((block.contestant, block.scenario)).or_default();
+    ///
+    /// # Errors
+    /// One of them failed.
+    pub fn run(&mut self, place: &Place, block: &Block) -> Result<Measured> {
+        let Block { contestant, verb, scenario, .. } = *block;
+        let starters = self.0.entry((contestant, verb, scenario)).or_default();
         while starters.len() < block.workers {
-            starters.push(block.contestant.prepare(place, block.scenario, starters.len())?);
+            starters.push(contestant.prepare(verb, place, scenario, starters.len())?);
         }
         let starters = starters.get_mut(..block.workers).unwrap_or_default();
         let before = used()?;

@@ -1,0 +1,59 @@
+//! From the text of a `config.json` to a plan, step by step.
+
+use std::fs;
+use std::hint::black_box;
+use std::path::Path;
+
+use criterion::{BenchmarkId, Criterion};
+use pidone::oci::{Bundle, Spec};
+use pidone_benches::scenario::Scenario;
+use pidone_benches::{Result, compiled};
+
+fn main() -> Result<()> {
+    let mut criterion = Criterion::default()
+        .warm_up_time(std::time::Duration::from_secs(1))
+        .measurement_time(std::time::Duration::from_secs(2))
+        .configure_from_args();
+    bundle(&mut criterion)?;
+    compile(&mut criterion)?;
+    criterion.final_summary();
+    Ok(())
+}
+
+/// A bundle of the OCI runtime specification; the last step looks at the host.
+fn bundle(criterion: &mut Criterion) -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let rootfs = directory.path().join("rootfs");
+    fs::create_dir(&rootfs)?;
+    let text = Scenario::OciNet.bundle(&rootfs, "/parent/name", &["/payload"]).to_string();
+    fs::write(directory.path().join("config.json"), &text)?;
+    let bundle = Bundle::open(directory.path())?;
+    let config = bundle.config()?;
+    let process = bundle.process()?;
+    config.plan(&process)?;
+
+    let mut group = criterion.benchmark_group("plan/bundle");
+    group.bench_function("text to spec", |bencher| {
+        bencher.iter(|| Spec::from_json(black_box(text.as_bytes())));
+    });
+    group.bench_function("spec to config", |bencher| bencher.iter(|| black_box(&bundle).config()));
+    group.bench_function("config to plan", |bencher| {
+        bencher.iter(|| black_box(&config).plan(black_box(&process)));
+    });
+    group.finish();
+    Ok(())
+}
+
+/// The last step alone, without a look at the host.
+fn compile(criterion: &mut Criterion) -> Result<()> {
+    let mut group = criterion.benchmark_group("plan/compile");
+    for scenario in [Scenario::Minimal, Scenario::OciNet] {
+        let config = scenario.config(Path::new("/srv/rootfs"), ("/parent", "name"));
+        let process = compiled::process(&config)?;
+        group.bench_function(BenchmarkId::from_parameter(scenario), |bencher| {
+            bencher.iter(|| compiled::plan(black_box(&config), black_box(&process)));
+        });
+    }
+    group.finish();
+    Ok(())
+}

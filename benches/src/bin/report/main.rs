@@ -1,0 +1,150 @@
+//! Measures everything that there are targets for, and writes a page about it.
+//!
+//! `cargo run --release -p pidone-benches --bin report -- --output DIR` writes `index.html`, which
+//! holds all of it, `picture.svg`, and `report.json` with times in nanoseconds. It needs root. The
+//! machine should have nothing else to do: ratios survive some noise, times do not.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "it tells how far it is")]
+
+mod experiments;
+mod markdown;
+mod page;
+mod picture;
+mod strip;
+mod target;
+mod timeline;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use clap::Parser;
+use pidone_benches::Result;
+use pidone_benches::experiment::{Contestant, Row, Servers, serve};
+use pidone_benches::host::Host;
+use pidone_benches::memory::Memory;
+use pidone_benches::place::View;
+use pidone_benches::waterfall::Waterfall;
+use serde::Serialize;
+
+use experiments::Scale;
+use target::Target;
+
+/// Measures everything that there are targets for, and writes a page about it.
+#[derive(Debug, Parser)]
+struct Options {
+    /// Where the page is written; the directory is made.
+    #[arg(long)]
+    output: PathBuf,
+    /// A few starts of everything: to see whether it works. The figures mean nothing.
+    #[arg(long)]
+    quick: bool,
+    /// Prints the table of the README.
+    #[arg(long)]
+    markdown: bool,
+}
+
+/// All that was measured.
+#[derive(Debug, Serialize)]
+struct Report {
+    host: Host,
+    /// Whether the figures mean nothing.
+    quick: bool,
+    targets: Vec<Target>,
+    rows: Vec<Row>,
+    memory: Vec<Waiting>,
+    /// Bytes of the init's image.
+    image: usize,
+    waterfall: Option<Waterfall>,
+    /// Who did not take part in what, and why.
+    skipped: Vec<String>,
+}
+
+/// What a container that waits for its start keeps.
+#[derive(Debug, Serialize)]
+struct Waiting {
+    contestant: Contestant,
+    view: View,
+    memory: Memory,
+}
+
+fn main() -> Result<()> {
+    if serve()? {
+        return Ok(());
+    }
+    let options = Options::parse();
+    build_command_line()?;
+    let report = measure(options.quick)?;
+    fs::create_dir_all(&options.output)?;
+    let write = |name: &str, text: &str| fs::write(options.output.join(name), text);
+    write("index.html", &page::page(&report))?;
+    write("picture.svg", &picture::picture(&report))?;
+    write("report.json", &serde_json::to_string_pretty(&report)?)?;
+    if options.markdown {
+        print!("{}", markdown::table(&report));
+    }
+    eprintln!("{}", target::text(&report.targets));
+    eprintln!("written: {}", options.output.join("index.html").display());
+    Ok(())
+}
+
+/// Has cargo build the command line as this program was built; without cargo, one that is there is
+/// taken.
+fn build_command_line() -> Result<()> {
+    let Some(cargo) = std::env::var_os("CARGO") else { return Ok(()) };
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
+    let mut command = Command::new(cargo);
+    command.args(["build", "--locked", "--quiet", "-p", "pidone", "--bin", "pidone"]);
+    command.arg("--manifest-path").arg(manifest).stdout(Stdio::null());
+    if !cfg!(debug_assertions) {
+        command.arg("--release");
+    }
+    let status = command.status()?;
+    if status.success() { Ok(()) } else { Err(format!("cargo build -p pidone: {status}").into()) }
+}
+
+fn measure(quick: bool) -> Result<Report> {
+    let host = Host::read()?;
+    eprintln!("{host}");
+    let scale = if quick { Scale::QUICK } else { Scale::FULL };
+    let mut report = Report {
+        quick,
+        targets: Vec::new(),
+        rows: Vec::new(),
+        memory: Vec::new(),
+        image: pidone::launch::image::EMBEDDED.bytes().len(),
+        waterfall: None,
+        skipped: Vec::new(),
+        host,
+    };
+    let begin = Instant::now();
+    let mut servers = Servers::default();
+    let fewest = scale.mounts.iter().copied().min().unwrap_or(0);
+    let experiments = experiments::all(&scale, report.host.processors);
+    for (number, experiment) in experiments.iter().enumerate() {
+        let name = experiments::name(experiment);
+        let passed = begin.elapsed().as_secs();
+        eprintln!("{passed:>4} s, {} of {}: {name}", number + 1, experiments.len());
+        let skipped = &mut report.skipped;
+        let rows = experiment.run(&mut servers, scale.block, |contestant, reason| {
+            let text = format!("{contestant}, {name}: {reason}");
+            eprintln!("        without {text}");
+            skipped.push(text);
+        })?;
+        report.rows.extend(rows);
+    }
+    eprintln!("{:>4} s, memory and one start's steps", begin.elapsed().as_secs());
+    for (contestant, view) in experiments::WAITING {
+        match servers.at(fewest, view)?.memory(contestant)? {
+            Ok(memory) => report.memory.push(Waiting { contestant, view, memory }),
+            Err(reason) => report.skipped.push(format!("{contestant}, memory: {reason}")),
+        }
+    }
+    match servers.at(fewest, View::V2)?.waterfall(scale.starts)? {
+        Ok(waterfall) => report.waterfall = Some(waterfall),
+        Err(reason) => report.skipped.push(format!("the steps of one start: {reason}")),
+    }
+    report.targets = target::all(&report);
+    eprintln!("{:>4} s", begin.elapsed().as_secs());
+    Ok(report)
+}

@@ -1,0 +1,65 @@
+//! The table of the README.
+
+use std::fmt::Write as _;
+
+use pidone_benches::experiment::{Contestant, Verb};
+use pidone_benches::place::View;
+
+use crate::Report;
+use crate::strip::duration;
+use crate::target::Wanted;
+
+/// Who is in it.
+const CONTESTANTS: [(Contestant, &str); 7] = [
+    (Contestant::Floor, "the bare system calls (floor)"),
+    (Contestant::Library, "**pidone, the library**"),
+    (Contestant::Pidone, "**`pidone`, the program**"),
+    (Contestant::Crun, "`crun`"),
+    (Contestant::Runc, "`runc`"),
+    (Contestant::Bwrap, "`bwrap`, without cgroup and filter"),
+    (Contestant::Unshare, "`unshare`, without even more"),
+];
+
+/// Medians to the first instruction, starts in a second, and memory.
+pub(crate) fn table(report: &Report) -> String {
+    let run = Wanted::RUN;
+    let many = Wanted { most_mounts: true, ..run };
+    let exec = Wanted { verb: Verb::Exec, ..run };
+    let workers = report.host.processors;
+    let all = Wanted { workers, ..run };
+    let mounts = many.of(report, Contestant::Library).map_or(0, |row| row.mounts);
+    let mut text = format!(
+        "| | start | × floor | with {mounts} host mounts | exec | starts/s, {workers} workers | \
+         waiting |\n|---|---:|---:|---:|---:|---:|---:|\n"
+    );
+    for (who, name) in CONTESTANTS {
+        let Some(row) = run.of(report, who) else { continue };
+        let median = |wanted: Wanted| {
+            wanted.of(report, who).map_or_else(String::new, |row| duration(row.first.p50))
+        };
+        let rate = all.of(report, who).map_or_else(String::new, |row| format!("{:.0}", row.rate));
+        let waiting = |view| {
+            let mut all = report.memory.iter();
+            all.find(|waiting| waiting.contestant == who && waiting.view == view)
+        };
+        let waiting = waiting(View::V2).or_else(|| waiting(View::V1));
+        let memory = waiting
+            .map_or_else(String::new, |waiting| format!("{} KB", waiting.memory.resident / 1024));
+        let _ = writeln!(
+            text,
+            "| {name} | {} | {:.2} | {} | {} | {rate} | {memory} |",
+            duration(row.first.p50),
+            row.first_over_floor,
+            median(many),
+            median(exec),
+        );
+    }
+    let _ = writeln!(
+        text,
+        "\n{}. Medians of {} interleaved starts, back to back, cgroup v2. {}.",
+        report.host,
+        run.of(report, Contestant::Library).map_or(0, |row| row.starts),
+        report.host.peers.join("; ")
+    );
+    text
+}

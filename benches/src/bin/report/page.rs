@@ -1,0 +1,160 @@
+//! The page: one file with everything in it.
+
+use std::fmt::Write as _;
+
+use pidone_benches::experiment::Row;
+
+use crate::strip::{self, Panel, duration, escape};
+use crate::{Report, picture, timeline};
+
+const STYLE: &str = "body{font-family:sans-serif;font-size:15px;color:#222;background:#fff;\
+    max-width:900px;margin:2em auto;padding:0 1em}\
+    table{border-collapse:collapse;margin:1em 0;width:100%}\
+    th,td{border-bottom:1px solid #ddd;padding:4px 8px;text-align:left;vertical-align:top}\
+    td.n,th.n{text-align:right;white-space:nowrap}\
+    .met{color:#0a7a3f;font-weight:bold}.not{color:#b3261e;font-weight:bold}\
+    svg{max-width:100%;height:auto}small{color:#666}";
+
+/// The whole page.
+pub(crate) fn page(report: &Report) -> String {
+    let mut html = format!(
+        "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width\">\n\
+         <title>How fast pidone starts containers</title>\n<style>{STYLE}</style></head><body>\n\
+         <h1>How fast pidone starts containers</h1>\n<p>{}.<br>{}.</p>\n",
+        escape(&report.host.to_string()),
+        escape(&report.host.peers.join("; "))
+    );
+    if report.quick {
+        html.push_str(
+            "<p class=\"not\">A quick run, to see whether it works: the figures mean nothing.</p>\n",
+        );
+    }
+    html.push_str(
+        "<p>The floor is a program that makes exactly the system calls that a start needs, with \
+         arguments known before. All take turns in one run, so that what disturbs the machine \
+         disturbs all of them: ratios are judged, times are told. The program that is started \
+         has no libc and writes down when its first instruction ran.</p>\n<h2>Targets</h2>\n",
+    );
+    targets(&mut html, report);
+    html.push_str("<h2>Overview</h2>\n");
+    html.push_str(&picture::picture(report));
+    html.push_str(
+        "<p><small>The thin line goes from the first to the last percent, the bars hold eight and \
+         five tenths, the mark is the median.</small></p>\n<h2>Memory</h2>\n",
+    );
+    memory(&mut html, report);
+    if let Some(waterfall) = &report.waterfall {
+        html.push_str("<h2>One start of the library</h2>\n");
+        html.push_str(&timeline::svg(waterfall));
+    }
+    html.push_str("<h2>All experiments</h2>\n");
+    for rows in report.rows.chunk_by(same_situation) {
+        situation(&mut html, rows);
+    }
+    if !report.skipped.is_empty() {
+        html.push_str("<h2>Who did not take part</h2>\n<ul>\n");
+        for skipped in &report.skipped {
+            let _ = writeln!(html, "<li>{}</li>", escape(skipped));
+        }
+        html.push_str("</ul>\n");
+    }
+    html.push_str("</body></html>\n");
+    html
+}
+
+fn targets(html: &mut String, report: &Report) {
+    html.push_str(
+        "<table><tr><th>what</th><th class=\"n\">target</th><th class=\"n\">figure</th>\
+         <th></th><th>also</th></tr>\n",
+    );
+    for target in &report.targets {
+        let class = if target.met { "met" } else { "not" };
+        let _ = writeln!(
+            html,
+            "<tr><td>{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td>\
+             <td class=\"{class}\">{}</td><td>{}</td></tr>",
+            escape(&target.what),
+            target.bound,
+            target.shown(),
+            target.verdict(),
+            escape(&target.note)
+        );
+    }
+    html.push_str("</table>\n");
+}
+
+fn memory(html: &mut String, report: &Report) {
+    html.push_str(
+        "<p>The first process of a container that was created and waits for its start.</p>\n\
+         <table><tr><th></th><th>cgroup</th><th class=\"n\">resident</th>\
+         <th class=\"n\">proportional</th><th class=\"n\">threads</th>\
+         <th class=\"n\">descriptors</th></tr>\n",
+    );
+    for waiting in &report.memory {
+        let memory = waiting.memory;
+        let _ = writeln!(
+            html,
+            "<tr><td>{}</td><td>{}</td><td class=\"n\">{} KB</td><td class=\"n\">{} KB</td>\
+             <td class=\"n\">{}</td><td class=\"n\">{}</td></tr>",
+            waiting.contestant,
+            waiting.view,
+            memory.resident / 1024,
+            memory.proportional / 1024,
+            memory.threads,
+            memory.descriptors
+        );
+    }
+    html.push_str("</table>\n");
+}
+
+fn same_situation(one: &Row, other: &Row) -> bool {
+    (one.verb, one.scenario, one.view, one.mounts, one.workers, one.pause)
+        == (other.verb, other.scenario, other.view, other.mounts, other.workers, other.pause)
+}
+
+/// Figures of all that took part.
+fn situation(html: &mut String, rows: &[Row]) {
+    let Some(row) = rows.first() else { return };
+    let mut title =
+        format!("{}, {}, cgroup {}, {} mounts", row.verb, row.scenario, row.view, row.mounts);
+    if row.workers > 1 {
+        let _ = write!(title, ", {} at a time", row.workers);
+    }
+    if row.pause > 0 {
+        let _ = write!(title, ", {} ms apart", row.pause);
+    }
+    let _ = writeln!(
+        html,
+        "<h3>{title}</h3>\n<p><small>{} starts each. First: to the first instruction. Whole: until \
+         the container is removed. Processor time and page faults of one start.</small></p>",
+        row.starts
+    );
+    html.push_str(&strip::svg(&[Panel::of_first(String::new(), rows.iter())], ""));
+    html.push_str(
+        "<table><tr><th></th><th class=\"n\">first p50</th><th class=\"n\">p90</th>\
+         <th class=\"n\">p99</th><th class=\"n\">× floor</th><th class=\"n\">whole p50</th>\
+         <th class=\"n\">p90</th><th class=\"n\">p99</th><th class=\"n\">× floor</th>\
+         <th class=\"n\">cpu</th><th class=\"n\">faults</th><th class=\"n\">per s</th></tr>\n",
+    );
+    let over = |over: f64| if over == 0.0 { "–".to_owned() } else { format!("{over:.2}") };
+    for row in rows {
+        let _ = write!(html, "<tr><td>{}</td>", row.contestant);
+        for (times, over_floor) in
+            [(&row.first, row.first_over_floor), (&row.whole, row.whole_over_floor)]
+        {
+            let cells = [times.p50, times.p90, times.p99].map(duration);
+            for cell in cells.into_iter().chain([over(over_floor)]) {
+                let _ = write!(html, "<td class=\"n\">{cell}</td>");
+            }
+        }
+        let _ = writeln!(
+            html,
+            "<td class=\"n\">{}</td><td class=\"n\">{:.0}</td><td class=\"n\">{:.0}</td></tr>",
+            duration(row.cpu),
+            row.faults,
+            row.rate
+        );
+    }
+    html.push_str("</table>\n");
+}

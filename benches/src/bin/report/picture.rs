@@ -1,0 +1,25 @@
+//! The picture for the README.
+
+use pidone_benches::experiment::{Contestant, Verb};
+use pidone_benches::place::View;
+
+use crate::Report;
+use crate::strip::{self, Panel};
+use crate::target::Wanted;
+
+/// Starts, starts among many mounts, and further processes.
+pub(crate) fn picture(report: &Report) -> String {
+    let panel = |title: &str, wanted: Wanted| {
+        let rows = Contestant::ALL.into_iter().filter_map(|who| wanted.of(report, who));
+        Panel::of_first(title.to_owned(), rows)
+    };
+    let many = Wanted { most_mounts: true, ..Wanted::RUN };
+    let mounts = many.of(report, Contestant::Library).map_or(0, |row| row.mounts);
+    let exec = Wanted { verb: Verb::Exec, view: View::V2, ..Wanted::RUN };
+    let panels = [
+        panel("start a container, OCI default with a network namespace", Wanted::RUN),
+        panel(&format!("the same on a host with {mounts} mounts"), many),
+        panel("a further process in a container that runs", exec),
+    ];
+    strip::svg(&panels, "Time to the program's first instruction, and × over the bare system calls")
+}

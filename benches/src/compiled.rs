@@ -1,0 +1,67 @@
+//! A container's plan, compiled without a look at the host.
+
+use std::collections::BTreeMap;
+
+use pidone::plan::container::{Facts, compile};
+use pidone::plan::{Capabilities, Plan, Process};
+use pidone::{Config, config, seccomp};
+
+use crate::Result;
+
+/// The process of a container with docker's defaults, its filter included.
+///
+/// # Errors
+/// A capability or a system call that nobody knows.
+pub fn process(config: &Config) -> Result<Process> {
+    let mask = config::capability::mask(&config.capabilities)?;
+    let filter = match &config.seccomp {
+        Some(list) => Some(seccomp::compile(&seccomp::seed::profile(list)?)?),
+        None => None,
+    };
+    Ok(Process {
+        args: ["nginx", "-g", "daemon off;"].map(str::to_owned).into(),
+        env: [
+            "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            "HOSTNAME=0a1b2c3d4e5f",
+            "NGINX_VERSION=1.29.1",
+            "HOME=/root",
+        ]
+        .map(str::to_owned)
+        .into(),
+        cwd: "/".to_owned(),
+        groups: Some(vec![0]),
+        capabilities: Capabilities {
+            bounding: mask,
+            effective: mask,
+            permitted: mask,
+            ..Capabilities::default()
+        },
+        rlimits: config.rlimits.iter().map(|limit| (limit.kind, limit.soft, limit.hard)).collect(),
+        no_new_privileges: true,
+        seccomp: filter.map(|filter| (filter.flags(), filter.bytes())),
+        umask: 0o022,
+        ..Process::default()
+    })
+}
+
+/// The plan of its first process.
+///
+/// # Errors
+/// The configuration is none that can be.
+pub fn plan(config: &Config, process: &Process) -> Result<Plan> {
+    let new = config.namespaces.iter().fold(0, |flags, new| flags | new.kind.clone_flag());
+    let facts = Facts {
+        new,
+        joined: Vec::new(),
+        in_user_namespace: false,
+        by_path: false,
+        sees_host: false,
+        at: "/r".into(),
+        cgroups: BTreeMap::from([(String::new(), "/sys/fs/cgroup/parent/name".into())]),
+        barrier: false,
+        waits: false,
+        keyring: None,
+        is_directory: &|_| Ok(true),
+    };
+    Ok(compile(config, process, &facts)?)
+}

@@ -1,0 +1,112 @@
+//! A filter that decides as another one does, as small as it can be written by hand.
+
+use pidone::seccomp::Filter;
+
+use crate::Result;
+
+#[path = "../../shim/src/seccomp/evaluate.rs"]
+mod evaluate;
+
+/// `AUDIT_ARCH_X86_64` and `AUDIT_ARCH_I386`: what the kernel calls the architectures.
+const ARCHITECTURES: [u32; 2] = [0xc000_003e, 0x4000_0003];
+
+/// Numbers of system calls: of the machine, and with the bit of x32. What is above the first
+/// thousand is decided alike.
+const NUMBERS: [u32; 2] = [0, 0x4000_0000];
+const COUNT: u32 = 1000;
+
+/// What `SECCOMP_RET_KILL_THREAD` is for calls of any other architecture.
+const KILL: u32 = 0;
+
+/// Eight bytes of an instruction.
+type Instruction = [u8; 8];
+
+/// The decisions of a filter about numbers alone, as balanced trees over ranges of them: what it
+/// says of arguments is left out, so that no filter that does the same can be smaller.
+///
+/// # Errors
+/// The filter is none that the kernel would take.
+pub fn smallest(filter: &Filter) -> Result<Vec<u8>> {
+    let program = filter.bytes();
+    let mut code = vec![load(4)];
+    for arch in ARCHITECTURES {
+        let tree = tree(&ranges(&program, arch)?)?;
+        // Another architecture is behind the tree, too far for a conditional jump.
+        code.push(instruction(0x15, 1, 0, arch));
+        code.push(instruction(0x05, 0, 0, u32::try_from(tree.len() + 1)?));
+        code.push(load(0));
+        code.extend(tree);
+    }
+    code.push(instruction(0x06, 0, 0, KILL));
+    Ok(code.concat())
+}
+
+/// Where decisions change, and to what.
+fn ranges(program: &[u8], arch: u32) -> Result<Vec<(u32, u32)>> {
+    let mut ranges: Vec<(u32, u32)> = Vec::new();
+    for first in NUMBERS {
+        for nr in first..first + COUNT {
+            let data = evaluate::Data { nr, arch, ip: 0, args: [0; 6] };
+            let decision = evaluate::evaluate(program, &data)?;
+            if ranges.last().is_none_or(|(_, last)| *last != decision) {
+                ranges.push((nr, decision));
+            }
+        }
+    }
+    Ok(ranges)
+}
+
+/// A search for the range of the number in the accumulator.
+fn tree(ranges: &[(u32, u32)]) -> Result<Vec<Instruction>> {
+    if let [(_, decision)] = ranges {
+        return Ok(vec![instruction(0x06, 0, 0, *decision)]);
+    }
+    let (below, above) = ranges.split_at(ranges.len() / 2);
+    let Some((border, _)) = above.first() else { return Err("no decision at all".into()) };
+    let (left, right) = (tree(below)?, tree(above)?);
+    let mut code = Vec::with_capacity(left.len() + right.len() + 2);
+    match u8::try_from(left.len()) {
+        Ok(distance) => code.push(instruction(0x35, distance, 0, *border)),
+        Err(_) => {
+            code.push(instruction(0x35, 0, 1, *border));
+            code.push(instruction(0x05, 0, 0, u32::try_from(left.len())?));
+        }
+    }
+    code.extend(left);
+    code.extend(right);
+    Ok(code)
+}
+
+/// Loads a word of `struct seccomp_data`.
+fn load(offset: u32) -> Instruction {
+    instruction(0x20, 0, 0, offset)
+}
+
+/// The kernel's `struct sock_filter`.
+fn instruction(code: u16, jt: u8, jf: u8, k: u32) -> Instruction {
+    let ([c0, c1], [k0, k1, k2, k3]) = (code.to_ne_bytes(), k.to_ne_bytes());
+    [c0, c1, jt, jf, k0, k1, k2, k3]
+}
+
+#[cfg(test)]
+mod tests {
+    use pidone::seccomp::oci::Seccomp;
+
+    use super::*;
+
+    #[test]
+    fn the_smallest_filter_decides_by_number_as_the_other() {
+        let text = include_bytes!("../../shim/tests/seccomp/docker-default.json");
+        let profile: Seccomp = serde_json::from_slice(text).unwrap();
+        let filter = pidone::seccomp::compile(&profile.profile().unwrap().unwrap()).unwrap();
+        let (whole, smallest) = (filter.bytes(), smallest(&filter).unwrap());
+        assert!(smallest.len() <= whole.len());
+        for arch in ARCHITECTURES.into_iter().chain([0xc000_00b7]) {
+            for nr in NUMBERS.into_iter().flat_map(|first| first..first + COUNT) {
+                let data = evaluate::Data { nr, arch, ip: 0, args: [0; 6] };
+                let decisions = [&whole, &smallest].map(|code| evaluate::evaluate(code, &data));
+                assert_eq!(decisions[0], decisions[1], "{nr} of {arch:x}");
+            }
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! A container that is made before its program is known.
+
+use std::os::fd::AsFd;
+
+use super::Container;
+use crate::cgroup::Cgroups;
+use crate::child::First;
+use crate::error::Result;
+use crate::launch::{self, Lent};
+use crate::lock::Lock;
+use crate::plan::Plan;
+use crate::plan::parked::Model;
+use crate::process::{Process, Running};
+use crate::start::{Release, Waiting, running};
+use crate::stdio::Descriptors;
+
+/// The init of a container that waits for its program.
+#[derive(Debug)]
+pub(crate) struct Parked {
+    init: launch::Parked,
+    /// What is killed with it: all of a container without a pid namespace.
+    cgroups: Option<Cgroups>,
+    /// What waits for processes that join it.
+    first: Option<First>,
+}
+
+impl Container {
+    /// Makes everything of the container but its program, which is told by [`Container::occupy`]:
+    /// what it has of a process is the model's. For those that find the container by its id it runs from here on.
+    ///
+    /// # Errors
+    /// As [`Container::start`].
+    pub(crate) fn park(&mut self, model: &Model, process: &Process) -> Result<Parked> {
+        let _lock = Lock::take(self.directory.as_fd(), self.id())?;
+        let (waiting, cgroups) = self.make(process, None, |start| start.park(model))?;
+        let Waiting { parked, identity } = waiting;
+        if let Err(error) = self.write_started(&identity) {
+            parked.end();
+            // The first error is the one that is told.
+            let _ = self.give_up();
+            return Err(error);
+        }
+        let first = First::new(identity.pid).ok();
+        Ok(Parked { init: parked, cgroups, first })
+    }
+
+    /// Lets the program of a parked container come, by the second half of its plan. Nothing is
+    /// read or written on the host meanwhile.
+    ///
+    /// # Errors
+    /// As [`Container::start`]; the first process is gone then, and the container can be destroyed.
+    pub(crate) fn occupy(
+        &mut self,
+        parked: Parked,
+        process: &Process,
+        plan: &Plan,
+    ) -> Result<Running> {
+        let descriptors = Descriptors::open(process)?;
+        let all = descriptors.all();
+        let lent = Lent { others: &all, ..Lent::default() };
+        let mut host = Release { hooks: self.hooks(parked.cgroups.as_ref()), plan };
+        let started = parked.init.finish(plan, lent, self.options.patience, &mut host)?;
+        drop(all);
+        let mut running = running(started, descriptors);
+        running.cgroups = parked.cgroups;
+        running.first = parked.first;
+        if let Err(error) = self.poststart() {
+            self.abandon(&mut running);
+            return Err(error);
+        }
+        Ok(running)
+    }
+
+    /// Makes the cgroups of a container that stays without processes.
+    ///
+    /// # Errors
+    /// As [`Container::start`].
+    pub(crate) fn hold(&self) -> Result<()> {
+        let _lock = Lock::take(self.directory.as_fd(), self.id())?;
+        match &self.state.config.cgroups {
+            Some(limits) => {
+                let mut cgroups = Cgroups::from_paths(self.state.cgroup_paths.clone())?;
+                self.make_cgroups(&mut cgroups, limits)
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Whether what the container has on the host is still there.
+    pub(crate) fn is_whole(&self) -> bool {
+        rustix::fs::fstat(&self.directory).is_ok_and(|stat| stat.st_nlink > 0)
+            && self.state.cgroup_paths.values().all(|path| path.is_dir())
+    }
+}
+
+impl Parked {
+    /// Whether the init still waits.
+    pub(crate) fn waits(&self) -> bool {
+        self.init.waits()
+    }
+
+    /// Ends the init, and reaps it.
+    pub(crate) fn end(self) {
+        self.init.end();
+    }
+}

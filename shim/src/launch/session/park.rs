@@ -1,0 +1,87 @@
+//! A start in two halves: the init waits between them for a plan that is not known yet.
+//!
+//! It waits as for any further part of a plan. When this end of the socket closes, with the process
+//! or by [`Parked::end`], it exits.
+
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::{Host, Launch, Progress, Session, Started, has_listener};
+use crate::error::Result;
+use crate::launch::channel::Channel;
+use crate::launch::clone::Child;
+use crate::launch::outbox::Outbox;
+use crate::launch::source::Lent;
+use crate::plan::Plan;
+
+/// An init that has run the first half of its plan.
+#[derive(Debug)]
+pub(crate) struct Parked {
+    channel: Channel,
+    child: Child,
+    /// How many operations it has run.
+    operations: u32,
+}
+
+impl Launch<'_> {
+    /// Starts an init, which runs the plan and waits for another one. The plan ends with
+    /// [`BARRIER_PARKED`](crate::plan::container::BARRIER_PARKED).
+    ///
+    /// If something fails, no process is left behind.
+    pub(crate) fn park(&self, host: &mut impl Host) -> Result<Parked> {
+        let Session { channel, child, .. } = self.lead(host, true)?;
+        Ok(Parked { channel, child, operations: self.plan.len() })
+    }
+}
+
+impl Parked {
+    /// Whether the init still waits: it neither ended nor said anything.
+    pub(crate) fn waits(&self) -> bool {
+        let mut fds = [
+            PollFd::from_borrowed_fd(self.child.pidfd.as_fd(), PollFlags::IN),
+            PollFd::from_borrowed_fd(self.channel.as_fd(), PollFlags::IN),
+        ];
+        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+        poll(&mut fds, Some(&at_once)) == Ok(0)
+    }
+
+    /// Lets the init become its program, by the second half of the plan.
+    ///
+    /// If something fails, no process is left behind.
+    pub(crate) fn finish(
+        self,
+        plan: &Plan,
+        lent: Lent<'_>,
+        patience: Duration,
+        host: &mut impl Host,
+    ) -> Result<Started> {
+        let Self { channel, child, operations } = self;
+        let outbox = Outbox::new(plan, lent, false).behind(operations);
+        let listens = plan.operations().any(|op| has_listener(&op));
+        let mut session = Session {
+            plan,
+            before: operations,
+            of: operations.saturating_add(plan.len()),
+            forks: false,
+            claims: None,
+            patience,
+            channel,
+            silent: !listens && !outbox.has_waits(),
+            outbox,
+            child,
+            progress: Progress::Setup,
+            console: None,
+            listens,
+            parks: false,
+        };
+        let outcome = session.send_parts().and_then(|()| session.lead(host));
+        session.end_if(outcome).map(Session::started)
+    }
+
+    /// Ends the init, and reaps it.
+    pub(crate) fn end(self) {
+        self.child.end();
+    }
+}

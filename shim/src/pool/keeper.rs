@@ -1,0 +1,347 @@
+//! What a pool does: start, refill, look after what waits, remove what has ended.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustix::io::Errno;
+use rustix::process::{Signal, getpriority_process, setpriority_process};
+
+use super::lease::{Ended, Lease};
+use super::owner::Owner;
+use super::program::Programs;
+use super::shelf::{Place, Shelf};
+use super::{Sizes, Status};
+use crate::cgroup::Cgroups;
+use crate::config::Config;
+use crate::container::Container;
+use crate::error::{Error, Result};
+use crate::factory::{Factory, Strategy};
+use crate::launch;
+use crate::process::Process;
+
+/// How often what waits is looked at.
+const ROUND: Duration = Duration::from_secs(1);
+
+/// How much nicer than the caller the background is: `setpriority(2)`.
+const NICER: i32 = 10;
+
+/// How many containers that have ended may wait to be removed: who ends more removes them.
+const BURIED: usize = 256;
+
+/// A pool without its threads.
+#[derive(Debug)]
+pub(super) struct Keeper {
+    factory: Factory,
+    config: Config,
+    process: Process,
+    owner: Owner,
+    programs: Programs,
+    /// A container without processes, where directories above the cgroups were missing: it has made
+    /// them, so that they are there as long as another one may come, and go with the last.
+    anchor: Option<Container>,
+    shelf: Mutex<Shelf>,
+    /// The shelf is not what it was.
+    changed: Condvar,
+    ended: Mutex<Buried>,
+    /// Something has ended, or nothing will any more.
+    died: Condvar,
+}
+
+/// Containers that have ended and are not removed.
+#[derive(Debug, Default)]
+struct Buried {
+    waiting: VecDeque<Ended>,
+    /// How many are being removed.
+    removing: usize,
+    /// No thread will come.
+    closed: bool,
+    /// Why one could not be removed.
+    error: Option<Error>,
+}
+
+impl Keeper {
+    pub(super) fn new(
+        factory: &Factory,
+        config: &Config,
+        model: Process,
+        sizes: Sizes,
+    ) -> Result<Self> {
+        check(config)?;
+        let mut config = config.clone();
+        if config.parent_death_signal == 0 {
+            config.parent_death_signal = Signal::KILL.as_raw();
+        }
+        config.validate()?;
+        let owner = Owner::current()?;
+        owner.sweep(factory)?;
+        // Not by the threads of the pool, whose priority is low.
+        launch::begin(factory.options().strategy != Strategy::Host);
+        let mut keeper = Self {
+            anchor: None,
+            factory: factory.clone(),
+            programs: Programs::new(&config, &model)?,
+            config,
+            process: model,
+            owner,
+            shelf: Mutex::new(Shelf::new(sizes)),
+            changed: Condvar::new(),
+            ended: Mutex::default(),
+            died: Condvar::new(),
+        };
+        let cgroups = keeper.config.cgroups.as_ref().map(Cgroups::locate).transpose()?;
+        if cgroups.is_some_and(|cgroups| !cgroups.missing_parents().is_empty()) {
+            let (id, config) = keeper.next();
+            keeper.anchor.insert(factory.create(&id, &config)?).hold()?;
+        }
+        Ok(keeper)
+    }
+
+    /// Starts a program, in a container that waits if one does and the program fits into it.
+    pub(super) fn start(this: &Arc<Self>, process: &Process) -> Result<Lease> {
+        let plan = this.programs.plan(process)?;
+        while let Some(plan) = &plan {
+            let Some(Place { mut container, parked }) = this.shelf().take() else { break };
+            if !parked.waits() {
+                this.discard(Place { container, parked });
+                continue;
+            }
+            let started = container.occupy(parked, process, plan);
+            this.shelf().warm += u64::from(started.is_ok());
+            this.refill_if_low();
+            return match started {
+                Ok(running) => Ok(Lease::new(container, running, true, None, this)),
+                Err(error) => {
+                    // The first error is the one that is told.
+                    let _ = container.destroy();
+                    Err(error)
+                }
+            };
+        }
+        let error = {
+            let mut shelf = this.shelf();
+            shelf.cold += 1;
+            shelf.error().cloned()
+        };
+        this.refill_if_low();
+        let (id, config) = this.next();
+        let mut container = this.factory.create(&id, &config)?;
+        match container.start(process) {
+            Ok(running) => Ok(Lease::new(container, running, false, error, this)),
+            Err(error) => {
+                let _ = container.destroy();
+                Err(error)
+            }
+        }
+    }
+
+    /// The id and the configuration of another container.
+    fn next(&self) -> (String, Config) {
+        let id = self.owner.id();
+        let mut config = self.config.clone();
+        if let Some(cgroup) = &mut config.cgroups {
+            cgroup.name.clone_from(&id);
+        }
+        (id, config)
+    }
+
+    /// Makes a container whose init waits for its program.
+    fn make(&self) -> Result<Place> {
+        let (id, config) = self.next();
+        let mut container = self.factory.create(&id, &config)?;
+        match container.park(self.programs.model(), &self.process) {
+            Ok(parked) => Ok(Place { container, parked }),
+            Err(error) => {
+                let _ = container.destroy();
+                Err(error)
+            }
+        }
+    }
+
+    /// Makes containers whenever they are wanted, until the pool ends: the work of a thread.
+    pub(super) fn refill(&self) {
+        lower_priority();
+        let mut looked = Instant::now();
+        loop {
+            let mut shelf = self.shelf();
+            if shelf.stopped {
+                return;
+            }
+            if shelf.begin() {
+                drop(shelf);
+                let made = self.make();
+                let unwanted = self.shelf().made(made);
+                self.changed.notify_all();
+                if let Some(Err(error)) = unwanted.map(Place::end) {
+                    self.ended().error = Some(error);
+                }
+            } else if looked.elapsed() >= ROUND {
+                drop(shelf);
+                self.look_round();
+                looked = Instant::now();
+            } else {
+                let waited = self.changed.wait_timeout(shelf, ROUND);
+                shelf = waited.unwrap_or_else(PoisonError::into_inner).0;
+                drop(shelf);
+            }
+        }
+    }
+
+    /// Looks at everything that waits, one after the other, and throws away what is broken.
+    fn look_round(&self) {
+        let count = self.shelf().len();
+        for _ in 0..count {
+            let Some(place) = self.shelf().take() else { return };
+            if !(place.parked.waits() && place.container.is_whole()) {
+                self.discard(place);
+            } else if let Some(unwanted) = self.shelf().put_back(place)
+                && let Err(error) = unwanted.end()
+            {
+                self.ended().error = Some(error);
+            }
+        }
+    }
+
+    /// Throws away what cannot be used.
+    fn discard(&self, place: Place) {
+        self.shelf().discarded += 1;
+        self.changed.notify_all();
+        if let Err(error) = place.end() {
+            self.ended().error = Some(error);
+        }
+    }
+
+    /// Wakes those who refill, if there is something for them.
+    fn refill_if_low(&self) {
+        if self.shelf().is_low() {
+            self.changed.notify_all();
+        }
+    }
+
+    /// Takes a container that was used. It is removed in the background, or at once where too many
+    /// are or nobody does it.
+    pub(super) fn bury(&self, ended: Ended) {
+        let mut buried = self.ended();
+        if buried.closed || buried.waiting.len() >= BURIED {
+            drop(buried);
+            if let Err(error) = ended.remove() {
+                self.ended().error = Some(error);
+            }
+            return;
+        }
+        buried.waiting.push_back(ended);
+        drop(buried);
+        self.died.notify_all();
+    }
+
+    /// Removes what has ended, until the pool ends: the work of a thread.
+    pub(super) fn remove(&self) {
+        lower_priority();
+        let mut buried = self.ended();
+        loop {
+            if let Some(ended) = buried.waiting.pop_front() {
+                buried.removing += 1;
+                drop(buried);
+                let removed = ended.remove();
+                buried = self.ended();
+                buried.removing -= 1;
+                buried.error = removed.err().or(buried.error.take());
+            } else if buried.closed {
+                return;
+            } else {
+                buried = self.died.wait(buried).unwrap_or_else(PoisonError::into_inner);
+            }
+        }
+    }
+
+    pub(super) fn wait_until_full(&self, timeout: Duration) -> Result<()> {
+        let deadline = Instant::now() + timeout;
+        let mut shelf = self.shelf();
+        shelf.want_all();
+        self.changed.notify_all();
+        while !shelf.is_full() {
+            if let Some(error) = shelf.error() {
+                return Err(error.clone());
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(Error::system("fill the pool", "", Errno::TIMEDOUT));
+            }
+            let waited = self.changed.wait_timeout(shelf, left);
+            shelf = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        Ok(())
+    }
+
+    pub(super) fn status(&self) -> Status {
+        let (ended, error) = {
+            let buried = self.ended();
+            (buried.waiting.len() + buried.removing, buried.error.clone())
+        };
+        self.shelf().status(ended, error.as_ref())
+    }
+
+    pub(super) fn drain(&self) -> Result<()> {
+        let places = self.shelf().close();
+        let mut result = Ok(());
+        for place in places {
+            let ended = place.end();
+            result = result.and(ended);
+        }
+        result
+    }
+
+    pub(super) fn resume(&self) {
+        self.shelf().open();
+        self.changed.notify_all();
+    }
+
+    /// Lets the threads end.
+    pub(super) fn stop(&self) {
+        self.shelf().stopped = true;
+        self.changed.notify_all();
+        self.ended().closed = true;
+        self.died.notify_all();
+    }
+
+    fn shelf(&self) -> MutexGuard<'_, Shelf> {
+        // What is kept is whole at any time, so that a panic elsewhere does no harm.
+        self.shelf.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn ended(&self) -> MutexGuard<'_, Buried> {
+        self.ended.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        if let Some(anchor) = &mut self.anchor {
+            // What cannot be removed stays for the next pool.
+            let _ = anchor.destroy();
+        }
+    }
+}
+
+/// Refuses a configuration of which there can be one container at a time only.
+fn check(config: &Config) -> Result<()> {
+    if config.supervise {
+        let reason = "an init that waits in a pool becomes the program, and cannot stay";
+        return Err(Error::config("supervise", true, reason));
+    }
+    let reason = "is of one container; a pool has several";
+    if let Some(network) = config.networks.iter().find(|network| network.kind != "loopback") {
+        return Err(Error::config("networks", &network.name, reason));
+    }
+    match config.net_devices.keys().next() {
+        Some(device) => Err(Error::config("net_devices", device, reason)),
+        None => Ok(()),
+    }
+}
+
+/// Makes way for those who wait for their programs. On Linux it is the thread's own priority.
+fn lower_priority() {
+    if let Ok(priority) = getpriority_process(None) {
+        let _ = setpriority_process(None, priority.saturating_add(NICER));
+    }
+}

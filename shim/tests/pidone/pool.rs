@@ -1,0 +1,365 @@
+//! `pidone pool`: the service and its clients, good and bad.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt as _;
+use std::time::Duration;
+
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use crate::bench::{Bench, NOBODY, Program, eventually};
+use crate::{Case, case};
+
+pub(crate) const CASES: &[Case] = &[
+    case("pool_lends_containers", &[], lends_containers),
+    case("pool_passes_signals_on", &[], passes_signals_on),
+    case("pool_ends_with_its_clients", &[], ends_with_its_clients),
+    case("pool_ends_what_runs", &[], ends_what_runs),
+    case("pool_drains", &[], drains),
+    case("pool_refuses_bad_clients", &[], refuses_bad_clients),
+    case("pool_speaks_json", &[], speaks_json),
+    case("pool_is_its_owners_alone", &[], is_its_owners_alone),
+    case("pool_has_many_clients", &[], has_many_clients),
+    case("pool_leaves_no_descriptors", &[], leaves_no_descriptors),
+    case("pool_that_is_killed_is_swept", &[], killed_is_swept),
+];
+
+/// A service, at the directory `pool`.
+struct Service(Program);
+
+impl Service {
+    #[track_caller]
+    fn start(bench: &Bench, size: &str) -> Self {
+        let mut config = bench.config(&["sh", "-c", "echo from the bundle"]);
+        config["linux"]["cgroupsPath"] = json!(format!("/{}/one", bench.cgroup()));
+        let bundle = bench.bundle(&config);
+        let line = ["pool", "serve", "--size", size, "--bundle", &bundle, "pool"];
+        let service = Self(Program::start(&mut bench.command(&line)));
+        let ready = || status(bench).is_some_and(|status| status["ready"] == status["size"]);
+        assert!(eventually(ready), "{:?}", status(bench));
+        service
+    }
+
+    /// Ends it, by a signal.
+    #[track_caller]
+    fn end(self) {
+        self.0.signal(Signal::TERM);
+        assert_eq!(self.0.finish().ok(), "");
+    }
+}
+
+/// What the pool has; `None` as long as there is no service.
+fn status(bench: &Bench) -> Option<Value> {
+    let outcome = bench.run(&["pool", "status", "pool"]);
+    serde_json::from_str(&outcome.stdout).ok()
+}
+
+#[track_caller]
+fn run(bench: &Bench, program: &[&str]) -> crate::bench::Outcome {
+    bench.run(&[&["pool", "run", "pool", "--"], program].concat())
+}
+
+/// A client of another make.
+struct Client(BufReader<UnixStream>);
+
+impl Client {
+    fn new(bench: &Bench) -> Self {
+        let stream = UnixStream::connect(bench.path("pool/socket")).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        Self(BufReader::new(stream))
+    }
+
+    fn say(&mut self, text: &str) {
+        self.0.get_mut().write_all(text.as_bytes()).unwrap();
+    }
+
+    /// The next line; `None` at the end.
+    fn answer(&mut self) -> Option<Value> {
+        let mut line = String::new();
+        match self.0.read_line(&mut line) {
+            Ok(0) => None,
+            // What was not read by the service is lost with a line behind it.
+            Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => None,
+            Ok(_) => Some(serde_json::from_str(&line).unwrap()),
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+fn lends_containers(bench: &Bench) {
+    let service = Service::start(bench, "3");
+    assert_eq!(bench.run(&["pool", "run", "pool"]).ok(), "from the bundle\n");
+    let mut echo = bench.command(&["pool", "run", "pool", "--", "sh", "-c", "cat; echo no >&2"]);
+    let input = fs::File::open(bench.path("bundle/config.json")).unwrap();
+    let outcome = bench.finish(echo.stdin(input));
+    assert_eq!(outcome.stdout, fs::read_to_string(bench.path("bundle/config.json")).unwrap());
+    assert_eq!((outcome.code(), outcome.stderr.as_str()), (0, "no\n"));
+    assert_eq!(run(bench, &["sh", "-c", "exit 7"]).code(), 7);
+    let missing = run(bench, &["/no/such"]).error(127);
+    assert_eq!(missing, "exec: \"/no/such\": no such file or directory");
+    assert!(run(bench, &["/etc"]).error(126).contains("permission denied"));
+    let options = ["--env", "FROM=client", "--cwd", "/bin", "--user", "5:6"];
+    let program = ["sh", "-c", "echo $FROM $PATH; echo $PWD; id"];
+    let line = [&["pool", "run"], &options[..], &["pool", "--"], &program].concat();
+    let said = bench.run(&line).ok();
+    assert_eq!(said, "client /bin\n/bin\nuid=5 gid=6\n");
+    // Nothing of the service is inside.
+    let open = run(bench, &["ls", "/proc/self/fd"]).ok();
+    assert_eq!(open.lines().count(), 4, "{open}");
+    let status = status(bench).unwrap();
+    assert!(status["warm"].as_u64().unwrap() >= 3, "{status}");
+    service.end();
+    let gone = bench.run(&["pool", "run", "pool"]).error(125);
+    assert!(gone.contains("pool/socket") && gone.contains("no service is there"), "{gone}");
+}
+
+fn passes_signals_on(bench: &Bench) {
+    let service = Service::start(bench, "1");
+    let trap = "trap 'exit 3' TERM; echo ready; while :; do sleep 0.05; done";
+    for (program, signal, code) in [
+        (["sh", "-c", trap], Signal::TERM, 3),
+        // One that knows nothing of being process 1.
+        (["sh", "-c", "echo ready; exec sleep 60"], Signal::INT, 130),
+    ] {
+        let out = bench.path("out");
+        let mut command = bench.command(&[&["pool", "run", "pool", "--"], &program[..]].concat());
+        let client = Program::start(command.stdout(fs::File::create(&out).unwrap()));
+        assert!(eventually(|| fs::read_to_string(&out).unwrap() == "ready\n"));
+        // A moment for the exec.
+        std::thread::sleep(Duration::from_millis(100));
+        client.signal(signal);
+        assert_eq!(client.finish().code(), code);
+    }
+    service.end();
+}
+
+fn ends_with_its_clients(bench: &Bench) {
+    let service = Service::start(bench, "1");
+    let out = bench.path("out");
+    let mut command =
+        bench.command(&["pool", "run", "pool", "--", "sh", "-c", "echo $$; sleep 60"]);
+    let client = Program::start(command.stdout(fs::File::create(&out).unwrap()));
+    assert!(eventually(|| fs::read_to_string(&out).unwrap() == "1\n"));
+    client.signal(Signal::KILL);
+    assert_eq!(client.finish().code(), 137);
+    let idle = || {
+        let listed = bench.run(&["list", "--format", "json"]).ok();
+        let listed: Value = serde_json::from_str(&listed).unwrap_or_default();
+        let running = listed.as_array().into_iter().flatten();
+        running.filter(|one| one["status"] == "running").count() == 1
+    };
+    assert!(eventually(idle), "{:?}", bench.run(&["list"]));
+    service.end();
+}
+
+fn ends_what_runs(bench: &Bench) {
+    let service = Service::start(bench, "1");
+    let mut command =
+        bench.command(&["pool", "run", "pool", "--", "sh", "-c", "echo on; sleep 60"]);
+    let out = bench.path("out");
+    let client = Program::start(command.stdout(fs::File::create(&out).unwrap()));
+    assert!(eventually(|| fs::read_to_string(&out).unwrap() == "on\n"));
+    service.end();
+    let outcome = client.finish();
+    assert_eq!(outcome.code(), 125);
+    assert!(outcome.stderr.contains("the service ends"), "{outcome:?}");
+}
+
+fn drains(bench: &Bench) {
+    let service = Service::start(bench, "2");
+    let (go, out) = (bench.path("go"), bench.path("out"));
+    assert!(std::process::Command::new("mkfifo").arg(&go).status().unwrap().success());
+    let mut command = bench.command(&["pool", "run", "pool", "--", "sh", "-c", "echo on; cat"]);
+    let held = fs::OpenOptions::new().read(true).write(true).open(&go).unwrap();
+    let input = fs::OpenOptions::new().read(true).open(&go).unwrap();
+    let client = Program::start(command.stdin(input).stdout(fs::File::create(&out).unwrap()));
+    drop(command);
+    assert!(eventually(|| fs::read_to_string(&out).unwrap() == "on\n"));
+    bench.run(&["pool", "drain", "pool"]).ok();
+    assert!(eventually(|| bench.run(&["pool", "status", "pool"]).code() == 1));
+    // What runs goes on, and then the service ends.
+    drop(held);
+    assert_eq!(client.finish().code(), 0);
+    assert_eq!(service.0.finish().ok(), "");
+}
+
+fn refuses_bad_clients(bench: &Bench) {
+    let service = Service::start(bench, "1");
+    let long = "x".repeat(2 << 20);
+    let deep = "[".repeat(200_000);
+    let many = format!("{{\"run\":{{\"args\":[\"{}\"]}}}}", "a".repeat(200_000));
+    for (request, reason) in [
+        ("nonsense", "request: expected"),
+        ("", "request: EOF"),
+        ("{\"run\":{\"arg\":[]}}", "unknown field `arg`"),
+        ("{\"walk\":{}}", "unknown variant `walk`"),
+        (&deep, "request: expected value"),
+        (&many, "args"),
+        ("{\"run\":{\"args\":[\"true\\u0000\"]}}", "NUL"),
+        ("{\"run\":{\"user\":\"nobody-here\"}}", "no such user"),
+    ] {
+        let mut client = Client::new(bench);
+        client.say(&format!("{request}\n"));
+        let answer = client.answer().unwrap();
+        let message = answer["error"]["message"].as_str().unwrap_or_else(|| panic!("{answer}"));
+        assert!(message.contains(reason), "{message}");
+        assert_eq!(client.answer(), None);
+    }
+    // One that floods may not even come to read why.
+    let mut flood = Client::new(bench);
+    let _ = flood.0.get_mut().write_all(long.as_bytes());
+    while flood.answer().is_some() {}
+    // One that lies while its program runs loses it.
+    let mut liar = Client::new(bench);
+    liar.say("{\"run\":{\"args\":[\"sleep\",\"60\"]}}\n");
+    assert!(liar.answer().unwrap()["started"]["pid"].as_i64().unwrap() > 1);
+    liar.say("{\"signal\":\"NONE\"}\n");
+    let answer = liar.answer().unwrap();
+    assert!(answer["error"]["message"].as_str().unwrap().contains("no such signal"), "{answer}");
+    // One that says nothing holds nobody up, nor do many.
+    let silent: Vec<Client> = (0..40).map(|_| Client::new(bench)).collect();
+    assert_eq!(bench.run(&["pool", "run", "pool"]).ok(), "from the bundle\n");
+    drop(silent);
+    service.end();
+}
+
+fn speaks_json(bench: &Bench) {
+    let service = Service::start(bench, "1");
+    let mut client = Client::new(bench);
+    let (mut output, theirs) = UnixStream::pair().unwrap();
+    let null = fs::File::open("/dev/null").unwrap();
+    let request = b"{\"run\":{\"args\":[\"sh\",\"-c\",\"echo $FROM; exit 4\"]}}\n";
+    let files = [null.as_fd(), theirs.as_fd(), theirs.as_fd()];
+    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    ancillary.push(SendAncillaryMessage::ScmRights(&files));
+    let message = [rustix::io::IoSlice::new(request)];
+    sendmsg(client.0.get_ref(), &message, &mut ancillary, SendFlags::empty()).unwrap();
+    drop(theirs);
+    let started = client.answer().unwrap();
+    assert_eq!(started["started"]["warm"], true, "{started}");
+    assert!(started["started"]["id"].as_str().unwrap().starts_with("pool-"), "{started}");
+    let mut said = String::new();
+    output.read_to_string(&mut said).unwrap();
+    assert_eq!(said, "bundle\n");
+    let exited = client.answer().unwrap();
+    assert_eq!(exited, json!({ "exited": { "status": 4, "code": 4, "signal": null } }));
+    assert_eq!(client.answer(), None);
+    // Two descriptors are not stdio.
+    let mut client = Client::new(bench);
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    let files = [null.as_fd(); 2];
+    ancillary.push(SendAncillaryMessage::ScmRights(&files));
+    sendmsg(client.0.get_ref(), &message, &mut ancillary, SendFlags::empty()).unwrap();
+    let answer = client.answer().unwrap();
+    assert!(answer["error"]["message"].as_str().unwrap().contains("descriptors"), "{answer}");
+    service.end();
+}
+
+fn is_its_owners_alone(bench: &Bench) {
+    let bundle = bench.bundle(&bench.config(&["true"]));
+    let serve =
+        |directory: &str| bench.run(&["pool", "serve", "--bundle", &bundle, directory]).error(1);
+    fs::create_dir(bench.path("open")).unwrap();
+    fs::set_permissions(bench.path("open"), fs::Permissions::from_mode(0o755)).unwrap();
+    assert!(serve("open").contains("must be 0700"), "open");
+    fs::create_dir(bench.path("theirs")).unwrap();
+    fs::set_permissions(bench.path("theirs"), fs::Permissions::from_mode(0o700)).unwrap();
+    std::os::unix::fs::chown(bench.path("theirs"), Some(NOBODY), None).unwrap();
+    assert!(serve("theirs").contains("belongs to another user"), "theirs");
+    std::os::unix::fs::symlink("open", bench.path("link")).unwrap();
+    assert!(serve("link").contains("open `link`"), "link");
+
+    let service = Service::start(bench, "1");
+    assert!(serve("pool").contains("another service is there"), "twice");
+    let mode = |name: &str| fs::metadata(bench.path(name)).unwrap().permissions().mode() & 0o7777;
+    assert_eq!((mode("pool"), mode("pool/socket")), (0o700, 0o600));
+    // Even where the directory and the socket let somebody else in, the service does not.
+    let all = |name: &str, mode| {
+        fs::set_permissions(bench.path(name), fs::Permissions::from_mode(mode)).unwrap();
+    };
+    for name in ["", "pool", "pool/socket"] {
+        all(name, 0o777);
+    }
+    let mut stranger = bench.command(&["pool", "status", "pool"]);
+    let outcome = bench.finish(stranger.uid(NOBODY));
+    let refused = outcome.error(1);
+    assert!(refused.contains("the service is another user's"), "{refused}");
+    all("", 0o700);
+    service.end();
+}
+
+fn has_many_clients(bench: &Bench) {
+    let service = Service::start(bench, "8");
+    let clients: Vec<Program> = (0..64)
+        .map(|number| {
+            let program = format!("echo {number}");
+            let line = ["pool", "run", "pool", "--", "sh", "-c", &program];
+            Program::start(&mut bench.command(&line))
+        })
+        .collect();
+    for (number, client) in clients.into_iter().enumerate() {
+        assert_eq!(client.finish().ok(), format!("{number}\n"));
+    }
+    let line = ["pool", "load", "-n", "100", "-p", "64", "--json", "pool", "--", "true"];
+    let load: Value = serde_json::from_str(&bench.run(&line).ok()).unwrap();
+    assert_eq!((&load["containers"], &load["failed"]), (&json!(100), &json!(0)), "{load}");
+    assert!(load["started"]["p50"].as_u64().unwrap() <= load["ended"]["max"].as_u64().unwrap());
+    let text = bench.run(&["pool", "load", "-n", "3", "pool", "--", "true"]).ok();
+    assert!(text.starts_with("3 containers in ") && text.contains("started  p50 "), "{text}");
+    let wrong = bench.run(&["pool", "load", "-n", "2", "pool", "--", "/no/such"]);
+    assert!(wrong.stdout.starts_with("0 containers") && wrong.stdout.contains("2 failed"));
+    assert_eq!(wrong.code(), 1);
+    service.end();
+}
+
+fn leaves_no_descriptors(bench: &Bench) {
+    let service = Service::start(bench, "2");
+    let count = || fs::read_dir(format!("/proc/{}/fd", service.0.pid())).unwrap().count();
+    let settled = || {
+        status(bench).is_some_and(|status| {
+            status["ended"] == 0 && status["ready"] == 2 && status["making"] == 0
+        })
+    };
+    let round = || {
+        bench.run(&["pool", "load", "-n", "20", "-p", "2", "pool", "--", "true"]).ok();
+        assert!(eventually(|| run(bench, &["true"]).code() == 0 && settled()));
+    };
+    round();
+    let first = count();
+    round();
+    round();
+    assert!(eventually(|| count() <= first), "{first} to {}", count());
+    service.end();
+}
+
+/// What a killed service leaves is removed by the next.
+fn killed_is_swept(bench: &Bench) {
+    let service = Service::start(bench, "3");
+    let out = bench.path("out");
+    let mut command =
+        bench.command(&["pool", "run", "pool", "--", "sh", "-c", "echo on; sleep 60"]);
+    let client = Program::start(command.stdout(fs::File::create(&out).unwrap()));
+    assert!(eventually(|| fs::read_to_string(&out).unwrap() == "on\n"));
+    service.0.signal(Signal::KILL);
+    assert_eq!(service.0.finish().code(), 137);
+    let outcome = client.finish();
+    assert!(outcome.stderr.contains("the service has ended"), "{outcome:?}");
+    let ids = |bench: &Bench| -> Vec<String> {
+        bench.run(&["list", "--quiet"]).ok().lines().map(str::to_owned).collect()
+    };
+    let left = ids(bench);
+    assert!(left.len() >= 3, "{left:?}");
+    // Inits and programs have died with it.
+    let running = || bench.run(&["list"]).ok().contains("running");
+    assert!(eventually(|| !running()), "{:?}", bench.run(&["list"]));
+    let service = Service::start(bench, "1");
+    let now = ids(bench);
+    assert!(left.iter().all(|id| !now.contains(id)), "{left:?} {now:?}");
+    service.end();
+}

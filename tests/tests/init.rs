@@ -1,0 +1,311 @@
+//! Containers whose init stays process 1, by the library.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use pidone::config::{Hook, IdMap};
+use pidone::{Code, Container, Process, Status, Stdio, TerminalSize};
+use pidone_tests::{Case, Live, Outcome, Report, Sandbox, Stop, case, output, process};
+use rustix::process::{Pid, Signal, kill_process};
+use rustix::termios::{Winsize, tcsetwinsize};
+
+pub(crate) const CASES: &[Case] = &[
+    case!(stays_process_1).with_init().and_unified(),
+    case!(ends_as_the_program_does).with_init(),
+    case!(passes_signals_on).with_init(),
+    case!(reaps_what_nobody_waits_for).with_init(),
+    case!(starts_further_processes_itself).with_init().and_unified(),
+    case!(starts_what_a_process_that_joins_would_be).with_init(),
+    case!(further_processes_end_as_they_do).with_init(),
+    case!(a_terminal_of_a_further_process).with_init(),
+    case!(a_sub_cgroup_of_a_further_process).with_init().and_unified(),
+    case!(what_it_cannot_start_joins).with_init(),
+    case!(hooks_run_before_the_program).with_init(),
+    case!(a_program_that_cannot_run_leaves_nothing).with_init(),
+    case!(killed_it_takes_all_along).with_init(),
+    case!(many_at_once).with_init(),
+    case!(a_user_has_one).ordinary().with_init(),
+];
+
+/// A container that runs.
+fn sleeper(sandbox: &Sandbox) -> Result<Live, Stop> {
+    Ok(sandbox.start(&sandbox.config(), process(&["/guest", "sleep"]))?)
+}
+
+fn report(sandbox: &Sandbox, container: &mut Container, process: Process) -> Result<Report, Stop> {
+    let mut running = sandbox.join(container, process)?;
+    let output = output(&mut running)?;
+    assert_eq!(output.exit.code, Some(0), "{}", output.stderr);
+    Ok(output.lines()?.pop().ok_or("no report")?)
+}
+
+/// A line of `/proc/PID/status`, as the host sees it.
+fn status(pid: i32, name: &str) -> Result<String, Stop> {
+    let text = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix(name));
+    Ok(line.ok_or("no such line")?.trim().to_owned())
+}
+
+fn stays_process_1(sandbox: &Sandbox) -> Outcome {
+    let mut live =
+        sandbox.start(&sandbox.config(), process(&["/guest", "report", ",", "sleep"]))?;
+    let first: Report = live.say()?;
+    assert_eq!((first.pid, first.ppid), (2, 1));
+    assert_eq!(live.container.pid(), live.running.pid());
+    let name = fs::read_to_string(format!("/proc/{}/cmdline", live.running.pid()))?;
+    assert!(name.starts_with("pidone-init\0"), "{name:?}");
+    assert_eq!(live.container.status()?, Status::Running);
+    assert_eq!(live.container.processes()?.len(), 2);
+    live.kill()?;
+    Ok(())
+}
+
+fn ends_as_the_program_does(sandbox: &Sandbox) -> Outcome {
+    let exits = sandbox.guest(&sandbox.config(), &["exit", "42"])?;
+    assert_eq!((exits.exit.code, exits.exit.signal), (Some(42), None));
+    let killed = sandbox.guest(&sandbox.config(), &["kill", "9"])?;
+    assert_eq!((killed.exit.code, killed.exit.status()), (Some(137), 137));
+    Ok(())
+}
+
+/// A program that handles nothing dies of a signal, which as process 1 it would not even get.
+fn passes_signals_on(sandbox: &Sandbox) -> Outcome {
+    for signal in [libc::SIGTERM, libc::SIGUSR1, 64] {
+        let live = sleeper(sandbox)?;
+        live.container.signal(signal)?;
+        assert_eq!(live.finish()?.exit.code, Some(128 + signal));
+    }
+    Ok(())
+}
+
+fn reaps_what_nobody_waits_for(sandbox: &Sandbox) -> Outcome {
+    sandbox.add_busybox()?;
+    let script = "(sleep 0.01 &); (sleep 0.01 &); sleep 0.3; \
+                  for s in /proc/[0-9]*/stat; do read -r a b c d < $s; echo $c; done";
+    let output = sandbox.run(&sandbox.config(), process(&["/bin/sh", "-c", script]))?;
+    assert!(output.stdout.contains('S'), "{}", output.stdout);
+    assert!(!output.stdout.contains('Z'), "{}", output.stdout);
+    Ok(())
+}
+
+fn starts_further_processes_itself(sandbox: &Sandbox) -> Outcome {
+    let mut live = sleeper(sandbox)?;
+    let mut running = sandbox.join(&mut live.container, process(&["/guest", "sleep"]))?;
+    let parent = status(running.pid(), "PPid:")?;
+    assert_eq!(parent, live.running.pid().to_string());
+    running.signal(libc::SIGKILL)?;
+    let exit = running.wait()?;
+    assert_eq!((exit.code, exit.signal), (None, Some(libc::SIGKILL)));
+    live.kill()?;
+    Ok(())
+}
+
+/// The positive control is the process that joins: nothing of it may differ but its parent.
+fn starts_what_a_process_that_joins_would_be(sandbox: &Sandbox) -> Outcome {
+    let mut live = sleeper(sandbox)?;
+    let plain = || process(&["/guest"]);
+    let user = || Process { user: "user".into(), cwd: "/tmp".into(), ..process(&["/guest"]) };
+    let bare = || Process {
+        capabilities: Some(vec!["KILL".into()]),
+        no_new_privileges: true,
+        rlimits: Some(Vec::new()),
+        ..process(&["/guest"])
+    };
+    for asked in [&plain as &dyn Fn() -> Process, &user, &bare] {
+        let spawned = report(sandbox, &mut live.container, asked())?;
+        let joined = Process { own_child: true, ..asked() };
+        let joined = report(sandbox, &mut live.container, joined)?;
+        assert_eq!((spawned.ppid, joined.ppid), (1, 0));
+        let same = |report: Report| Report {
+            pid: 0,
+            ppid: 0,
+            pgid: 0,
+            sid: 0,
+            // Pipes of their own.
+            descriptors: Vec::new(),
+            ..report
+        };
+        assert_eq!(spawned.descriptors.len(), joined.descriptors.len());
+        assert_eq!(same(spawned), same(joined));
+    }
+    live.kill()?;
+    Ok(())
+}
+
+fn further_processes_end_as_they_do(sandbox: &Sandbox) -> Outcome {
+    let mut live = sleeper(sandbox)?;
+    let mut exits = sandbox.join(&mut live.container, process(&["/guest", "exit", "42"]))?;
+    let exit = exits.wait()?;
+    assert_eq!((exit.code, exit.signal), (Some(42), None));
+    assert!(exit.usage.minor_faults > 0, "{exit:?}");
+    // Asked twice, it is the same.
+    assert_eq!(exits.wait()?, exit);
+    let missing = sandbox.join(&mut live.container, process(&["/nothing"])).err();
+    let error = missing.ok_or("it runs")?;
+    let text = "exec: \"/nothing\": no such file or directory";
+    assert_eq!((error.code(), error.to_string().as_str()), (Code::SystemError, text));
+    let mut cwd = process(&["/guest"]);
+    cwd.cwd = "/nowhere".into();
+    let error = sandbox.join(&mut live.container, cwd).err().ok_or("it runs")?.to_string();
+    assert!(
+        error.contains("`/nowhere`") && error.ends_with("No such file or directory"),
+        "{error}"
+    );
+    live.kill()?;
+    Ok(())
+}
+
+fn a_terminal_of_a_further_process(sandbox: &Sandbox) -> Outcome {
+    sandbox.add_busybox()?;
+    let mut live = sleeper(sandbox)?;
+    let script =
+        "trap '/bin/busybox stty size; exit 3' WINCH; echo ready; while :; do sleep 0.05; done";
+    let mut shell = process(&["/bin/sh", "-c", script]);
+    shell.terminal = Some(TerminalSize { rows: 11, columns: 22 });
+    let mut running = sandbox.join(&mut live.container, shell)?;
+    let console = running.console.take().ok_or("no terminal")?;
+    let mut said = String::new();
+    while !said.contains("ready") {
+        let mut bytes = [0; 100];
+        let length = rustix::io::read(&console, &mut bytes)?;
+        said += &String::from_utf8_lossy(&bytes[..length]);
+    }
+    let size = Winsize { ws_row: 33, ws_col: 44, ws_xpixel: 0, ws_ypixel: 0 };
+    tcsetwinsize(&console, size)?;
+    assert_eq!(running.wait()?.code, Some(3));
+    let mut bytes = [0; 100];
+    let length = rustix::io::read(&console, &mut bytes)?;
+    let said = String::from_utf8_lossy(&bytes[..length]);
+    assert!(said.contains("33 44"), "{said}");
+    live.kill()?;
+    Ok(())
+}
+
+fn a_sub_cgroup_of_a_further_process(sandbox: &Sandbox) -> Outcome {
+    let mut live = sleeper(sandbox)?;
+    let state = live.container.state()?;
+    let controller = if state.cgroup_paths.contains_key("pids") { "pids" } else { "" };
+    let directory = state.cgroup_paths.get(controller).ok_or("no cgroup")?.join("below");
+    fs::create_dir(&directory)?;
+    let mut below = process(&["/guest", "sleep"]);
+    below.sub_cgroups = [(controller.to_owned(), "below".to_owned())].into();
+    let running = sandbox.join(&mut live.container, below)?;
+    assert_eq!(status(running.pid(), "PPid:")?, live.running.pid().to_string());
+    let inside = fs::read_to_string(directory.join("cgroup.procs"))?;
+    assert_eq!(inside.trim(), running.pid().to_string());
+    live.kill()?;
+    Ok(())
+}
+
+/// Something has to be done for them from outside.
+fn what_it_cannot_start_joins(sandbox: &Sandbox) -> Outcome {
+    let mut live = sleeper(sandbox)?;
+    let own = Process { own_child: true, ..process(&["/guest", "sleep"]) };
+    let scored = Process { oom_score_adj: Some(1000), ..process(&["/guest", "sleep"]) };
+    for asked in [own, scored] {
+        let mut running = sandbox.join(&mut live.container, asked)?;
+        assert_eq!(status(running.pid(), "PPid:")?, std::process::id().to_string());
+        running.signal(libc::SIGKILL)?;
+        running.wait()?;
+    }
+    // Nor can one whose socket is gone.
+    let socket = sandbox.factory().root().join(live.container.id()).join("init");
+    fs::remove_file(socket)?;
+    let joined = report(sandbox, &mut live.container, process(&["/guest"]))?;
+    assert_eq!(joined.ppid, 0);
+    live.kill()?;
+    Ok(())
+}
+
+fn hooks_run_before_the_program(sandbox: &Sandbox) -> Outcome {
+    sandbox.add_busybox()?;
+    let mut config = sandbox.config();
+    let line = "echo hook $$ >> /tmp/order";
+    config.hooks.start_container = vec![Hook {
+        path: "/bin/sh".into(),
+        args: ["sh", "-c", line].map(str::to_owned).to_vec(),
+        ..Hook::default()
+    }];
+    let program = ["/bin/sh", "-c", "echo program >> /tmp/order; cat /tmp/order"];
+    let output = sandbox.run(&config, process(&program))?;
+    let lines: Vec<&str> = output.stdout.lines().collect();
+    assert!(lines[0].starts_with("hook ") && lines[1] == "program", "{lines:?}");
+    Ok(())
+}
+
+fn a_program_that_cannot_run_leaves_nothing(sandbox: &Sandbox) -> Outcome {
+    let error = sandbox.start(&sandbox.config(), process(&["/nothing"])).err().ok_or("it runs")?;
+    assert_eq!(error.to_string(), "exec: \"/nothing\": no such file or directory");
+    Ok(())
+}
+
+fn killed_it_takes_all_along(sandbox: &Sandbox) -> Outcome {
+    let mut live = sleeper(sandbox)?;
+    let mut running = sandbox.join(&mut live.container, process(&["/guest", "sleep"]))?;
+    let init = Pid::from_raw(live.running.pid()).ok_or("no process")?;
+    kill_process(init, Signal::KILL)?;
+    // The end of the init is all that is told, and that is enough.
+    let begin = Instant::now();
+    assert_eq!(running.wait()?.status(), 137);
+    assert!(begin.elapsed() < Duration::from_secs(5));
+    assert_eq!(live.finish()?.exit.signal, Some(libc::SIGKILL));
+    Ok(())
+}
+
+/// Each by a connection of its own, from threads of one program.
+fn many_at_once(sandbox: &Sandbox) -> Outcome {
+    let live = sleeper(sandbox)?;
+    let init = live.running.pid();
+    let open = || fs::read_dir(format!("/proc/{init}/fd")).map(Iterator::count);
+    let before = (open()?, status(init, "VmRSS:")?);
+    let id = live.container.id().to_owned();
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..16_i32)
+            .map(|worker| {
+                let id = &id;
+                scope.spawn(move || -> Outcome {
+                    let mut container = sandbox.factory().load(id)?;
+                    for round in 0..20 {
+                        let code = (worker * 7 + round) % 256;
+                        let mut exits = process(&["/guest", "exit", &code.to_string()]);
+                        (exits.stdout, exits.stderr) = (Stdio::Null, Stdio::Null);
+                        let mut running = sandbox.join(&mut container, exits)?;
+                        assert_eq!(running.wait()?.code, Some(code));
+                    }
+                    Ok(())
+                })
+            })
+            .collect();
+        workers.into_iter().try_for_each(|worker| worker.join().map_err(|_| "a worker failed")?)
+    })?;
+    let mut after = (open()?, status(init, "VmRSS:")?);
+    // The last connection closes a moment behind its last word.
+    for _ in 0..100 {
+        if after.0 <= before.0 {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+        after = (open()?, status(init, "VmRSS:")?);
+    }
+    assert!(after.0 <= before.0, "{before:?} {after:?}");
+    let kilobytes = |text: &str| text.split(' ').next().and_then(|size| size.parse::<u64>().ok());
+    let grown =
+        kilobytes(&after.1).zip(kilobytes(&before.1)).map(|(now, then)| now.saturating_sub(then));
+    assert!(grown.is_some_and(|grown| grown <= 32), "{before:?} {after:?}");
+    live.kill()?;
+    Ok(())
+}
+
+fn a_user_has_one(sandbox: &Sandbox) -> Outcome {
+    let mut config = sandbox.config();
+    let map = vec![IdMap { container_id: 0, host_id: 65534, size: 1 }];
+    config.set_id_maps(map.clone(), map);
+    config.cgroups = None;
+    let mut live = sandbox.start(&config, process(&["/guest", "report", ",", "sleep"]))?;
+    let first: Report = live.say()?;
+    assert_eq!((first.pid, first.uid[0]), (2, 0));
+    let further = report(sandbox, &mut live.container, process(&["/guest"]))?;
+    assert_eq!(further.ppid, 1);
+    live.kill()?;
+    Ok(())
+}
