@@ -35,8 +35,7 @@ pub(super) struct Outbox<'a> {
 impl<'a> Outbox<'a> {
     /// Nothing was sent yet.
     pub(super) fn new(plan: &'a Plan, lent: Lent<'a>, timed: bool) -> Self {
-        let made = Vec::new();
-        Self { plan, lent, timed, sent: 0, first: 1, waits: 0, more: false, made }
+        Self { plan, lent, timed, sent: 0, first: 1, waits: 0, more: false, made: Vec::new() }
     }
 
     /// Another plan follows.
