@@ -69,8 +69,8 @@ impl Start<'_> {
         }
         let descriptors = trace::span("open descriptors", || Descriptors::open(self.process))?;
         // The program's own come with the request for it.
-        let null = Descriptors::of([&Stdio::Null; 3], &[]);
-        let of_init = if supervises { &null? } else { &descriptors };
+        let null = supervises.then(|| Descriptors::of([&Stdio::Null; 3], &[])).transpose()?;
+        let of_init = null.as_ref().unwrap_or(&descriptors);
         let all = of_init.all();
         let early = compiled.plan.parts().len() - 1;
         let (started, identity) =

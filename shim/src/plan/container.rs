@@ -518,15 +518,21 @@ fn protection(plan: &mut Plan, config: &Config, facts: &Facts<'_>) -> Result<()>
 
 /// Hidden paths share one null device and one empty directory.
 fn masks(plan: &mut Plan, config: &Config, facts: &Facts<'_>) -> Result<()> {
-    let empty = Mount {
-        source: "tmpfs".into(),
-        device: "tmpfs".into(),
-        data: "size=0k,nr_inodes=2,mode=555".into(),
-        // nosuid, nodev, noexec, read-only
-        flags: 15,
-        ..Mount::default()
+    plan.room_for(2);
+    let directory = if facts.by_path || facts.in_user_namespace || !config.mount_label.is_empty() {
+        let empty = Mount {
+            source: "tmpfs".into(),
+            device: "tmpfs".into(),
+            data: "size=0k,nr_inodes=2,mode=555".into(),
+            // nosuid, nodev, noexec, read-only
+            flags: 15,
+            ..Mount::default()
+        };
+        mount::make(plan, config, &empty)?
+    } else {
+        // It is copied for each path, and closed by the host when nobody waits for it any more.
+        plan.source(Source::Empty)
     };
-    let directory = mount::make(plan, config, &empty)?;
     let file = if facts.by_path {
         NULL
     } else {
