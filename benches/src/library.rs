@@ -179,7 +179,18 @@ impl Held {
     /// # Errors
     /// The container does not start.
     pub fn new(place: &Place, scenario: Scenario, name: &str) -> Result<Self> {
-        Self::with(place, scenario, name, Container::start)
+        let config = scenario.config(&place.rootfs(), (&place.cgroup_parent(), name));
+        Self::with(place, (scenario, config), name, Container::start)
+    }
+
+    /// The same with an init that stays, and starts all that comes later.
+    ///
+    /// # Errors
+    /// The container does not start.
+    pub fn supervised(place: &Place, scenario: Scenario, name: &str) -> Result<Self> {
+        let config = scenario.config(&place.rootfs(), (&place.cgroup_parent(), name));
+        let config = Config { supervise: true, ..config };
+        Self::with(place, (scenario, config), name, Container::start)
     }
 
     /// Makes the container, whose init waits before the program comes.
@@ -187,17 +198,17 @@ impl Held {
     /// # Errors
     /// The container does not start.
     pub fn waiting(place: &Place, scenario: Scenario, name: &str) -> Result<Self> {
-        Self::with(place, scenario, name, Container::prepare)
+        let config = scenario.config(&place.rootfs(), (&place.cgroup_parent(), name));
+        Self::with(place, (scenario, config), name, Container::prepare)
     }
 
     fn with(
         place: &Place,
-        scenario: Scenario,
+        (scenario, config): (Scenario, Config),
         name: &str,
         start: fn(&mut Container, &Process) -> pidone::Result<Running>,
     ) -> Result<Self> {
         let factory = Factory::new(place.directory().join("states"), Options::default())?;
-        let config = scenario.config(&place.rootfs(), (&place.cgroup_parent(), name));
         let mut container = factory.create(name, &config)?;
         let waiting = Process {
             args: vec![payload::PATH.to_owned(), payload::WAIT.to_owned()],
@@ -249,12 +260,22 @@ impl Exec {
     /// # Errors
     /// The container does not start.
     pub fn new(place: &Place, scenario: Scenario, worker: usize) -> Result<Self> {
+        let container = Held::new(place, scenario, &format!("exec-{scenario}-{worker}"))?;
+        Self::within(container, scenario)
+    }
+
+    /// Makes the container, whose own init starts the processes.
+    ///
+    /// # Errors
+    /// The container does not start.
+    pub fn supervised(place: &Place, scenario: Scenario, worker: usize) -> Result<Self> {
+        let name = format!("spawn-{scenario}-{worker}");
+        Self::within(Held::supervised(place, scenario, &name)?, scenario)
+    }
+
+    fn within(container: Held, scenario: Scenario) -> Result<Self> {
         let output = Output::new()?;
-        Ok(Self {
-            container: Held::new(place, scenario, &format!("exec-{scenario}-{worker}"))?,
-            process: process(scenario, &output)?,
-            output,
-        })
+        Ok(Self { container, process: process(scenario, &output)?, output })
     }
 }
 

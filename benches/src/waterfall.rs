@@ -3,7 +3,7 @@
 //! Times are medians. Stamps cost a little themselves, and the stamped starts are others than those
 //! whose phases are shown.
 
-use pidone::trace::{self, Span, Who};
+use pidone::trace::{self, Span, Trace, Who};
 use pidone::{Options, Strategy};
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +21,8 @@ pub struct Waterfall {
     pub phases: Vec<(String, u64)>,
     /// Nanoseconds of each operation, in their order.
     pub operations: Vec<(String, u64)>,
+    /// A picture of the start that took as long as most: SVG.
+    pub picture: String,
 }
 
 impl Waterfall {
@@ -41,14 +43,19 @@ impl Waterfall {
         // What is made once is made by the first starts.
         plain.phases()?;
         let mut operations: Vec<(&str, Vec<u64>)> =
-            init_spans(&mut stamped)?.iter().map(|span| (span.name, Vec::new())).collect();
+            init_spans(&record(&mut stamped)?).iter().map(|span| (span.name, Vec::new())).collect();
         let mut phases: Vec<Phases> = Vec::with_capacity(starts);
+        let mut traces = Vec::with_capacity(starts);
         for _ in 0..starts {
             phases.push(plain.phases()?);
-            for ((_, times), span) in operations.iter_mut().zip(init_spans(&mut stamped)?) {
+            let trace = record(&mut stamped)?;
+            for ((_, times), span) in operations.iter_mut().zip(init_spans(&trace)) {
                 times.push(u64::try_from(span.duration.as_nanos())?);
             }
+            traces.push(trace);
         }
+        traces.sort_by_key(Trace::total);
+        let picture = traces.get(starts / 2).map_or(String::new(), |trace| trace.svg().to_string());
         type Phase = (&'static str, fn(&Phases) -> u64);
         let columns: [Phase; 5] = [
             ("created", |phases| phases.created),
@@ -67,15 +74,20 @@ impl Waterfall {
                 .into_iter()
                 .map(|(name, times)| (name.to_owned(), median(times)))
                 .collect(),
+            picture,
         })
     }
 }
 
-/// What the init of one start did.
-fn init_spans(library: &mut Library) -> Result<Vec<Span>> {
+/// Starts once, on record.
+fn record(library: &mut Library) -> Result<Trace> {
     let (started, trace) = trace::record(|| library.phases());
-    started?;
-    Ok(trace.spans().into_iter().filter(|span| span.who == Who::Init).collect())
+    started.map(|_| trace)
+}
+
+/// What the init of one start did.
+fn init_spans(trace: &Trace) -> Vec<Span> {
+    trace.spans().into_iter().filter(|span| span.who == Who::Init).collect()
 }
 
 fn median(mut times: Vec<u64>) -> u64 {

@@ -22,6 +22,9 @@ pub enum Verb {
     Create,
     /// The payload runs as a further process of a container.
     Exec,
+    /// The same, started by the container's own init where there is one that does so; the floor is
+    /// a process of the host.
+    Spawn,
 }
 
 impl fmt::Display for Verb {
@@ -30,6 +33,7 @@ impl fmt::Display for Verb {
             Self::Run => "run",
             Self::Create => "create and start",
             Self::Exec => "exec",
+            Self::Spawn => "spawn",
         })
     }
 }
@@ -101,8 +105,8 @@ impl Contestant {
     pub fn does(self, verb: Verb) -> bool {
         match (self, verb) {
             (_, Verb::Run) | (Self::Library, _) => true,
-            (Self::Floor, verb) => verb == Verb::Exec,
-            (Self::Host, _) => false,
+            (Self::Floor, verb) => verb != Verb::Create,
+            (Self::Host, _) | (Self::Pidone, Verb::Spawn) => false,
             _ => self.peer().is_some_and(Peer::is_oci_runtime),
         }
     }
@@ -124,7 +128,10 @@ impl Contestant {
             (Some(peer), Verb::Create) => {
                 Box::new(peer::Steps::new(peer, place, scenario, worker)?)
             }
-            (Some(peer), Verb::Exec) => Box::new(peer::Exec::new(peer, place, scenario, worker)?),
+            (Some(peer), Verb::Exec | Verb::Spawn) => {
+                let name = format!("{verb}-{worker}");
+                Box::new(peer::Exec::new(peer, place, scenario, &name)?)
+            }
             (None, Verb::Run) => match self {
                 Self::Floor => Box::new(floor::Floor::new(place, scenario, worker)?),
                 Self::Host => Box::new(library(Strategy::Host)?),
@@ -134,6 +141,10 @@ impl Contestant {
             (None, Verb::Exec) => match self {
                 Self::Floor => Box::new(floor::Exec::new(place, scenario, worker)?),
                 _ => Box::new(library::Exec::new(place, scenario, worker)?),
+            },
+            (None, Verb::Spawn) => match self {
+                Self::Floor => Box::new(floor::Plain::new(place)?),
+                _ => Box::new(library::Exec::supervised(place, scenario, worker)?),
             },
         })
     }

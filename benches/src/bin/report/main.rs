@@ -11,7 +11,6 @@ mod page;
 mod picture;
 mod strip;
 mod target;
-mod timeline;
 
 use std::fs;
 use std::path::{Path, PathBuf};

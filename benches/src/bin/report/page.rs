@@ -3,9 +3,10 @@
 use std::fmt::Write as _;
 
 use pidone_benches::experiment::Row;
+use pidone_benches::waterfall::Waterfall;
 
 use crate::strip::{self, Panel, duration, escape};
-use crate::{Report, picture, timeline};
+use crate::{Report, picture};
 
 const STYLE: &str = "body{font-family:sans-serif;font-size:15px;color:#222;background:#fff;\
     max-width:900px;margin:2em auto;padding:0 1em}\
@@ -46,7 +47,7 @@ pub(crate) fn page(report: &Report) -> String {
     memory(&mut html, report);
     if let Some(waterfall) = &report.waterfall {
         html.push_str("<h2>One start of the library</h2>\n");
-        html.push_str(&timeline::svg(waterfall));
+        steps(&mut html, waterfall);
     }
     html.push_str("<h2>All experiments</h2>\n");
     for rows in report.rows.chunk_by(same_situation) {
@@ -106,6 +107,23 @@ fn memory(html: &mut String, report: &Report) {
         );
     }
     html.push_str("</table>\n");
+}
+
+/// The phases of a start, and a picture of one.
+fn steps(html: &mut String, waterfall: &Waterfall) {
+    let phases: Vec<_> = waterfall
+        .phases
+        .iter()
+        .map(|(name, time)| format!("{} {}", escape(name), duration(*time)))
+        .collect();
+    let _ = writeln!(
+        html,
+        "<p>Medians of {} starts: {}. Below, the one of those on record that took as long as most; \
+         a record costs a little time itself.</p>",
+        waterfall.starts,
+        phases.join(", ")
+    );
+    html.push_str(&waterfall.picture);
 }
 
 fn same_situation(one: &Row, other: &Row) -> bool {

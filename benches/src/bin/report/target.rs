@@ -168,6 +168,15 @@ pub(crate) fn all(report: &Report) -> Vec<Target> {
         }
     }
 
+    let spawn = Wanted { verb: Verb::Spawn, ..run };
+    targets.push(Target::new(
+        "spawn in supervise mode, over vfork and exec of the same program on the host",
+        Bound::AtMost(1.5),
+        spawn.over(report, [Library, Floor], first),
+        told("until reaped", spawn.over(report, [Library, Floor], whole))
+            + &told(", crun exec", spawn.over(report, [Crun, Floor], first)),
+    ));
+
     let workers = report.host.processors;
     let all = Wanted { workers, view, ..run };
     targets.push(Target::new(
