@@ -155,7 +155,7 @@ impl Starter for Library {
 }
 
 /// The payload, as the library is asked for it.
-fn process(scenario: Scenario, output: &Output) -> Result<Process> {
+pub(crate) fn process(scenario: Scenario, output: &Output) -> Result<Process> {
     Ok(Process {
         args: vec![payload::PATH.to_owned()],
         env: vec!["PATH=/bin".to_owned()],
@@ -173,13 +173,24 @@ pub struct Held {
     running: Running,
 }
 
+/// One of the ways to have a first process.
+type Start = fn(&mut Container, &Process) -> pidone::Result<Running>;
+
 impl Held {
     /// Makes the container and starts its program. The name is also that of its cgroup.
     ///
     /// # Errors
     /// The container does not start.
     pub fn new(place: &Place, scenario: Scenario, name: &str) -> Result<Self> {
-        Self::with(place, scenario, name, Container::start)
+        Self::of(place, scenario, name, (false, Container::start))
+    }
+
+    /// The same, whose init stays process 1 and starts further processes.
+    ///
+    /// # Errors
+    /// The container does not start.
+    pub fn supervised(place: &Place, scenario: Scenario, name: &str) -> Result<Self> {
+        Self::of(place, scenario, name, (true, Container::start))
     }
 
     /// Makes the container, whose init waits before the program comes.
@@ -187,17 +198,18 @@ impl Held {
     /// # Errors
     /// The container does not start.
     pub fn waiting(place: &Place, scenario: Scenario, name: &str) -> Result<Self> {
-        Self::with(place, scenario, name, Container::prepare)
+        Self::of(place, scenario, name, (false, Container::prepare))
     }
 
-    fn with(
+    fn of(
         place: &Place,
         scenario: Scenario,
         name: &str,
-        start: fn(&mut Container, &Process) -> pidone::Result<Running>,
+        (supervise, start): (bool, Start),
     ) -> Result<Self> {
         let factory = Factory::new(place.directory().join("states"), Options::default())?;
         let config = scenario.config(&place.rootfs(), (&place.cgroup_parent(), name));
+        let config = Config { supervise, ..config };
         let mut container = factory.create(name, &config)?;
         let waiting = Process {
             args: vec![payload::PATH.to_owned(), payload::WAIT.to_owned()],
@@ -249,12 +261,21 @@ impl Exec {
     /// # Errors
     /// The container does not start.
     pub fn new(place: &Place, scenario: Scenario, worker: usize) -> Result<Self> {
+        Self::of(scenario, Held::new(place, scenario, &format!("exec-{scenario}-{worker}"))?)
+    }
+
+    /// The same, with an init that stays and is asked for them.
+    ///
+    /// # Errors
+    /// The container does not start.
+    pub fn by_the_init(place: &Place, scenario: Scenario, worker: usize) -> Result<Self> {
+        let name = format!("spawn-{scenario}-{worker}");
+        Self::of(scenario, Held::supervised(place, scenario, &name)?)
+    }
+
+    fn of(scenario: Scenario, container: Held) -> Result<Self> {
         let output = Output::new()?;
-        Ok(Self {
-            container: Held::new(place, scenario, &format!("exec-{scenario}-{worker}"))?,
-            process: process(scenario, &output)?,
-            output,
-        })
+        Ok(Self { container, process: process(scenario, &output)?, output })
     }
 }
 

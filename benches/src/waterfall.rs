@@ -1,26 +1,23 @@
-//! Where a start of the library spends its time: its phases, and each operation of the init.
-//!
-//! Times are medians. Stamps cost a little themselves, and the stamped starts are others than those
-//! whose phases are shown.
+//! Where one start of the library spends its time: the host's steps and each operation of the init.
 
-use pidone::trace::{self, Span, Who};
+use pidone::trace::{self, Trace};
 use pidone::{Options, Strategy};
 use serde::{Deserialize, Serialize};
 
 use crate::Result;
-use crate::library::{Library, Phases};
+use crate::library::Library;
 use crate::place::Place;
 use crate::scenario::Scenario;
 
-/// The phases and operations of a start.
+/// The start that took the median of the time of several. Recording it costs a little.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Waterfall {
-    /// How many starts there were of each kind.
+    /// How many starts there were.
     pub starts: usize,
-    /// Nanoseconds from the beginning until a phase is over.
-    pub phases: Vec<(String, u64)>,
-    /// Nanoseconds of each operation, in their order.
-    pub operations: Vec<(String, u64)>,
+    /// The median one as a table.
+    pub table: String,
+    /// The median one as a picture.
+    pub svg: String,
 }
 
 impl Waterfall {
@@ -35,50 +32,17 @@ impl Waterfall {
         starts: usize,
     ) -> Result<Self> {
         let options = Options::default().strategy(strategy);
-        let name = "waterfall-";
-        let mut plain = Library::with(place, scenario, options.clone(), 0)?.named(name);
-        let mut stamped = Library::with(place, scenario, options, 1)?.named(name);
-        // What is made once is made by the first starts.
-        plain.phases()?;
-        let mut operations: Vec<(&str, Vec<u64>)> =
-            init_spans(&mut stamped)?.iter().map(|span| (span.name, Vec::new())).collect();
-        let mut phases: Vec<Phases> = Vec::with_capacity(starts);
+        let mut library = Library::with(place, scenario, options, 0)?.named("waterfall-");
+        // What is made once is made by the first start.
+        library.phases()?;
+        let mut traces: Vec<Trace> = Vec::with_capacity(starts);
         for _ in 0..starts {
-            phases.push(plain.phases()?);
-            for ((_, times), span) in operations.iter_mut().zip(init_spans(&mut stamped)?) {
-                times.push(u64::try_from(span.duration.as_nanos())?);
-            }
+            let (started, trace) = trace::record(|| library.phases());
+            started?;
+            traces.push(trace);
         }
-        type Phase = (&'static str, fn(&Phases) -> u64);
-        let columns: [Phase; 5] = [
-            ("created", |phases| phases.created),
-            ("first instruction", |phases| phases.first),
-            ("start returned", |phases| phases.started),
-            ("reaped", |phases| phases.reaped),
-            ("removed", |phases| phases.removed),
-        ];
-        Ok(Self {
-            starts,
-            phases: columns
-                .into_iter()
-                .map(|(name, of)| (name.to_owned(), median(phases.iter().map(of).collect())))
-                .collect(),
-            operations: operations
-                .into_iter()
-                .map(|(name, times)| (name.to_owned(), median(times)))
-                .collect(),
-        })
+        traces.sort_by_key(Trace::total);
+        let median = traces.get(starts / 2).ok_or("no start at all")?;
+        Ok(Self { starts, table: median.to_string(), svg: median.svg().to_string() })
     }
-}
-
-/// What the init of one start did.
-fn init_spans(library: &mut Library) -> Result<Vec<Span>> {
-    let (started, trace) = trace::record(|| library.phases());
-    started?;
-    Ok(trace.spans().into_iter().filter(|span| span.who == Who::Init).collect())
-}
-
-fn median(mut times: Vec<u64>) -> u64 {
-    times.sort_unstable();
-    times.get(times.len() / 2).copied().unwrap_or(0)
 }

@@ -337,9 +337,12 @@ pub(crate) struct Join<'a> {
 impl Join<'_> {
     /// Starts the process.
     pub(crate) fn run(self) -> Result<Running> {
+        // First, so that the init wakes up while the process is resolved.
+        let supervises = self.config.supervise && !self.process.own_child;
+        let channel = if supervises { self.connect()? } else { None };
         let own = trace::span("resolve the process", || self.resolve())?;
         if self.can_be_spawned(&own)
-            && let Some(channel) = self.connect()?
+            && let Some(channel) = channel
         {
             return self.spawn(&own, channel);
         }
@@ -361,9 +364,7 @@ impl Join<'_> {
     /// Whether the init can start the process: nothing must be done for it from outside.
     fn can_be_spawned(&self, own: &plan::Process) -> bool {
         let listens = own.seccomp.as_ref().is_some_and(|(flags, _)| flags & NEW_LISTENER != 0);
-        self.config.supervise
-            && !self.process.own_child
-            && self.process.oom_score_adj.is_none()
+        self.process.oom_score_adj.is_none()
             && !listens
             && self.process.extra_files.len() < SPAWNED_FILES
     }

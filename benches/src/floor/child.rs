@@ -58,7 +58,7 @@ fn process(floor: &Floor) -> Result {
     if oci {
         filter(&floor.filter)?;
     }
-    execute()
+    execute(c"/payload")
 }
 
 fn mount(
@@ -205,9 +205,15 @@ pub(super) fn filter(instructions: &[u8]) -> Result {
     call(libc::SYS_seccomp, [SET_MODE_FILTER.into(), NONE.into(), (&program).into()]).map(drop)
 }
 
-fn execute() -> Result {
+/// The payload as a program of the host: what a plain start of any program does.
+pub(super) fn plain(path: &CStr, output: RawFd) -> Result {
+    stdio(output)?;
+    execute(path)
+}
+
+fn execute(path: &CStr) -> Result {
     let arguments = [c"/payload".as_ptr(), std::ptr::null()];
     let environment = [c"PATH=/bin".as_ptr(), std::ptr::null()];
-    let call_arguments = [c"/payload".into(), (&arguments).into(), (&environment).into()];
+    let call_arguments = [path.into(), (&arguments).into(), (&environment).into()];
     call(libc::SYS_execve, call_arguments).map(drop)
 }

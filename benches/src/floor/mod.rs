@@ -7,9 +7,11 @@
 mod child;
 mod clone;
 mod exec;
+mod spawn;
 mod sys;
 
 pub use exec::Exec;
+pub use spawn::Spawn;
 
 use std::ffi::CString;
 use std::fs;

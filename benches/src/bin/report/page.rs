@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use pidone_benches::experiment::Row;
 
 use crate::strip::{self, Panel, duration, escape};
-use crate::{Report, picture, timeline};
+use crate::{Report, picture};
 
 const STYLE: &str = "body{font-family:sans-serif;font-size:15px;color:#222;background:#fff;\
     max-width:900px;margin:2em auto;padding:0 1em}\
@@ -45,8 +45,13 @@ pub(crate) fn page(report: &Report) -> String {
     );
     memory(&mut html, report);
     if let Some(waterfall) = &report.waterfall {
-        html.push_str("<h2>One start of the library</h2>\n");
-        html.push_str(&timeline::svg(waterfall));
+        let _ = writeln!(
+            html,
+            "<h2>One start of the library</h2>\n<p>From the call until the container is removed; \
+             the median of {} that were recorded.</p>",
+            waterfall.starts
+        );
+        html.push_str(&waterfall.svg);
     }
     html.push_str("<h2>All experiments</h2>\n");
     for rows in report.rows.chunk_by(same_situation) {

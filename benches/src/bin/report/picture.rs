@@ -16,10 +16,14 @@ pub(crate) fn picture(report: &Report) -> String {
     let many = Wanted { most_mounts: true, ..Wanted::RUN };
     let mounts = many.of(report, Contestant::Library).map_or(0, |row| row.mounts);
     let exec = Wanted { verb: Verb::Exec, view: View::V2, ..Wanted::RUN };
+    let spawn = Wanted { verb: Verb::Spawn, ..exec };
+    let pool = Wanted { verb: Verb::Pool, ..exec };
     let panels = [
         panel("start a container, OCI default with a network namespace", Wanted::RUN),
         panel(&format!("the same on a host with {mounts} mounts"), many),
         panel("a further process in a container that runs", exec),
+        panel("the same started by the container's init, over vfork and exec on the host", spawn),
+        panel("a container from a warm pool, over vfork and exec on the host", pool),
     ];
     strip::svg(&panels, "Time to the program's first instruction, and × over the bare system calls")
 }

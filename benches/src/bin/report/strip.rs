@@ -171,7 +171,7 @@ fn colour(contestant: Contestant) -> &'static str {
     match contestant {
         Contestant::Floor => "#777777",
         Contestant::Library => "#0b62c4",
-        Contestant::Host => "#6aa3e0",
+        Contestant::Host | Contestant::Setns => "#6aa3e0",
         Contestant::Pidone => "#0a8f5a",
         Contestant::Crun => "#d9822b",
         Contestant::Runc => "#c23030",

@@ -73,6 +73,7 @@ impl Target {
 #[derive(Clone, Copy)]
 pub(crate) struct Wanted {
     pub(crate) verb: Verb,
+    pub(crate) scenario: Scenario,
     pub(crate) view: View,
     /// The most mounts instead of the fewest.
     pub(crate) most_mounts: bool,
@@ -80,8 +81,13 @@ pub(crate) struct Wanted {
 }
 
 impl Wanted {
-    pub(crate) const RUN: Self =
-        Self { verb: Verb::Run, view: View::V2, most_mounts: false, workers: 1 };
+    pub(crate) const RUN: Self = Self {
+        verb: Verb::Run,
+        scenario: Scenario::OciNet,
+        view: View::V2,
+        most_mounts: false,
+        workers: 1,
+    };
 
     pub(crate) fn of(self, report: &Report, contestant: Contestant) -> Option<&Row> {
         let same = |row: &&Row| {
@@ -89,7 +95,7 @@ impl Wanted {
                 && row.verb == self.verb
                 && row.view == self.view
                 && row.workers == self.workers
-                && row.scenario == Scenario::OciNet
+                && row.scenario == self.scenario
                 && row.pause == 0
         };
         let rows = report.rows.iter().filter(same);
@@ -167,6 +173,28 @@ pub(crate) fn all(report: &Report) -> Vec<Target> {
             ));
         }
     }
+
+    let spawn = Wanted { verb: Verb::Spawn, ..run };
+    let over_vfork = |wanted: Wanted| wanted.over(report, [Library, Floor], first);
+    let minimal = Wanted { scenario: Scenario::Minimal, ..spawn };
+    let setns = spawn.over(report, [Library, Contestant::Setns], first);
+    let crun = spawn.over(report, [Library, Crun], whole);
+    targets.push(Target::new(
+        "a process started by the container's init, over vfork and exec on the host",
+        Bound::AtMost(1.5),
+        over_vfork(spawn),
+        told("of a minimal container", over_vfork(minimal))
+            + &told(", over exec by setns", setns)
+            + &told(", whole over crun exec", crun),
+    ));
+
+    let pool = Wanted { verb: Verb::Pool, ..run };
+    targets.push(Target::new(
+        "a start from a warm pool, rootfs known, over vfork and exec on the host",
+        Bound::AtMost(1.5),
+        over_vfork(pool),
+        told("of a minimal container", over_vfork(Wanted { verb: Verb::Pool, ..minimal })),
+    ));
 
     let workers = report.host.processors;
     let all = Wanted { workers, view, ..run };
