@@ -21,7 +21,7 @@ use crate::plan::container::{BARRIER_CREATE, BARRIER_START, mount_of_barrier};
 use crate::plan::parked::Model;
 use crate::plan::{self, Plan};
 use crate::process::{Process, Running, Stdio};
-use crate::resolve::resolve;
+use crate::resolve::{Filter, kept, resolve_under};
 use crate::seccomp::flag::NEW_LISTENER;
 use crate::spawn::Program;
 use crate::state::Identity;
@@ -321,6 +321,7 @@ const SPAWNED_FILES: usize = 200;
 /// The start of a further process.
 pub(crate) struct Join<'a> {
     pub(crate) config: &'a Config,
+    pub(crate) filter: &'a Filter,
     pub(crate) process: &'a Process,
     pub(crate) options: &'a Options,
     pub(crate) image: Option<&'a Sealed>,
@@ -355,7 +356,8 @@ impl Join<'_> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = openat(CWD, &path, flags, Mode::empty())
             .map_err(|errno| Error::path("open", &path, errno))?;
-        let mut own = resolve(self.config, self.process, root.as_fd())?;
+        let filter = kept(self.filter, self.config)?;
+        let mut own = resolve_under(self.config, self.process, root.as_fd(), filter)?;
         // It is the container that must not outlive its maker.
         own.parent_death_signal = 0;
         Ok(own)
