@@ -22,7 +22,6 @@ pub mod place;
 pub mod reference;
 pub mod scenario;
 pub mod syscalls;
-pub mod warm;
 pub mod waterfall;
 
 /// What failed, in words.

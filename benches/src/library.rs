@@ -155,7 +155,7 @@ impl Starter for Library {
 }
 
 /// The payload, as the library is asked for it.
-pub(crate) fn process(scenario: Scenario, output: &Output) -> Result<Process> {
+fn process(scenario: Scenario, output: &Output) -> Result<Process> {
     Ok(Process {
         args: vec![payload::PATH.to_owned()],
         env: vec!["PATH=/bin".to_owned()],
@@ -173,24 +173,24 @@ pub struct Held {
     running: Running,
 }
 
-/// One of the ways to have a first process.
-type Start = fn(&mut Container, &Process) -> pidone::Result<Running>;
-
 impl Held {
     /// Makes the container and starts its program. The name is also that of its cgroup.
     ///
     /// # Errors
     /// The container does not start.
     pub fn new(place: &Place, scenario: Scenario, name: &str) -> Result<Self> {
-        Self::of(place, scenario, name, (false, Container::start))
+        let config = scenario.config(&place.rootfs(), (&place.cgroup_parent(), name));
+        Self::with(place, (scenario, config), name, Container::start)
     }
 
-    /// The same, whose init stays process 1 and starts further processes.
+    /// The same with an init that stays, and starts all that comes later.
     ///
     /// # Errors
     /// The container does not start.
     pub fn supervised(place: &Place, scenario: Scenario, name: &str) -> Result<Self> {
-        Self::of(place, scenario, name, (true, Container::start))
+        let config = scenario.config(&place.rootfs(), (&place.cgroup_parent(), name));
+        let config = Config { supervise: true, ..config };
+        Self::with(place, (scenario, config), name, Container::start)
     }
 
     /// Makes the container, whose init waits before the program comes.
@@ -198,18 +198,17 @@ impl Held {
     /// # Errors
     /// The container does not start.
     pub fn waiting(place: &Place, scenario: Scenario, name: &str) -> Result<Self> {
-        Self::of(place, scenario, name, (false, Container::prepare))
+        let config = scenario.config(&place.rootfs(), (&place.cgroup_parent(), name));
+        Self::with(place, (scenario, config), name, Container::prepare)
     }
 
-    fn of(
+    fn with(
         place: &Place,
-        scenario: Scenario,
+        (scenario, config): (Scenario, Config),
         name: &str,
-        (supervise, start): (bool, Start),
+        start: fn(&mut Container, &Process) -> pidone::Result<Running>,
     ) -> Result<Self> {
         let factory = Factory::new(place.directory().join("states"), Options::default())?;
-        let config = scenario.config(&place.rootfs(), (&place.cgroup_parent(), name));
-        let config = Config { supervise, ..config };
         let mut container = factory.create(name, &config)?;
         let waiting = Process {
             args: vec![payload::PATH.to_owned(), payload::WAIT.to_owned()],
@@ -261,19 +260,20 @@ impl Exec {
     /// # Errors
     /// The container does not start.
     pub fn new(place: &Place, scenario: Scenario, worker: usize) -> Result<Self> {
-        Self::of(scenario, Held::new(place, scenario, &format!("exec-{scenario}-{worker}"))?)
+        let container = Held::new(place, scenario, &format!("exec-{scenario}-{worker}"))?;
+        Self::within(container, scenario)
     }
 
-    /// The same, with an init that stays and is asked for them.
+    /// Makes the container, whose own init starts the processes.
     ///
     /// # Errors
     /// The container does not start.
-    pub fn by_the_init(place: &Place, scenario: Scenario, worker: usize) -> Result<Self> {
+    pub fn supervised(place: &Place, scenario: Scenario, worker: usize) -> Result<Self> {
         let name = format!("spawn-{scenario}-{worker}");
-        Self::of(scenario, Held::supervised(place, scenario, &name)?)
+        Self::within(Held::supervised(place, scenario, &name)?, scenario)
     }
 
-    fn of(scenario: Scenario, container: Held) -> Result<Self> {
+    fn within(container: Held, scenario: Scenario) -> Result<Self> {
         let output = Output::new()?;
         Ok(Self { container, process: process(scenario, &output)?, output })
     }

@@ -322,12 +322,12 @@ pub struct Exec {
 }
 
 impl Exec {
-    /// Makes the container. `worker` tells those apart that run at the same time.
+    /// Makes the container. The name tells those apart that run at the same time.
     ///
     /// # Errors
     /// The program is not installed or fails.
-    pub fn new(peer: Peer, place: &Place, scenario: Scenario, worker: usize) -> Result<Self> {
-        let container = Held::waiting(peer, place, scenario, &format!("exec-{worker}"))?;
+    pub fn new(peer: Peer, place: &Place, scenario: Scenario, name: &str) -> Result<Self> {
+        let container = Held::waiting(peer, place, scenario, name)?;
         let runtime = &container.runtime;
         runtime.call(&["start", &runtime.id], Stdio::null())?;
         let arguments = runtime.arguments(&["exec", &runtime.id, payload::PATH]);

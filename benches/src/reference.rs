@@ -30,7 +30,7 @@ pub fn smallest(filter: &Filter) -> Result<Vec<u8>> {
     let program = filter.bytes();
     let mut code = vec![load(4)];
     for arch in ARCHITECTURES {
-        let tree = tree(&ranges(&program, arch)?)?;
+        let tree = Tree::over(&ranges(&program, arch)?)?;
         // Another architecture is behind the tree, too far for a conditional jump.
         code.push(instruction(0x15, 1, 0, arch));
         code.push(instruction(0x05, 0, 0, u32::try_from(tree.len() + 1)?));
@@ -56,25 +56,59 @@ fn ranges(program: &[u8], arch: u32) -> Result<Vec<(u32, u32)>> {
     Ok(ranges)
 }
 
-/// A search for the range of the number in the accumulator.
-fn tree(ranges: &[(u32, u32)]) -> Result<Vec<Instruction>> {
-    if let [(_, decision)] = ranges {
-        return Ok(vec![instruction(0x06, 0, 0, *decision)]);
-    }
-    let (below, above) = ranges.split_at(ranges.len() / 2);
-    let Some((border, _)) = above.first() else { return Err("no decision at all".into()) };
-    let (left, right) = (tree(below)?, tree(above)?);
-    let mut code = Vec::with_capacity(left.len() + right.len() + 2);
-    match u8::try_from(left.len()) {
-        Ok(distance) => code.push(instruction(0x35, distance, 0, *border)),
-        Err(_) => {
-            code.push(instruction(0x35, 0, 1, *border));
-            code.push(instruction(0x05, 0, 0, u32::try_from(left.len())?));
+/// A search for the range of the number in the accumulator: comparisons, and behind them each
+/// decision once.
+#[derive(Default)]
+struct Tree {
+    comparisons: Vec<(u32, [Target; 2])>,
+    decisions: Vec<u32>,
+}
+
+/// Where a comparison leads, by its place among its kind.
+#[derive(Clone, Copy)]
+enum Target {
+    Comparison(usize),
+    Decision(usize),
+}
+
+impl Tree {
+    fn over(ranges: &[(u32, u32)]) -> Result<Vec<Instruction>> {
+        let mut tree = Self::default();
+        tree.add(ranges)?;
+        let count = tree.comparisons.len();
+        let place = |target| match target {
+            Target::Comparison(place) => place,
+            Target::Decision(place) => count + place,
+        };
+        let mut code = Vec::with_capacity(count + tree.decisions.len());
+        for (own, (border, targets)) in tree.comparisons.iter().enumerate() {
+            let [below, above] = targets.map(|target| u8::try_from(place(target) - own - 1));
+            code.push(instruction(0x35, above?, below?, *border));
         }
+        code.extend(tree.decisions.iter().map(|decision| instruction(0x06, 0, 0, *decision)));
+        Ok(code)
     }
-    code.extend(left);
-    code.extend(right);
-    Ok(code)
+
+    /// Adds what finds one of some ranges.
+    fn add(&mut self, ranges: &[(u32, u32)]) -> Result<Target> {
+        if let [(_, decision)] = ranges {
+            let known = self.decisions.iter().position(|other| other == decision);
+            return Ok(Target::Decision(known.unwrap_or_else(|| {
+                self.decisions.push(*decision);
+                self.decisions.len() - 1
+            })));
+        }
+        let (below, above) = ranges.split_at(ranges.len() / 2);
+        let Some((border, _)) = above.first() else { return Err("no decision at all".into()) };
+        // Every jump leads forward, so that it stands before what it leads to.
+        let own = self.comparisons.len();
+        self.comparisons.push((*border, [Target::Comparison(own); 2]));
+        let targets = [self.add(below)?, self.add(above)?];
+        if let Some((_, place)) = self.comparisons.get_mut(own) {
+            *place = targets;
+        }
+        Ok(Target::Comparison(own))
+    }
 }
 
 /// Loads a word of `struct seccomp_data`.

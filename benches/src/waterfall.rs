@@ -1,23 +1,28 @@
-//! Where one start of the library spends its time: the host's steps and each operation of the init.
+//! Where a start of the library spends its time: its phases, and each operation of the init.
+//!
+//! Times are medians. Stamps cost a little themselves, and the stamped starts are others than those
+//! whose phases are shown.
 
-use pidone::trace::{self, Trace};
+use pidone::trace::{self, Span, Trace, Who};
 use pidone::{Options, Strategy};
 use serde::{Deserialize, Serialize};
 
 use crate::Result;
-use crate::library::Library;
+use crate::library::{Library, Phases};
 use crate::place::Place;
 use crate::scenario::Scenario;
 
-/// The start that took the median of the time of several. Recording it costs a little.
+/// The phases and operations of a start.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Waterfall {
-    /// How many starts there were.
+    /// How many starts there were of each kind.
     pub starts: usize,
-    /// The median one as a table.
-    pub table: String,
-    /// The median one as a picture.
-    pub svg: String,
+    /// Nanoseconds from the beginning until a phase is over.
+    pub phases: Vec<(String, u64)>,
+    /// Nanoseconds of each operation, in their order.
+    pub operations: Vec<(String, u64)>,
+    /// A picture of the start that took as long as most: SVG.
+    pub picture: String,
 }
 
 impl Waterfall {
@@ -32,17 +37,60 @@ impl Waterfall {
         starts: usize,
     ) -> Result<Self> {
         let options = Options::default().strategy(strategy);
-        let mut library = Library::with(place, scenario, options, 0)?.named("waterfall-");
-        // What is made once is made by the first start.
-        library.phases()?;
-        let mut traces: Vec<Trace> = Vec::with_capacity(starts);
+        let name = "waterfall-";
+        let mut plain = Library::with(place, scenario, options.clone(), 0)?.named(name);
+        let mut stamped = Library::with(place, scenario, options, 1)?.named(name);
+        // What is made once is made by the first starts.
+        plain.phases()?;
+        let mut operations: Vec<(&str, Vec<u64>)> =
+            init_spans(&record(&mut stamped)?).iter().map(|span| (span.name, Vec::new())).collect();
+        let mut phases: Vec<Phases> = Vec::with_capacity(starts);
+        let mut traces = Vec::with_capacity(starts);
         for _ in 0..starts {
-            let (started, trace) = trace::record(|| library.phases());
-            started?;
+            phases.push(plain.phases()?);
+            let trace = record(&mut stamped)?;
+            for ((_, times), span) in operations.iter_mut().zip(init_spans(&trace)) {
+                times.push(u64::try_from(span.duration.as_nanos())?);
+            }
             traces.push(trace);
         }
         traces.sort_by_key(Trace::total);
-        let median = traces.get(starts / 2).ok_or("no start at all")?;
-        Ok(Self { starts, table: median.to_string(), svg: median.svg().to_string() })
+        let picture = traces.get(starts / 2).map_or(String::new(), |trace| trace.svg().to_string());
+        type Phase = (&'static str, fn(&Phases) -> u64);
+        let columns: [Phase; 5] = [
+            ("created", |phases| phases.created),
+            ("first instruction", |phases| phases.first),
+            ("start returned", |phases| phases.started),
+            ("reaped", |phases| phases.reaped),
+            ("removed", |phases| phases.removed),
+        ];
+        Ok(Self {
+            starts,
+            phases: columns
+                .into_iter()
+                .map(|(name, of)| (name.to_owned(), median(phases.iter().map(of).collect())))
+                .collect(),
+            operations: operations
+                .into_iter()
+                .map(|(name, times)| (name.to_owned(), median(times)))
+                .collect(),
+            picture,
+        })
     }
+}
+
+/// Starts once, on record.
+fn record(library: &mut Library) -> Result<Trace> {
+    let (started, trace) = trace::record(|| library.phases());
+    started.map(|_| trace)
+}
+
+/// What the init of one start did.
+fn init_spans(trace: &Trace) -> Vec<Span> {
+    trace.spans().into_iter().filter(|span| span.who == Who::Init).collect()
+}
+
+fn median(mut times: Vec<u64>) -> u64 {
+    times.sort_unstable();
+    times.get(times.len() / 2).copied().unwrap_or(0)
 }

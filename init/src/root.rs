@@ -85,35 +85,36 @@ impl Root {
         const DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY);
         let bytes = path.to_bytes().get(..length).unwrap_or_default();
         let mut buffer = [0; PATH];
-        let whole =
-            prefix(&mut buffer, bytes).ok_or(Failure::new(Call::Open, Errno::NAMETOOLONG))?;
-        match self.open(whole, DIRECTORY, follow) {
-            Err(Errno::NOENT) => {}
-            other => return other.map_err(|errno| Failure::new(Call::Open, errno)),
-        }
-        let mut directory = None;
-        let mut start = 0;
+        let mut start = bytes.len();
+        let mut directory = loop {
+            let path = prefix(&mut buffer, bytes.get(..start).unwrap_or_default())
+                .ok_or(Failure::new(Call::Open, Errno::NAMETOOLONG))?;
+            match self.open(path, DIRECTORY, follow) {
+                Ok(directory) => break directory,
+                // Most often the one above is there.
+                Err(Errno::NOENT) if start > 0 => start -= 1,
+                Err(errno) => return Err(Failure::new(Call::Open, errno)),
+            }
+            while start > 0 && bytes.get(start - 1) != Some(&b'/') {
+                start -= 1;
+            }
+        };
         while start < bytes.len() {
             let rest = bytes.get(start..).unwrap_or_default();
             let end = start + rest.iter().position(|&b| b == b'/').unwrap_or(rest.len());
             if end > start {
-                let upto = bytes.get(..end).unwrap_or_default();
-                let path = prefix(&mut buffer, upto)
-                    .ok_or(Failure::new(Call::Open, Errno::NAMETOOLONG))?;
-                let mut next = self.open(path, DIRECTORY, follow);
-                if matches!(next, Err(Errno::NOENT)) {
-                    let above = directory.as_ref().unwrap_or(&self.0);
-                    match mkdirat(above, bytes_from(path, start), Mode::from_raw_mode(0o755)) {
-                        Ok(()) | Err(Errno::EXIST) => {}
-                        Err(errno) => return Err(Failure::new(Call::MakeDirectory, errno)),
-                    }
-                    next = self.open(path, DIRECTORY, follow);
+                let path = prefix(&mut buffer, bytes.get(..end).unwrap_or_default()).unwrap_or(c"");
+                match mkdirat(&directory, bytes_from(path, start), Mode::from_raw_mode(0o755)) {
+                    Ok(()) | Err(Errno::EXIST) => {}
+                    Err(errno) => return Err(Failure::new(Call::MakeDirectory, errno)),
                 }
-                directory = Some(next.map_err(|errno| Failure::new(Call::Open, errno))?);
+                directory = self
+                    .open(path, DIRECTORY, follow)
+                    .map_err(|errno| Failure::new(Call::Open, errno))?;
             }
             start = end + 1;
         }
-        directory.ok_or(Failure::new(Call::Open, Errno::NOENT))
+        Ok(directory)
     }
 }
 

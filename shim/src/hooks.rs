@@ -138,7 +138,7 @@ impl Hooks<'_> {
 
     /// What others join of the container, by its first process.
     pub(crate) fn joined(&self, pid: i32) -> Result<Joined> {
-        let flags = different_namespaces(pid)?;
+        let flags = different_namespaces(self.config, pid)?;
         let entered = !self.config.has_new(NamespaceType::Time)
             || flags & NamespaceType::Time.clone_flag() != 0;
         Ok(Joined {

@@ -167,12 +167,11 @@ fn capabilities(config: &Config, process: &Process) -> Result<Capabilities> {
 
 /// The seccomp filter of the container's processes, and its flags.
 pub(crate) fn filter(config: &Config) -> Result<Option<(u32, Vec<u8>)>> {
-    let profile = match (&config.seccomp_profile, &config.seccomp) {
-        (Some(profile), _) => profile.profile()?,
-        (None, Some(list)) => Some(seccomp::seed::profile(list)?),
+    let filter = match (&config.seccomp_profile, &config.seccomp) {
+        (Some(profile), _) => seccomp::cache::of_oci(profile)?,
+        (None, Some(list)) => Some(seccomp::cache::of_seed(list)?),
         (None, None) => None,
     };
-    let filter = profile.map(|profile| seccomp::compile(&profile)).transpose()?;
     Ok(filter.map(|filter| (filter.flags(), filter.bytes())))
 }
 

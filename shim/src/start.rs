@@ -7,7 +7,7 @@ use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 
 use crate::cgroup::Cgroups;
-use crate::compile::{Compilation, Compiled};
+use crate::compile::{Compilation, Compiled, Half};
 use crate::config::{Config, NamespaceType};
 use crate::error::{Error, Result};
 use crate::factory::Options;
@@ -18,7 +18,6 @@ use crate::launch::image::{Codec, EMBEDDED, Sealed};
 use crate::launch::{Child, Host, Launch, Lent, Maps, Parked, Place, Started};
 use crate::oci::Status;
 use crate::plan::container::{BARRIER_CREATE, BARRIER_START, mount_of_barrier};
-use crate::plan::parked::Model;
 use crate::plan::{self, Plan};
 use crate::process::{Process, Running, Stdio};
 use crate::resolve::{Filter, kept, resolve_under};
@@ -63,7 +62,7 @@ pub(crate) struct Waiting {
 impl Start<'_> {
     /// Starts the process.
     pub(crate) fn run(&self) -> Result<First> {
-        let mut compiled = self.compile(None)?;
+        let mut compiled = self.compile(Half::Whole)?;
         let supervises = self.supervisor.is_some();
         if self.listener.is_none() && !supervises {
             compiled.plan.set_last_apart();
@@ -92,9 +91,9 @@ impl Start<'_> {
         Ok(First { running, identity, rest })
     }
 
-    /// Makes everything for a process like the model, but for the process.
-    pub(crate) fn park(&self, model: &Model) -> Result<Waiting> {
-        let mut compiled = self.compile(Some(model))?;
+    /// Makes the first half of a container.
+    pub(crate) fn park(&self, half: Half<'_>) -> Result<Waiting> {
+        let mut compiled = self.compile(half)?;
         // The calling thread runs at a low priority, which a clone would inherit.
         if compiled.place == Place::Caller {
             compiled.place = Place::Thread;
@@ -106,8 +105,8 @@ impl Start<'_> {
         Ok(Waiting { parked, identity })
     }
 
-    /// Compiles the plan, or its first half if the process is told later.
-    fn compile(&self, model: Option<&Model>) -> Result<Compiled> {
+    /// Compiles the plan.
+    fn compile(&self, half: Half<'_>) -> Result<Compiled> {
         let compilation = Compilation {
             config: self.config,
             process: self.process,
@@ -116,7 +115,7 @@ impl Start<'_> {
             network: self.network,
             keyring: self.hooks().keyring(),
             waits: self.listener.is_some() && self.supervisor.is_none(),
-            model,
+            half,
         };
         trace::span("compile the plan", || compilation.run())
     }
@@ -339,15 +338,13 @@ impl Join<'_> {
     /// Starts the process.
     pub(crate) fn run(self) -> Result<Running> {
         // First, so that the init wakes up while the process is resolved.
-        let supervises = self.config.supervise && !self.process.own_child;
-        let channel = if supervises { self.connect()? } else { None };
+        let channel = if self.can_be_spawned() { self.connect()? } else { None };
         let own = trace::span("resolve the process", || self.resolve())?;
-        if self.can_be_spawned(&own)
-            && let Some(channel) = channel
-        {
-            return self.spawn(&own, channel);
+        let listens = own.seccomp.as_ref().is_some_and(|(flags, _)| flags & NEW_LISTENER != 0);
+        match channel {
+            Some(channel) if !listens => self.spawn(&own, channel),
+            _ => self.join(&own),
         }
-        self.join(&own)
     }
 
     /// The process by numbers.
@@ -363,11 +360,12 @@ impl Join<'_> {
         Ok(own)
     }
 
-    /// Whether the init can start the process: nothing must be done for it from outside.
-    fn can_be_spawned(&self, own: &plan::Process) -> bool {
-        let listens = own.seccomp.as_ref().is_some_and(|(flags, _)| flags & NEW_LISTENER != 0);
-        self.process.oom_score_adj.is_none()
-            && !listens
+    /// Whether the init can start the process, if no agent gets its filter: nothing must be done for
+    /// it from outside.
+    fn can_be_spawned(&self) -> bool {
+        self.config.supervise
+            && !self.process.own_child
+            && self.process.oom_score_adj.is_none()
             && self.process.extra_files.len() < SPAWNED_FILES
     }
 
@@ -493,10 +491,17 @@ pub(crate) fn running(started: Started, descriptors: Descriptors<'_>) -> Running
     Running::new(child.pid, child::Child::new(child.pidfd), descriptors.kept, console)
 }
 
-/// The flags of the namespaces in which a process differs from the caller.
-pub(crate) fn different_namespaces(pid: i32) -> Result<u32> {
+/// The flags of the namespaces in which a process of a container differs from the caller.
+pub(crate) fn different_namespaces(config: &Config, pid: i32) -> Result<u32> {
     let mut flags = 0;
     for kind in NamespaceType::ALL {
+        // Nobody can join the user namespace that it is in, and a new time namespace is entered by
+        // exec; the other new ones need no look.
+        let by_clone = !matches!(kind, NamespaceType::User | NamespaceType::Time);
+        if by_clone && config.has_new(kind) {
+            flags |= kind.clone_flag();
+            continue;
+        }
         let name = kind.file();
         let of = |who: &str| std::fs::read_link(format!("/proc/{who}/ns/{name}"));
         let theirs = match of(&pid.to_string()) {

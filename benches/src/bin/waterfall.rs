@@ -1,6 +1,6 @@
-//! Where a start of the library spends its time: the host's steps, and each operation of the init.
+//! Where a start of the library spends its time: its phases, and each operation of the init.
 //!
-//! `waterfall [minimal|oci|oci-net] [auto|template|host] [COUNT]`
+//! `waterfall [minimal|oci|oci-net] [auto|template|host] [COUNT]`; times are in microseconds.
 
 use std::env;
 use std::io::{self, Write as _};
@@ -29,7 +29,19 @@ fn main() -> Result<()> {
     let waterfall = Waterfall::measure(&place, scenario, strategy, count)?;
 
     let mut output = io::stdout().lock();
-    writeln!(output, "{scenario}, {strategy:?}, the median of {count} starts\n")?;
-    write!(output, "{}", waterfall.table)?;
+    writeln!(output, "{scenario}, {strategy:?}, {count} starts\n")?;
+    for (name, time) in &waterfall.phases {
+        writeln!(output, "{:>9} {name}", microseconds(*time))?;
+    }
+    writeln!(output, "\nof each operation of the init:")?;
+    for (number, (name, time)) in waterfall.operations.iter().enumerate() {
+        writeln!(output, "{:>9} {:>3} {name}", microseconds(*time), number + 1)?;
+    }
+    let sum = waterfall.operations.iter().map(|(_, time)| time).sum();
+    writeln!(output, "{:>9} together", microseconds(sum))?;
     Ok(())
+}
+
+fn microseconds(nanoseconds: u64) -> String {
+    format!("{}.{}", nanoseconds / 1000, nanoseconds % 1000 / 100)
 }

@@ -10,7 +10,6 @@ use crate::library::{self, Library};
 use crate::peer::{self, Peer};
 use crate::place::Place;
 use crate::scenario::Scenario;
-use crate::warm::Warm;
 use crate::{Result, Starter, floor};
 
 /// What is done again and again.
@@ -23,10 +22,9 @@ pub enum Verb {
     Create,
     /// The payload runs as a further process of a container.
     Exec,
-    /// The same in a container whose init starts it itself; the floor is a program of the host.
+    /// The same, started by the container's own init where there is one that does so; the floor is
+    /// a process of the host.
     Spawn,
-    /// A container that waits is given the payload; the floor is a program of the host.
-    Pool,
 }
 
 impl fmt::Display for Verb {
@@ -36,7 +34,6 @@ impl fmt::Display for Verb {
             Self::Create => "create and start",
             Self::Exec => "exec",
             Self::Spawn => "spawn",
-            Self::Pool => "start from a pool",
         })
     }
 }
@@ -52,8 +49,6 @@ pub enum Contestant {
     Library,
     /// The library, always from the host's mounts.
     Host,
-    /// The library, whose init is not asked: the process joins the namespaces.
-    Setns,
     /// The command line of the library.
     Pidone,
     /// The OCI runtime in C.
@@ -72,7 +67,6 @@ impl fmt::Display for Contestant {
             Self::Floor => "floor",
             Self::Library => "library",
             Self::Host => "library, host",
-            Self::Setns => "library, setns",
             Self::Pidone | Self::Crun | Self::Runc | Self::Bwrap | Self::Unshare => {
                 self.peer().map_or("", Peer::program)
             }
@@ -82,11 +76,10 @@ impl fmt::Display for Contestant {
 
 impl Contestant {
     /// All of them, in the order of the table.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 8] = [
         Self::Floor,
         Self::Library,
         Self::Host,
-        Self::Setns,
         Self::Pidone,
         Self::Crun,
         Self::Runc,
@@ -98,7 +91,7 @@ impl Contestant {
     #[must_use]
     pub fn peer(self) -> Option<Peer> {
         match self {
-            Self::Floor | Self::Library | Self::Host | Self::Setns => None,
+            Self::Floor | Self::Library | Self::Host => None,
             Self::Pidone => Some(Peer::Pidone),
             Self::Crun => Some(Peer::Crun),
             Self::Runc => Some(Peer::Runc),
@@ -111,11 +104,9 @@ impl Contestant {
     #[must_use]
     pub fn does(self, verb: Verb) -> bool {
         match (self, verb) {
-            (Self::Setns, verb) => verb == Verb::Spawn,
             (_, Verb::Run) | (Self::Library, _) => true,
             (Self::Floor, verb) => verb != Verb::Create,
-            (Self::Host, _) => false,
-            (_, Verb::Pool) => false,
+            (Self::Host, _) | (Self::Pidone, Verb::Spawn) => false,
             _ => self.peer().is_some_and(Peer::is_oci_runtime),
         }
     }
@@ -138,7 +129,8 @@ impl Contestant {
                 Box::new(peer::Steps::new(peer, place, scenario, worker)?)
             }
             (Some(peer), Verb::Exec | Verb::Spawn) => {
-                Box::new(peer::Exec::new(peer, place, scenario, worker)?)
+                let name = format!("{verb}-{worker}");
+                Box::new(peer::Exec::new(peer, place, scenario, &name)?)
             }
             (None, Verb::Run) => match self {
                 Self::Floor => Box::new(floor::Floor::new(place, scenario, worker)?),
@@ -150,14 +142,9 @@ impl Contestant {
                 Self::Floor => Box::new(floor::Exec::new(place, scenario, worker)?),
                 _ => Box::new(library::Exec::new(place, scenario, worker)?),
             },
-            (_, Verb::Pool) if self == Self::Library => {
-                Box::new(Warm::new(place, scenario, worker)?)
-            }
-            (_, Verb::Pool) => Box::new(floor::Spawn::new(place)?),
             (None, Verb::Spawn) => match self {
-                Self::Floor => Box::new(floor::Spawn::new(place)?),
-                Self::Setns => Box::new(library::Exec::new(place, scenario, worker)?),
-                _ => Box::new(library::Exec::by_the_init(place, scenario, worker)?),
+                Self::Floor => Box::new(floor::Plain::new(place)?),
+                _ => Box::new(library::Exec::supervised(place, scenario, worker)?),
             },
         })
     }

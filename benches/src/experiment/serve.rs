@@ -28,7 +28,7 @@ enum Request {
     Block(Block),
     /// What a container that waits for its start keeps.
     Memory(Contestant),
-    /// Where so many starts of the library spend their time.
+    /// What so many starts of the library spend their time on, and a picture of one of them.
     Waterfall(usize),
 }
 

@@ -45,6 +45,12 @@ pub(super) fn join(floor: &Floor, container: RawFd) -> std::result::Result<i32, 
     clone::sibling(&|| process(floor))
 }
 
+/// Becomes the payload as a program of the host, without a container.
+pub(super) fn plain(program: &CStr, output: RawFd) -> Result {
+    call(libc::SYS_dup3, [output.into(), 1_u32.into(), 0_u32.into()])?;
+    execute(program)
+}
+
 /// Becomes the payload in a container that is there.
 fn process(floor: &Floor) -> Result {
     let oci = floor.scenario.is_oci();
@@ -205,15 +211,9 @@ pub(super) fn filter(instructions: &[u8]) -> Result {
     call(libc::SYS_seccomp, [SET_MODE_FILTER.into(), NONE.into(), (&program).into()]).map(drop)
 }
 
-/// The payload as a program of the host: what a plain start of any program does.
-pub(super) fn plain(path: &CStr, output: RawFd) -> Result {
-    stdio(output)?;
-    execute(path)
-}
-
-fn execute(path: &CStr) -> Result {
-    let arguments = [c"/payload".as_ptr(), std::ptr::null()];
+fn execute(program: &CStr) -> Result {
+    let arguments = [program.as_ptr(), std::ptr::null()];
     let environment = [c"PATH=/bin".as_ptr(), std::ptr::null()];
-    let call_arguments = [path.into(), (&arguments).into(), (&environment).into()];
+    let call_arguments = [program.into(), (&arguments).into(), (&environment).into()];
     call(libc::SYS_execve, call_arguments).map(drop)
 }

@@ -7,11 +7,11 @@
 mod child;
 mod clone;
 mod exec;
-mod spawn;
+mod plain;
 mod sys;
 
 pub use exec::Exec;
-pub use spawn::Spawn;
+pub use plain::Plain;
 
 use std::ffi::CString;
 use std::fs;
@@ -93,10 +93,16 @@ impl Floor {
 
     /// When the payload began, which must have ended well.
     fn stamp(&self, status: Option<WaitIdStatus>) -> Result<u64> {
-        match status.and_then(|status| status.exit_status()) {
-            Some(0) => self.output.stamp(),
-            status => Err(format!("the payload ended with status {status:?}").into()),
-        }
+        ended(status)?;
+        self.output.stamp()
+    }
+}
+
+/// Refuses an end that is not a good one.
+fn ended(status: Option<WaitIdStatus>) -> Result<()> {
+    match status.and_then(|status| status.exit_status()) {
+        Some(0) => Ok(()),
+        status => Err(format!("the payload ended with status {status:?}").into()),
     }
 }
 

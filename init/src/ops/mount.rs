@@ -125,10 +125,10 @@ pub(crate) fn copy(of: BorrowedFd<'_>, recursive: bool) -> core::result::Result<
 
 /// Opens the place of a mount, and makes it if asked to.
 fn target(init: &mut Init, at: &CStr, create: Create, follow: bool) -> Result<OwnedFd> {
+    if matches!(create, Create::Directory) {
+        return init.root().during(Call::Open)?.make_directories(at, follow);
+    }
     match (init.open(at, OFlags::PATH, follow), create) {
-        (Err(Errno::NOENT), Create::Directory) => {
-            init.root().during(Call::Open)?.make_directories(at, follow)
-        }
         (Err(Errno::NOENT), Create::File) => {
             let (parent, name) = init.parent(at, follow)?;
             let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;

@@ -87,6 +87,10 @@ pub(crate) fn parse<T: DeserializeOwned>(json: &[u8], origin: &str) -> Result<T>
     if json.trim_ascii().is_empty() {
         return Err(Error::config(place(origin, 1, 0), "", "empty"));
     }
+    // Where a mistake is takes most of the time to follow, and most documents have none.
+    if let Ok(Object(value)) = serde_json::from_slice(json) {
+        return Ok(value);
+    }
     let mut reader = serde_json::Deserializer::from_slice(json);
     let Object(value) = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
         let field = error.path().clone();

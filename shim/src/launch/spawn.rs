@@ -7,8 +7,9 @@ use rustix::event::PollFlags;
 use rustix::io::Errno;
 
 use super::channel::{Channel, Message, violation};
+use super::check::checked_terminal;
 use super::clone::Child;
-use super::session::{checked_terminal, explain, wait};
+use super::session::{explain, wait};
 use super::source::{self, Lent};
 use crate::error::{Error, Result};
 use crate::pid;

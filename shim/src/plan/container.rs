@@ -103,6 +103,12 @@ pub(super) fn set_up(
     process: &Process,
     facts: &Facts<'_>,
 ) -> Result<()> {
+    enter(plan, config, facts);
+    furnish(plan, config, process, facts)
+}
+
+/// Appends how the container's process comes to be in its namespaces.
+pub(super) fn enter(plan: &mut Plan, config: &Config, facts: &Facts<'_>) {
     if !facts.joined.is_empty() {
         for (flag, path) in &facts.joined {
             let target = plan.source(Source::Namespace(path.clone()));
@@ -114,6 +120,15 @@ pub(super) fn set_up(
     if facts.new & CLONE_NEWUSER != 0 || joins_users {
         plan.push(root_ids(config));
     }
+}
+
+/// Appends what is made inside of the namespaces.
+pub(super) fn furnish(
+    plan: &mut Plan,
+    config: &Config,
+    process: &Process,
+    facts: &Facts<'_>,
+) -> Result<()> {
     // A cgroup file system shows the tree below the cgroup that the process is in when its
     // namespace is made.
     let cgroup_first = config.mounts.iter().any(|mount| mount.device.starts_with("cgroup"));
@@ -359,7 +374,7 @@ fn cgroup_mount(plan: &mut Plan, config: &Config, mount: &Mount, facts: &Facts<'
     }
     // Writable only where the container has a view of its own groups alone, if at all.
     let read_only = if facts.new & CLONE_NEWCGROUP == 0 { 1 } else { 0 };
-    let bind = |source: &Path, destination: String| Mount {
+    let own = |source: &Path, destination: String| Mount {
         source: source.to_string_lossy().into_owned(),
         destination,
         device: "bind".into(),
@@ -367,7 +382,7 @@ fn cgroup_mount(plan: &mut Plan, config: &Config, mount: &Mount, facts: &Facts<'
         ..Mount::default()
     };
     if let (true, Some(directory)) = (unified, facts.cgroups.get("")) {
-        let own = bind(directory, mount.destination.clone());
+        let own = own(directory, mount.destination.clone());
         return mount::bind(plan, config, &own, facts);
     }
     let tmpfs = Mount {
@@ -390,12 +405,8 @@ fn cgroup_mount(plan: &mut Plan, config: &Config, mount: &Mount, facts: &Facts<'
     }
     for (directory, names) in &hierarchies {
         let joined = names.join(",");
-        mount::bind(
-            plan,
-            config,
-            &bind(directory, format!("{}/{joined}", mount.destination)),
-            facts,
-        )?;
+        let own = own(directory, format!("{}/{joined}", mount.destination));
+        mount::bind_directory(plan, config, &own, facts)?;
         for name in names.iter().filter(|name| **name != joined) {
             let path = text("mounts.destination", clean(&format!("{}/{name}", mount.destination)))?;
             let target = text("mounts.destination", &joined)?;
@@ -403,8 +414,10 @@ fn cgroup_mount(plan: &mut Plan, config: &Config, mount: &Mount, facts: &Facts<'
         }
     }
     if mount.flags & 1 != 0 {
-        let path = text("mounts.destination", clean(&mount.destination))?;
-        plan.push(Op::ReadOnly { path: Text(&path) });
+        // The hierarchies below are read-only by themselves.
+        let at = text("mounts.destination", clean(&mount.destination))?;
+        let set = mount::attributes(1);
+        plan.push(Op::Remount { at: Text(&at), set, clear: 0, recursive: false });
     }
     Ok(())
 }
@@ -505,15 +518,21 @@ fn protection(plan: &mut Plan, config: &Config, facts: &Facts<'_>) -> Result<()>
 
 /// Hidden paths share one null device and one empty directory.
 fn masks(plan: &mut Plan, config: &Config, facts: &Facts<'_>) -> Result<()> {
-    let empty = Mount {
-        source: "tmpfs".into(),
-        device: "tmpfs".into(),
-        data: "size=0k,nr_inodes=2,mode=555".into(),
-        // nosuid, nodev, noexec, read-only
-        flags: 15,
-        ..Mount::default()
+    plan.room_for(2);
+    let directory = if facts.by_path || facts.in_user_namespace || !config.mount_label.is_empty() {
+        let empty = Mount {
+            source: "tmpfs".into(),
+            device: "tmpfs".into(),
+            data: "size=0k,nr_inodes=2,mode=555".into(),
+            // nosuid, nodev, noexec, read-only
+            flags: 15,
+            ..Mount::default()
+        };
+        mount::make(plan, config, &empty)?
+    } else {
+        // It is copied for each path, and closed by the host when nobody waits for it any more.
+        plan.source(Source::Empty)
     };
-    let directory = mount::make(plan, config, &empty)?;
     let file = if facts.by_path {
         NULL
     } else {

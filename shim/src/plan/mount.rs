@@ -190,6 +190,19 @@ pub(super) fn bind(
     attach(plan, slot, mount, create)
 }
 
+/// A bind of a directory of the host that has no mounts below.
+pub(super) fn bind_directory(
+    plan: &mut Plan,
+    config: &Config,
+    mount: &Mount,
+    facts: &Facts<'_>,
+) -> Result<()> {
+    let slot = tree(plan, facts, &mount.source, false)?;
+    let (set, cleared) = changed_attributes(mount);
+    set_attributes(plan, slot, set, cleared, inherited(config), false);
+    attach(plan, slot, mount, Create::Directory)
+}
+
 /// The attributes of a mount that is there already, which are set and cleared. `MS_RELATIME` has no
 /// attribute: it is what is left when the others are cleared.
 fn changed_attributes(mount: &Mount) -> (u64, u64) {

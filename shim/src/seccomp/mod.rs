@@ -18,6 +18,7 @@ mod allows;
 mod arch;
 mod argument;
 mod bpf;
+pub(crate) mod cache;
 mod compile;
 mod evaluate;
 pub mod oci;

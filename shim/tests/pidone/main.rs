@@ -9,6 +9,7 @@ mod bad;
 mod bench;
 #[path = "../call/mod.rs"]
 mod call;
+mod cost;
 mod exec;
 mod fault;
 mod large;
@@ -40,6 +41,9 @@ const fn case(name: &'static str, needs: &'static [Need], run: fn(&Bench)) -> Ca
 }
 
 fn main() -> ExitCode {
+    if let Some(played) = cost::play() {
+        return played;
+    }
     let arguments = Arguments::from_args();
     let tables = [
         line::CASES,
@@ -53,6 +57,7 @@ fn main() -> ExitCode {
         fault::CASES,
         sweep::CASES,
         trace::CASES,
+        cost::CASES,
     ];
     let trials = tables.into_iter().flatten().map(trial).collect();
     libtest_mimic::run(&arguments, trials).exit_code()

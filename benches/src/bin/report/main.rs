@@ -1,7 +1,7 @@
 //! Measures everything that there are targets for, and writes a page about it.
 //!
 //! `cargo run --release -p pidone-benches --bin report -- --output DIR` writes `index.html`, which
-//! holds all of it, `picture.svg`, `start.svg`, and `report.json` with times in nanoseconds. It needs root. The
+//! holds all of it, `picture.svg`, and `report.json` with times in nanoseconds. It needs root. The
 //! machine should have nothing else to do: ratios survive some noise, times do not.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "it tells how far it is")]
 
@@ -54,7 +54,6 @@ struct Report {
     memory: Vec<Waiting>,
     /// Bytes of the init's image.
     image: usize,
-    #[serde(skip)]
     waterfall: Option<Waterfall>,
     /// Who did not take part in what, and why.
     skipped: Vec<String>,
@@ -79,9 +78,6 @@ fn main() -> Result<()> {
     let write = |name: &str, text: &str| fs::write(options.output.join(name), text);
     write("index.html", &page::page(&report))?;
     write("picture.svg", &picture::picture(&report))?;
-    if let Some(waterfall) = &report.waterfall {
-        write("start.svg", &waterfall.svg)?;
-    }
     write("report.json", &serde_json::to_string_pretty(&report)?)?;
     if options.markdown {
         print!("{}", markdown::table(&report));

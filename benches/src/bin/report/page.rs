@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use pidone_benches::experiment::Row;
+use pidone_benches::waterfall::Waterfall;
 
 use crate::strip::{self, Panel, duration, escape};
 use crate::{Report, picture};
@@ -45,13 +46,8 @@ pub(crate) fn page(report: &Report) -> String {
     );
     memory(&mut html, report);
     if let Some(waterfall) = &report.waterfall {
-        let _ = writeln!(
-            html,
-            "<h2>One start of the library</h2>\n<p>From the call until the container is removed; \
-             the median of {} that were recorded.</p>",
-            waterfall.starts
-        );
-        html.push_str(&waterfall.svg);
+        html.push_str("<h2>One start of the library</h2>\n");
+        steps(&mut html, waterfall);
     }
     html.push_str("<h2>All experiments</h2>\n");
     for rows in report.rows.chunk_by(same_situation) {
@@ -111,6 +107,23 @@ fn memory(html: &mut String, report: &Report) {
         );
     }
     html.push_str("</table>\n");
+}
+
+/// The phases of a start, and a picture of one.
+fn steps(html: &mut String, waterfall: &Waterfall) {
+    let phases: Vec<_> = waterfall
+        .phases
+        .iter()
+        .map(|(name, time)| format!("{} {}", escape(name), duration(*time)))
+        .collect();
+    let _ = writeln!(
+        html,
+        "<p>Medians of {} starts: {}. Below, the one of those on record that took as long as most; \
+         a record costs a little time itself.</p>",
+        waterfall.starts,
+        phases.join(", ")
+    );
+    html.push_str(&waterfall.picture);
 }
 
 fn same_situation(one: &Row, other: &Row) -> bool {

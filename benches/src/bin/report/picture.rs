@@ -7,7 +7,7 @@ use crate::Report;
 use crate::strip::{self, Panel};
 use crate::target::Wanted;
 
-/// Starts, starts among many mounts, and further processes.
+/// Starts, starts among many mounts, and further processes in both ways.
 pub(crate) fn picture(report: &Report) -> String {
     let panel = |title: &str, wanted: Wanted| {
         let rows = Contestant::ALL.into_iter().filter_map(|who| wanted.of(report, who));
@@ -17,13 +17,11 @@ pub(crate) fn picture(report: &Report) -> String {
     let mounts = many.of(report, Contestant::Library).map_or(0, |row| row.mounts);
     let exec = Wanted { verb: Verb::Exec, view: View::V2, ..Wanted::RUN };
     let spawn = Wanted { verb: Verb::Spawn, ..exec };
-    let pool = Wanted { verb: Verb::Pool, ..exec };
     let panels = [
         panel("start a container, OCI default with a network namespace", Wanted::RUN),
         panel(&format!("the same on a host with {mounts} mounts"), many),
         panel("a further process in a container that runs", exec),
-        panel("the same started by the container's init, over vfork and exec on the host", spawn),
-        panel("a container from a warm pool, over vfork and exec on the host", pool),
+        panel("the same by an init that stays; the floor is a process of the host", spawn),
     ];
     strip::svg(&panels, "Time to the program's first instruction, and × over the bare system calls")
 }

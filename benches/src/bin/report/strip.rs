@@ -138,30 +138,31 @@ impl Axis {
         LEFT + part.clamp(0.0, 1.0) * (RIGHT - LEFT)
     }
 
-    /// Lines at 1, 2 and 5 times the powers of ten; their names where there is room.
+    /// Lines at 1, 2 and 5 times the powers of ten; their names where there is room, the powers
+    /// first.
     fn draw(&self, svg: &mut String, top: f64, bottom: f64) {
-        let ticks = (3..11).flat_map(|power| [1, 2, 5].map(|step| step * 10_u64.pow(power)));
-        let mut free = 0.0;
-        for tick in ticks {
-            let ln = ratio(tick, 1).ln();
-            if !(self.from..=self.to).contains(&ln) {
-                continue;
-            }
-            let x = self.at(tick);
-            let _ = writeln!(
-                svg,
-                "<line x1=\"{x:.1}\" y1=\"{top:.0}\" x2=\"{x:.1}\" y2=\"{bottom:.0}\" \
-                 stroke=\"#e4e4e4\"/>"
-            );
-            if x >= free {
-                let y = bottom + 18.0;
+        let mut named: Vec<f64> = Vec::new();
+        for step in [1, 5, 2] {
+            for tick in (3..11).map(|power| step * 10_u64.pow(power)) {
+                if !(self.from..=self.to).contains(&ratio(tick, 1).ln()) {
+                    continue;
+                }
+                let x = self.at(tick);
                 let _ = writeln!(
                     svg,
-                    "<text x=\"{x:.1}\" y=\"{y:.0}\" fill=\"#666\" \
-                     text-anchor=\"middle\">{}</text>",
-                    round(tick)
+                    "<line x1=\"{x:.1}\" y1=\"{top:.0}\" x2=\"{x:.1}\" y2=\"{bottom:.0}\" \
+                     stroke=\"#e4e4e4\"/>"
                 );
-                free = x + 62.0;
+                if named.iter().all(|other| (x - other).abs() > 58.0) {
+                    let y = bottom + 18.0;
+                    let _ = writeln!(
+                        svg,
+                        "<text x=\"{x:.1}\" y=\"{y:.0}\" fill=\"#666\" \
+                         text-anchor=\"middle\">{}</text>",
+                        round(tick)
+                    );
+                    named.push(x);
+                }
             }
         }
     }
@@ -171,7 +172,7 @@ fn colour(contestant: Contestant) -> &'static str {
     match contestant {
         Contestant::Floor => "#777777",
         Contestant::Library => "#0b62c4",
-        Contestant::Host | Contestant::Setns => "#6aa3e0",
+        Contestant::Host => "#6aa3e0",
         Contestant::Pidone => "#0a8f5a",
         Contestant::Crun => "#d9822b",
         Contestant::Runc => "#c23030",

@@ -73,7 +73,6 @@ impl Target {
 #[derive(Clone, Copy)]
 pub(crate) struct Wanted {
     pub(crate) verb: Verb,
-    pub(crate) scenario: Scenario,
     pub(crate) view: View,
     /// The most mounts instead of the fewest.
     pub(crate) most_mounts: bool,
@@ -81,13 +80,8 @@ pub(crate) struct Wanted {
 }
 
 impl Wanted {
-    pub(crate) const RUN: Self = Self {
-        verb: Verb::Run,
-        scenario: Scenario::OciNet,
-        view: View::V2,
-        most_mounts: false,
-        workers: 1,
-    };
+    pub(crate) const RUN: Self =
+        Self { verb: Verb::Run, view: View::V2, most_mounts: false, workers: 1 };
 
     pub(crate) fn of(self, report: &Report, contestant: Contestant) -> Option<&Row> {
         let same = |row: &&Row| {
@@ -95,7 +89,7 @@ impl Wanted {
                 && row.verb == self.verb
                 && row.view == self.view
                 && row.workers == self.workers
-                && row.scenario == self.scenario
+                && row.scenario == Scenario::OciNet
                 && row.pause == 0
         };
         let rows = report.rows.iter().filter(same);
@@ -175,25 +169,12 @@ pub(crate) fn all(report: &Report) -> Vec<Target> {
     }
 
     let spawn = Wanted { verb: Verb::Spawn, ..run };
-    let over_vfork = |wanted: Wanted| wanted.over(report, [Library, Floor], first);
-    let minimal = Wanted { scenario: Scenario::Minimal, ..spawn };
-    let setns = spawn.over(report, [Library, Contestant::Setns], first);
-    let crun = spawn.over(report, [Library, Crun], whole);
     targets.push(Target::new(
-        "a process started by the container's init, over vfork and exec on the host",
+        "spawn in supervise mode, over vfork and exec of the same program on the host",
         Bound::AtMost(1.5),
-        over_vfork(spawn),
-        told("of a minimal container", over_vfork(minimal))
-            + &told(", over exec by setns", setns)
-            + &told(", whole over crun exec", crun),
-    ));
-
-    let pool = Wanted { verb: Verb::Pool, ..run };
-    targets.push(Target::new(
-        "a start from a warm pool, rootfs known, over vfork and exec on the host",
-        Bound::AtMost(1.5),
-        over_vfork(pool),
-        told("of a minimal container", over_vfork(Wanted { verb: Verb::Pool, ..minimal })),
+        spawn.over(report, [Library, Floor], first),
+        told("until reaped", spawn.over(report, [Library, Floor], whole))
+            + &told(", crun exec", spawn.over(report, [Crun, Floor], first)),
     ));
 
     let workers = report.host.processors;
