@@ -20,7 +20,7 @@ use crate::oci::Status;
 use crate::plan::container::{BARRIER_CREATE, BARRIER_START, mount_of_barrier};
 use crate::plan::{self, Plan};
 use crate::process::{Process, Running, Stdio};
-use crate::resolve::resolve;
+use crate::resolve::{Filter, kept, resolve_under};
 use crate::seccomp::flag::NEW_LISTENER;
 use crate::spawn::Program;
 use crate::state::Identity;
@@ -320,6 +320,7 @@ const SPAWNED_FILES: usize = 200;
 /// The start of a further process.
 pub(crate) struct Join<'a> {
     pub(crate) config: &'a Config,
+    pub(crate) filter: &'a Filter,
     pub(crate) process: &'a Process,
     pub(crate) options: &'a Options,
     pub(crate) image: Option<&'a Sealed>,
@@ -336,13 +337,14 @@ pub(crate) struct Join<'a> {
 impl Join<'_> {
     /// Starts the process.
     pub(crate) fn run(self) -> Result<Running> {
+        // First, so that the init wakes up while the process is resolved.
+        let channel = if self.can_be_spawned() { self.connect()? } else { None };
         let own = trace::span("resolve the process", || self.resolve())?;
-        if self.can_be_spawned(&own)
-            && let Some(channel) = self.connect()?
-        {
-            return self.spawn(&own, channel);
+        let listens = own.seccomp.as_ref().is_some_and(|(flags, _)| flags & NEW_LISTENER != 0);
+        match channel {
+            Some(channel) if !listens => self.spawn(&own, channel),
+            _ => self.join(&own),
         }
-        self.join(&own)
     }
 
     /// The process by numbers.
@@ -351,19 +353,19 @@ impl Join<'_> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = openat(CWD, &path, flags, Mode::empty())
             .map_err(|errno| Error::path("open", &path, errno))?;
-        let mut own = resolve(self.config, self.process, root.as_fd())?;
+        let filter = kept(self.filter, self.config)?;
+        let mut own = resolve_under(self.config, self.process, root.as_fd(), filter)?;
         // It is the container that must not outlive its maker.
         own.parent_death_signal = 0;
         Ok(own)
     }
 
-    /// Whether the init can start the process: nothing must be done for it from outside.
-    fn can_be_spawned(&self, own: &plan::Process) -> bool {
-        let listens = own.seccomp.as_ref().is_some_and(|(flags, _)| flags & NEW_LISTENER != 0);
+    /// Whether the init can start the process, if no agent gets its filter: nothing must be done for
+    /// it from outside.
+    fn can_be_spawned(&self) -> bool {
         self.config.supervise
             && !self.process.own_child
             && self.process.oom_score_adj.is_none()
-            && !listens
             && self.process.extra_files.len() < SPAWNED_FILES
     }
 

@@ -98,6 +98,8 @@ impl Spawn<'_> {
         match pid::parent(pid) {
             None => Ok(0),
             Some(parent) if parent == self.init.pid => Ok(pid),
+            // The kernel tells no parent of one that was reaped between.
+            Some(0) if pid::of(pidfd.as_fd())?.is_none() => Ok(0),
             Some(_) => Err(violation("process that is no child of the init")),
         }
     }
