@@ -1,19 +1,18 @@
 //! A start from a warm pool, beside a plain exec of the same program: up to its first instruction.
 //!
-//! The plain one is `posix_spawn(3)`, in the manner of vfork, with the same descriptors and
-//! environment; a bare vfork and exec takes about 0.6 of that in a tight loop. Criterion measures one
-//! behind the other; the ratio is of pairs.
+//! The plain one is a bare vfork and exec. Criterion measures one behind the other; the ratio is of
+//! pairs.
 
-use std::process::{Command, Stdio as Standard};
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion};
 use pidone::pool::{Pool, Sizes};
 use pidone::{Factory, Options, Process, Stdio};
+use pidone_benches::floor::Plain;
 use pidone_benches::payload::{self, Output};
 use pidone_benches::place::{Place, View};
 use pidone_benches::scenario::Scenario;
-use pidone_benches::{Result, clock};
+use pidone_benches::{Result, Starter as _, clock};
 
 /// How many pairs the ratio is of.
 const PAIRS: usize = 1000;
@@ -42,7 +41,7 @@ fn run(place: &Place) -> Result<()> {
         let mut warm = Warm::new(place, scenario)?;
         let mut group = criterion.benchmark_group(format!("pool/{scenario}"));
         group.bench_function(BenchmarkId::from_parameter("plain"), |bencher| {
-            bencher.iter_custom(|count| sum(count, || plain.start()));
+            bencher.iter_custom(|count| sum(count, || Ok(plain.start()?.first)));
         });
         group.bench_function(BenchmarkId::from_parameter("warm"), |bencher| {
             bencher.iter_custom(|count| sum(count, || warm.start()));
@@ -61,7 +60,7 @@ fn run(place: &Place) -> Result<()> {
 fn ratio(scenario: Scenario, plain: &mut Plain, warm: &mut Warm<'_>) -> Result<()> {
     let (mut plains, mut warms) = (Vec::new(), Vec::new());
     for _ in 0..PAIRS {
-        plains.push(plain.start()?);
+        plains.push(plain.start()?.first);
         warms.push(warm.start()?);
     }
     plains.sort_unstable();
@@ -73,34 +72,6 @@ fn ratio(scenario: Scenario, plain: &mut Plain, warm: &mut Warm<'_>) -> Result<(
         eprintln!("pool/{scenario} {name}: plain {plain:?}, warm {warm:?}, ratio {ratio:.2}");
     }
     Ok(())
-}
-
-/// The payload as a program of the host.
-struct Plain {
-    command: Command,
-    output: Output,
-}
-
-impl Plain {
-    fn new(place: &Place) -> Result<Self> {
-        let output = Output::new()?;
-        let path = place.rootfs().join(payload::PATH.trim_start_matches('/'));
-        let mut command = Command::new(path);
-        command
-            .env_clear()
-            .env("PATH", "/bin")
-            .stdin(Standard::null())
-            .stdout(output.writer().try_clone_to_owned()?);
-        Ok(Self { command, output })
-    }
-
-    /// Nanoseconds to the first instruction.
-    fn start(&mut self) -> Result<u64> {
-        let begin = clock::now();
-        let mut child = self.command.spawn()?;
-        child.wait()?;
-        Ok(self.output.stamp()?.saturating_sub(begin))
-    }
 }
 
 /// The payload in a container that waits.
