@@ -40,9 +40,14 @@ impl Slots {
         self.place(slot)?.take().ok_or(EMPTY)
     }
 
-    /// Closes all from a slot on.
-    pub(crate) fn close_from(&mut self, first: Slot) {
-        self.table.iter_mut().skip(usize::from(first.0)).for_each(|place| *place = None);
+    /// Moves all descriptors to numbers that are not below one.
+    #[cfg(feature = "supervise")]
+    pub(crate) fn move_above(&mut self, number: i32) -> core::result::Result<(), Errno> {
+        use rustix::fd::AsRawFd as _;
+        for fd in self.table.iter_mut().flatten().filter(|fd| fd.as_raw_fd() < number) {
+            *fd = rustix::io::fcntl_dupfd_cloexec(&*fd, number)?;
+        }
+        Ok(())
     }
 
     /// Gives the first of those received away; the others take the slots before theirs.

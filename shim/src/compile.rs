@@ -13,7 +13,7 @@ use crate::factory::Strategy;
 use crate::launch::{Place, TEMPLATE_ROOT, why_no_template};
 use crate::net;
 use crate::plan::container::{CLONE_NEWCGROUP, CLONE_NEWTIME, Facts, has_commands};
-use crate::plan::parked::Model;
+use crate::plan::parked::{self, Model};
 use crate::plan::{self, Plan};
 use crate::privilege;
 use crate::process::Process;
@@ -31,8 +31,20 @@ pub(crate) struct Compilation<'a> {
     pub(crate) keyring: Option<String>,
     /// Whether the program waits for the start.
     pub(crate) waits: bool,
-    /// The model of processes that are told later, for the first half of their plans alone.
-    pub(crate) model: Option<&'a Model>,
+    pub(crate) half: Half<'a>,
+}
+
+/// How much of a plan is compiled.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Half<'a> {
+    /// All of it.
+    Whole,
+    /// What can be done before the program is known, for processes like the model.
+    Model(&'a Model),
+    /// What can be done before the root is known.
+    Entrance,
+    /// What follows [`Half::Entrance`].
+    Rest,
 }
 
 /// A plan and the clone that it needs.
@@ -74,7 +86,7 @@ impl Config {
             network: &network,
             keyring: self.new_keyring.then(|| "_ses".to_owned()),
             waits: false,
-            model: None,
+            half: Half::Whole,
         };
         Ok(compilation.run()?.plan)
     }
@@ -112,18 +124,28 @@ impl Compilation<'_> {
             sees_host: place != Place::Template,
             at: self.at(place)?,
             cgroups: self.cgroups.map(|cgroups| cgroups.paths().clone()).unwrap_or_default(),
-            barrier: !self.network.is_empty(),
+            // Parked, it has waited for the host.
+            barrier: !self.network.is_empty() && !matches!(self.half, Half::Rest),
             waits: self.waits,
             keyring: self.keyring.clone(),
             is_directory: &is_directory,
             joined,
         };
-        let (plan, process) = match self.model {
-            Some(model) => (model.begin(config, &facts)?, None),
-            None => {
-                let root = user_root(config)?;
-                let own = resolve(config, self.process, root.as_fd())?;
+        let resolve = || resolve(config, self.process, user_root(config)?.as_fd());
+        let (plan, process) = match self.half {
+            Half::Whole => {
+                let own = resolve()?;
                 (plan::container::compile(config, &own, &facts)?, Some(own))
+            }
+            Half::Model(model) => (model.begin(config, &facts)?, None),
+            Half::Entrance => (parked::enter_only(config, &facts), None),
+            Half::Rest => {
+                let own = resolve()?;
+                let plan = parked::furnish_later(config, &own, &facts)?.ok_or_else(|| {
+                    let reason = "more than come with a program that is told later";
+                    Error::config("extra_files", own.preserved, reason)
+                })?;
+                (plan, Some(own))
             }
         };
         let forks = !facts.joined.is_empty();

@@ -1,6 +1,7 @@
 //! Processes that are not our children.
 
 use std::fs;
+use std::io::Read as _;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
 use std::time::Duration;
 
@@ -38,7 +39,7 @@ pub(crate) fn in_namespace_of(pid: i32) -> Result<Vec<i32>> {
 /// The descriptor is no pidfd.
 pub(crate) fn of(pidfd: BorrowedFd<'_>) -> Result<Option<i32>> {
     let path = format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd());
-    let info = fs::read_to_string(&path).map_err(|error| Error::path("read", &path, error))?;
+    let info = read_start(&path).map_err(|error| Error::path("read", &path, error))?;
     let pid = info.lines().find_map(|line| line.strip_prefix("Pid:"));
     let pid: Option<i32> = pid.and_then(|pid| pid.trim().parse().ok());
     let pid = pid.ok_or_else(|| Error::path("read", &path, Errno::INVAL).with_hint("no pidfd"))?;
@@ -47,9 +48,18 @@ pub(crate) fn of(pidfd: BorrowedFd<'_>) -> Result<Option<i32>> {
 
 /// The parent of a process, `None` if it has ended and was reaped: `proc_pid_stat(5)`.
 pub(crate) fn parent(pid: i32) -> Option<i32> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let stat = read_start(&format!("/proc/{pid}/stat")).ok()?;
     // Behind the name, which may hold anything.
     stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()
+}
+
+/// What a file of proc begins with, in one read: more than what is before the end of any line that
+/// is looked for.
+fn read_start(path: &str) -> std::io::Result<String> {
+    let mut text = [0; 1024];
+    let length = fs::File::open(path)?.read(&mut text)?;
+    // A name may be no UTF-8, and cut in two.
+    Ok(String::from_utf8_lossy(text.get(..length).unwrap_or_default()).into_owned())
 }
 
 /// Sends a signal to a process by its id, without a way to mistake another for it later.

@@ -1,6 +1,7 @@
 //! From a process in words to a process in numbers.
 
 use std::os::fd::BorrowedFd;
+use std::sync::OnceLock;
 
 use crate::config::process::{bits, numbers};
 use crate::config::{
@@ -10,6 +11,21 @@ use crate::error::{Error, Result};
 use crate::plan::{self, Capabilities, Terminal};
 use crate::process::Process;
 use crate::{label, privilege, seccomp, user};
+
+/// The seccomp filter of a container's processes and its flags, once it was needed: it takes longest
+/// to make, and is the same for all of them.
+pub(crate) type Filter = OnceLock<Option<(u32, Vec<u8>)>>;
+
+/// What is kept of a container's filter, or the filter as it is made now.
+pub(crate) fn kept(kept: &Filter, config: &Config) -> Result<Option<(u32, Vec<u8>)>> {
+    match kept.get() {
+        Some(filter) => Ok(filter.clone()),
+        None => {
+            let filter = filter(config)?;
+            Ok(kept.get_or_init(|| filter).clone())
+        }
+    }
+}
 
 /// Makes a process's names numbers, as the files below `root` say, and puts in the container's own
 /// what the process leaves open.

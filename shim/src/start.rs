@@ -7,7 +7,7 @@ use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 
 use crate::cgroup::Cgroups;
-use crate::compile::{Compilation, Compiled};
+use crate::compile::{Compilation, Compiled, Half};
 use crate::config::{Config, NamespaceType};
 use crate::error::{Error, Result};
 use crate::factory::Options;
@@ -18,10 +18,9 @@ use crate::launch::image::{Codec, EMBEDDED, Sealed};
 use crate::launch::{Child, Host, Launch, Lent, Maps, Parked, Place, Started};
 use crate::oci::Status;
 use crate::plan::container::{BARRIER_CREATE, BARRIER_START, mount_of_barrier};
-use crate::plan::parked::Model;
 use crate::plan::{self, Plan};
 use crate::process::{Process, Running, Stdio};
-use crate::resolve::resolve;
+use crate::resolve::{Filter, kept, resolve_under};
 use crate::seccomp::flag::NEW_LISTENER;
 use crate::spawn::Program;
 use crate::state::Identity;
@@ -63,15 +62,15 @@ pub(crate) struct Waiting {
 impl Start<'_> {
     /// Starts the process.
     pub(crate) fn run(&self) -> Result<First> {
-        let mut compiled = self.compile(None)?;
+        let mut compiled = self.compile(Half::Whole)?;
         let supervises = self.supervisor.is_some();
         if self.listener.is_none() && !supervises {
             compiled.plan.set_last_apart();
         }
         let descriptors = trace::span("open descriptors", || Descriptors::open(self.process))?;
         // The program's own come with the request for it.
-        let null = Descriptors::of([&Stdio::Null; 3], &[]);
-        let of_init = if supervises { &null? } else { &descriptors };
+        let null = supervises.then(|| Descriptors::of([&Stdio::Null; 3], &[])).transpose()?;
+        let of_init = null.as_ref().unwrap_or(&descriptors);
         let all = of_init.all();
         let early = compiled.plan.parts().len() - 1;
         let (started, identity) =
@@ -92,9 +91,9 @@ impl Start<'_> {
         Ok(First { running, identity, rest })
     }
 
-    /// Makes everything for a process like the model, but for the process.
-    pub(crate) fn park(&self, model: &Model) -> Result<Waiting> {
-        let mut compiled = self.compile(Some(model))?;
+    /// Makes the first half of a container.
+    pub(crate) fn park(&self, half: Half<'_>) -> Result<Waiting> {
+        let mut compiled = self.compile(half)?;
         // The calling thread runs at a low priority, which a clone would inherit.
         if compiled.place == Place::Caller {
             compiled.place = Place::Thread;
@@ -106,8 +105,8 @@ impl Start<'_> {
         Ok(Waiting { parked, identity })
     }
 
-    /// Compiles the plan, or its first half if the process is told later.
-    fn compile(&self, model: Option<&Model>) -> Result<Compiled> {
+    /// Compiles the plan.
+    fn compile(&self, half: Half<'_>) -> Result<Compiled> {
         let compilation = Compilation {
             config: self.config,
             process: self.process,
@@ -116,7 +115,7 @@ impl Start<'_> {
             network: self.network,
             keyring: self.hooks().keyring(),
             waits: self.listener.is_some() && self.supervisor.is_none(),
-            model,
+            half,
         };
         trace::span("compile the plan", || compilation.run())
     }
@@ -321,6 +320,7 @@ const SPAWNED_FILES: usize = 200;
 /// The start of a further process.
 pub(crate) struct Join<'a> {
     pub(crate) config: &'a Config,
+    pub(crate) filter: &'a Filter,
     pub(crate) process: &'a Process,
     pub(crate) options: &'a Options,
     pub(crate) image: Option<&'a Sealed>,
@@ -337,13 +337,14 @@ pub(crate) struct Join<'a> {
 impl Join<'_> {
     /// Starts the process.
     pub(crate) fn run(self) -> Result<Running> {
+        // First, so that the init wakes up while the process is resolved.
+        let channel = if self.can_be_spawned() { self.connect()? } else { None };
         let own = trace::span("resolve the process", || self.resolve())?;
-        if self.can_be_spawned(&own)
-            && let Some(channel) = self.connect()?
-        {
-            return self.spawn(&own, channel);
+        let listens = own.seccomp.as_ref().is_some_and(|(flags, _)| flags & NEW_LISTENER != 0);
+        match channel {
+            Some(channel) if !listens => self.spawn(&own, channel),
+            _ => self.join(&own),
         }
-        self.join(&own)
     }
 
     /// The process by numbers.
@@ -352,19 +353,19 @@ impl Join<'_> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = openat(CWD, &path, flags, Mode::empty())
             .map_err(|errno| Error::path("open", &path, errno))?;
-        let mut own = resolve(self.config, self.process, root.as_fd())?;
+        let filter = kept(self.filter, self.config)?;
+        let mut own = resolve_under(self.config, self.process, root.as_fd(), filter)?;
         // It is the container that must not outlive its maker.
         own.parent_death_signal = 0;
         Ok(own)
     }
 
-    /// Whether the init can start the process: nothing must be done for it from outside.
-    fn can_be_spawned(&self, own: &plan::Process) -> bool {
-        let listens = own.seccomp.as_ref().is_some_and(|(flags, _)| flags & NEW_LISTENER != 0);
+    /// Whether the init can start the process, if no agent gets its filter: nothing must be done for
+    /// it from outside.
+    fn can_be_spawned(&self) -> bool {
         self.config.supervise
             && !self.process.own_child
             && self.process.oom_score_adj.is_none()
-            && !listens
             && self.process.extra_files.len() < SPAWNED_FILES
     }
 

@@ -32,6 +32,9 @@ pub(crate) const CASES: &[Case] = &[
     case!(a_terminal_comes_with_the_program).once(),
     case!(more_descriptors_come_with_the_program).once(),
     case!(a_configuration_of_one_is_refused).once(),
+    case!(a_root_that_is_told_late_is_like_one_that_is_known).and_unified(),
+    case!(a_root_that_is_told_late_in_a_user_namespace),
+    case!(another_key_is_refused).once(),
     case!(descriptors_stay_flat).once().alone(),
 ];
 
@@ -503,6 +506,81 @@ fn a_configuration_of_one_is_refused(sandbox: &Sandbox) -> Outcome {
     assert!(error.contains("size"), "{error}");
     let error = refused(&config(sandbox), Sizes { size: 2, low: 3 });
     assert!(error.contains("low"), "{error}");
+    Ok(())
+}
+
+/// Compares a container that had waited for its root with one that is new.
+fn compare_rootless(sandbox: &Sandbox, config: &Config) -> Outcome {
+    let pool = Pool::without_root(sandbox.factory(), &self::config(sandbox), Sizes::of(1));
+    let pool = match config.namespaces.iter().any(|own| own.kind == NamespaceType::User) {
+        true => Pool::without_root(sandbox.factory(), config, Sizes::of(1))?,
+        false => pool?,
+    };
+    pool.wait_until_full(PATIENCE)?;
+    let files = || -> Result<_, Stop> {
+        let files = [(); 2].map(|()| fs::File::open("/proc/self/stat").map(Into::into));
+        Ok(files.into_iter().collect::<Result<_, _>>()?)
+    };
+    let process = || -> Result<Process, Stop> {
+        Ok(Process {
+            user: "user:video".into(),
+            extra_files: files()?,
+            ..marked(sandbox, &["/guest", "report", ",", "sleep"])
+        })
+    };
+    let mut warm = pool.start_in(config, &process()?)?;
+    assert!(warm.is_warm());
+    let first = first_line(&mut warm)?;
+    // Others find its root.
+    assert_eq!(sandbox.factory().load(warm.container().id())?.config().rootfs, config.rootfs);
+    pool.drain()?;
+    let mut cold = pool.start_in(config, &process()?)?;
+    assert!(!cold.is_warm());
+    same(first, first_line(&mut cold)?);
+    Ok(())
+}
+
+fn a_root_that_is_told_late_is_like_one_that_is_known(sandbox: &Sandbox) -> Outcome {
+    let mut config = config(sandbox);
+    config.rootfs = sandbox.path().join("other");
+    sandbox.make_root(&config.rootfs)?;
+    config.hostname = "late".into();
+    config.readonlyfs = true;
+    config.seccomp_profile = Some(serde_json::from_str(
+        r#"{ "defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
+            { "names": ["mount"], "action": "SCMP_ACT_ERRNO", "errnoRet": 1 } ] }"#,
+    )?);
+    compare_rootless(sandbox, &config)
+}
+
+fn a_root_that_is_told_late_in_a_user_namespace(sandbox: &Sandbox) -> Outcome {
+    let mut config = config(sandbox);
+    config.set_namespace(NamespaceType::User, "");
+    let map = pidone::config::IdMap { container_id: 0, host_id: 100_000, size: 65536 };
+    (config.uid_mappings, config.gid_mappings) = (vec![map], vec![map]);
+    compare_rootless(sandbox, &config)
+}
+
+fn another_key_is_refused(sandbox: &Sandbox) -> Outcome {
+    let config = config(sandbox);
+    let pool = Pool::without_root(sandbox.factory(), &config, Sizes::of(1))?;
+    pool.wait_until_full(PATIENCE)?;
+    let mut other = config.clone();
+    other.remove_namespace(NamespaceType::Ipc);
+    let process = || marked(sandbox, &["/guest", "report"]);
+    let error = pool.start_in(&other, &process()).err().ok_or("it was started")?.to_string();
+    assert!(error.contains("namespaces") && error.contains("the pool's"), "{error}");
+    let mut broken = config.clone();
+    broken.rootfs = sandbox.path().join("nowhere");
+    let error = pool.start_in(&broken, &process()).err().ok_or("it was started")?.to_string();
+    assert!(error.contains("nowhere"), "{error}");
+    pool.wait_until_full(PATIENCE)?;
+    // Its own, without a word of the root.
+    assert!(pool.start(&process())?.is_warm());
+    let whole = self::pool(sandbox, &config, 1)?;
+    assert!(whole.start_in(&config, &process())?.is_warm());
+    let error = whole.start_in(&other, &process()).err().ok_or("it was started")?.to_string();
+    assert!(error.contains("not the same as the pool's"), "{error}");
     Ok(())
 }
 

@@ -3,7 +3,7 @@
 use pidone_proto::{Call, Slot};
 use rustix::fd::AsFd;
 use rustix::fs::OFlags;
-use rustix::io::{Errno, fcntl_dupfd_cloexec};
+use rustix::io::Errno;
 
 use crate::failure::{Context, Failure, Result};
 use crate::interpret::Init;
@@ -28,15 +28,11 @@ pub(super) fn let_go(init: &mut Init) -> Result {
 /// Makes what is in the first slots the program's descriptors.
 pub(crate) fn take(init: &mut Init, count: u32) -> Result {
     let count = u16::try_from(count).map_err(|_| Failure::new(Call::Slot, Errno::BADF))?;
-    // Above those that they become, so that none is overwritten; and what reports, too.
+    // Above those that they become, so that none is overwritten: also what comes behind them, and
+    // what reports.
     let above = i32::from(count.max(3));
-    for slot in (0..count).map(Slot) {
-        let moved = fcntl_dupfd_cloexec(init.slots.get(slot)?, above).during(Call::Duplicate)?;
-        init.slots.put(slot, moved)?;
-    }
+    init.slots.move_above(above).during(Call::Duplicate)?;
     init.channel.move_above(above)?;
-    // Whatever else is open may have one of their numbers.
-    init.slots.close_from(Slot(count));
     init.forget_root();
     for number in 0..count {
         let fd = init.slots.take(Slot(number))?;

@@ -24,6 +24,7 @@ use crate::launch::{Child, Resume};
 use crate::lock::Lock;
 use crate::net;
 use crate::process::{Process, Running};
+use crate::resolve::Filter;
 use crate::start::{First, Join, Release, Start};
 use crate::state::{Identity, State, Version};
 use crate::trace;
@@ -42,6 +43,7 @@ pub struct Container {
     state: State,
     /// The version of the file that `state` was read from, or written to.
     version: Option<Version>,
+    filter: Filter,
     options: Options,
     /// The init of [`Options::image`], sealed.
     image: Option<Sealed>,
@@ -132,7 +134,8 @@ impl Container {
         options: Options,
     ) -> Result<Self> {
         let image = options.image.as_ref().map(Sealed::new).transpose()?;
-        Ok(Self { path, directory, state, version, options, image, poststop: Vec::new() })
+        let filter = Filter::default();
+        Ok(Self { path, directory, state, version, filter, options, image, poststop: Vec::new() })
     }
 
     /// The id.
@@ -466,6 +469,7 @@ impl Container {
         }
         Join {
             config: &self.state.config,
+            filter: &self.filter,
             process,
             options: &self.options,
             image: self.image.as_ref(),
@@ -491,6 +495,7 @@ impl Container {
         if version.is_none() || version != self.version {
             self.state = read_state(self.directory.as_fd(), self.id())?;
             self.version = version;
+            self.filter = Filter::default();
         }
         Ok(())
     }

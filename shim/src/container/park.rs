@@ -2,17 +2,19 @@
 
 use std::os::fd::AsFd;
 
-use super::Container;
+use super::{Container, owner};
 use crate::cgroup::Cgroups;
 use crate::child::First;
+use crate::compile::{Compilation, Compiled, Half};
+use crate::config::Config;
 use crate::error::Result;
 use crate::launch::{self, Lent};
 use crate::lock::Lock;
 use crate::plan::Plan;
-use crate::plan::parked::Model;
 use crate::process::{Process, Running};
 use crate::start::{Release, Waiting, running};
 use crate::stdio::Descriptors;
+use crate::{label, net};
 
 /// The init of a container that waits for its program.
 #[derive(Debug)]
@@ -25,14 +27,15 @@ pub(crate) struct Parked {
 }
 
 impl Container {
-    /// Makes everything of the container but its program, which is told by [`Container::occupy`]:
-    /// what it has of a process is the model's. For those that find the container by its id it runs from here on.
+    /// Makes the first half of the container; the other comes by [`Container::occupy`], or
+    /// [`Container::furnish`]. What it has of a process is the given one's. For those that find the
+    /// container by its id it runs from here on.
     ///
     /// # Errors
     /// As [`Container::start`].
-    pub(crate) fn park(&mut self, model: &Model, process: &Process) -> Result<Parked> {
+    pub(crate) fn park(&mut self, half: Half<'_>, process: &Process) -> Result<Parked> {
         let _lock = Lock::take(self.directory.as_fd(), self.id())?;
-        let (waiting, cgroups) = self.make(process, None, |start| start.park(model))?;
+        let (waiting, cgroups) = self.make(process, None, |start| start.park(half))?;
         let Waiting { parked, identity } = waiting;
         if let Err(error) = self.write_started(&identity) {
             parked.end();
@@ -69,6 +72,59 @@ impl Container {
             return Err(error);
         }
         Ok(running)
+    }
+
+    /// Gives a container of which the namespaces were parked alone its root and its program. The
+    /// configuration must be the one that it was parked with in all that those are made of.
+    ///
+    /// # Errors
+    /// As [`Container::occupy`].
+    pub(crate) fn furnish(
+        &mut self,
+        parked: Parked,
+        config: Config,
+        process: &Process,
+    ) -> Result<Running> {
+        self.state.config = config;
+        let compiled = self.rest(process);
+        let Compiled { plan, .. } = match compiled {
+            Ok(compiled) => compiled,
+            Err(error) => {
+                parked.end();
+                return Err(error);
+            }
+        };
+        let mut running = self.occupy(parked, process, &plan)?;
+        // The program is there already: others find the root that they join.
+        if let Err(error) = self.write() {
+            self.abandon(&mut running);
+            return Err(error);
+        }
+        Ok(running)
+    }
+
+    /// Compiles what a container lacks of which the namespaces were parked.
+    fn rest(&self, process: &Process) -> Result<Compiled> {
+        let config = &self.state.config;
+        label::relabel(config)?;
+        let cgroups = self.cgroups()?;
+        let network = net::Plan::new(
+            &config.networks,
+            &config.net_devices,
+            &config.routes,
+            &owner(&self.path),
+        )?;
+        Compilation {
+            config,
+            process,
+            strategy: self.options.strategy,
+            cgroups: cgroups.as_ref(),
+            network: &network,
+            keyring: self.hooks(None).keyring(),
+            waits: false,
+            half: Half::Rest,
+        }
+        .run()
     }
 
     /// Makes the cgroups of a container that stays without processes.

@@ -4,6 +4,7 @@
 //! Containers are started by [`crate::Container`], which does more.
 
 pub(crate) mod channel;
+mod check;
 mod clone;
 mod id_map;
 mod id_mapped;

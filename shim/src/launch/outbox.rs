@@ -5,9 +5,9 @@ use std::os::fd::AsFd;
 use pidone_proto::Op;
 
 use super::channel::{Channel, violation};
-use super::source::{self, Lent};
+use super::source::{self, Lent, Opened};
 use crate::error::Result;
-use crate::plan::Plan;
+use crate::plan::{Plan, Source};
 use crate::trace;
 
 /// A plan on its way.
@@ -27,12 +27,15 @@ pub(super) struct Outbox<'a> {
     waits: usize,
     /// Whether another plan follows.
     more: bool,
+    /// New file systems that were sent. Who closes the last descriptor of one that was never
+    /// attached itself waits for an RCU grace period, a tenth of a start: not the init, then.
+    made: Vec<Opened<'a>>,
 }
 
 impl<'a> Outbox<'a> {
     /// Nothing was sent yet.
     pub(super) fn new(plan: &'a Plan, lent: Lent<'a>, timed: bool) -> Self {
-        Self { plan, lent, timed, sent: 0, first: 1, waits: 0, more: false }
+        Self { plan, lent, timed, sent: 0, first: 1, waits: 0, more: false, made: Vec::new() }
     }
 
     /// Another plan follows.
@@ -84,6 +87,9 @@ impl<'a> Outbox<'a> {
             self.sent += 1;
             self.first += part.operations;
             self.waits += part.operations().filter(waits).count();
+            let made =
+                part.sources.iter().zip(opened).filter(|(source, _)| **source == Source::Empty);
+            self.made.extend(made.map(|(_, opened)| opened));
         }
         Ok(())
     }

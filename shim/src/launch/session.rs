@@ -15,6 +15,7 @@ use rustix::io::Errno;
 use rustix::process::{Signal, WaitId, WaitIdOptions, WaitIdStatus, pidfd_send_signal, waitid};
 
 use super::channel::{Channel, Failed, Message, violation};
+use super::check::{checked_listener, checked_terminal, own_child};
 use super::clone::{Child, Request, above};
 use super::image::{Codec, Sealed};
 use super::outbox::Outbox;
@@ -22,7 +23,7 @@ use super::source::Lent;
 use super::worker::{Place, clone_at};
 use crate::cgroup::Entrance;
 use crate::error::{Cause, Code, Error, Result, Step, Subject};
-use crate::pid::{self, wait_for_end};
+use crate::pid::wait_for_end;
 use crate::plan::container::BARRIER_PARKED;
 use crate::plan::{Plan, subject};
 use crate::seccomp;
@@ -468,65 +469,5 @@ fn describe(status: &WaitIdStatus) -> String {
         (Some(status), _) => format!("exited with status {status}"),
         (None, Some(signal)) => format!("killed by signal {signal}"),
         (None, None) => "ended".to_owned(),
-    }
-}
-
-/// Makes sure that a descriptor from the init is the pidfd of a child of ours, and finds its id.
-/// A stranger must not be signalled in its place.
-fn own_child(pidfd: OwnedFd) -> Result<Child> {
-    let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-    waitid(WaitId::PidFd(pidfd.as_fd()), look)
-        .map_err(|_| violation("forked process that is no child"))?;
-    match pid::of(pidfd.as_fd())? {
-        Some(pid) => Ok(Child { pid, pidfd }),
-        None => Err(violation("forked process without an id")),
-    }
-}
-
-/// Makes sure that a descriptor from the init is the listener of a seccomp filter.
-fn checked_listener(listener: OwnedFd) -> Result<OwnedFd> {
-    let path = format!("/proc/self/fd/{}", listener.as_raw_fd());
-    let link = std::fs::read_link(&path).map_err(|error| Error::path("read", &path, error))?;
-    if link == Path::new("anon_inode:seccomp notify") {
-        Ok(listener)
-    } else {
-        Err(violation("listener that is none"))
-    }
-}
-
-/// Makes sure that a descriptor from the init is the master of a terminal.
-pub(super) fn checked_terminal(master: OwnedFd) -> Result<OwnedFd> {
-    let stat =
-        rustix::fs::fstat(&master).map_err(|errno| Error::system("stat", "console", errno))?;
-    let number = (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev));
-    let character =
-        rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::CharacterDevice;
-    if character && number == (5, 2) {
-        Ok(master)
-    } else {
-        Err(violation("console that is no terminal"))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use rustix::process::{Pid, PidfdFlags, pidfd_open};
-
-    use super::*;
-
-    fn pidfd(pid: u32) -> OwnedFd {
-        let pid = Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
-        pidfd_open(pid, PidfdFlags::empty()).unwrap()
-    }
-
-    #[test]
-    fn only_a_child_is_taken_for_the_forked_process() {
-        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
-        assert_eq!(own_child(pidfd(child.id())).unwrap().pid.unsigned_abs(), child.id());
-        child.kill().unwrap();
-        child.wait().unwrap();
-        assert!(own_child(pidfd(std::process::id())).is_err());
-        let file = OwnedFd::from(std::fs::File::open("/proc/self/stat").unwrap());
-        assert!(own_child(file).is_err());
     }
 }

@@ -5,9 +5,9 @@ use std::path::Path;
 
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
-use rustix::mount::{OpenTreeFlags, open_tree};
+use rustix::mount::{MountAttrFlags, OpenTreeFlags, open_tree};
 
-use super::id_mapped;
+use super::{id_mapped, template};
 use crate::error::{Error, Result};
 use crate::plan::Source;
 
@@ -50,6 +50,14 @@ pub(crate) fn open<'a>(source: &Source, lent: Lent<'a>) -> Result<Opened<'a>> {
                 id_mapped::map(tree.as_fd(), ids, path)?;
             }
             Ok(Opened::Own(tree))
+        }
+        Source::Empty => {
+            let options = [("size", "0k"), ("nr_inodes", "2"), ("mode", "555")];
+            let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY
+                | MountAttrFlags::MOUNT_ATTR_NOSUID
+                | MountAttrFlags::MOUNT_ATTR_NODEV
+                | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+            template::file_system("tmpfs", &options, attributes).map(Opened::Own)
         }
         Source::Directory(path) => file(path, OFlags::PATH | OFlags::DIRECTORY).map(Opened::Own),
         Source::Namespace(path) => file(path, OFlags::RDONLY).map(Opened::Own),

@@ -7,8 +7,9 @@ use rustix::event::PollFlags;
 use rustix::io::Errno;
 
 use super::channel::{Channel, Message, violation};
+use super::check::checked_terminal;
 use super::clone::Child;
-use super::session::{checked_terminal, explain, wait};
+use super::session::{explain, wait};
 use super::source::{self, Lent};
 use crate::error::{Error, Result};
 use crate::pid;
@@ -97,6 +98,8 @@ impl Spawn<'_> {
         match pid::parent(pid) {
             None => Ok(0),
             Some(parent) if parent == self.init.pid => Ok(pid),
+            // The kernel tells no parent of one that was reaped between.
+            Some(0) if pid::of(pidfd.as_fd())?.is_none() => Ok(0),
             Some(_) => Err(violation("process that is no child of the init")),
         }
     }

@@ -42,9 +42,10 @@ fn fill() -> Result<OwnedFd> {
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     mount_change(c"/", private).map_err(fail("mount propagation"))?;
 
-    let root = file_system("tmpfs", &[("mode", "755"), ("size", "16k")])?;
-    let proc = file_system("proc", &[])?;
-    let sys = file_system("sysfs", &[])?;
+    let none = MountAttrFlags::empty();
+    let root = file_system("tmpfs", &[("mode", "755"), ("size", "16k")], none)?;
+    let proc = file_system("proc", &[], none)?;
+    let sys = file_system("sysfs", &[], none)?;
     // Any directory would do that exists everywhere.
     move_mount(&root, c"", CWD, c"/proc", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
         .map_err(fail("move_mount"))?;
@@ -64,13 +65,16 @@ fn fill() -> Result<OwnedFd> {
 }
 
 /// Makes a file system, detached.
-fn file_system(fstype: &'static str, options: &[(&str, &str)]) -> Result<OwnedFd> {
+pub(super) fn file_system(
+    fstype: &'static str,
+    options: &[(&str, &str)],
+    attributes: MountAttrFlags,
+) -> Result<OwnedFd> {
     let fail = |verb| move |errno: Errno| Error::system(verb, fstype, errno);
     let context = fsopen(fstype, FsOpenFlags::FSOPEN_CLOEXEC).map_err(fail("fsopen"))?;
     for (key, value) in options {
         fsconfig_set_string(&context, *key, *value).map_err(fail("fsconfig"))?;
     }
     fsconfig_create(&context).map_err(fail("fsconfig"))?;
-    let none = MountAttrFlags::empty();
-    fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, none).map_err(fail("fsmount"))
+    fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes).map_err(fail("fsmount"))
 }

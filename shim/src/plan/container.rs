@@ -103,6 +103,12 @@ pub(super) fn set_up(
     process: &Process,
     facts: &Facts<'_>,
 ) -> Result<()> {
+    enter(plan, config, facts);
+    furnish(plan, config, process, facts)
+}
+
+/// Appends how the container's process comes to be in its namespaces.
+pub(super) fn enter(plan: &mut Plan, config: &Config, facts: &Facts<'_>) {
     if !facts.joined.is_empty() {
         for (flag, path) in &facts.joined {
             let target = plan.source(Source::Namespace(path.clone()));
@@ -114,6 +120,15 @@ pub(super) fn set_up(
     if facts.new & CLONE_NEWUSER != 0 || joins_users {
         plan.push(root_ids(config));
     }
+}
+
+/// Appends what is made inside of the namespaces.
+pub(super) fn furnish(
+    plan: &mut Plan,
+    config: &Config,
+    process: &Process,
+    facts: &Facts<'_>,
+) -> Result<()> {
     // A cgroup file system shows the tree below the cgroup that the process is in when its
     // namespace is made.
     let cgroup_first = config.mounts.iter().any(|mount| mount.device.starts_with("cgroup"));
@@ -503,15 +518,21 @@ fn protection(plan: &mut Plan, config: &Config, facts: &Facts<'_>) -> Result<()>
 
 /// Hidden paths share one null device and one empty directory.
 fn masks(plan: &mut Plan, config: &Config, facts: &Facts<'_>) -> Result<()> {
-    let empty = Mount {
-        source: "tmpfs".into(),
-        device: "tmpfs".into(),
-        data: "size=0k,nr_inodes=2,mode=555".into(),
-        // nosuid, nodev, noexec, read-only
-        flags: 15,
-        ..Mount::default()
+    plan.room_for(2);
+    let directory = if facts.by_path || facts.in_user_namespace || !config.mount_label.is_empty() {
+        let empty = Mount {
+            source: "tmpfs".into(),
+            device: "tmpfs".into(),
+            data: "size=0k,nr_inodes=2,mode=555".into(),
+            // nosuid, nodev, noexec, read-only
+            flags: 15,
+            ..Mount::default()
+        };
+        mount::make(plan, config, &empty)?
+    } else {
+        // It is copied for each path, and closed by the host when nobody waits for it any more.
+        plan.source(Source::Empty)
     };
-    let directory = mount::make(plan, config, &empty)?;
     let file = if facts.by_path {
         NULL
     } else {

@@ -77,6 +77,7 @@ impl Display for Source {
                 let mapped = if ids.is_some() { ", id-mapped" } else { "" };
                 write!(f, "{}{below}{mapped}", path.display())
             }
+            Self::Empty => f.write_str("an empty file system"),
             Self::Directory(path) | Self::Namespace(path) => write!(f, "{}", path.display()),
             Self::Container => f.write_str("the container"),
             Self::Listener => f.write_str("the socket of the start"),

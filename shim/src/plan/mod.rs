@@ -60,6 +60,8 @@ pub enum Source {
         /// The ids that its files get.
         ids: Option<MappedIds>,
     },
+    /// A new file system that is empty, takes nothing and is read-only, detached.
+    Empty,
     /// A directory.
     Directory(PathBuf),
     /// A namespace's file.
@@ -115,13 +117,23 @@ impl Plan {
     /// Begins a new part when this one has as many files as a message can carry. The slot is
     /// valid until the next one that is asked for.
     pub fn source(&mut self, source: Source) -> Slot {
-        let full = |part: &Part| part.sources.len() >= SOURCES;
-        if self.parts.last().is_some_and(full) {
-            self.parts.push(Part::default());
-        }
+        self.room_for(1);
         let part = self.parts.last_mut().expect("a plan has at least one part");
         part.sources.push(source);
         Slot(u16::try_from(part.sources.len() - 1).expect("fewer than SOURCES"))
+    }
+
+    /// Begins a new part, whose files take the slots from 0 up again.
+    pub(crate) fn begin_part(&mut self) {
+        self.parts.push(Part::default());
+    }
+
+    /// Begins a new part unless this one can carry so many more files: that many slots of
+    /// [`Plan::source`] are then valid together.
+    pub(crate) fn room_for(&mut self, count: usize) {
+        if self.parts.last().is_some_and(|part| part.sources.len() + count > SOURCES) {
+            self.begin_part();
+        }
     }
 
     /// A slot for a mount that the init makes.

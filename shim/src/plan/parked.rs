@@ -6,7 +6,7 @@
 
 use pidone_proto::{Op, Text};
 
-use super::container::{BARRIER_PARKED, BARRIER_START, Facts, set_up};
+use super::container::{BARRIER_PARKED, BARRIER_START, Facts, enter, furnish, set_up};
 use super::process::{Done, Wait};
 use super::{Plan, Process, Source, clean, text};
 use crate::config::Config;
@@ -103,24 +103,61 @@ impl Model {
             return Ok(None);
         }
         let mut plan = Plan::default();
-        if process.terminal.is_none() || process.preserved > 0 {
-            let count = 3 + process.preserved;
-            for place in 0..count {
-                plan.source(Source::Lent(usize::try_from(place).unwrap_or(usize::MAX)));
-            }
-            plan.push(Op::Stdio { count });
-            plan.push(Op::ReopenNull);
-        }
+        take_descriptors(&mut plan, process);
         if process.make_cwd && !(model.make_cwd && process.cwd == model.cwd) {
             let path = text("cwd", clean(&process.cwd))?;
             plan.push(Op::MakeDirectory { path: Text(&path), mode: 0o755 });
         }
-        let hooks = !config.hooks.start_container.is_empty();
-        let wait = Wait { for_start: false, for_hooks: hooks.then_some(BARRIER_START) };
-        process.compile(&mut plan, config, wait, *done)?;
+        process.compile(&mut plan, config, wait(config), *done)?;
         // Descriptors become the program's together.
         Ok((plan.parts().len() == 1).then_some(plan))
     }
+}
+
+/// Compiles the first half of a plan whose root is told later, too: the namespaces alone.
+pub(crate) fn enter_only(config: &Config, facts: &Facts<'_>) -> Plan {
+    let mut plan = Plan::default();
+    enter(&mut plan, config, facts);
+    plan.push(Op::Barrier { id: BARRIER_PARKED });
+    plan
+}
+
+/// Compiles the second half of such a plan, with stdio and what follows it lent from 0 up; `None` if
+/// there are more descriptors than come together.
+///
+/// # Errors
+/// As [`super::container::compile`].
+pub(crate) fn furnish_later(
+    config: &Config,
+    process: &Process,
+    facts: &Facts<'_>,
+) -> Result<Option<Plan>> {
+    let mut plan = Plan::default();
+    furnish(&mut plan, config, process, facts)?;
+    // They take the first slots of their part.
+    plan.begin_part();
+    let before = plan.parts().len();
+    take_descriptors(&mut plan, process);
+    process.compile(&mut plan, config, wait(config), Done::default())?;
+    Ok((plan.parts().len() == before).then_some(plan))
+}
+
+/// Appends how descriptors that came with the program become its own.
+fn take_descriptors(plan: &mut Plan, process: &Process) {
+    if process.terminal.is_some() && process.preserved == 0 {
+        return;
+    }
+    let count = 3 + process.preserved;
+    for place in 0..count {
+        plan.source(Source::Lent(usize::try_from(place).unwrap_or(usize::MAX)));
+    }
+    plan.push(Op::Stdio { count });
+    plan.push(Op::ReopenNull);
+}
+
+fn wait(config: &Config) -> Wait {
+    let hooks = !config.hooks.start_container.is_empty();
+    Wait { for_start: false, for_hooks: hooks.then_some(BARRIER_START) }
 }
 
 /// Whether a filter lets the init do what is left.

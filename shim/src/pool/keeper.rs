@@ -7,18 +7,20 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 use rustix::process::{Signal, getpriority_process, setpriority_process};
 
+use super::key::{Key, needs_host};
 use super::lease::{Ended, Lease};
 use super::owner::Owner;
 use super::program::Programs;
 use super::shelf::{Place, Shelf};
 use super::{Sizes, Status};
 use crate::cgroup::Cgroups;
+use crate::compile::Half;
 use crate::config::Config;
 use crate::container::Container;
 use crate::error::{Error, Result};
 use crate::factory::{Factory, Strategy};
-use crate::launch;
-use crate::process::Process;
+use crate::process::{Process, Running};
+use crate::{label, launch};
 
 /// How often what waits is looked at.
 const ROUND: Duration = Duration::from_secs(1);
@@ -36,7 +38,10 @@ pub(super) struct Keeper {
     config: Config,
     process: Process,
     owner: Owner,
-    programs: Programs,
+    /// What is known of programs; none if even the root is told later.
+    programs: Option<Programs>,
+    /// What must be the same of all configurations.
+    key: Key,
     /// A container without processes, where directories above the cgroups were missing: it has made
     /// them, so that they are there as long as another one may come, and go with the last.
     anchor: Option<Container>,
@@ -64,15 +69,11 @@ impl Keeper {
     pub(super) fn new(
         factory: &Factory,
         config: &Config,
-        model: Process,
+        model: Option<Process>,
         sizes: Sizes,
     ) -> Result<Self> {
-        check(config)?;
-        let mut config = config.clone();
-        if config.parent_death_signal == 0 {
-            config.parent_death_signal = Signal::KILL.as_raw();
-        }
-        config.validate()?;
+        sizes.check()?;
+        let config = of_pool(config)?;
         let owner = Owner::current()?;
         owner.sweep(factory)?;
         // Not by the threads of the pool, whose priority is low.
@@ -80,9 +81,10 @@ impl Keeper {
         let mut keeper = Self {
             anchor: None,
             factory: factory.clone(),
-            programs: Programs::new(&config, &model)?,
+            programs: model.as_ref().map(|model| Programs::new(&config, model)).transpose()?,
+            key: Key::of(&config),
             config,
-            process: model,
+            process: model.unwrap_or_default(),
             owner,
             shelf: Mutex::new(Shelf::new(sizes)),
             changed: Condvar::new(),
@@ -99,33 +101,77 @@ impl Keeper {
 
     /// Starts a program, in a container that waits if one does and the program fits into it.
     pub(super) fn start(this: &Arc<Self>, process: &Process) -> Result<Lease> {
-        let plan = this.programs.plan(process)?;
-        while let Some(plan) = &plan {
-            let Some(Place { mut container, parked }) = this.shelf().take() else { break };
-            if !parked.waits() {
-                this.discard(Place { container, parked });
-                continue;
-            }
+        let Some(programs) = &this.programs else {
+            return Self::start_in(this, &this.config, process);
+        };
+        let plan = programs.plan(process)?;
+        if let Some(plan) = &plan
+            && let Some(Place { mut container, parked }) = this.take()
+        {
             let started = container.occupy(parked, process, plan);
-            this.shelf().warm += u64::from(started.is_ok());
-            this.refill_if_low();
-            return match started {
-                Ok(running) => Ok(Lease::new(container, running, true, None, this)),
-                Err(error) => {
-                    // The first error is the one that is told.
-                    let _ = container.destroy();
-                    Err(error)
-                }
-            };
+            return Self::lend(this, container, started);
         }
+        Self::start_cold(this, &this.config, process)
+    }
+
+    /// Starts a program in a container with a root of its own.
+    pub(super) fn start_in(this: &Arc<Self>, config: &Config, process: &Process) -> Result<Lease> {
+        let config = of_pool(config)?;
+        if this.programs.is_some() {
+            if config == this.config {
+                return Self::start(this, process);
+            }
+            let reason = "not the same as the pool's, whose containers have their root";
+            return Err(Error::config("the whole configuration", "", reason));
+        }
+        this.key.check(&Key::of(&config))?;
+        config.check_host()?;
+        label::check_host(&config)?;
+        if !needs_host(&config, process)
+            && let Some(Place { mut container, parked }) = this.take()
+        {
+            let config = named(&config, container.id());
+            let started = container.furnish(parked, config, process);
+            return Self::lend(this, container, started);
+        }
+        Self::start_cold(this, &config, process)
+    }
+
+    /// Takes a container whose init waits.
+    fn take(&self) -> Option<Place> {
+        loop {
+            let place = self.shelf().take()?;
+            if place.parked.waits() {
+                return Some(place);
+            }
+            self.discard(place);
+        }
+    }
+
+    /// Lends a container that had waited, if its program runs.
+    fn lend(this: &Arc<Self>, mut container: Container, started: Result<Running>) -> Result<Lease> {
+        this.shelf().warm += u64::from(started.is_ok());
+        this.refill_if_low();
+        match started {
+            Ok(running) => Ok(Lease::new(container, running, true, None, this)),
+            Err(error) => {
+                // The first error is the one that is told.
+                let _ = container.destroy();
+                Err(error)
+            }
+        }
+    }
+
+    /// Starts a program in a new container.
+    fn start_cold(this: &Arc<Self>, config: &Config, process: &Process) -> Result<Lease> {
         let error = {
             let mut shelf = this.shelf();
             shelf.cold += 1;
             shelf.error().cloned()
         };
         this.refill_if_low();
-        let (id, config) = this.next();
-        let mut container = this.factory.create(&id, &config)?;
+        let id = this.owner.id();
+        let mut container = this.factory.create(&id, &named(config, &id))?;
         match container.start(process) {
             Ok(running) => Ok(Lease::new(container, running, false, error, this)),
             Err(error) => {
@@ -138,10 +184,7 @@ impl Keeper {
     /// The id and the configuration of another container.
     fn next(&self) -> (String, Config) {
         let id = self.owner.id();
-        let mut config = self.config.clone();
-        if let Some(cgroup) = &mut config.cgroups {
-            cgroup.name.clone_from(&id);
-        }
+        let config = named(&self.config, &id);
         (id, config)
     }
 
@@ -149,7 +192,11 @@ impl Keeper {
     fn make(&self) -> Result<Place> {
         let (id, config) = self.next();
         let mut container = self.factory.create(&id, &config)?;
-        match container.park(self.programs.model(), &self.process) {
+        let half = match &self.programs {
+            Some(programs) => Half::Model(programs.model()),
+            None => Half::Entrance,
+        };
+        match container.park(half, &self.process) {
             Ok(parked) => Ok(Place { container, parked }),
             Err(error) => {
                 let _ = container.destroy();
@@ -321,6 +368,26 @@ impl Drop for Keeper {
             let _ = anchor.destroy();
         }
     }
+}
+
+/// The configuration of a container as it is in a pool.
+fn of_pool(config: &Config) -> Result<Config> {
+    check(config)?;
+    let mut config = config.clone();
+    if config.parent_death_signal == 0 {
+        config.parent_death_signal = Signal::KILL.as_raw();
+    }
+    config.validate()?;
+    Ok(config)
+}
+
+/// The configuration of the container with an id.
+fn named(config: &Config, id: &str) -> Config {
+    let mut config = config.clone();
+    if let Some(cgroup) = &mut config.cgroups {
+        id.clone_into(&mut cgroup.name);
+    }
+    config
 }
 
 /// Refuses a configuration of which there can be one container at a time only.

@@ -13,6 +13,7 @@
 //! [`Container::destroy`](crate::Container::destroy).
 
 mod keeper;
+mod key;
 mod lease;
 mod owner;
 mod program;
@@ -106,8 +107,22 @@ impl Pool {
     /// be one container only, since it names interfaces of the host or addresses;
     /// [`Code::SystemError`](crate::Code::SystemError).
     pub fn new(factory: &Factory, config: &Config, model: Process, sizes: Sizes) -> Result<Self> {
-        sizes.check()?;
-        let keeper = Arc::new(Keeper::new(factory, config, model, sizes)?);
+        Self::of(Keeper::new(factory, config, Some(model), sizes)?, sizes)
+    }
+
+    /// Makes a pool of containers that have their namespaces, cgroup and network, and nothing
+    /// inside: the root is told with the program, by [`Pool::start_in`]. A start costs more than with
+    /// a root that is known, and one pool does for all configurations that agree in what was made
+    /// ahead: namespaces, id maps, network, place and limits of the cgroup, labels.
+    ///
+    /// # Errors
+    /// As [`Pool::new`].
+    pub fn without_root(factory: &Factory, config: &Config, sizes: Sizes) -> Result<Self> {
+        Self::of(Keeper::new(factory, config, None, sizes)?, sizes)
+    }
+
+    fn of(keeper: Keeper, sizes: Sizes) -> Result<Self> {
+        let keeper = Arc::new(keeper);
         let mut pool = Self { keeper, threads: Vec::new() };
         // One processor is left to those who start programs.
         let processors = thread::available_parallelism().map_or(1, usize::from);
@@ -138,6 +153,19 @@ impl Pool {
     /// As [`Container::start`](crate::Container::start).
     pub fn start(&self, process: &Process) -> Result<Lease> {
         Keeper::start(&self.keeper, process)
+    }
+
+    /// Starts a program with a root and all else that the pool left open. In a pool whose containers
+    /// have their root, the configuration must be the pool's.
+    ///
+    /// Where hooks or commands around mounts have to run, or the OOM score is another, the start is
+    /// cold.
+    ///
+    /// # Errors
+    /// [`Code::ConfigInvalid`](crate::Code::ConfigInvalid) with the field that is not the same as
+    /// the pool's; else as [`Pool::start`].
+    pub fn start_in(&self, config: &Config, process: &Process) -> Result<Lease> {
+        Keeper::start_in(&self.keeper, config, process)
     }
 
     /// Starts several programs, about as many at a time as there are processors; the results are in

@@ -227,6 +227,11 @@ fn the_log_has_the_error_too(bench: &Bench) {
     let debug = bench.run(&["--debug", "exec", "--log-file", &log, "true"]);
     assert_eq!((debug.code(), debug.stdout.as_str()), (0, ""));
     assert!(debug.stderr.contains("| init pivot_root"), "{debug:?}");
+    let file = bench.text("trace.json");
+    bench.run(&["exec", "--trace", &file, "true"]).ok();
+    let trace: serde_json::Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+    let named = |name| trace["spans"].as_array().unwrap().iter().any(|span| span["name"] == name);
+    assert!(named("read the configuration") && named("pivot_root"), "{trace:#}");
     let text = std::fs::read_to_string(&log).unwrap();
     let lines: Vec<_> = text.lines().collect();
     let told = error.replace('"', "\\\"");

@@ -1,0 +1,71 @@
+//! What descriptors from the init really are: it says so, and is hostile.
+
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::Path;
+
+use rustix::process::{WaitId, WaitIdOptions, waitid};
+
+use super::channel::violation;
+use super::clone::Child;
+use crate::error::{Error, Result};
+use crate::pid;
+
+/// Makes sure that a descriptor from the init is the pidfd of a child of ours, and finds its id.
+/// A stranger must not be signalled in its place.
+pub(super) fn own_child(pidfd: OwnedFd) -> Result<Child> {
+    let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    waitid(WaitId::PidFd(pidfd.as_fd()), look)
+        .map_err(|_| violation("forked process that is no child"))?;
+    match pid::of(pidfd.as_fd())? {
+        Some(pid) => Ok(Child { pid, pidfd }),
+        None => Err(violation("forked process without an id")),
+    }
+}
+
+/// Makes sure that a descriptor from the init is the listener of a seccomp filter.
+pub(super) fn checked_listener(listener: OwnedFd) -> Result<OwnedFd> {
+    let path = format!("/proc/self/fd/{}", listener.as_raw_fd());
+    let link = std::fs::read_link(&path).map_err(|error| Error::path("read", &path, error))?;
+    if link == Path::new("anon_inode:seccomp notify") {
+        Ok(listener)
+    } else {
+        Err(violation("listener that is none"))
+    }
+}
+
+/// Makes sure that a descriptor from the init is the master of a terminal.
+pub(super) fn checked_terminal(master: OwnedFd) -> Result<OwnedFd> {
+    let stat =
+        rustix::fs::fstat(&master).map_err(|errno| Error::system("stat", "console", errno))?;
+    let number = (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev));
+    let character =
+        rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::CharacterDevice;
+    if character && number == (5, 2) {
+        Ok(master)
+    } else {
+        Err(violation("console that is no terminal"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+    use super::*;
+
+    fn pidfd(pid: u32) -> OwnedFd {
+        let pid = Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+        pidfd_open(pid, PidfdFlags::empty()).unwrap()
+    }
+
+    #[test]
+    fn only_a_child_is_taken_for_the_forked_process() {
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        assert_eq!(own_child(pidfd(child.id())).unwrap().pid.unsigned_abs(), child.id());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(own_child(pidfd(std::process::id())).is_err());
+        let file = OwnedFd::from(std::fs::File::open("/proc/self/stat").unwrap());
+        assert!(own_child(file).is_err());
+    }
+}
