@@ -22,6 +22,7 @@ pub mod place;
 pub mod reference;
 pub mod scenario;
 pub mod syscalls;
+pub mod warm;
 pub mod waterfall;
 
 /// What failed, in words.

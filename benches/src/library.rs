@@ -155,7 +155,7 @@ impl Starter for Library {
 }
 
 /// The payload, as the library is asked for it.
-fn process(scenario: Scenario, output: &Output) -> Result<Process> {
+pub(crate) fn process(scenario: Scenario, output: &Output) -> Result<Process> {
     Ok(Process {
         args: vec![payload::PATH.to_owned()],
         env: vec!["PATH=/bin".to_owned()],

@@ -10,6 +10,7 @@ use crate::library::{self, Library};
 use crate::peer::{self, Peer};
 use crate::place::Place;
 use crate::scenario::Scenario;
+use crate::warm::Warm;
 use crate::{Result, Starter, floor};
 
 /// What is done again and again.
@@ -25,6 +26,9 @@ pub enum Verb {
     /// The same, started by the container's own init where there is one that does so; the floor is
     /// a process of the host.
     Spawn,
+    /// The payload starts in a container that waits for it in a warm pool; the floor is a process
+    /// of the host.
+    Pool,
 }
 
 impl fmt::Display for Verb {
@@ -34,6 +38,7 @@ impl fmt::Display for Verb {
             Self::Create => "create and start",
             Self::Exec => "exec",
             Self::Spawn => "spawn",
+            Self::Pool => "start from a pool",
         })
     }
 }
@@ -105,6 +110,7 @@ impl Contestant {
     pub fn does(self, verb: Verb) -> bool {
         match (self, verb) {
             (_, Verb::Run) | (Self::Library, _) => true,
+            (_, Verb::Pool) => self == Self::Floor,
             (Self::Floor, verb) => verb != Verb::Create,
             (Self::Host, _) | (Self::Pidone, Verb::Spawn) => false,
             _ => self.peer().is_some_and(Peer::is_oci_runtime),
@@ -124,6 +130,7 @@ impl Contestant {
     ) -> Result<Box<dyn Starter>> {
         let library = |strategy| Library::new(place, scenario, strategy, worker);
         Ok(match (self.peer(), verb) {
+            (Some(_), Verb::Pool) => return Err("it has no pool".into()),
             (Some(peer), Verb::Run) => Box::new(peer.once(place, scenario, worker)?),
             (Some(peer), Verb::Create) => {
                 Box::new(peer::Steps::new(peer, place, scenario, worker)?)
@@ -145,6 +152,10 @@ impl Contestant {
             (None, Verb::Spawn) => match self {
                 Self::Floor => Box::new(floor::Plain::new(place)?),
                 _ => Box::new(library::Exec::supervised(place, scenario, worker)?),
+            },
+            (None, Verb::Pool) => match self {
+                Self::Floor => Box::new(floor::Plain::new(place)?),
+                _ => Box::new(Warm::new(place, scenario, worker)?),
             },
         })
     }

@@ -60,6 +60,7 @@ pub(crate) fn all(scale: &Scale, processors: usize) -> Vec<Experiment> {
         Experiment { mounts: scale.mounts.into(), ..plain.clone() },
         Experiment { verb: Verb::Exec, ..plain.clone() },
         Experiment { verb: Verb::Spawn, ..plain.clone() },
+        Experiment { verb: Verb::Pool, ..plain.clone() },
         Experiment { verb: Verb::Create, ..plain.clone() },
         Experiment { scenario: Scenario::Oci, ..plain.clone() },
         Experiment { scenario: Scenario::Minimal, ..plain.clone() },

@@ -1,8 +1,8 @@
 //! Measures everything that there are targets for, and writes a page about it.
 //!
 //! `cargo run --release -p pidone-benches --bin report -- --output DIR` writes `index.html`, which
-//! holds all of it, `picture.svg`, and `report.json` with times in nanoseconds. It needs root. The
-//! machine should have nothing else to do: ratios survive some noise, times do not.
+//! holds all of it, `picture.svg`, `start.svg`, and `report.json` with times in nanoseconds. It
+//! needs root. The machine should have nothing else to do: ratios survive some noise, times do not.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "it tells how far it is")]
 
 mod experiments;
@@ -78,6 +78,9 @@ fn main() -> Result<()> {
     let write = |name: &str, text: &str| fs::write(options.output.join(name), text);
     write("index.html", &page::page(&report))?;
     write("picture.svg", &picture::picture(&report))?;
+    if let Some(waterfall) = &report.waterfall {
+        write("start.svg", &waterfall.picture)?;
+    }
     write("report.json", &serde_json::to_string_pretty(&report)?)?;
     if options.markdown {
         print!("{}", markdown::table(&report));

@@ -25,13 +25,15 @@ pub(crate) fn table(report: &Report) -> String {
     let run = Wanted::RUN;
     let many = Wanted { most_mounts: true, ..run };
     let exec = Wanted { verb: Verb::Exec, ..run };
+    let pool = Wanted { verb: Verb::Pool, ..run };
     let spawn = Wanted { verb: Verb::Spawn, ..run };
     let workers = report.host.processors;
     let all = Wanted { workers, ..run };
     let mounts = many.of(report, Contestant::Library).map_or(0, |row| row.mounts);
     let mut text = format!(
-        "| | start | × floor | with {mounts} host mounts | exec | supervised | \
-         starts/s, {workers} workers | waiting |\n|---|---:|---:|---:|---:|---:|---:|---:|\n"
+        "| | start | × floor | with {mounts} host mounts | from a pool | exec | \
+         exec, supervised | starts/s, {workers} workers | waiting |\n\
+         |---|---:|---:|---:|---:|---:|---:|---:|---:|\n"
     );
     for (who, name) in CONTESTANTS {
         let Some(row) = run.of(report, who) else { continue };
@@ -48,10 +50,11 @@ pub(crate) fn table(report: &Report) -> String {
             .map_or_else(String::new, |waiting| format!("{} KB", waiting.memory.resident / 1024));
         let _ = writeln!(
             text,
-            "| {name} | {} | {:.2} | {} | {} | {} | {rate} | {memory} |",
+            "| {name} | {} | {:.2} | {} | {} | {} | {} | {rate} | {memory} |",
             duration(row.first.p50),
             row.first_over_floor,
             median(many),
+            median(pool),
             median(exec),
             // Others do the same as before.
             if matches!(who, Contestant::Floor | Contestant::Library) {

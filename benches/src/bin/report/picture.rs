@@ -7,7 +7,7 @@ use crate::Report;
 use crate::strip::{self, Panel};
 use crate::target::Wanted;
 
-/// Starts, starts among many mounts, and further processes in both ways.
+/// Starts, those among many mounts and from a pool, and further processes in both ways.
 pub(crate) fn picture(report: &Report) -> String {
     let panel = |title: &str, wanted: Wanted| {
         let rows = Contestant::ALL.into_iter().filter_map(|who| wanted.of(report, who));
@@ -16,10 +16,12 @@ pub(crate) fn picture(report: &Report) -> String {
     let many = Wanted { most_mounts: true, ..Wanted::RUN };
     let mounts = many.of(report, Contestant::Library).map_or(0, |row| row.mounts);
     let exec = Wanted { verb: Verb::Exec, view: View::V2, ..Wanted::RUN };
+    let pool = Wanted { verb: Verb::Pool, ..exec };
     let spawn = Wanted { verb: Verb::Spawn, ..exec };
     let panels = [
         panel("start a container, OCI default with a network namespace", Wanted::RUN),
         panel(&format!("the same on a host with {mounts} mounts"), many),
+        panel("a start from a warm pool; the floor is a process of the host", pool),
         panel("a further process in a container that runs", exec),
         panel("the same by an init that stays; the floor is a process of the host", spawn),
     ];

@@ -177,6 +177,14 @@ pub(crate) fn all(report: &Report) -> Vec<Target> {
             + &told(", crun exec", spawn.over(report, [Crun, Floor], first)),
     ));
 
+    let pool = Wanted { verb: Verb::Pool, ..run };
+    targets.push(Target::new(
+        "start from a warm pool, rootfs known, over vfork and exec on the host",
+        Bound::AtMost(1.5),
+        pool.over(report, [Library, Floor], first),
+        told("until reaped", pool.over(report, [Library, Floor], whole)),
+    ));
+
     let workers = report.host.processors;
     let all = Wanted { workers, view, ..run };
     targets.push(Target::new(
