@@ -2,49 +2,17 @@
 //!
 //! As single figures; `compare --verb pool` interleaves them.
 
-use std::time::Duration;
+mod beside;
 
-use criterion::{BenchmarkId, Criterion};
+use pidone_benches::Result;
 use pidone_benches::floor::Plain;
-use pidone_benches::place::{Place, View};
-use pidone_benches::scenario::Scenario;
 use pidone_benches::warm::Warm;
-use pidone_benches::{Result, Starter};
 
 fn main() -> Result<()> {
-    // Before anything starts a thread: a process with threads cannot leave its mount namespace.
-    match Place::enter(None, View::V2) {
-        Ok(place) => run(&place),
-        Err(error) => {
-            eprintln!("pool is skipped: {error}");
-            Ok(())
-        }
-    }
-}
-
-fn run(place: &Place) -> Result<()> {
-    let mut criterion = Criterion::default()
-        .warm_up_time(Duration::from_secs(1))
-        .measurement_time(Duration::from_secs(3))
-        .sample_size(50)
-        .configure_from_args();
-    for scenario in Scenario::ALL {
-        let mut group = criterion.benchmark_group(format!("pool/{scenario}"));
-        let starters: [(&str, Box<dyn Starter>); 2] = [
+    beside::main("pool", |place, scenario| {
+        Ok(vec![
             ("plain", Box::new(Plain::new(place)?)),
             ("warm", Box::new(Warm::new(place, scenario, 0)?)),
-        ];
-        for (name, mut starter) in starters {
-            group.bench_function(BenchmarkId::from_parameter(name), |bencher| {
-                bencher.iter_custom(|count| {
-                    let one = |_| starter.start().map(|sample| sample.first);
-                    let sum = (0..count).map(one).sum::<Result<u64>>();
-                    Duration::from_nanos(sum.unwrap_or_else(|error| panic!("{name}: {error}")))
-                });
-            });
-        }
-        group.finish();
-    }
-    criterion.final_summary();
-    Ok(())
+        ])
+    })
 }
