@@ -19,7 +19,7 @@ pub(crate) struct Scale {
 impl Scale {
     /// For figures.
     pub(crate) const FULL: Self =
-        Self { starts: 300, spaced: 60, block: 10, mounts: &[20, 1000, 5000] };
+        Self { starts: 300, spaced: 200, block: 10, mounts: &[20, 1000, 5000] };
     /// To see whether it works.
     pub(crate) const QUICK: Self = Self { starts: 2, spaced: 1, block: 1, mounts: &[20, 300] };
 }
