@@ -29,5 +29,5 @@ pub use program::{GUEST, POSTCARD_INIT, SUPERVISING_INIT, install, script};
 pub use report::{
     Capabilities, Descriptor, DeviceNode, Forked, Mount, Read, Report, Root, Terminal,
 };
-pub use sandbox::{Live, Output, Sandbox, output, process};
+pub use sandbox::{Live, Output, Sandbox, mounts_and_reads, output, process};
 pub use view::{DELEGATED, View};

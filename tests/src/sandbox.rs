@@ -71,6 +71,16 @@ pub fn process<S: AsRef<str>>(args: &[S]) -> Process {
     }
 }
 
+/// A process that mounts a tmpfs, says what came of it, and reads a file when its standard input
+/// ends.
+#[must_use]
+pub fn mounts_and_reads(at: &str, file: &str) -> Process {
+    let (mount, at) = (libc::SYS_mount.to_string(), format!("@{at}"));
+    let mounts = ["/guest", "syscall", &mount, "@tmpfs", &at, "@tmpfs", "0", "0"];
+    let waits = process(&[&mounts[..], &[",", "echo", ",", "read", file]].concat());
+    Process { stdin: Stdio::Pipe, ..waits }
+}
+
 impl Sandbox {
     /// Makes the directories: a root with the guest at `/guest`, and a place for states.
     ///

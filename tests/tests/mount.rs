@@ -9,7 +9,9 @@ use nix::mount::{MsFlags, mount as host_mount};
 use pidone::Config;
 use pidone::config::mount::flags;
 use pidone::config::{Command, Mount, NamespaceType};
-use pidone_tests::{Case, Mount as Mounted, Outcome, Read, Report, Sandbox, Stop, case, process};
+use pidone_tests::{
+    Case, Mount as Mounted, Outcome, Read, Report, Sandbox, Stop, case, mounts_and_reads, process,
+};
 
 pub(crate) const CASES: &[Case] = &[
     case!(the_template_has_seven).and_unified(),
@@ -291,23 +293,7 @@ fn changes_of_the_host_come_in_unless_private(sandbox: &Sandbox) -> Outcome {
         config.privatefs = private;
         config.capabilities.push("SYS_ADMIN".into());
         config.mounts.push(bind(&shared, "/m", flags::REC));
-        let mount = libc::SYS_mount.to_string();
-        let mut waits = process(&[
-            "/guest",
-            "syscall",
-            &mount,
-            "@tmpfs",
-            "@/m/inside",
-            "@tmpfs",
-            "0",
-            "0",
-            ",",
-            "echo",
-            ",",
-            "read",
-            "/m/later/name",
-        ]);
-        waits.stdin = pidone::Stdio::Pipe;
+        let waits = mounts_and_reads("/m/inside", "/m/later/name");
         let mut live = sandbox.start(&config, waits)?;
         assert_eq!(live.say::<i32>()?, 0);
         let seen = pidone_tests::leftover::host_mounts();

@@ -4,11 +4,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use nix::mount::{MsFlags, mount as host_mount, umount};
+use pidone::Config;
 use pidone::config::Mount;
 use pidone::config::mount::flags;
-use pidone::{Config, Stdio};
 use pidone_tests::leftover::host_mounts;
-use pidone_tests::{Case, Outcome, Read, Sandbox, Stop, case, process};
+use pidone_tests::{Case, Outcome, Read, Sandbox, Stop, case, mounts_and_reads};
 
 use crate::mount::{bind, errnos, file_system};
 
@@ -87,23 +87,7 @@ fn mounts_pass_as_a_bind_asks(sandbox: &Sandbox) -> Outcome {
         config.capabilities.push("SYS_ADMIN".into());
         let entry = bind(&source, "/m", flags::REC);
         config.mounts.push(Mount { propagation, ..entry });
-        let mount = libc::SYS_mount.to_string();
-        let mut waits = process(&[
-            "/guest",
-            "syscall",
-            &mount,
-            "@tmpfs",
-            "@/m/inside",
-            "@tmpfs",
-            "0",
-            "0",
-            ",",
-            "echo",
-            ",",
-            "read",
-            "/m/later/file",
-        ]);
-        waits.stdin = Stdio::Pipe;
+        let waits = mounts_and_reads("/m/inside", "/m/later/file");
         let mut live = sandbox.start(&config, waits)?;
         assert_eq!(live.say::<i32>()?, 0);
         let went_out = host_mounts().iter().any(|mount| mount.point.ends_with("/source/inside"));
