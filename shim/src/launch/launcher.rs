@@ -30,12 +30,13 @@ type AtBarrier<'a> = Box<dyn FnMut(u32, i32) -> Result<()> + 'a>;
 /// It is not a container: nothing is validated, no cgroup is made or joined, no interface set up,
 /// no hook run, no state or journal written. Nobody finds the process again but by what
 /// [`Launcher::launch`] returns, and nothing is killed with it but what is in its pid namespace. A
-/// plan cannot wait for a start ([`Op::AwaitStart`]), join a container
+/// plan cannot wait for a start ([`Op::AwaitStart`]), stay and supervise ([`Op::Supervise`]), join a
+/// container
 /// ([`Source::Container`](crate::plan::Source::Container)), or hand over the listener of a seccomp
 /// filter.
 pub struct Launcher<'a> {
     plan: &'a Plan,
-    image: Option<Image>,
+    options: Options,
     namespaces: u32,
     users: Vec<IdMap>,
     groups: Vec<IdMap>,
@@ -43,7 +44,6 @@ pub struct Launcher<'a> {
     extra: Vec<OwnedFd>,
     lent: Vec<BorrowedFd<'a>>,
     at_barrier: Option<AtBarrier<'a>>,
-    patience: Duration,
 }
 
 impl<'a> Launcher<'a> {
@@ -52,7 +52,7 @@ impl<'a> Launcher<'a> {
     pub fn new(plan: &'a Plan) -> Self {
         Self {
             plan,
-            image: None,
+            options: Options::default(),
             namespaces: 0,
             users: Vec::new(),
             groups: Vec::new(),
@@ -60,7 +60,6 @@ impl<'a> Launcher<'a> {
             extra: Vec::new(),
             lent: Vec::new(),
             at_barrier: None,
-            patience: Options::default().patience,
         }
     }
 
@@ -117,14 +116,14 @@ impl<'a> Launcher<'a> {
     /// Another image than the embedded one.
     #[must_use]
     pub fn image(mut self, image: Image) -> Self {
-        self.image = Some(image);
+        self.options = self.options.image(image);
         self
     }
 
     /// How long nothing may be heard of the init; 60 s if nothing is said.
     #[must_use]
     pub fn patience(mut self, patience: Duration) -> Self {
-        self.patience = patience;
+        self.options = self.options.patience(patience);
         self
     }
 
@@ -141,8 +140,7 @@ impl<'a> Launcher<'a> {
         let forks = self.plan.operations().any(|op| matches!(op, Op::Fork { .. }));
         self.check(forks)?;
         let dies = self.plan.operations().any(|op| matches!(op, Op::ParentDeath { .. }));
-        let options = Options { image: self.image, ..Options::default() };
-        let sealed = self.image.as_ref().map(Sealed::new).transpose()?;
+        let sealed = self.options.image.as_ref().map(Sealed::new).transpose()?;
         let [stdin, stdout, stderr] = &self.stdio;
         let descriptors = Descriptors::of([stdin, stdout, stderr], &self.extra)?;
         let mut hosting = Hosting {
@@ -152,7 +150,7 @@ impl<'a> Launcher<'a> {
         };
         let started = Launch {
             plan: self.plan,
-            image: image(sealed.as_ref(), &options, false)?,
+            image: image(sealed.as_ref(), &self.options, false)?,
             place: if dies { Place::Thread } else { Place::Caller },
             namespaces: self.namespaces,
             forks,
@@ -160,7 +158,7 @@ impl<'a> Launcher<'a> {
             cgroup: &Entrance::default(),
             lent: Lent { others: &self.lent, ..Lent::default() },
             early: if self.users.is_empty() { usize::MAX } else { 0 },
-            patience: self.patience,
+            patience: self.options.patience,
         }
         .run(&mut hosting)
         .map_err(privilege::explain)?;

@@ -77,8 +77,7 @@ impl<'a> Outbox<'a> {
                 more: self.more || self.sent + 1 < parts.len(),
                 timed: self.timed,
             };
-            let open = || part.sources.iter().map(|source| source::open(source, self.lent));
-            let opened = trace::span("open files", || open().collect::<Result<Vec<_>>>())?;
+            let opened = source::open_all(part, self.lent)?;
             let files: Vec<_> = opened.iter().map(AsFd::as_fd).collect();
             let send = || channel.send_part(part, head, &files);
             if !trace::span("send the plan", send)? {

@@ -105,20 +105,10 @@ impl Launch<'_> {
         let child = trace::span("clone", || self.clone_init(theirs.as_fd(), timed))?;
         drop(theirs);
         let mut session = Session {
-            plan: self.plan,
-            before: 0,
-            of: self.plan.len(),
             forks: self.forks,
             claims,
-            patience: self.patience,
-            channel,
-            outbox,
-            child,
-            progress: Progress::Setup,
-            console: None,
-            listens: self.plan.operations().any(|op| has_listener(&op)),
             parks,
-            silent: false,
+            ..Session::new((self.plan, 0), outbox, (channel, child), self.patience)
         };
         let entered = self.cgroup.finish(session.child.pid);
         let outcome = entered.and_then(|()| session.drive(host));
@@ -194,22 +184,8 @@ impl Resume<'_> {
         let (path, codec) = self.socket;
         let mut channel = Channel::connect(path, codec)?;
         channel.start()?;
-        let mut session = Session {
-            plan: self.plan,
-            before: self.before,
-            of: self.before.saturating_add(self.plan.len()),
-            forks: false,
-            claims: None,
-            patience: self.patience,
-            channel,
-            outbox: Outbox::sent(self.plan),
-            child,
-            progress: Progress::Setup,
-            console: None,
-            listens: self.plan.operations().any(|op| has_listener(&op)),
-            parks: false,
-            silent: false,
-        };
+        let (plan, outbox) = ((self.plan, self.before), Outbox::sent(self.plan));
+        let mut session = Session::new(plan, outbox, (channel, child), self.patience);
         let outcome = started().and_then(|()| session.lead(host));
         if outcome.is_err() {
             let Child { pid, pidfd } = &session.child;
@@ -256,7 +232,32 @@ struct Session<'a> {
     silent: bool,
 }
 
-impl Session<'_> {
+impl<'a> Session<'a> {
+    /// The beginning of one with an init: about a plan, behind so many operations of another.
+    fn new(
+        (plan, before): (&'a Plan, u32),
+        outbox: Outbox<'a>,
+        (channel, child): (Channel, Child),
+        patience: Duration,
+    ) -> Self {
+        Self {
+            plan,
+            before,
+            of: before.saturating_add(plan.len()),
+            forks: false,
+            claims: None,
+            patience,
+            channel,
+            outbox,
+            child,
+            progress: Progress::Setup,
+            console: None,
+            listens: plan.operations().any(|op| has_listener(&op)),
+            parks: false,
+            silent: false,
+        }
+    }
+
     /// What is left of it where it has come to its end.
     fn started(self) -> Started {
         let Self { child, console, channel, .. } = self;

@@ -9,7 +9,8 @@ use rustix::mount::{MountAttrFlags, OpenTreeFlags, open_tree};
 
 use super::{id_mapped, template};
 use crate::error::{Error, Result};
-use crate::plan::Source;
+use crate::plan::{Part, Source};
+use crate::trace;
 
 /// An opened source: a new descriptor, or one that the caller has.
 pub(crate) enum Opened<'a> {
@@ -41,8 +42,14 @@ pub(crate) struct Lent<'a> {
     pub(crate) others: &'a [BorrowedFd<'a>],
 }
 
+/// Opens all sources of a part.
+pub(crate) fn open_all<'a>(part: &Part, lent: Lent<'a>) -> Result<Vec<Opened<'a>>> {
+    let open = || part.sources.iter().map(|source| open(source, lent));
+    trace::span("open files", || open().collect())
+}
+
 /// Opens a source.
-pub(crate) fn open<'a>(source: &Source, lent: Lent<'a>) -> Result<Opened<'a>> {
+fn open<'a>(source: &Source, lent: Lent<'a>) -> Result<Opened<'a>> {
     match source {
         Source::Tree { path, recursive, ids } => {
             let tree = tree(path, *recursive)?;

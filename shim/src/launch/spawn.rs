@@ -50,11 +50,7 @@ impl Spawn<'_> {
         let [part] = self.plan.parts() else {
             return Err(Error::system("spawn", "more than one part", Errno::INVAL));
         };
-        let opened: Vec<_> = part
-            .sources
-            .iter()
-            .map(|source| source::open(source, self.lent))
-            .collect::<Result<_>>()?;
+        let opened = source::open_all(part, self.lent)?;
         let files: Vec<_> = opened.iter().map(|file| file.as_fd()).collect();
         if !trace::span("ask the init", || channel.spawn(self.main, part, &files))? {
             // Nothing else is under way on the connection.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::{Host, Launch, Progress, Session, Started, has_listener};
+use super::{Host, Launch, Session, Started};
 use crate::error::Result;
 use crate::launch::channel::Channel;
 use crate::launch::clone::Child;
@@ -59,23 +59,9 @@ impl Parked {
     ) -> Result<Started> {
         let Self { channel, child, operations } = self;
         let outbox = Outbox::new(plan, lent, false).behind(operations);
-        let listens = plan.operations().any(|op| has_listener(&op));
-        let mut session = Session {
-            plan,
-            before: operations,
-            of: operations.saturating_add(plan.len()),
-            forks: false,
-            claims: None,
-            patience,
-            channel,
-            silent: !listens && !outbox.has_waits(),
-            outbox,
-            child,
-            progress: Progress::Setup,
-            console: None,
-            listens,
-            parks: false,
-        };
+        let waits = outbox.has_waits();
+        let mut session = Session::new((plan, operations), outbox, (channel, child), patience);
+        session.silent = !session.listens && !waits;
         let outcome = session.send_parts().and_then(|()| session.lead(host));
         session.end_if(outcome).map(Session::started)
     }
