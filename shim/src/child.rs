@@ -91,7 +91,9 @@ fn has_ended(pidfd: &OwnedFd) -> Result<bool, Errno> {
 }
 
 /// What an init tells of the end of a process that has ended. One that tells nothing any more was
-/// killed, and all in its container with it; one that lies is not believed to say anything.
+/// killed, and all in its container with it; one that lies is not believed to say anything. One that
+/// is silent holds the caller as long as its container is there, as a program that does not end
+/// would: it may just be paused.
 fn told(channel: &mut Channel, number: u32) -> Option<Exit> {
     let _ = wait_for_any(&mut [PollFd::new(&*channel, PollFlags::IN)]);
     match channel.receive() {

@@ -13,6 +13,7 @@ use crate::config::{Config, Hook, NamespaceType};
 use crate::error::{Error, Result};
 use crate::factory::Options;
 use crate::hook;
+use crate::join::{Joining, different_namespaces};
 use crate::launch::image::Sealed;
 use crate::launch::{Child, Launch, Lent, Place};
 use crate::oci::{State, Status};
@@ -20,7 +21,7 @@ use crate::plan::join::Joined;
 use crate::plan::{self, Plan};
 use crate::program::{Attended, input};
 use crate::seccomp::agent::hand_over;
-use crate::start::{Joining, different_namespaces, image};
+use crate::start::image;
 use crate::trace;
 
 /// A container, as far as its hooks need it.

@@ -106,6 +106,7 @@ pub mod error;
 mod factory;
 mod hook;
 mod hooks;
+mod join;
 mod journal;
 mod label;
 pub mod launch;

@@ -18,6 +18,7 @@ use crate::config::{self, Config, NamespaceType};
 use crate::error::{Code, Error, Result};
 use crate::factory::Options;
 use crate::hooks::Hooks;
+use crate::join::Join;
 use crate::journal::{Entry, Journal};
 use crate::launch::image::{EMBEDDED, Sealed};
 use crate::launch::{Child, Resume};
@@ -25,7 +26,7 @@ use crate::lock::Lock;
 use crate::net;
 use crate::process::{Process, Running};
 use crate::resolve::Filter;
-use crate::start::{First, Join, Release, Start};
+use crate::start::{First, Release, Start};
 use crate::state::{Identity, State, Version};
 use crate::trace;
 use crate::waiting::{self, Rest, START, SUPERVISOR};
@@ -92,8 +93,7 @@ impl Container {
         if State::version(directory.as_fd()).is_some() {
             return Err(Error::in_use(id));
         }
-        let network =
-            net::Plan::new(&config.networks, &config.net_devices, &config.routes, &owner(&path))?;
+        let network = network(&config, &path)?;
         let host_links: Vec<String> = network.host_links().map(str::to_owned).collect();
         let locate = || config.cgroups.as_ref().map(Cgroups::locate).transpose();
         let cgroups = trace::span("locate cgroups", locate)?;
@@ -343,12 +343,7 @@ impl Container {
             .map(|_| Cgroups::from_paths(self.state.cgroup_paths.clone()))
             .transpose()?;
         let config = &self.state.config;
-        let network = net::Plan::new(
-            &config.networks,
-            &config.net_devices,
-            &config.routes,
-            &owner(&self.path),
-        )?;
+        let network = network(config, &self.path)?;
         let supervisor = config
             .supervise
             .then(|| waiting::listen(self.directory.as_fd(), SUPERVISOR))
@@ -541,6 +536,12 @@ fn now() -> u64 {
 /// Whom an interface on the host belongs to: ids are unique below one directory only.
 fn owner(path: &Path) -> Cow<'_, str> {
     path.to_string_lossy()
+}
+
+/// What is done to interfaces for the container in a directory.
+fn network(config: &Config, path: &Path) -> Result<net::Plan> {
+    let Config { networks, net_devices, routes, .. } = config;
+    net::Plan::new(networks, net_devices, routes, &owner(path))
 }
 
 /// Reads a container's state; what it lacks comes from the journal, which is written first.

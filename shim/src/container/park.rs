@@ -2,19 +2,19 @@
 
 use std::os::fd::AsFd;
 
-use super::{Container, owner};
+use super::{Container, network};
 use crate::cgroup::Cgroups;
 use crate::child::First;
 use crate::compile::{Compilation, Compiled, Half};
 use crate::config::Config;
 use crate::error::Result;
+use crate::label;
 use crate::launch::{self, Lent};
 use crate::lock::Lock;
 use crate::plan::Plan;
 use crate::process::{Process, Running};
 use crate::start::{Release, Waiting, running};
 use crate::stdio::Descriptors;
-use crate::{label, net};
 
 /// The init of a container that waits for its program.
 #[derive(Debug)]
@@ -108,12 +108,7 @@ impl Container {
         let config = &self.state.config;
         label::relabel(config)?;
         let cgroups = self.cgroups()?;
-        let network = net::Plan::new(
-            &config.networks,
-            &config.net_devices,
-            &config.routes,
-            &owner(&self.path),
-        )?;
+        let network = network(config, &self.path)?;
         Compilation {
             config,
             process,
