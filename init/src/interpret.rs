@@ -6,7 +6,7 @@
 use core::ffi::CStr;
 
 use pidone_proto::{Call, Codec, FrameType, Header, Op, Part, Report, Text, limits};
-use rustix::fd::{AsFd, OwnedFd};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{OFlags, SealFlags, fcntl_get_seals, fstat};
 use rustix::io::{Errno, FdFlags, fcntl_setfd};
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
@@ -33,6 +33,9 @@ pub(crate) struct Init {
     /// Descriptors by slot.
     pub(crate) slots: Slots,
     root: Option<Root>,
+    /// The directory of the node or link that was made last, and its path: what a run of such
+    /// operations makes in one directory.
+    parent: Option<(&'static [u8], OwnedFd)>,
     times: Option<Times>,
     /// The operation that runs, counted from 1; 0 before the first.
     step: u32,
@@ -50,7 +53,7 @@ pub(crate) fn run(control: OwnedFd, begun: u64) -> ! {
 impl Init {
     /// Before the first operation.
     pub(crate) fn new(channel: Channel) -> Self {
-        Self { channel, slots: Slots::new(), root: None, times: None, step: 0 }
+        Self { channel, slots: Slots::new(), root: None, parent: None, times: None, step: 0 }
     }
 
     /// The root that names are resolved in: the plan's, or the process's own.
@@ -80,6 +83,22 @@ impl Init {
         follow: bool,
     ) -> Result<(OwnedFd, &'p CStr)> {
         self.root().during(Call::Open)?.parent(path, follow)
+    }
+
+    /// As [`Init::parent`], without links on the way, for one of a run of operations: a directory is
+    /// opened once for all that are made in it one behind the other.
+    #[inline(never)]
+    pub(crate) fn parent_in_run(
+        &mut self,
+        path: &'static CStr,
+    ) -> Result<(BorrowedFd<'_>, &'static CStr)> {
+        let (above, name) = Root::split(path)?;
+        let directory = match self.parent.take() {
+            Some((of, directory)) if of == above => directory,
+            _ => self.parent(path, false)?.0,
+        };
+        let kept: &OwnedFd = &self.parent.insert((above, directory)).1;
+        Ok((kept.as_fd(), name))
     }
 
     /// Closes all slots and the root. Names are resolved in the process's own root from then on.
@@ -183,7 +202,10 @@ impl Init {
 
     /// Runs one operation.
     #[inline(never)]
-    fn operation<'a>(&mut self, op: Op<'a>) -> Result {
+    fn operation(&mut self, op: Op<'static>) -> Result {
+        if !matches!(op, Op::MakeNode { .. } | Op::MakeLink { .. }) {
+            self.parent = None;
+        }
         match op {
             Op::SetNamespaces { target, flags } => namespace::join(self, target, flags),
             Op::Fork { flags } => namespace::fork(self, flags),
@@ -324,8 +346,12 @@ fn unexpected(call: Call) -> Failure {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
-    use std::vec;
+    use std::ffi::CString;
+    use std::os::unix::ffi::OsStrExt as _;
     use std::vec::Vec;
+    use std::{fs, vec};
+
+    use rustix::fs::Mode;
 
     use pidone_proto::Slot;
 
@@ -378,6 +404,30 @@ mod tests {
         bytes.push(250);
         assert_eq!(run(&mut init, 2, bytes), (Err(unexpected(Call::Decode)), 2));
         assert!(is_closed(&ours));
+    }
+
+    #[test]
+    fn a_run_of_links_opens_its_directory_once() {
+        let base = tempfile::tempdir().unwrap();
+        let name = CString::new(base.path().as_os_str().as_bytes()).unwrap();
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = rustix::fs::open(name.as_c_str(), flags, Mode::empty()).unwrap();
+        let mut init = Init::new(Peer::pair().1);
+        init.set_root(Root::new(root));
+        let link = |path| Op::MakeLink { target: Text(c"x"), path: Text(path), replace: false };
+        let mut make = |ops: &[Op<'_>]| {
+            let count = u32::try_from(ops.len()).unwrap();
+            run(&mut init, count, encoded(ops)).0.unwrap();
+        };
+        make(&[link(c"/d/one")]);
+        fs::rename(base.path().join("d"), base.path().join("old")).unwrap();
+        make(&[link(c"/d/two"), link(c"/e/three"), link(c"/d/four")]);
+        // Behind any other operation, a mount say, the name is looked up again.
+        fs::rename(base.path().join("d"), base.path().join("older")).unwrap();
+        make(&[Op::Umask { mask: 0 }, link(c"/d/five")]);
+        for path in ["old/one", "old/two", "e/three", "older/four", "d/five"] {
+            assert!(base.path().join(path).is_symlink(), "{path}");
+        }
     }
 
     #[test]

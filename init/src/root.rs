@@ -62,14 +62,20 @@ impl Root {
     ///
     /// `follow` is about links in the directories; the last component is the caller's to treat.
     pub(crate) fn parent<'p>(&self, path: &'p CStr, follow: bool) -> Result<(OwnedFd, &'p CStr)> {
+        let (above, name) = Self::split(path)?;
+        let directory = self.directories(path, above.len(), follow)?;
+        Ok((directory, name))
+    }
+
+    /// The path of the directory that holds the last component of `path`, and that component.
+    pub(crate) fn split(path: &CStr) -> Result<(&[u8], &CStr)> {
         let bytes = path.to_bytes();
         let cut = bytes.iter().rposition(|&b| b == b'/').map_or(0, |slash| slash + 1);
         let name = bytes_from(path, cut);
         if name.is_empty() || name == c"." || name == c".." {
             return Err(Failure::new(Call::Open, Errno::INVAL));
         }
-        let directory = self.directories(path, cut, follow)?;
-        Ok((directory, name))
+        Ok((bytes.get(..cut).unwrap_or_default(), name))
     }
 
     /// Opens the directory at `path`, and makes it and those above it if they are missing.

@@ -31,17 +31,16 @@ pub(crate) struct Node {
 }
 
 /// Makes a device node, with the exact mode: the init's mask is empty.
-pub(crate) fn make_node(init: &mut Init, path: Text<'_>, node: Node) -> Result {
-    let path = path.as_c_str();
+pub(crate) fn make_node(init: &mut Init, path: Text<'static>, node: Node) -> Result {
     // No link on the way: /dev is the runtime's, and an image that brings it as a link would
     // have its nodes made elsewhere.
-    let (parent, name) = init.parent(path, false)?;
+    let (parent, name) = init.parent_in_run(path.0)?;
     let file_type = FileType::from_raw_mode(node.mode);
     let device = makedev(node.major, node.minor);
-    match mknodat(&parent, name, file_type, Mode::from_raw_mode(node.mode), device) {
+    match mknodat(parent, name, file_type, Mode::from_raw_mode(node.mode), device) {
         Ok(()) => {}
         Err(Errno::EXIST) => {
-            let there = statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW).during(Call::Stat)?;
+            let there = statat(parent, name, AtFlags::SYMLINK_NOFOLLOW).during(Call::Stat)?;
             let same = FileType::from_raw_mode(there.st_mode) == file_type
                 && (file_type == FileType::Fifo || there.st_rdev == device);
             if !same {
@@ -52,7 +51,7 @@ pub(crate) fn make_node(init: &mut Init, path: Text<'_>, node: Node) -> Result {
     }
     if node.uid != 0 || node.gid != 0 {
         let (uid, gid) = (Uid::from_raw(node.uid), Gid::from_raw(node.gid));
-        chownat(&parent, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
+        chownat(parent, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
             .during(Call::ChangeOwner)?;
     }
     Ok(())
@@ -62,15 +61,14 @@ pub(crate) fn make_node(init: &mut Init, path: Text<'_>, node: Node) -> Result {
 pub(crate) fn make_link(
     init: &mut Init,
     target: Text<'_>,
-    path: Text<'_>,
+    path: Text<'static>,
     replace: bool,
 ) -> Result {
-    let path = path.as_c_str();
-    let (parent, name) = init.parent(path, false)?;
-    match symlinkat(target.as_c_str(), &parent, name) {
+    let (parent, name) = init.parent_in_run(path.0)?;
+    match symlinkat(target.as_c_str(), parent, name) {
         Err(Errno::EXIST) if replace => {
-            unlinkat(&parent, name, AtFlags::empty()).during(Call::Remove)?;
-            symlinkat(target.as_c_str(), &parent, name).during(Call::MakeLink)
+            unlinkat(parent, name, AtFlags::empty()).during(Call::Remove)?;
+            symlinkat(target.as_c_str(), parent, name).during(Call::MakeLink)
         }
         Ok(()) | Err(Errno::EXIST) => Ok(()),
         Err(errno) => Err(errno).during(Call::MakeLink),
