@@ -32,7 +32,15 @@ pub(super) fn enable(leaf: &Directory, knobs: &[Knob]) -> Result<()> {
     if wanted.is_subset(&words(&leaf.read_existing("cgroup.controllers")?)) {
         return Ok(());
     }
-    for ancestor in ancestors(leaf)? {
+    let ancestors = ancestors(leaf)?;
+    if let Some(highest) = ancestors.first().filter(|_| required.is_empty()) {
+        // Most often, where the controllers are in hierarchies of cgroup v1, there is none.
+        let available = highest.read_existing("cgroup.controllers")?;
+        if words(&available).is_disjoint(&wanted) {
+            return Ok(());
+        }
+    }
+    for ancestor in ancestors {
         let available = ancestor.read_existing("cgroup.controllers")?;
         let available = words(&available);
         let lacking = |knob: &&Knob| !available.contains(knob.controller);

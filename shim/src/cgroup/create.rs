@@ -48,16 +48,22 @@ impl Cgroups {
         policy: &device::Policy,
         made: &mut Vec<PathBuf>,
     ) -> Result<()> {
+        let mut all_new = true;
         for path in self.directories() {
             let is_new = make(path, made)?;
             let version = directory::version(path)?;
             if !is_new {
                 refuse_used(&Directory::existing(path)?)?;
             }
+            all_new &= is_new;
             self.refuse_frozen(path, version)?;
         }
         v1::inherit_cpuset(self, made)?;
         self.apply(knobs)?;
+        // A new one of cgroup v2 has no program that would have to go.
+        if all_new && self.mode == Mode::V2 && policy.is_open() {
+            return Ok(());
+        }
         device::apply(self, policy)
     }
 
