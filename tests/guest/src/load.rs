@@ -3,6 +3,7 @@
 use core::ffi::CStr;
 
 use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::thread::{NanosleepRelativeResult, nanosleep};
 
 use crate::descriptor::standard;
@@ -104,6 +105,11 @@ pub(crate) fn fork(count: i64, milliseconds: Option<i64>) {
 
 /// Makes a grandchild whose parent ends, which then prints its new parent; waits for both.
 pub(crate) fn orphan() {
+    let Ok((ours, theirs)) =
+        socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::empty(), None)
+    else {
+        return;
+    };
     let parent = || rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get());
     if sys::fork() == Ok(0) {
         let child = rustix::process::getpid().as_raw_nonzero().get();
@@ -116,4 +122,7 @@ pub(crate) fn orphan() {
         sys::exit(0);
     }
     while sys::wait().is_ok() {}
+    // The container may end with this process: not before the orphan has spoken.
+    drop(theirs);
+    let _ = rustix::io::read(&ours, &mut [0; 1]);
 }
