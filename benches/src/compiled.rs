@@ -52,6 +52,7 @@ pub fn plan(config: &Config, process: &Process) -> Result<Plan> {
     let new = config.namespaces.iter().fold(0, |flags, new| flags | new.kind.clone_flag());
     let facts = Facts {
         new,
+        beside: false,
         joined: Vec::new(),
         in_user_namespace: false,
         by_path: false,

@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::factory::Strategy;
 use crate::launch::{Place, TEMPLATE_ROOT, why_no_template};
 use crate::net;
-use crate::plan::container::{CLONE_NEWCGROUP, CLONE_NEWTIME, Facts, has_commands};
+use crate::plan::container::{CLONE_NEWCGROUP, CLONE_NEWNET, CLONE_NEWTIME, Facts, has_commands};
 use crate::plan::parked::{self, Model};
 use crate::plan::{self, Plan};
 use crate::privilege;
@@ -27,6 +27,8 @@ pub(crate) struct Compilation<'a> {
     pub(crate) strategy: Strategy,
     pub(crate) cgroups: Option<&'a Cgroups>,
     pub(crate) network: &'a net::Plan,
+    /// Whether the host makes beside the init what it can: [`can_help`].
+    pub(crate) beside: bool,
     /// The name of a new session keyring.
     pub(crate) keyring: Option<String>,
     /// Whether the program waits for the start.
@@ -65,8 +67,9 @@ impl Config {
     /// made, changed or started.
     ///
     /// It is the plan of [`Container::start`](crate::Container::start) with
-    /// [`Strategy::Host`], and so depends on who asks: paths of the host are opened by the init
-    /// where the caller may not copy mounts. The host is looked at for that, for the kind of bind
+    /// [`Strategy::Host`] where the init does all by itself: where another processor is free, the
+    /// host makes some of it beside the init. It depends on who asks: paths of the host are opened by
+    /// the init where the caller may not copy mounts. The host is looked at for that, for the kind of bind
     /// sources, for users and groups in the root, and for where cgroups would be. The plan is text
     /// by its [`Display`](std::fmt::Display).
     ///
@@ -84,6 +87,7 @@ impl Config {
             strategy: Strategy::Host,
             cgroups: cgroups.as_ref(),
             network: &network,
+            beside: false,
             keyring: self.new_keyring.then(|| "_ses".to_owned()),
             waits: false,
             half: Half::Whole,
@@ -118,6 +122,7 @@ impl Compilation<'_> {
         });
         let facts = Facts {
             new,
+            beside: self.beside,
             in_user_namespace: config.namespace(NamespaceType::User).is_some()
                 || privilege::in_user_namespace(),
             by_path,
@@ -149,7 +154,9 @@ impl Compilation<'_> {
             }
         };
         let forks = !facts.joined.is_empty();
-        let namespaces = if forks { 0 } else { new & !(CLONE_NEWCGROUP | CLONE_NEWTIME) };
+        let later = CLONE_NEWCGROUP | CLONE_NEWTIME;
+        let later = if self.beside { later | CLONE_NEWNET } else { later };
+        let namespaces = if forks { 0 } else { new & !later };
         Ok(Compiled { plan, place, namespaces, forks, process })
     }
 
@@ -200,6 +207,19 @@ impl Compilation<'_> {
         let mut mounts = self.config.mounts.iter();
         mounts.any(|mount| mount.is_bind() && Path::new(&mount.source).starts_with(directory))
     }
+}
+
+/// Whether the network namespace of a container and file systems of its own may be made beside the
+/// init: nothing of the host looks at them or sets them up during the start, and they belong to
+/// this process's user namespace.
+pub(crate) fn can_help(config: &Config, network: &net::Plan) -> bool {
+    config.has_new(NamespaceType::Mount)
+        && config.namespaces.iter().all(|namespace| namespace.path.is_empty())
+        && !config.has_new(NamespaceType::User)
+        && network.is_empty()
+        && !config.mounts.iter().any(has_commands)
+        && !config.hooks.need_host_mounts()
+        && privilege::can_copy_mounts()
 }
 
 /// Where users and groups are looked up: the root, or the host where the root is made of it.

@@ -12,7 +12,7 @@ use crate::factory::Options;
 use crate::hooks::Hooks;
 use crate::journal::{Entry, Journal};
 use crate::launch::image::{Codec, EMBEDDED, Sealed};
-use crate::launch::{Child, Host, Launch, Lent, Maps, Parked, Place, Started};
+use crate::launch::{Child, Host, Launch, Lent, Maps, Network, Parked, Place, Started};
 use crate::oci::Status;
 use crate::plan::container::{BARRIER_CREATE, BARRIER_START, mount_of_barrier};
 use crate::plan::{self, Plan};
@@ -33,6 +33,10 @@ pub(crate) struct Start<'a> {
     pub(crate) directory: BorrowedFd<'a>,
     pub(crate) cgroups: Option<&'a Cgroups>,
     pub(crate) network: &'a net::Plan,
+    /// Whether this process makes beside the init what it can.
+    pub(crate) helps: bool,
+    /// The network namespace that is made so.
+    pub(crate) network_beside: Option<&'a Network>,
     /// The socket on which the program waits for the start; none if it comes at once.
     pub(crate) listener: Option<BorrowedFd<'a>>,
     /// The socket on which the init is asked, if it stays process 1.
@@ -58,7 +62,10 @@ impl Start<'_> {
     pub(crate) fn run(&self) -> Result<First> {
         let mut compiled = self.compile(Half::Whole)?;
         let supervises = self.supervisor.is_some();
-        if self.listener.is_none() && !supervises {
+        // The last one may come only when the process is written down, as does all with what is made
+        // beside it.
+        let apart = compiled.plan.first_beside().is_none();
+        if self.listener.is_none() && !supervises && apart {
             compiled.plan.set_last_apart();
         }
         let descriptors = trace::span("open descriptors", || Descriptors::open(self.process))?;
@@ -66,7 +73,7 @@ impl Start<'_> {
         let null = supervises.then(|| Descriptors::of([&Stdio::Null; 3], &[])).transpose()?;
         let of_init = null.as_ref().unwrap_or(&descriptors);
         let all = of_init.all();
-        let early = compiled.plan.parts().len() - 1;
+        let early = compiled.plan.early_parts();
         let (started, identity) =
             self.launch(&compiled, &all, early, |launch, host| launch.run(host))?;
         drop(all);
@@ -107,6 +114,7 @@ impl Start<'_> {
             strategy: self.options.strategy,
             cgroups: self.cgroups,
             network: self.network,
+            beside: self.helps,
             keyring: self.hooks().keyring(),
             waits: self.listener.is_some() && self.supervisor.is_none(),
             half,
@@ -137,7 +145,12 @@ impl Start<'_> {
             forks: *forks,
             descriptors,
             cgroup: &entrance,
-            lent: Lent { listener: self.listener, supervisor: self.supervisor, ..Lent::default() },
+            lent: Lent {
+                listener: self.listener,
+                supervisor: self.supervisor,
+                network: self.network_beside,
+                ..Lent::default()
+            },
             early: if self.is_born_late() { 0 } else { early },
             patience: self.options.patience,
         };

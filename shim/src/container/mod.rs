@@ -14,6 +14,7 @@ use rustix::process::Signal;
 use serde::Serialize;
 
 use crate::cgroup::{self, Cgroups};
+use crate::compile::can_help;
 use crate::config::{self, Config, NamespaceType};
 use crate::error::{Code, Error, Result};
 use crate::factory::Options;
@@ -21,7 +22,7 @@ use crate::hooks::Hooks;
 use crate::join::Join;
 use crate::journal::{Entry, Journal};
 use crate::launch::image::{EMBEDDED, Sealed};
-use crate::launch::{Child, Resume};
+use crate::launch::{Child, Network, Resume, has_other_processor};
 use crate::lock::Lock;
 use crate::net;
 use crate::process::{Process, Running};
@@ -316,7 +317,7 @@ impl Container {
         listener: Option<BorrowedFd<'_>>,
     ) -> Result<Running> {
         let (First { mut running, identity, rest }, cgroups) =
-            self.make(process, listener, |start| start.run())?;
+            self.make(process, listener, true, |start| start.run())?;
         running.cgroups = cgroups;
         let rest =
             rest.map_or(Ok(()), |(first, rest)| Rest::write(self.directory.as_fd(), first, &rest));
@@ -328,22 +329,25 @@ impl Container {
     }
 
     /// Makes what the container has on the host, and starts something in it. Answers what that is,
-    /// and the cgroups that end with it.
+    /// and the cgroups that end with it. In haste, another processor takes a share.
     fn make<T>(
         &self,
         process: &Process,
         listener: Option<BorrowedFd<'_>>,
+        haste: bool,
         run: impl FnOnce(&Start<'_>) -> Result<T>,
     ) -> Result<(T, Option<Cgroups>)> {
-        let mut cgroups = self
-            .state
-            .config
+        let config = &self.state.config;
+        let network = network(config, &self.path)?;
+        let helps = haste && has_other_processor() && can_help(config, &network);
+        let begin = || trace::span("begin the network namespace", Network::begin);
+        let new_network = helps && config.has_new(NamespaceType::Network);
+        let network_beside = new_network.then(begin).transpose()?;
+        let mut cgroups = config
             .cgroups
             .as_ref()
             .map(|_| Cgroups::from_paths(self.state.cgroup_paths.clone()))
             .transpose()?;
-        let config = &self.state.config;
-        let network = network(config, &self.path)?;
         let supervisor = config
             .supervise
             .then(|| waiting::listen(self.directory.as_fd(), SUPERVISOR))
@@ -364,6 +368,8 @@ impl Container {
             directory: self.directory.as_fd(),
             cgroups: cgroups.as_ref(),
             network: &network,
+            helps,
+            network_beside: network_beside.as_ref(),
             listener,
             supervisor: supervisor.as_ref().map(AsFd::as_fd),
         });

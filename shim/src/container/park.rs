@@ -35,7 +35,7 @@ impl Container {
     /// As [`Container::start`].
     pub(crate) fn park(&mut self, half: Half<'_>, process: &Process) -> Result<Parked> {
         let _lock = Lock::take(self.directory.as_fd(), self.id())?;
-        let (waiting, cgroups) = self.make(process, None, |start| start.park(half))?;
+        let (waiting, cgroups) = self.make(process, None, false, |start| start.park(half))?;
         let Waiting { parked, identity } = waiting;
         if let Err(error) = self.write_started(&identity) {
             parked.end();
@@ -114,6 +114,7 @@ impl Container {
             process,
             strategy: self.options.strategy,
             cgroups: cgroups.as_ref(),
+            beside: false,
             network: &network,
             keyring: self.hooks(None).keyring(),
             waits: false,

@@ -7,7 +7,7 @@ use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 use rustix::mount::{MountAttrFlags, OpenTreeFlags, open_tree};
 
-use super::{id_mapped, template};
+use super::{Network, file_system, id_mapped};
 use crate::error::{Error, Result};
 use crate::plan::{Part, Source};
 use crate::trace;
@@ -30,7 +30,7 @@ impl AsFd for Opened<'_> {
 }
 
 /// What sources stand for that the caller has.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Clone, Copy, Default)]
 pub(crate) struct Lent<'a> {
     /// The pidfd of the container's first process, for who joins it.
     pub(crate) container: Option<BorrowedFd<'a>>,
@@ -38,14 +38,24 @@ pub(crate) struct Lent<'a> {
     pub(crate) listener: Option<BorrowedFd<'a>>,
     /// The socket on which an init that supervises is asked.
     pub(crate) supervisor: Option<BorrowedFd<'a>>,
+    /// The network namespace that is made beside the clone.
+    pub(crate) network: Option<&'a Network>,
     /// What a plan of the caller's own names by number.
     pub(crate) others: &'a [BorrowedFd<'a>],
 }
 
 /// Opens all sources of a part.
 pub(crate) fn open_all<'a>(part: &Part, lent: Lent<'a>) -> Result<Vec<Opened<'a>>> {
-    let open = || part.sources.iter().map(|source| open(source, lent));
-    trace::span("open files", || open().collect())
+    let open = || part.sources.iter().map(|source| open(source, lent)).collect();
+    let made = |source: &Source| matches!(source, Source::FileSystem(_));
+    let name = if part.sources.contains(&Source::Network) {
+        "wait for the network namespace"
+    } else if part.sources.iter().any(made) {
+        "make file systems"
+    } else {
+        "open files"
+    };
+    trace::span(name, open)
 }
 
 /// Opens a source.
@@ -59,13 +69,14 @@ fn open<'a>(source: &Source, lent: Lent<'a>) -> Result<Opened<'a>> {
             Ok(Opened::Own(tree))
         }
         Source::Empty => {
-            let options = [("size", "0k"), ("nr_inodes", "2"), ("mode", "555")];
+            let options = [(c"size", c"0k"), (c"nr_inodes", c"2"), (c"mode", c"555")];
             let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY
                 | MountAttrFlags::MOUNT_ATTR_NOSUID
                 | MountAttrFlags::MOUNT_ATTR_NODEV
                 | MountAttrFlags::MOUNT_ATTR_NOEXEC;
-            template::file_system("tmpfs", &options, attributes).map(Opened::Own)
+            file_system::detached(c"tmpfs", &options, attributes).map(Opened::Own)
         }
+        Source::FileSystem(made) => file_system::make(made).map(Opened::Own),
         Source::Directory(path) => file(path, OFlags::PATH | OFlags::DIRECTORY).map(Opened::Own),
         Source::Namespace(path) => file(path, OFlags::RDONLY).map(Opened::Own),
         Source::Container => lent
@@ -78,6 +89,10 @@ fn open<'a>(source: &Source, lent: Lent<'a>) -> Result<Opened<'a>> {
                 .map(Opened::Lent)
                 .ok_or_else(|| Error::system("listen", "the container", Errno::BADF))
         }
+        Source::Network => match lent.network {
+            Some(network) => network.namespace().map(Opened::Lent),
+            None => Err(Error::system("unshare", "network", Errno::BADF)),
+        },
         Source::Lent(place) => lent
             .others
             .get(*place)

@@ -6,16 +6,20 @@ use std::path::{Path, PathBuf};
 
 use pidone_proto::{Create, Op, Slot, Text};
 
+use super::ahead::Ahead;
 use super::mount::{self, MS_BIND, MS_PRIVATE, MS_REC, MS_REMOUNT};
 use super::process::{Done, Wait};
-use super::{NULL, PROC, Plan, Process, Source, clean, text};
-use crate::config::{Config, Device, IdMap, Mount};
-use crate::error::{Error, Result};
+use super::{NULL, PROC, Plan, Process, Source, clean, devices, text};
+use crate::config::{Config, IdMap, Mount};
+use crate::error::Result;
 
 /// What the plan depends on and the configuration does not say.
 pub struct Facts<'a> {
     /// The namespaces that are new.
     pub new: u32,
+    /// Whether the host makes beside the init what it can: the network namespace, which the init
+    /// enters, and file systems, which it attaches.
+    pub beside: bool,
     /// The namespaces that are joined, and their files.
     pub joined: Vec<(u32, PathBuf)>,
     /// Whether the container has a user namespace that is not the host's.
@@ -69,7 +73,7 @@ pub fn mount_of_barrier(id: u32) -> Option<(usize, bool)> {
 const NULL_DEVICE: &std::ffi::CStr = c"/dev/null";
 
 const CLONE_NEWNS: u32 = 0x2_0000;
-const CLONE_NEWNET: u32 = 0x4000_0000;
+pub(crate) const CLONE_NEWNET: u32 = 0x4000_0000;
 pub(crate) const CLONE_NEWCGROUP: u32 = 0x200_0000;
 pub(crate) const CLONE_NEWTIME: u32 = 0x80;
 const CLONE_NEWIPC: u32 = 0x800_0000;
@@ -144,6 +148,9 @@ pub(super) fn furnish(
         own_cgroup(plan, facts);
     }
     if facts.new & CLONE_NEWNET != 0 {
+        if first_of_network(config, facts).is_none() {
+            enter_network(plan, facts);
+        }
         plan.push(Op::Loopback);
     }
     if !config.hostname.is_empty() {
@@ -204,6 +211,31 @@ pub(super) fn root_ids(config: &Config) -> Op<'static> {
     Op::Ids { uid: first(&config.uid_mappings), gid: first(&config.gid_mappings) }
 }
 
+/// The first mount that may be another one in another network namespace: sysfs, or a type of file
+/// system that is not known here.
+fn first_of_network(config: &Config, facts: &Facts<'_>) -> Option<usize> {
+    const NONE: [&str; 8] =
+        ["bind", "cgroup", "cgroup2", "devpts", "mqueue", "overlay", "proc", "tmpfs"];
+    let is = |mount: &Mount| {
+        mount.flags & (MS_BIND | MS_REMOUNT) == 0 && !NONE.contains(&mount.device.as_str())
+    };
+    let both = CLONE_NEWNS | CLONE_NEWNET;
+    if facts.new & both != both {
+        return None;
+    }
+    config.mounts.iter().position(is)
+}
+
+/// Enters the network namespace that was made beside the clone. All before it is in a part that
+/// does not wait for it.
+fn enter_network(plan: &mut Plan, facts: &Facts<'_>) {
+    if facts.beside {
+        plan.begin_part();
+        let target = plan.source(Source::Network);
+        plan.push(Op::SetNamespaces { target, flags: CLONE_NEWNET });
+    }
+}
+
 /// Waits for the host, and makes the cgroup the root of a cgroup namespace.
 ///
 /// `clone3(2)` with both flags would root the namespace at the caller's cgroup.
@@ -258,7 +290,19 @@ fn root(plan: &mut Plan, config: &Config, private_proc: bool, facts: &Facts<'_>)
     if !late {
         plan.push(pivot);
     }
-    for (index, (entry, ready)) in config.mounts.iter().zip(ready).enumerate() {
+    let ahead = if facts.beside { Ahead::of(config)? } else { Ahead::default() };
+    let of_network = first_of_network(config, facts);
+    for (index, (entry, mut ready)) in config.mounts.iter().zip(ready).enumerate() {
+        if of_network == Some(index) {
+            enter_network(plan, facts);
+        }
+        if let Some(made) = ahead.file_systems.get(&index) {
+            if ahead.is_first(index) {
+                // All before it does not wait for it.
+                plan.begin_part();
+            }
+            ready = Some(plan.source(Source::FileSystem(made.clone())));
+        }
         if has_commands(entry) {
             plan.push(Op::Barrier { id: barrier_of_mount(index) });
         }
@@ -267,7 +311,7 @@ fn root(plan: &mut Plan, config: &Config, private_proc: bool, facts: &Facts<'_>)
             plan.push(Op::Barrier { id: barrier_of_mount(index) + 1 });
         }
     }
-    devices(plan, config, facts)?;
+    devices::make(plan, config, facts, &ahead)?;
     for link in &config.links {
         let target = text("links.target", &link.target)?;
         let path = text("links.path", clean(&link.path))?;
@@ -419,75 +463,6 @@ fn cgroup_mount(plan: &mut Plan, config: &Config, mount: &Mount, facts: &Facts<'
         let set = mount::attributes(1);
         plan.push(Op::Remount { at: Text(&at), set, clear: 0, recursive: false });
     }
-    Ok(())
-}
-
-/// Links that programs expect in `/dev`: OCI runtime specification, "Dev symbolic links".
-const LINKS: [(&std::ffi::CStr, &std::ffi::CStr); 5] = [
-    (c"/proc/self/fd", c"/dev/fd"),
-    (c"/proc/self/fd/0", c"/dev/stdin"),
-    (c"/proc/self/fd/1", c"/dev/stdout"),
-    (c"/proc/self/fd/2", c"/dev/stderr"),
-    (c"/proc/kcore", c"/dev/core"),
-];
-
-/// Device nodes, and the links in `/dev`.
-fn devices(plan: &mut Plan, config: &Config, facts: &Facts<'_>) -> Result<()> {
-    // A /dev that comes from the host is the host's to furnish.
-    let at_dev = |mount: &&Mount| clean(&mount.destination) == "/dev";
-    let dev = config.mounts.iter().rev().find(at_dev);
-    let from_host = dev.is_some_and(|mount| mount.device == "bind" || mount.flags & MS_BIND != 0);
-    let own = |device: &&Device| !(from_host && clean(&device.path).starts_with("/dev/"));
-    for device in config.devices.iter().filter(own) {
-        if facts.in_user_namespace && device.kind != 'p' {
-            // mknod(2) is refused there: the host's node stands in.
-            let node = Mount {
-                source: device.path.clone(),
-                destination: device.path.clone(),
-                device: "bind".into(),
-                flags: MS_BIND,
-                ..Mount::default()
-            };
-            mount::bind(plan, config, &node, facts)?;
-        } else {
-            node(plan, device)?;
-        }
-    }
-    if from_host || (dev.is_none() && config.devices.is_empty()) {
-        return Ok(());
-    }
-    for (target, path) in LINKS {
-        plan.push(Op::MakeLink { target: Text(target), path: Text(path), replace: false });
-    }
-    // The host's ptmx would open terminals of the host.
-    plan.push(Op::MakeLink { target: Text(c"pts/ptmx"), path: Text(c"/dev/ptmx"), replace: true });
-    Ok(())
-}
-
-/// One device node.
-fn node(plan: &mut Plan, device: &Device) -> Result<()> {
-    // stat(2)
-    const S_IFIFO: u32 = 0o010_000;
-    const S_IFCHR: u32 = 0o020_000;
-    const S_IFBLK: u32 = 0o060_000;
-    let kind = match device.kind {
-        'c' | 'u' => S_IFCHR,
-        'b' => S_IFBLK,
-        'p' => S_IFIFO,
-        other => return Err(Error::config("devices.type", other, "not one of c, b, p, u")),
-    };
-    let number = |field, value: i64| {
-        u32::try_from(value).map_err(|_| Error::config(field, value, "not a device number"))
-    };
-    let path = text("devices.path", clean(&device.path))?;
-    plan.push(Op::MakeNode {
-        path: Text(&path),
-        mode: kind | device.file_mode & 0o7777,
-        major: number("devices.major", device.major)?,
-        minor: number("devices.minor", device.minor)?,
-        uid: device.uid,
-        gid: device.gid,
-    });
     Ok(())
 }
 

@@ -4,7 +4,9 @@
 //! wire, with the host files that they need. It is printable and comparable, so that policy is
 //! tested without privileges.
 
+mod ahead;
 pub mod container;
+mod devices;
 mod display;
 pub mod join;
 mod mount;
@@ -22,6 +24,7 @@ use std::path::PathBuf;
 
 use pidone_proto::{Bincode, Codec, Op, Slot, Strings, limits};
 
+pub use ahead::{Entry, FileSystem};
 pub use process::{Capabilities, Process, Terminal};
 
 use crate::config::{IdMap, NamespaceType, Rlimit};
@@ -62,10 +65,14 @@ pub enum Source {
     },
     /// A new file system that is empty, takes nothing and is read-only, detached.
     Empty,
+    /// A new file system with what is made in it, detached.
+    FileSystem(FileSystem),
     /// A directory.
     Directory(PathBuf),
     /// A namespace's file.
     Namespace(PathBuf),
+    /// The new network namespace, made beside the clone.
+    Network,
     /// The pidfd of the container's first process.
     Container,
     /// The socket on which the container is started.
@@ -150,6 +157,18 @@ impl Plan {
     #[must_use]
     pub fn parts(&self) -> &[Part] {
         &self.parts
+    }
+
+    /// How many parts may be sent before the process is there: not the last one, nor any with what
+    /// is made beside it.
+    pub(crate) fn early_parts(&self) -> usize {
+        self.first_beside().unwrap_or(self.parts.len() - 1)
+    }
+
+    /// The first part with something that is made beside the process.
+    pub(crate) fn first_beside(&self) -> Option<usize> {
+        let beside = |source: &Source| matches!(source, Source::Network | Source::FileSystem(_));
+        self.parts.iter().position(|part| part.sources.iter().any(beside))
     }
 
     /// How many operations there are.
