@@ -1,6 +1,7 @@
 //! Interfaces of the host that are moved into a container.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::process::Command;
 
 use nix::sched::{CloneFlags, unshare};
@@ -10,6 +11,7 @@ use pidone_tests::{Case, Outcome, Read, Report, Sandbox, Stop, case, need, outpu
 pub(crate) const CASES: &[Case] = &[
     case!(interfaces_are_moved_into_the_container).alone().once(),
     case!(a_container_that_fails_to_start_gives_them_back).alone().once(),
+    case!(a_network_of_its_own_is_nobody_elses).alone().once(),
 ];
 
 /// A network namespace of this thread's own, for the host, with an interface to move.
@@ -57,5 +59,32 @@ fn a_container_that_fails_to_start_gives_them_back(sandbox: &Sandbox) -> Outcome
     assert!(sandbox.start(&config, process(&["/guest"])).is_err());
     let link = ip("address show near")?;
     assert!(link.contains("192.0.2.5/24") && link.contains("UP"), "{link}");
+    Ok(())
+}
+
+fn a_network_of_its_own_is_nobody_elses(sandbox: &Sandbox) -> Outcome {
+    let network = |task: &str| fs::read_link(format!("/proc/{task}/ns/net"));
+    let own = network("thread-self")?;
+    // Nor is one left of a start that failed before it was entered.
+    let missing = Config { rootfs: "/no/such/root".into(), ..sandbox.config() };
+    assert!(sandbox.start(&missing, process(&["/guest"])).is_err());
+    let mut seen = BTreeSet::from([own.clone()]);
+    for _ in 0..3 {
+        let live = sandbox.start(&sandbox.config(), process(&["/guest", "sleep"]))?;
+        let pid = live.running.pid();
+        assert!(seen.insert(network(&pid.to_string())?), "the container's is new: {seen:?}");
+        for task in fs::read_dir("/proc/self/task")? {
+            let task = task?.file_name().into_string().map_err(|_| "no name")?;
+            // A thread may end meanwhile.
+            if let Ok(of_thread) = network(&format!("self/task/{task}")) {
+                assert_eq!(of_thread, own, "{task}");
+            }
+        }
+        for file in fs::read_dir("/proc/self/fd")? {
+            let file = fs::read_link(file?.path()).unwrap_or_default();
+            assert!(!file.to_string_lossy().starts_with("net:"), "{file:?} is kept");
+        }
+        live.kill()?;
+    }
     Ok(())
 }

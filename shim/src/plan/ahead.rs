@@ -127,7 +127,9 @@ impl Ahead {
         }
         let is_alone = |path: &str| seen.get(path) == Some(&1) && name(path).is_some();
         for (mount, place) in config.mounts.iter().zip(&places).skip(dev + 1) {
-            if let Some(name) = name(place).filter(|_| is_alone(place) && !is_bind(mount)) {
+            // What takes its mode from its place has the kernel's own where there is none.
+            let copies = is_bind(mount) || mount::begins_with_copy(mount);
+            if let Some(name) = name(place).filter(|_| is_alone(place) && !copies) {
                 let name = text("mounts.destination", name)?;
                 made.entries.push(Entry::Directory { name, mode: 0o755 });
             }
@@ -244,6 +246,15 @@ mod tests {
         assert_eq!(ahead(&config), (vec![], vec![2]));
         config.mounts[1] = Mount { propagation: 1 << 20, ..mount("tmpfs", "/dev", "mode=755") };
         assert_eq!(ahead(&config), (vec![], vec![2]));
+    }
+
+    #[test]
+    fn no_place_is_made_for_what_would_take_its_mode() {
+        let mut config = usual();
+        config.mounts.push(mount("tmpfs", "/dev/shm", ""));
+        assert!(!ahead(&config).0.contains(&"shm".to_owned()));
+        config.mounts[5].data = "mode=1777".into();
+        assert!(ahead(&config).0.contains(&"shm".to_owned()));
     }
 
     #[test]
