@@ -19,9 +19,11 @@ pub mod memory;
 pub mod payload;
 pub mod peer;
 pub mod place;
+pub mod profile;
 pub mod reference;
 pub mod scenario;
 pub mod syscalls;
+pub mod used;
 pub mod warm;
 pub mod waterfall;
 
@@ -34,10 +36,19 @@ pub type Result<T> = std::result::Result<T, Error>;
 /// How long one start took.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sample {
+    /// When it began: [`clock::now`].
+    pub begin: u64,
     /// Nanoseconds to the payload's first instruction.
     pub first: u64,
     /// Nanoseconds until the process is reaped and the container removed.
     pub whole: u64,
+}
+
+impl Sample {
+    /// A start from its beginning to the first instruction and to its end.
+    fn of(begin: u64, first: u64, end: u64) -> Self {
+        Self { begin, first: first.saturating_sub(begin), whole: end.saturating_sub(begin) }
+    }
 }
 
 /// Something that starts the payload in a container again and again.

@@ -21,9 +21,11 @@ pub struct Library {
     two_steps: bool,
 }
 
-/// When each step of a start was done, in nanoseconds from its beginning.
+/// When a start began, and after how many nanoseconds each of its steps was done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Phases {
+    /// The beginning itself: [`clock::now`].
+    pub begin: u64,
     /// The container is created; in two steps, its init waits as well.
     pub created: u64,
     /// The payload's first instruction.
@@ -137,6 +139,7 @@ impl Library {
         let first = self.output.stamp()?;
         let since = |time: u64| time.saturating_sub(begin);
         let phases = Phases {
+            begin,
             created: since(created),
             first: since(first),
             started: since(started),
@@ -150,7 +153,7 @@ impl Library {
 impl Starter for Library {
     fn start(&mut self) -> Result<Sample> {
         let phases = self.phases()?;
-        Ok(Sample { first: phases.first, whole: phases.removed })
+        Ok(Sample { begin: phases.begin, first: phases.first, whole: phases.removed })
     }
 }
 
@@ -288,6 +291,6 @@ impl Starter for Exec {
             return Err(format!("the payload ended with status {}", exit.status()).into());
         }
         let first = self.output.stamp()?;
-        Ok(Sample { first: first.saturating_sub(begin), whole: end - begin })
+        Ok(Sample::of(begin, first, end))
     }
 }

@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
@@ -168,13 +168,27 @@ pub struct Once {
     output: Output,
 }
 
+impl Once {
+    /// Has pidone write where the time goes.
+    pub(crate) fn traced(mut self, file: &Path) -> Self {
+        trace(&mut self.call.arguments, "run", file);
+        self
+    }
+}
+
+/// Adds the option of pidone behind the verb.
+fn trace(arguments: &mut Vec<String>, verb: &str, file: &Path) {
+    let verb = arguments.iter().position(|word| word == verb).map_or(0, |place| place + 1);
+    arguments.splice(verb..verb, ["--trace".to_owned(), file.display().to_string()]);
+}
+
 impl Starter for Once {
     fn start(&mut self) -> Result<Sample> {
         let begin = clock::now();
         self.call.run(&self.output)?;
         let end = clock::now();
         let first = self.output.stamp()?;
-        Ok(Sample { first: first.saturating_sub(begin), whole: end - begin })
+        Ok(Sample::of(begin, first, end))
     }
 }
 
@@ -272,7 +286,7 @@ impl Starter for Steps {
             return Err("the payload did not end well".into());
         }
         let first = self.output.stamp()?;
-        Ok(Sample { first: first.saturating_sub(begin), whole: end - begin })
+        Ok(Sample::of(begin, first, end))
     }
 }
 
@@ -333,6 +347,12 @@ impl Exec {
         let arguments = runtime.arguments(&["exec", &runtime.id, payload::PATH]);
         Ok(Self { container, arguments, output: Output::new()? })
     }
+
+    /// Has pidone write where the time goes.
+    pub(crate) fn traced(mut self, file: &Path) -> Self {
+        trace(&mut self.arguments, "exec", file);
+        self
+    }
 }
 
 impl Starter for Exec {
@@ -343,6 +363,6 @@ impl Starter for Exec {
         call(&runtime.path, &self.arguments, Stdio::from(writer), &runtime.errors)?;
         let end = clock::now();
         let first = self.output.stamp()?;
-        Ok(Sample { first: first.saturating_sub(begin), whole: end - begin })
+        Ok(Sample::of(begin, first, end))
     }
 }

@@ -62,6 +62,6 @@ impl Starter for Warm {
             return Err(format!("the payload ended with status {}", exit.status()).into());
         }
         let first = self.output.stamp()?;
-        Ok(Sample { first: first.saturating_sub(begin), whole: end - begin })
+        Ok(Sample::of(begin, first, end))
     }
 }

@@ -1,7 +1,10 @@
-//! Where a start of the library spends its time: its phases, and each operation of the init.
+//! Where a start of the library spends its time: its phases, each step of the host, and each
+//! operation of the init.
 //!
 //! Times are medians. Stamps cost a little themselves, and the stamped starts are others than those
 //! whose phases are shown.
+
+use std::time::Duration;
 
 use pidone::trace::{self, Span, Trace, Who};
 use pidone::{Options, Strategy};
@@ -19,6 +22,8 @@ pub struct Waterfall {
     pub starts: usize,
     /// Nanoseconds from the beginning until a phase is over.
     pub phases: Vec<(String, u64)>,
+    /// Nanoseconds of each step of the host, in their order. Those with one name are one.
+    pub steps: Vec<(String, u64)>,
     /// Nanoseconds of each operation, in their order.
     pub operations: Vec<(String, u64)>,
     /// A picture of the start that took as long as most: SVG.
@@ -42,15 +47,27 @@ impl Waterfall {
         let mut stamped = Library::with(place, scenario, options, 1)?.named(name);
         // What is made once is made by the first starts.
         plain.phases()?;
+        let example = record(&mut stamped)?;
         let mut operations: Vec<(&str, Vec<u64>)> =
-            init_spans(&record(&mut stamped)?).iter().map(|span| (span.name, Vec::new())).collect();
+            spans(&example, Who::Init).map(|span| (span.name, Vec::new())).collect();
+        let mut steps: Vec<(&str, Vec<u64>)> = Vec::new();
+        for span in spans(&example, Who::Host) {
+            if !steps.iter().any(|(name, _)| *name == span.name) {
+                steps.push((span.name, Vec::new()));
+            }
+        }
         let mut phases: Vec<Phases> = Vec::with_capacity(starts);
         let mut traces = Vec::with_capacity(starts);
         for _ in 0..starts {
             phases.push(plain.phases()?);
             let trace = record(&mut stamped)?;
-            for ((_, times), span) in operations.iter_mut().zip(init_spans(&trace)) {
+            for ((_, times), span) in operations.iter_mut().zip(spans(&trace, Who::Init)) {
                 times.push(u64::try_from(span.duration.as_nanos())?);
+            }
+            for (name, times) in &mut steps {
+                let same = spans(&trace, Who::Host).filter(|span| span.name == *name);
+                let time: Duration = same.map(|span| span.duration).sum();
+                times.push(u64::try_from(time.as_nanos())?);
             }
             traces.push(trace);
         }
@@ -64,16 +81,17 @@ impl Waterfall {
             ("reaped", |phases| phases.reaped),
             ("removed", |phases| phases.removed),
         ];
+        let medians = |times: Vec<(&str, Vec<u64>)>| {
+            times.into_iter().map(|(name, times)| (name.to_owned(), median(times))).collect()
+        };
         Ok(Self {
             starts,
             phases: columns
                 .into_iter()
                 .map(|(name, of)| (name.to_owned(), median(phases.iter().map(of).collect())))
                 .collect(),
-            operations: operations
-                .into_iter()
-                .map(|(name, times)| (name.to_owned(), median(times)))
-                .collect(),
+            steps: medians(steps),
+            operations: medians(operations),
             picture,
         })
     }
@@ -85,9 +103,9 @@ fn record(library: &mut Library) -> Result<Trace> {
     started.map(|_| trace)
 }
 
-/// What the init of one start did.
-fn init_spans(trace: &Trace) -> Vec<Span> {
-    trace.spans().into_iter().filter(|span| span.who == Who::Init).collect()
+/// What somebody did in one start.
+fn spans(trace: &Trace, who: Who) -> impl Iterator<Item = Span> {
+    trace.spans().into_iter().filter(move |span| span.who == who)
 }
 
 fn median(mut times: Vec<u64>) -> u64 {

@@ -1,4 +1,5 @@
-//! Where a start of the library spends its time: its phases, and each operation of the init.
+//! Where a start of the library spends its time: its phases, each step of the host, each operation
+//! of the init, and the parts of it beside those of the floor.
 //!
 //! `waterfall [minimal|oci|oci-net] [auto|template|host] [COUNT]`; times are in microseconds.
 
@@ -8,7 +9,9 @@ use std::io::{self, Write as _};
 use clap::ValueEnum as _;
 use pidone::Strategy;
 use pidone_benches::Result;
+use pidone_benches::experiment::{Contestant, Verb};
 use pidone_benches::place::{Place, View};
+use pidone_benches::profile::Profile;
 use pidone_benches::scenario::Scenario;
 use pidone_benches::waterfall::Waterfall;
 
@@ -33,12 +36,29 @@ fn main() -> Result<()> {
     for (name, time) in &waterfall.phases {
         writeln!(output, "{:>9} {name}", microseconds(*time))?;
     }
+    writeln!(output, "\nof each step of the host:")?;
+    for (name, time) in &waterfall.steps {
+        writeln!(output, "{:>9} {name}", microseconds(*time))?;
+    }
     writeln!(output, "\nof each operation of the init:")?;
     for (number, (name, time)) in waterfall.operations.iter().enumerate() {
         writeln!(output, "{:>9} {:>3} {name}", microseconds(*time), number + 1)?;
     }
     let sum = waterfall.operations.iter().map(|(_, time)| time).sum();
     writeln!(output, "{:>9} together", microseconds(sum))?;
+
+    let contestant = match strategy {
+        Strategy::Host => Contestant::Host,
+        _ => Contestant::Library,
+    };
+    let profile = Profile::measure(contestant, Verb::Run, &place, scenario, count)?;
+    writeln!(output, "\nof each part, and of the floor's:")?;
+    for part in &profile.parts {
+        let times = [part.time, part.floor].map(microseconds);
+        writeln!(output, "{:>9} {:>9} {}", times[0], times[1], part.name)?;
+    }
+    let floor = microseconds(profile.floor.unwrap_or(0));
+    writeln!(output, "{:>9} {floor:>9} to the first instruction", microseconds(profile.total))?;
     Ok(())
 }
 

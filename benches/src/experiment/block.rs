@@ -5,13 +5,12 @@ use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nix::sys::resource::{Usage, UsageWho, getrusage};
-use nix::sys::time::TimeValLike as _;
 use serde::{Deserialize, Serialize};
 
 use super::contestant::{Contestant, Verb};
 use crate::place::Place;
 use crate::scenario::Scenario;
+use crate::used::Used;
 use crate::{Result, Sample, Starter};
 
 /// What is to be started.
@@ -74,7 +73,7 @@ impl Starters {
             starters.push(contestant.prepare(verb, place, scenario, starters.len())?);
         }
         let starters = starters.get_mut(..block.workers).unwrap_or_default();
-        let before = used()?;
+        let before = Used::so_far()?;
         let (samples, elapsed) = match starters {
             [one] => {
                 let begin = Instant::now();
@@ -82,13 +81,13 @@ impl Starters {
             }
             many => together(many, block)?,
         };
-        let after = used()?;
+        let used = Used::so_far()? - before;
         Ok(Measured {
             first: samples.iter().map(|sample| sample.first).collect(),
             whole: samples.iter().map(|sample| sample.whole).collect(),
             elapsed: u64::try_from(elapsed.as_nanos())?,
-            cpu: after.0 - before.0,
-            faults: after.1 - before.1,
+            cpu: used.user + used.system,
+            faults: used.faults,
         })
     }
 }
@@ -125,16 +124,4 @@ fn together(starters: &mut [Box<dyn Starter>], block: &Block) -> Result<(Vec<Sam
         }
         Ok((samples, begin.elapsed()))
     })
-}
-
-/// Microseconds of processor time and page faults so far: getrusage(2).
-fn used() -> Result<(u64, u64)> {
-    let sum = |usage: Usage| -> Result<(u64, u64)> {
-        let time = usage.user_time() + usage.system_time();
-        let faults = usage.minor_page_faults();
-        Ok((u64::try_from(time.num_microseconds())?, u64::try_from(faults)?))
-    };
-    let own = sum(getrusage(UsageWho::RUSAGE_SELF)?)?;
-    let children = sum(getrusage(UsageWho::RUSAGE_CHILDREN)?)?;
-    Ok((own.0 + children.0, own.1 + children.1))
 }

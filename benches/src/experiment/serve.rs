@@ -11,10 +11,11 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::block::{Block, Measured, Starters};
-use super::contestant::Contestant;
+use super::contestant::{Contestant, Verb};
 use crate::Result;
 use crate::memory::{self, Memory};
 use crate::place::{Place, View};
+use crate::profile::Profile;
 use crate::scenario::Scenario;
 use crate::waterfall::Waterfall;
 
@@ -30,6 +31,8 @@ enum Request {
     Memory(Contestant),
     /// What so many starts of the library spend their time on, and a picture of one of them.
     Waterfall(usize),
+    /// What so many starts by somebody spend their time on.
+    Profile(Contestant, Verb, usize),
 }
 
 /// A process that starts containers at a place.
@@ -87,6 +90,19 @@ impl Server {
         self.ask(&Request::Waterfall(starts))
     }
 
+    /// Looks at what somebody spends time on who starts the full scenario that often.
+    ///
+    /// # Errors
+    /// As [`Server::run`].
+    pub fn profile(
+        &mut self,
+        contestant: Contestant,
+        verb: Verb,
+        starts: usize,
+    ) -> Result<Answer<Profile>> {
+        self.ask(&Request::Profile(contestant, verb, starts))
+    }
+
     fn ask<T: DeserializeOwned>(&mut self, request: &Request) -> Result<Answer<T>> {
         let mut line = serde_json::to_vec(request)?;
         line.push(b'\n');
@@ -133,6 +149,11 @@ pub fn serve() -> Result<bool> {
                 let scenario = Scenario::OciNet;
                 let measured = Waterfall::measure(&place, scenario, Strategy::Auto, starts);
                 reply(&mut output, measured)?;
+            }
+            Request::Profile(contestant, verb, starts) => {
+                let scenario = Scenario::OciNet;
+                let profile = Profile::measure(contestant, verb, &place, scenario, starts);
+                reply(&mut output, profile)?;
             }
         }
     }

@@ -1,12 +1,14 @@
 //! What the child does: the container, or the way into it, step by step, in its plainest form.
 //!
-//! It makes system calls and nothing else: it shares the parent's memory.
+//! It makes system calls and nothing else: it shares the parent's memory. Where it is asked to, it
+//! notes when it has done what.
 
 use std::ffi::CStr;
 use std::os::fd::{AsRawFd, RawFd};
 
 use super::sys::{Argument, Failed, call};
 use super::{Floor, clone};
+use crate::profile::Part;
 use crate::scenario::{HOST_NAME, OPEN_FILES, Scenario};
 
 type Result<T = ()> = std::result::Result<T, Failed>;
@@ -16,23 +18,32 @@ const NONE: u64 = 0;
 /// Becomes the payload. Comes back only when something failed.
 pub(super) fn run(floor: &Floor) -> Result {
     let oci = floor.scenario.is_oci();
+    let reached = |part| floor.stamps.reached(part);
+    reached(Part::Clone);
     root(&floor.rootfs)?;
     if oci {
         // Rooted at the cgroup that the child was born in; the mount below shows it.
         call(libc::SYS_unshare, [0x200_0000_u32.into()])?;
     }
+    reached(Part::Root);
     mounts(oci)?;
+    reached(Part::Mounts);
     devices()?;
+    reached(Part::Devices);
     if oci {
         protection(floor)?;
+        reached(Part::Protection);
     }
     pivot()?;
+    reached(Part::Root);
     if oci {
         let name = HOST_NAME.as_bytes();
         call(libc::SYS_sethostname, [name.as_ptr().into(), (name.len() as u64).into()])?;
+        reached(Part::Process);
     }
     if floor.scenario == Scenario::OciNet {
         loopback()?;
+        reached(Part::Network);
     }
     process(floor)
 }
@@ -61,6 +72,7 @@ fn process(floor: &Floor) -> Result {
     }
     call(libc::SYS_setsid, [])?;
     capabilities(floor)?;
+    floor.stamps.reached(Part::Process);
     if oci {
         filter(&floor.filter)?;
     }

@@ -48,6 +48,6 @@ impl Starter for Exec {
         waitid(WaitId::PidFd(child.as_fd()), WaitIdOptions::EXITED)?;
         let end = clock::now();
         let first = self.floor.stamp(status)?;
-        Ok(Sample { first: first.saturating_sub(begin), whole: end - begin })
+        Ok(Sample::of(begin, first, end))
     }
 }

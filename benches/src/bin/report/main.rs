@@ -23,11 +23,12 @@ use pidone_benches::experiment::{Contestant, Row, Servers, serve};
 use pidone_benches::host::Host;
 use pidone_benches::memory::Memory;
 use pidone_benches::place::View;
+use pidone_benches::profile::Profile;
 use pidone_benches::waterfall::Waterfall;
 use serde::Serialize;
 
 use experiments::Scale;
-use target::Target;
+use target::{Subject, Target};
 
 /// Measures everything that there are targets for, and writes a page about it.
 #[derive(Debug, Parser)]
@@ -146,7 +147,39 @@ fn measure(quick: bool) -> Result<Report> {
         Ok(waterfall) => report.waterfall = Some(waterfall),
         Err(reason) => report.skipped.push(format!("the steps of one start: {reason}")),
     }
-    report.targets = target::all(&report);
+    let mut targets = target::all(&report);
+    eprintln!("{:>4} s, what is in the way", begin.elapsed().as_secs());
+    explain(&mut targets, &mut servers, (scale.starts, &mut report.skipped))?;
+    report.targets = targets;
     eprintln!("{:>4} s", begin.elapsed().as_secs());
     Ok(report)
+}
+
+/// Looks where targets that are not met lose their time.
+fn explain(
+    targets: &mut [Target],
+    servers: &mut Servers,
+    (starts, skipped): (usize, &mut Vec<String>),
+) -> Result<()> {
+    let mut known: Vec<(Subject, Option<Profile>)> = Vec::new();
+    for target in targets.iter_mut().filter(|target| target.figure.is_some() && !target.met) {
+        let Some(subject) = target.subject else { continue };
+        if let Some((_, profile)) = known.iter().find(|(other, _)| *other == subject) {
+            target.profile.clone_from(profile);
+            continue;
+        }
+        let Subject { contestant, verb, view, mounts, base } = subject;
+        let mut at = |mounts| servers.at(mounts, view)?.profile(contestant, verb, starts);
+        let profile = match (at(mounts)?, base) {
+            (Ok(profile), None) => Ok(profile),
+            (Ok(profile), Some(base)) => at(base)?.map(|base| profile.over(&base)),
+            (Err(reason), _) => Err(reason),
+        };
+        let profile = profile
+            .map_err(|reason| skipped.push(format!("{contestant}, profile of {verb}: {reason}")))
+            .ok();
+        target.profile.clone_from(&profile);
+        known.push((subject, profile));
+    }
+    Ok(())
 }

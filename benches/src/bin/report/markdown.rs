@@ -1,4 +1,4 @@
-//! The table of the README.
+//! The tables of the README.
 
 use std::fmt::Write as _;
 
@@ -71,5 +71,17 @@ pub(crate) fn table(report: &Report) -> String {
         run.of(report, Contestant::Library).map_or(0, |row| row.starts),
         report.host.peers.join("; ")
     );
+    targets(&mut text, report);
     text
+}
+
+/// Each target, and what is in the way of those that are not met.
+fn targets(text: &mut String, report: &Report) {
+    text.push_str("\n| target | bound | figure | | in the way |\n|---|---:|---:|---|---|\n");
+    for target in &report.targets {
+        let (bound, shown, verdict) = (target.bound, target.shown(), target.verdict());
+        let in_the_way = target.in_the_way();
+        let _ =
+            writeln!(text, "| {} | {bound} | {shown} | {verdict} | {in_the_way} |", target.what);
+    }
 }

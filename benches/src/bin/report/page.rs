@@ -67,22 +67,27 @@ pub(crate) fn page(report: &Report) -> String {
 fn targets(html: &mut String, report: &Report) {
     html.push_str(
         "<table><tr><th>what</th><th class=\"n\">target</th><th class=\"n\">figure</th>\
-         <th></th><th>also</th></tr>\n",
+         <th></th><th>also</th><th>in the way</th></tr>\n",
     );
     for target in &report.targets {
         let class = if target.met { "met" } else { "not" };
         let _ = writeln!(
             html,
             "<tr><td>{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td>\
-             <td class=\"{class}\">{}</td><td>{}</td></tr>",
+             <td class=\"{class}\">{}</td><td>{}</td><td><small>{}</small></td></tr>",
             escape(&target.what),
             target.bound,
             target.shown(),
             target.verdict(),
-            escape(&target.note)
+            escape(&target.note),
+            escape(&target.in_the_way())
         );
     }
-    html.push_str("</table>\n");
+    html.push_str(
+        "</table>\n<p><small>In the way of a target is what its time goes to, by profile: the \
+         share of each part in the whole, and in what is over the floor where that is known part \
+         by part.</small></p>\n",
+    );
 }
 
 fn memory(html: &mut String, report: &Report) {

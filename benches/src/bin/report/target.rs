@@ -4,6 +4,7 @@ use std::fmt::{self, Write as _};
 
 use pidone_benches::experiment::{Contestant, Row, Verb, ratio};
 use pidone_benches::place::View;
+use pidone_benches::profile::Profile;
 use pidone_benches::scenario::Scenario;
 use serde::Serialize;
 
@@ -19,6 +20,22 @@ pub(crate) struct Target {
     pub(crate) met: bool,
     /// Whatever a reader might ask next.
     pub(crate) note: String,
+    /// Whose time a figure that falls short is made of.
+    #[serde(skip)]
+    pub(crate) subject: Option<Subject>,
+    /// What that time goes to: measured where the target is not met.
+    pub(crate) profile: Option<Profile>,
+}
+
+/// What is looked at to learn what is in the way of a target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Subject {
+    pub(crate) contestant: Contestant,
+    pub(crate) verb: Verb,
+    pub(crate) view: View,
+    pub(crate) mounts: usize,
+    /// The number of mounts with which the same is compared; else the floor, where it has parts.
+    pub(crate) base: Option<usize>,
 }
 
 /// What a figure is held against.
@@ -47,7 +64,22 @@ impl Target {
             Bound::AtMost(most) | Bound::KilobytesAtMost(most) => figure <= most,
             Bound::AtLeast(least) => figure >= least,
         });
-        Self { what: what.to_owned(), bound, figure, met, note }
+        Self { what: what.to_owned(), bound, figure, met, note, subject: None, profile: None }
+    }
+
+    /// Says whose time it is about.
+    fn of(mut self, report: &Report, contestant: Contestant, wanted: Wanted) -> Self {
+        let mounts = |wanted: Wanted| Some(wanted.of(report, contestant)?.mounts);
+        let Wanted { verb, view, most_mounts, .. } = wanted;
+        let base = if most_mounts { mounts(Wanted { most_mounts: false, ..wanted }) } else { None };
+        self.subject =
+            mounts(wanted).map(|mounts| Subject { contestant, verb, view, mounts, base });
+        self
+    }
+
+    /// What is in the way, in words; empty where nothing is.
+    pub(crate) fn in_the_way(&self) -> String {
+        self.profile.as_ref().map_or(String::new(), Profile::words)
     }
 
     /// The figure as it is shown.
@@ -127,25 +159,27 @@ pub(crate) fn all(report: &Report) -> Vec<Target> {
 
     let run = Wanted::RUN;
     let over_floor = |figure| run.over(report, [Library, Floor], figure);
-    let mut targets = vec![Target::new(
-        "library cold start, OCI default with a network namespace, over the floor",
-        Bound::AtMost(1.2),
-        over_floor(first),
-        told("until removed", over_floor(whole)) + &told(", processor time", over_floor(cpu)),
-    )];
+    let mut targets = vec![
+        Target::new(
+            "library cold start, OCI default with a network namespace, over the floor",
+            Bound::AtMost(1.2),
+            over_floor(first),
+            told("until removed", over_floor(whole)) + &told(", processor time", over_floor(cpu)),
+        )
+        .of(report, Library, run),
+    ];
 
-    let most = Wanted { most_mounts: true, ..run }.of(report, Library);
-    targets.push(Target::new(
-        &format!("the same with {} host mounts, over itself with the fewest", mounts(most)),
-        Bound::AtMost(1.2),
-        most.map(|row| row.first_over_fewest_mounts),
-        told(
-            "crun",
-            Wanted { most_mounts: true, ..run }
-                .of(report, Crun)
-                .map(|row| row.first_over_fewest_mounts),
-        ),
-    ));
+    let many = Wanted { most_mounts: true, ..run };
+    let most = many.of(report, Library);
+    targets.push(
+        Target::new(
+            &format!("the same with {} host mounts, over itself with the fewest", mounts(most)),
+            Bound::AtMost(1.2),
+            most.map(|row| row.first_over_fewest_mounts),
+            told("crun", many.of(report, Crun).map(|row| row.first_over_fewest_mounts)),
+        )
+        .of(report, Library, many),
+    );
 
     // crun is at home on version 1; where there is none, the other view has to do.
     let view = if (Wanted { view: View::V1, ..run }).of(report, Crun).is_some() {
@@ -159,40 +193,57 @@ pub(crate) fn all(report: &Report) -> Vec<Target> {
         let pair = [Pidone, Crun];
         for (kind, figure) in [("wall clock", whole), ("processor time", cpu)] {
             let note = told("on cgroup v2", other.over(report, pair, figure));
-            targets.push(Target::new(
-                &format!("pidone {name}, whole process, over crun {name}: {kind}, cgroup {view}"),
-                Bound::AtMost(0.3),
-                here.over(report, pair, figure),
-                note,
-            ));
+            targets.push(
+                Target::new(
+                    &format!(
+                        "pidone {name}, whole process, over crun {name}: {kind}, cgroup {view}"
+                    ),
+                    Bound::AtMost(0.3),
+                    here.over(report, pair, figure),
+                    note,
+                )
+                .of(report, Pidone, here),
+            );
         }
     }
 
     let spawn = Wanted { verb: Verb::Spawn, ..run };
-    targets.push(Target::new(
-        "spawn in supervise mode, over vfork and exec of the same program on the host",
-        Bound::AtMost(1.5),
-        spawn.over(report, [Library, Floor], first),
-        told("until reaped", spawn.over(report, [Library, Floor], whole))
-            + &told(", crun exec", spawn.over(report, [Crun, Floor], first)),
-    ));
+    targets.push(
+        Target::new(
+            "spawn in supervise mode, over vfork and exec of the same program on the host",
+            Bound::AtMost(1.5),
+            spawn.over(report, [Library, Floor], first),
+            told("until reaped", spawn.over(report, [Library, Floor], whole))
+                + &told(", crun exec", spawn.over(report, [Crun, Floor], first)),
+        )
+        .of(report, Library, spawn),
+    );
 
     let pool = Wanted { verb: Verb::Pool, ..run };
-    targets.push(Target::new(
-        "start from a warm pool, rootfs known, over vfork and exec on the host",
-        Bound::AtMost(1.5),
-        pool.over(report, [Library, Floor], first),
-        told("until reaped", pool.over(report, [Library, Floor], whole)),
-    ));
+    targets.push(
+        Target::new(
+            "start from a warm pool, rootfs known, over vfork and exec on the host",
+            Bound::AtMost(1.5),
+            pool.over(report, [Library, Floor], first),
+            told("until reaped", pool.over(report, [Library, Floor], whole)),
+        )
+        .of(report, Library, pool),
+    );
 
     let workers = report.host.processors;
     let all = Wanted { workers, view, ..run };
-    targets.push(Target::new(
-        &format!("throughput of the library at {workers} workers, over crun, cgroup {view}"),
-        Bound::AtLeast(3.0),
-        all.over(report, [Library, Crun], rate),
-        told("on cgroup v2", Wanted { view: View::V2, ..all }.over(report, [Library, Crun], rate)),
-    ));
+    targets.push(
+        Target::new(
+            &format!("throughput of the library at {workers} workers, over crun, cgroup {view}"),
+            Bound::AtLeast(3.0),
+            all.over(report, [Library, Crun], rate),
+            told(
+                "on cgroup v2",
+                Wanted { view: View::V2, ..all }.over(report, [Library, Crun], rate),
+            ),
+        )
+        .of(report, Library, all),
+    );
 
     targets.push(Target::new(
         "image of the init",
@@ -223,6 +274,10 @@ pub(crate) fn text(targets: &[Target]) -> String {
     for target in targets {
         let (bound, shown) = (target.bound.to_string(), target.shown());
         let _ = writeln!(text, "{bound:>10} {shown:>14} {:8} {}", target.verdict(), target.what);
+        let in_the_way = target.in_the_way();
+        if !in_the_way.is_empty() {
+            let _ = writeln!(text, "{:35}{in_the_way}", "");
+        }
     }
     text
 }
