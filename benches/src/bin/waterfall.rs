@@ -1,7 +1,8 @@
 //! Where a start of the library spends its time: its phases, each step of the host, each operation
 //! of the init, and the parts of it beside those of the floor.
 //!
-//! `waterfall [minimal|oci|oci-net] [auto|template|host] [COUNT]`; times are in microseconds.
+//! `waterfall [minimal|oci|oci-net] [auto|template|host|run|exec] [COUNT] [v1|v2]`; times are in
+//! microseconds. `run` and `exec` are the verbs of the command line: the parts of the whole process.
 
 use std::env;
 use std::io::{self, Write as _};
@@ -21,14 +22,27 @@ fn main() -> Result<()> {
         Some(name) => Scenario::from_str(&name, false)?,
         None => Scenario::OciNet,
     };
-    let strategy = match arguments.next().as_deref() {
-        None | Some("auto") => Strategy::Auto,
-        Some("template") => Strategy::Template,
-        Some("host") => Strategy::Host,
-        Some(other) => return Err(format!("{other}: not auto, template or host").into()),
+    let subject = arguments.next();
+    let strategy = match subject.as_deref() {
+        None | Some("auto") => Ok(Strategy::Auto),
+        Some("template") => Ok(Strategy::Template),
+        Some("host") => Ok(Strategy::Host),
+        Some("run") => Err(Verb::Run),
+        Some("exec") => Err(Verb::Exec),
+        Some(other) => return Err(format!("{other}: neither a strategy nor a verb").into()),
     };
     let count: usize = arguments.next().as_deref().unwrap_or("1000").parse()?;
-    let place = Place::enter(None, View::V2)?;
+    let view = match arguments.next() {
+        Some(name) => View::from_str(&name, false)?,
+        None => View::V2,
+    };
+    let place = Place::enter(None, view)?;
+    let strategy = match strategy {
+        Ok(strategy) => strategy,
+        Err(verb) => {
+            return parts(&Profile::measure(Contestant::Pidone, verb, &place, scenario, count)?);
+        }
+    };
     let waterfall = Waterfall::measure(&place, scenario, strategy, count)?;
 
     let mut output = io::stdout().lock();
@@ -52,13 +66,21 @@ fn main() -> Result<()> {
         _ => Contestant::Library,
     };
     let profile = Profile::measure(contestant, Verb::Run, &place, scenario, count)?;
+    drop(output);
+    parts(&profile)
+}
+
+/// Prints a profile.
+fn parts(profile: &Profile) -> Result<()> {
+    let mut output = io::stdout().lock();
     writeln!(output, "\nof each part, and of the floor's:")?;
     for part in &profile.parts {
         let times = [part.time, part.floor].map(microseconds);
         writeln!(output, "{:>9} {:>9} {}", times[0], times[1], part.name)?;
     }
     let floor = microseconds(profile.floor.unwrap_or(0));
-    writeln!(output, "{:>9} {floor:>9} to the first instruction", microseconds(profile.total))?;
+    writeln!(output, "{:>9} {floor:>9} together", microseconds(profile.total))?;
+    writeln!(output, "\n{}", profile.words())?;
     Ok(())
 }
 
