@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
-use super::directory::{self, Directory, Version};
+use super::directory::{Directory, Version};
 use super::knob::{self, Knob, UNIFIED};
 use super::{Cgroups, Mode, controllers, device, freezer, tree, v1, v2};
 use crate::config::{self, Freezer};
@@ -51,12 +51,11 @@ impl Cgroups {
         let mut all_new = true;
         for path in self.directories() {
             let is_new = make(path, made)?;
-            let version = directory::version(path)?;
             if !is_new {
                 refuse_used(&Directory::existing(path)?)?;
             }
             all_new &= is_new;
-            self.refuse_frozen(path, version)?;
+            self.refuse_frozen(path)?;
         }
         v1::inherit_cpuset(self, made)?;
         self.apply(knobs)?;
@@ -81,12 +80,14 @@ impl Cgroups {
 
     /// A frozen cgroup, or a new one below a frozen one, would stop the container's first process
     /// before it could say anything.
-    fn refuse_frozen(&self, path: &Path, version: Version) -> Result<()> {
-        let has_freezer = match version {
-            Version::V1 => self.paths.get("freezer").is_some_and(|freezer| freezer == path),
-            Version::V2 => true,
+    fn refuse_frozen(&self, path: &Path) -> Result<()> {
+        let is = |key: &str| self.paths.get(key).is_some_and(|own| own == path);
+        let version = match (is(""), is("freezer")) {
+            (true, _) => Version::V2,
+            (_, true) => Version::V1,
+            _ => return Ok(()),
         };
-        if !has_freezer || !freezer::would_stop(path, version)? {
+        if !freezer::would_stop(path, version)? {
             return Ok(());
         }
         let path = path.to_string_lossy();

@@ -230,11 +230,6 @@ fn open_absolute(path: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
     }
 }
 
-/// The kind of the file system that a directory is in, without opening it.
-pub(super) fn version(path: &Path) -> Result<Version> {
-    version_of(path, rustix::fs::statfs(path))
-}
-
 fn version_of(path: &Path, found: rustix::io::Result<rustix::fs::StatFs>) -> Result<Version> {
     let found = found.map_err(|errno| Error::path("statfs", path, errno))?.f_type;
     if found == libc::CGROUP_SUPER_MAGIC {
