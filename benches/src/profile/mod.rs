@@ -110,8 +110,12 @@ impl Profile {
     pub fn over(mut self, floor: &Self) -> Self {
         self.floor = Some(floor.total);
         for other in &floor.parts {
-            match self.parts.iter_mut().find(|part| part.name == other.name) {
-                Some(part) => part.floor = other.time,
+            let same = self.parts.iter().position(|part| part.name == other.name);
+            // Where the init tells nothing, what the floor does is within its part.
+            let whole = || self.parts.iter().position(|part| part.name == timeline::UNTOLD);
+            let place = same.or_else(whole).and_then(|place| self.parts.get_mut(place));
+            match place {
+                Some(part) => part.floor += other.time,
                 None => {
                     let name = other.name.clone();
                     self.parts.push(Share { name, time: 0, floor: other.time });
@@ -135,6 +139,8 @@ impl Profile {
         let percent = |time, of| ratio(time, of) * 100.0;
         let of_what =
             |part: &Share| excess.map_or(part.time, |_| part.time.saturating_sub(part.floor));
+        // Medians of parts do not add up to that of the whole.
+        let excess = excess.map(|excess| excess.max(self.parts.iter().map(of_what).sum()));
         let least = |part: &&Share| ratio(of_what(part), excess.unwrap_or(self.total)) >= LEAST;
         for (number, part) in self.parts.iter().filter(least).take(MOST).enumerate() {
             let sign = if number == 0 { ':' } else { ',' };
@@ -178,10 +184,22 @@ mod tests {
         let over = slow.over(&Profile::of(&[floor], Vec::new()));
         assert_eq!(
             over.words(),
-            "of 100 µs, and of the 40 µs that it is over: mounts 30 % and 50 %, \
-             journal 20 % and 50 %, clone 50 % and 12 %"
+            "of 100 µs, and of the 40 µs that it is over: mounts 30 % and 44 %, \
+             journal 20 % and 44 %, clone 50 % and 11 %"
         );
         assert_eq!(over.parts.last().map(|part| (part.time, part.floor)), Some((0, 5_000)));
+    }
+
+    #[test]
+    fn what_the_init_does_not_tell_holds_all_of_the_floor() {
+        let asked = sample(&[(timeline::UNTOLD, 80_000), ("host: ask the init", 20_000)]);
+        let floor = sample(&[("clone", 30_000), ("exec", 10_000)]);
+        let over = Profile::of(&[asked], Vec::new()).over(&Profile::of(&[floor], Vec::new()));
+        assert_eq!(
+            over.words(),
+            "of 100 µs, and of the 60 µs that it is over: the init and the process that it \
+             starts 80 % and 67 %, host: ask the init 20 % and 33 %"
+        );
     }
 
     #[test]

@@ -17,6 +17,9 @@ const WAIT: &str = "wait for the init";
 /// The span of the init in which it may have to wait for the host.
 const RECEIVE: &str = "receive the plan";
 
+/// What an init does that leaves no record.
+pub(super) const UNTOLD: &str = "the init and the process that it starts";
+
 /// What somebody did from one time to another: `CLOCK_MONOTONIC`, nanoseconds.
 #[derive(Debug)]
 struct Piece {
@@ -122,7 +125,7 @@ impl Timeline {
             },
             (Some(_), _) => "the init receives the plan".to_owned(),
             (None, Some(_)) if knows_init => "host: wait for the init's end".to_owned(),
-            (None, Some(_)) => "the init and the process that it starts".to_owned(),
+            (None, Some(_)) => UNTOLD.to_owned(),
             (None, None) if time < self.begin => "fork and exec of the command line".to_owned(),
             (None, None) => "host: between its steps".to_owned(),
         }
@@ -179,7 +182,7 @@ mod tests {
     #[test]
     fn the_wait_for_an_init_that_says_nothing_is_its_work() {
         let timeline = timeline(&[(false, "ask the init", 10, 15), (false, WAIT, 15, 30)]);
-        let wanted = [("host: ask the init", 5), ("the init and the process that it starts", 5)];
+        let wanted = [("host: ask the init", 5), (UNTOLD, 5)];
         assert_eq!(timeline.divide([10, 20]), parts(&wanted));
     }
 
