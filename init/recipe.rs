@@ -55,6 +55,10 @@ impl Program<'_> {
             cargo.env_remove(name);
         }
         let mut flags = flags();
+        if target.ends_with("musl") {
+            // The compiler would link a C library of its own, and its start.
+            flags.push("-Clink-self-contained=no".to_owned());
+        }
         if gnu_ld(&target) {
             // GNU ld makes two segments where others make three: a mapping less at each exec.
             flags.push("-Clink-arg=-fuse-ld=bfd".to_owned());
@@ -118,12 +122,18 @@ fn flags() -> Vec<String> {
 
 /// Whether the C compiler that links for the target can be told to use GNU ld.
 fn gnu_ld(target: &str) -> bool {
-    let native = env::var("HOST").is_ok_and(|host| host == target);
+    // Nothing of the C library is linked: the compiler of another one on this machine will do.
+    let native = env::var("HOST").is_ok_and(|host| machine(&host) == machine(target));
     let linker = if native { "cc".to_owned() } else { format!("{}-gcc", short(target)) };
     Command::new(linker)
         .args(["-fuse-ld=bfd", "-Wl,--version"])
         .output()
         .is_ok_and(|output| output.status.success())
+}
+
+/// The processor of a target.
+fn machine(target: &str) -> Option<&str> {
+    target.split('-').next()
 }
 
 /// The prefix of cross tools: `aarch64-linux-gnu` for `aarch64-unknown-linux-gnu`.

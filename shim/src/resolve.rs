@@ -98,7 +98,7 @@ pub(crate) fn resolve_under(
 /// Refuses what `execve(2)` would, "Limits on size of arguments and environment": together they
 /// have a quarter of the stack, 6 MiB at most and 128 KiB at least, with a pointer for each.
 fn check_size(args: &[String], env: &[String], limits: &[Rlimit]) -> Result<()> {
-    let given = limits.iter().find(|limit| limit.kind == libc::RLIMIT_STACK);
+    let given = limits.iter().find(|limit| limit.kind == Rlimit::STACK);
     let own = || rustix::process::getrlimit(rustix::process::Resource::Stack).current;
     let stack = given.map_or_else(|| own().unwrap_or(u64::MAX), |limit| limit.soft);
     let most = (stack / 4).clamp(128 * 1024, 6 * 1024 * 1024);

@@ -4,6 +4,11 @@ use std::process::ExitCode;
 
 use pidone::cli::{self, nsinit};
 
+/// musl's own gives memory back that is asked for again at once, for a page fault each.
+#[cfg(target_env = "musl")]
+#[global_allocator]
+static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
+
 fn main() -> ExitCode {
     cli::run(&nsinit::PROGRAM, |invocation, report| match invocation.verb() {
         Some("exec") => nsinit::exec(invocation, report),

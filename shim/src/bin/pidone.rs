@@ -4,6 +4,11 @@ use std::process::ExitCode;
 
 use pidone::cli::{self, pidone as verbs};
 
+/// musl's own gives memory back that is asked for again at once, for a page fault each.
+#[cfg(target_env = "musl")]
+#[global_allocator]
+static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
+
 fn main() -> ExitCode {
     cli::run(&verbs::PROGRAM, |invocation, report| match invocation.verb() {
         Some("create") => verbs::create(invocation, report),

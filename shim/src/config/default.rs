@@ -190,7 +190,7 @@ impl Config {
                 mount("mqueue", "mqueue", "/dev/mqueue", PLAIN, ""),
                 mount("sysfs", "sysfs", "/sys", PLAIN | RDONLY, ""),
             ],
-            rlimits: vec![Rlimit { kind: libc::RLIMIT_NOFILE, hard: 1024, soft: 1024 }],
+            rlimits: vec![Rlimit { kind: Rlimit::NOFILE, hard: 1024, soft: 1024 }],
             ..Self::default()
         };
         for kind in [

@@ -42,6 +42,11 @@ pub struct Rlimit {
 }
 
 impl Rlimit {
+    /// The stack. C libraries have these numbers in types that differ.
+    pub(crate) const STACK: u32 = 3;
+    /// Open files.
+    pub(crate) const NOFILE: u32 = 7;
+
     /// No limit: `RLIM_INFINITY`.
     pub const UNLIMITED: u64 = u64::MAX;
 

@@ -109,7 +109,7 @@ impl Security {
             Self::Low => (&[MEDIUM_CAPABILITIES, LOW_CAPABILITIES], &[ALWAYS]),
         };
         config.capabilities = capabilities.concat().into_iter().map(str::to_owned).collect();
-        config.rlimits = vec![Rlimit { kind: libc::RLIMIT_NOFILE, hard: 1024, soft: 1024 }];
+        config.rlimits = vec![Rlimit { kind: Rlimit::NOFILE, hard: 1024, soft: 1024 }];
         let mut rules: Vec<_> =
             syscalls.concat().into_iter().map(|number| rule(number, libc::EPERM)).collect();
         rules.push(SeccompSyscall {
