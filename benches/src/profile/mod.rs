@@ -128,7 +128,7 @@ impl Profile {
         self
     }
 
-    /// The largest parts in words: what is in the way.
+    /// The largest parts in words: what is in the way. Shares are those of all medians together.
     #[must_use]
     pub fn words(&self) -> String {
         let mut text = format!("of {} µs", self.total / 1000);
@@ -139,12 +139,13 @@ impl Profile {
         let percent = |time, of| ratio(time, of) * 100.0;
         let of_what =
             |part: &Share| excess.map_or(part.time, |_| part.time.saturating_sub(part.floor));
-        // Medians of parts do not add up to that of the whole.
-        let excess = excess.map(|excess| excess.max(self.parts.iter().map(of_what).sum()));
-        let least = |part: &&Share| ratio(of_what(part), excess.unwrap_or(self.total)) >= LEAST;
+        // Medians of parts do not add up to that of the whole, less so on a busy machine.
+        let all: u64 = self.parts.iter().map(|part| part.time).sum();
+        let excess = excess.map(|_| self.parts.iter().map(of_what).sum());
+        let least = |part: &&Share| ratio(of_what(part), excess.unwrap_or(all)) >= LEAST;
         for (number, part) in self.parts.iter().filter(least).take(MOST).enumerate() {
             let sign = if number == 0 { ':' } else { ',' };
-            let _ = write!(text, "{sign} {} {:.0} %", part.name, percent(part.time, self.total));
+            let _ = write!(text, "{sign} {} {:.0} %", part.name, percent(part.time, all));
             if let Some(excess) = excess {
                 let _ = write!(text, " and {:.0} %", percent(of_what(part), excess));
             }
