@@ -33,9 +33,8 @@ pub(crate) struct Init {
     /// Descriptors by slot.
     pub(crate) slots: Slots,
     root: Option<Root>,
-    /// The directory of the node or link that was made last, and its path: what a run of such
-    /// operations makes in one directory.
-    parent: Option<(&'static [u8], OwnedFd)>,
+    /// Where the node or link was made that came last.
+    place: Option<Place>,
     times: Option<Times>,
     /// The operation that runs, counted from 1; 0 before the first.
     step: u32,
@@ -53,7 +52,7 @@ pub(crate) fn run(control: OwnedFd, begun: u64) -> ! {
 impl Init {
     /// Before the first operation.
     pub(crate) fn new(channel: Channel) -> Self {
-        Self { channel, slots: Slots::new(), root: None, parent: None, times: None, step: 0 }
+        Self { channel, slots: Slots::new(), root: None, place: None, times: None, step: 0 }
     }
 
     /// The root that names are resolved in: the plan's, or the process's own.
@@ -88,17 +87,17 @@ impl Init {
     /// As [`Init::parent`], without links on the way, for one of a run of operations: a directory is
     /// opened once for all that are made in it one behind the other.
     #[inline(never)]
-    pub(crate) fn parent_in_run(
+    pub(crate) fn parent_in_run<'p>(
         &mut self,
-        path: &'static CStr,
-    ) -> Result<(BorrowedFd<'_>, &'static CStr)> {
+        path: &'p CStr,
+    ) -> Result<(BorrowedFd<'_>, &'p CStr)> {
         let (above, name) = Root::split(path)?;
-        let directory = match self.parent.take() {
-            Some((of, directory)) if of == above => directory,
-            _ => self.parent(path, false)?.0,
+        let place = match self.place.take() {
+            Some(place) if place.is(above) => place,
+            _ => Place::new(above, self.parent(path, false)?.0),
         };
-        let kept: &OwnedFd = &self.parent.insert((above, directory)).1;
-        Ok((kept.as_fd(), name))
+        let place: &Place = self.place.insert(place);
+        Ok((place.directory.as_fd(), name))
     }
 
     /// Closes all slots and the root. Names are resolved in the process's own root from then on.
@@ -202,9 +201,9 @@ impl Init {
 
     /// Runs one operation.
     #[inline(never)]
-    fn operation(&mut self, op: Op<'static>) -> Result {
+    fn operation(&mut self, op: Op<'_>) -> Result {
         if !matches!(op, Op::MakeNode { .. } | Op::MakeLink { .. }) {
-            self.parent = None;
+            self.place = None;
         }
         match op {
             Op::SetNamespaces { target, flags } => namespace::join(self, target, flags),
@@ -309,6 +308,29 @@ impl Init {
             Ok(_) => Err(unexpected(Call::Receive)),
             Err(failure) => Err(failure),
         }
+    }
+}
+
+/// A directory with its path, if that is short enough to be kept.
+struct Place {
+    path: [u8; 16],
+    length: usize,
+    directory: OwnedFd,
+}
+
+impl Place {
+    fn new(path: &[u8], directory: OwnedFd) -> Self {
+        let mut place = Self { path: [0; 16], length: 0, directory };
+        if let Some(kept) = place.path.get_mut(..path.len()) {
+            kept.copy_from_slice(path);
+            place.length = path.len();
+        }
+        place
+    }
+
+    fn is(&self, path: &[u8]) -> bool {
+        // One that was not kept has no length, as no path has.
+        !path.is_empty() && self.path.get(..self.length) == Some(path)
     }
 }
 

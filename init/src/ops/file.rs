@@ -31,7 +31,7 @@ pub(crate) struct Node {
 }
 
 /// Makes a device node, with the exact mode: the init's mask is empty.
-pub(crate) fn make_node(init: &mut Init, path: Text<'static>, node: Node) -> Result {
+pub(crate) fn make_node(init: &mut Init, path: Text<'_>, node: Node) -> Result {
     // No link on the way: /dev is the runtime's, and an image that brings it as a link would
     // have its nodes made elsewhere.
     let (parent, name) = init.parent_in_run(path.0)?;
@@ -61,7 +61,7 @@ pub(crate) fn make_node(init: &mut Init, path: Text<'static>, node: Node) -> Res
 pub(crate) fn make_link(
     init: &mut Init,
     target: Text<'_>,
-    path: Text<'static>,
+    path: Text<'_>,
     replace: bool,
 ) -> Result {
     let (parent, name) = init.parent_in_run(path.0)?;
