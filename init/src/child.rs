@@ -1,11 +1,14 @@
 //! Children: made without what `clone3(2)` needs, put in a process group, and reaped.
 #![allow(unsafe_code, reason = "raw system calls")]
 
+#[cfg(feature = "supervise")]
 use rustix::fd::{FromRawFd, OwnedFd, RawFd};
 use rustix::io::Errno;
 
 use crate::signal;
 use crate::syscall::syscall;
+#[cfg(feature = "supervise")]
+use crate::syscall::syscall_on_stack;
 
 /// Numbers of system calls.
 #[cfg(target_arch = "x86_64")]
@@ -33,24 +36,35 @@ mod number {
 ///
 /// By `clone(2)`, since the default profiles of seccomp in containers refuse `clone3(2)`.
 pub(crate) fn fork() -> Result<Option<i32>, Errno> {
-    clone(0, &mut 0)
-}
-
-/// [`fork`] with a pidfd of the child.
-pub(crate) fn fork_with_pidfd() -> Result<Option<(i32, OwnedFd)>, Errno> {
-    const CLONE_PIDFD: usize = 0x1000;
-    let mut pidfd = -1;
-    let child = clone(CLONE_PIDFD, &mut pidfd)?;
-    // SAFETY: in the parent, the kernel made the descriptor for this call.
-    Ok(child.map(|child| (child, unsafe { OwnedFd::from_raw_fd(pidfd) })))
-}
-
-fn clone(flags: usize, pidfd: &mut RawFd) -> Result<Option<i32>, Errno> {
-    let args = [flags | usize::from(signal::CHLD), 0, (&raw mut *pidfd) as usize, 0, 0, 0];
     // SAFETY: without CLONE_VM the child has a copy of the memory and of the stack, and returns
-    // from here like the parent; this is the only thread. At most a descriptor is written.
-    let child = unsafe { syscall(number::CLONE, args) }?;
+    // from here like the parent; this is the only thread.
+    let child = unsafe { syscall(number::CLONE, [usize::from(signal::CHLD), 0, 0, 0, 0, 0]) }?;
     Ok(i32::try_from(child).ok().filter(|&child| child != 0))
+}
+
+/// A child that shares the memory and runs `body` beside this process, with a pidfd of it. Its stack
+/// is below `argument`, which it is given.
+///
+/// # Safety
+/// The stack must be large enough, `argument` aligned to 16, and both the child's as long as it has
+/// not become a program and not ended. `body` must touch nothing else that this process writes to.
+#[cfg(feature = "supervise")]
+pub(crate) unsafe fn clone_beside(
+    argument: *mut u8,
+    body: extern "C" fn(*mut u8) -> !,
+) -> Result<(i32, OwnedFd), Errno> {
+    const CLONE_VM: usize = 0x100;
+    const CLONE_PIDFD: usize = 0x1000;
+    let mut pidfd: RawFd = -1;
+    let flags = CLONE_VM | CLONE_PIDFD | usize::from(signal::CHLD);
+    // SAFETY: the child goes on behind the call on a stack of its own, and never returns; the rest is
+    // the caller's promise. One descriptor is written.
+    let child = unsafe {
+        syscall_on_stack(number::CLONE, [flags, (&raw mut pidfd) as usize], argument, body)
+    }?;
+    // SAFETY: the kernel made the descriptor for this call.
+    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+    Ok((i32::try_from(child).unwrap_or(0), pidfd))
 }
 
 /// A child that was reaped: `wait4(2)`.

@@ -38,6 +38,18 @@ pub(crate) struct Init {
     times: Option<Times>,
     /// The operation that runs, counted from 1; 0 before the first.
     step: u32,
+    /// What a child has of its parent, whose memory it shares.
+    #[cfg(feature = "supervise")]
+    pub(crate) shared: Option<Shared>,
+}
+
+/// What a process may touch that shares its memory with its parent.
+#[cfg(feature = "supervise")]
+pub(crate) struct Shared {
+    /// Memory for its own use: what it mapped would be left in the parent.
+    pub(crate) memory: &'static mut [u8],
+    /// Set when its program comes next, as long as it is the parent that is told.
+    pub(crate) executing: Option<&'static core::sync::atomic::AtomicBool>,
 }
 
 /// Runs the plan that comes through a socket. Becomes the program, or exits.
@@ -52,7 +64,16 @@ pub(crate) fn run(control: OwnedFd, begun: u64) -> ! {
 impl Init {
     /// Before the first operation.
     pub(crate) fn new(channel: Channel) -> Self {
-        Self { channel, slots: Slots::new(), root: None, place: None, times: None, step: 0 }
+        Self {
+            channel,
+            slots: Slots::new(),
+            root: None,
+            place: None,
+            times: None,
+            step: 0,
+            #[cfg(feature = "supervise")]
+            shared: None,
+        }
     }
 
     /// The root that names are resolved in: the plan's, or the process's own.
@@ -114,6 +135,28 @@ impl Init {
     /// Changes the root that names are resolved in.
     pub(crate) fn set_root(&mut self, root: Root) {
         self.root = Some(root);
+    }
+
+    /// Memory until the program comes.
+    pub(crate) fn memory(
+        &mut self,
+        length: usize,
+    ) -> core::result::Result<&'static mut [u8], Errno> {
+        #[cfg(feature = "supervise")]
+        if let Some(Shared { memory, .. }) = &mut self.shared {
+            return memory.split_off_mut(..length).ok_or(Errno::NOMEM);
+        }
+        sys::memory(length)
+    }
+
+    /// Tells that the program comes next.
+    pub(crate) fn executing(&mut self) -> Result {
+        #[cfg(feature = "supervise")]
+        if let Some(Shared { executing: Some(executing), .. }) = &self.shared {
+            executing.store(true, core::sync::atomic::Ordering::Relaxed);
+            return Ok(());
+        }
+        self.channel.send(&Report::Executing, None)
     }
 
     /// Tells why the program did not come, and ends.

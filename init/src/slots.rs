@@ -50,6 +50,21 @@ impl Slots {
         Ok(())
     }
 
+    /// The lowest descriptor that is not below a number, or another one: the caller's, or a number
+    /// that no descriptor has.
+    #[cfg(feature = "supervise")]
+    pub(crate) fn lowest_from(&self, number: i32, other: i32) -> i32 {
+        use rustix::fd::AsRawFd as _;
+        let mut lowest = other;
+        for fd in self.table.iter().flatten() {
+            let fd = fd.as_raw_fd();
+            if fd >= number && fd < lowest {
+                lowest = fd;
+            }
+        }
+        lowest
+    }
+
     /// Gives the first of those received away; the others take the slots before theirs.
     pub(crate) fn take_first(&mut self) -> Result<OwnedFd> {
         let first = self.take(Slot(0))?;

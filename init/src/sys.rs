@@ -11,8 +11,8 @@ use crate::syscall::syscall;
 /// Numbers of system calls; those above 400 are the same everywhere.
 #[cfg(target_arch = "x86_64")]
 mod number {
-    pub(super) const CLOSE: usize = 3;
     pub(super) const MMAP: usize = 9;
+    pub(super) const MPROTECT: usize = 10;
     pub(super) const MUNMAP: usize = 11;
     pub(super) const RT_SIGACTION: usize = 13;
     pub(super) const RT_SIGPROCMASK: usize = 14;
@@ -39,7 +39,6 @@ mod number {
 #[cfg(target_arch = "aarch64")]
 mod number {
     pub(super) const DUP3: usize = 24;
-    pub(super) const CLOSE: usize = 57;
     pub(super) const EXIT_GROUP: usize = 94;
     pub(super) const UNSHARE: usize = 97;
     pub(super) const CLOCK_GETTIME: usize = 113;
@@ -50,6 +49,7 @@ mod number {
     pub(super) const EXECVE: usize = 221;
     pub(super) const MUNMAP: usize = 215;
     pub(super) const MMAP: usize = 222;
+    pub(super) const MPROTECT: usize = 226;
     pub(super) const SETNS: usize = 268;
     pub(super) const SECCOMP: usize = 277;
     pub(super) const SENDMSG: usize = 211;
@@ -358,13 +358,6 @@ pub(crate) fn close_range(first: u32, last: u32) {
     let _ = unsafe { syscall(CLOSE_RANGE, [first as usize, last as usize, 0, 0, 0, 0]) };
 }
 
-/// `close(2)` of a descriptor in a child that is about to become a program.
-#[cfg(feature = "supervise")]
-pub(crate) fn close_in_child(owned: BorrowedFd<'_>) {
-    // SAFETY: its owner is the parent's; the copy of it in the child's memory is used no more.
-    let _ = unsafe { syscall(number::CLOSE, [fd(owned), 0, 0, 0, 0, 0]) };
-}
-
 /// `dup3(2)` over a descriptor that the program will have: stdio, which nobody here owns, or one
 /// from which all that is owned was moved away.
 pub(crate) fn duplicate_over(from: BorrowedFd<'_>, to: u16) -> Result<(), Errno> {
@@ -386,8 +379,9 @@ pub(crate) fn adopt(fd: RawFd) -> OwnedFd {
 /// Makes new zeroed memory, for ever. Pages that are not touched cost nothing.
 pub(crate) fn memory(length: usize) -> Result<&'static mut [u8], Errno> {
     const READ_WRITE: usize = 3;
-    const PRIVATE_ANONYMOUS: usize = 0x22;
-    let args = [0, length, READ_WRITE, PRIVATE_ANONYMOUS, usize::MAX, 0];
+    // Private, anonymous, and not counted before it is touched.
+    const FLAGS: usize = 0x4022;
+    let args = [0, length, READ_WRITE, FLAGS, usize::MAX, 0];
     // SAFETY: a new mapping at a place that the kernel chooses disturbs no other.
     let address = unsafe { syscall(number::MMAP, args) }?;
     // SAFETY: the mapping is new, `length` bytes long, zeroed, and never unmapped.
@@ -405,12 +399,18 @@ pub(crate) fn map(file: BorrowedFd<'_>, length: usize) -> Result<&'static [u8], 
     Ok(unsafe { core::slice::from_raw_parts(address as *const u8, length) })
 }
 
-/// `munmap(2)` of what [`map`] has mapped, which nobody may look at any more.
+/// `mprotect(2)`: nobody may touch a part of [`memory`] any more.
 #[cfg(feature = "supervise")]
-pub(crate) fn unmap(mapped: &'static [u8]) {
-    let args = [mapped.as_ptr() as usize, mapped.len(), 0, 0, 0, 0];
+pub(crate) fn forbid(start: *const u8, length: usize) -> Result<(), Errno> {
+    // SAFETY: the caller gives the part up: who touches it all the same gets a fault.
+    unsafe { syscall(number::MPROTECT, [start as usize, length, 0, 0, 0, 0]) }.map(drop)
+}
+
+/// `munmap(2)` of what [`map`] or [`memory`] has made, which nobody may look at any more.
+#[cfg(feature = "supervise")]
+pub(crate) fn unmap(start: *const u8, length: usize) {
     // SAFETY: the caller gives up what it has of the mapping.
-    let _ = unsafe { syscall(number::MUNMAP, args) };
+    let _ = unsafe { syscall(number::MUNMAP, [start as usize, length, 0, 0, 0, 0]) };
 }
 
 /// Gives every signal its default action and unblocks all: what the host ignores or blocks is

@@ -3,7 +3,7 @@
 
 use core::ffi::{CStr, c_char};
 
-use pidone_proto::{Call, Report, Strings};
+use pidone_proto::{Call, Strings};
 use rustix::fs::{AtFlags, CWD, FileType, OFlags, Stat, fstat, statat};
 use rustix::io::Errno;
 
@@ -29,11 +29,11 @@ pub(crate) fn exec(
     preserved: u32,
     (filter_flags, filter): (u32, &[u8]),
 ) -> Result {
-    let arguments = pointers(program.arguments)?;
-    let environment = pointers(program.environment)?;
+    let arguments = pointers(init, program.arguments)?;
+    let environment = pointers(init, program.environment)?;
     // Everything the init owns is close-on-exec; this is for what it does not know of.
     sys::close_on_exec_from(3_u32.saturating_add(preserved)).during(Call::CloseRange)?;
-    init.channel.send(&Report::Executing, None)?;
+    init.executing()?;
     if !filter.is_empty() {
         process::seccomp(init, filter_flags, filter)?;
     }
@@ -79,14 +79,18 @@ fn is_file(stat: &Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
 }
 
-/// A list of pointers to strings, ended by a null pointer, in new memory.
-fn pointers(strings: Strings<'_>) -> Result<&'static [*const c_char]> {
+/// A list of pointers to strings, ended by a null pointer, in memory of its own.
+fn pointers(init: &mut Init, strings: Strings<'_>) -> Result<&'static [*const c_char]> {
     let count = strings.count() + 1;
-    let memory = sys::memory(count * size_of::<*const c_char>()).during(Call::Memory)?;
-    // SAFETY: a new mapping is aligned to a page, and all zeroes are null pointers.
+    let memory = init.memory(count * size_of::<*const c_char>()).during(Call::Memory)?;
+    // SAFETY: it is aligned, as a mapping or a number of pointers behind one, and whatever is in it
+    // is a pointer.
     let (_, list, _) = unsafe { memory.align_to_mut::<*const c_char>() };
     for (place, string) in list.iter_mut().zip(strings.iter()) {
         *place = string.as_ptr();
+    }
+    if let Some(last) = list.last_mut() {
+        *last = core::ptr::null();
     }
     Ok(list)
 }

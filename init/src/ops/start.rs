@@ -17,6 +17,11 @@ pub(crate) fn wait(init: &mut Init, listener: Slot) -> Result {
     let listener = init.slots.take(listener)?;
     init.forget();
     init.channel.send(&Report::Waiting, None)?;
+    // Who starts it is told the rest.
+    #[cfg(feature = "supervise")]
+    if let Some(shared) = &mut init.shared {
+        shared.executing = None;
+    }
     // In its place, so that the connection to the host closes.
     init.channel = Channel::new(listener);
     init.channel = loop {

@@ -9,6 +9,7 @@
 mod client;
 mod process;
 mod reap;
+mod room;
 mod serve;
 pub(crate) mod stdio;
 
@@ -25,6 +26,7 @@ use crate::slots::Slots;
 use crate::{child, signal, sys};
 use client::Client;
 use process::Process;
+use room::Room;
 
 /// What an event is about: the listener, the signals, or a place in one of the tables.
 const LISTENER: u64 = 0;
@@ -45,8 +47,8 @@ pub(crate) struct Supervisor<'a> {
     main: Option<u32>,
     /// When everything is killed, in nanoseconds, once the end was asked for.
     deadline: Option<u64>,
-    /// What was received last.
-    buffer: Option<&'static mut [u8]>,
+    /// Where requests are received: the room of the next child, unless one has it.
+    room: Option<Room>,
     slots: Slots,
 }
 
@@ -56,12 +58,13 @@ pub(crate) fn run(init: &mut Init, listener: Slot) -> Result {
     stdio::let_go(init)?;
     init.forget();
     // Also what it does not know of: all others are the maker's.
-    close_others(listener.as_fd(), init.channel.as_fd());
+    init.slots.put(Slot(0), listener)?;
+    close_others(init);
+    let listener = init.slots.take(Slot(0))?;
     // As process 1 it gets the orphans anyway.
     let _ = child::become_subreaper();
     let signals = signal::descriptor().during(Call::Supervise)?;
     let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).during(Call::Supervise)?;
-    let buffer = sys::memory(limits::FRAME).during(Call::Memory)?;
     for (fd, data) in [(listener.as_fd(), LISTENER), (signals.as_fd(), SIGNALS)] {
         watch(&epoll, fd, data).during(Call::Supervise)?;
     }
@@ -77,7 +80,7 @@ pub(crate) fn run(init: &mut Init, listener: Slot) -> Result {
         next: 1,
         main: None,
         deadline: None,
-        buffer: Some(buffer),
+        room: None,
         slots: Slots::new(),
     };
     let _ = rustix::io::ioctl_fionbio(own.as_fd(), true);
@@ -92,14 +95,17 @@ fn watch(epoll: &OwnedFd, fd: BorrowedFd<'_>, data: u64) -> core::result::Result
     epoll::add(epoll, fd, epoll::EventData::new_u64(data), epoll::EventFlags::IN)
 }
 
-/// Closes all descriptors behind stdio but two.
-fn close_others(one: BorrowedFd<'_>, other: BorrowedFd<'_>) {
-    let [one, other] = [one, other].map(|fd| fd.as_raw_fd().cast_unsigned());
-    let (low, high) = (one.min(other), one.max(other));
-    // An empty range is refused, which is as well.
-    sys::close_range(3, low - 1);
-    sys::close_range(low + 1, high - 1);
-    sys::close_range(high + 1, u32::MAX);
+/// Closes all descriptors behind stdio but those that the interpreter has.
+fn close_others(init: &Init) {
+    let socket = init.channel.as_fd().as_raw_fd();
+    let mut first = 3;
+    while first != i32::MAX {
+        let other = if socket < first { i32::MAX } else { socket };
+        let kept = init.slots.lowest_from(first, other);
+        // An empty range is refused, which is as well.
+        sys::close_range(first.cast_unsigned(), kept.cast_unsigned() - 1);
+        first = kept.saturating_add(1);
+    }
 }
 
 impl Supervisor<'_> {

@@ -1,19 +1,19 @@
-//! Processes that were spawned, from the fork to the program.
+//! Processes that were spawned, from the clone to the program.
 
-use pidone_proto::{Call, Codec, Part, Report, Slot, limits};
-use rustix::fd::{AsFd, OwnedFd};
+use pidone_proto::{Call, Codec, Report, Slot};
+use rustix::fd::{AsFd, AsRawFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer};
 
+use super::room::Room;
 use super::{PROCESSES, Supervisor, watch};
 use crate::channel::{Channel, Wire};
 
 use crate::failure::{Context, Failure, Result};
-use crate::interpret::Init;
-use crate::{child, signal, sys};
+use crate::signal;
 
-/// A process that was forked and not yet reaped.
+/// A process that was made and not yet reaped.
 pub(super) struct Process {
     pub(super) number: u32,
     pub(super) pid: i32,
@@ -26,6 +26,8 @@ pub(super) struct Process {
     pub(super) spawned: bool,
     /// Its terminal, as whose size it may change.
     pub(super) terminal: Option<OwnedFd>,
+    /// The memory that it uses until its program runs.
+    pub(super) room: Option<Room>,
 }
 
 /// A start that is under way.
@@ -33,8 +35,8 @@ pub(super) struct Start {
     /// What the child tells.
     status: Channel,
     pidfd: OwnedFd,
-    /// Whether its program comes next.
-    executing: bool,
+    /// Whether it has told that it waits for its start.
+    waits: bool,
 }
 
 /// What is spawned.
@@ -47,13 +49,8 @@ pub(super) struct Spawn {
 }
 
 impl Supervisor<'_> {
-    /// Forks a child that runs operations. `plan` finds them in the child's own copy of what was
-    /// received.
-    pub(super) fn spawn(
-        &mut self,
-        spawn: Spawn,
-        plan: impl FnOnce(&mut Self) -> Option<&'static [u8]>,
-    ) -> Result {
+    /// Makes a child that runs operations of a plan, in the room where the request was received.
+    pub(super) fn spawn(&mut self, spawn: Spawn, plan: &'static [u8]) -> Result {
         let full = Failure::new(Call::Limit, Errno::AGAIN);
         if spawn.main && self.main.is_some() {
             return Err(Failure::new(Call::Supervise, Errno::BUSY));
@@ -65,48 +62,36 @@ impl Supervisor<'_> {
         let (type_, flags) = (SocketType::SEQPACKET, SocketFlags::CLOEXEC);
         let (ours, theirs) =
             socketpair(AddressFamily::UNIX, type_, flags, None).during(Call::Socket)?;
-        let Some((pid, pidfd)) = child::fork_with_pidfd().during(Call::Clone)? else {
-            drop(ours);
-            self.become_process(theirs, spawn.operations, plan)
-        };
+        let Spawn { client, tag, main, operations } = spawn;
+        let room = self.room.as_mut().ok_or(full)?;
+        let child = room.clone_child((theirs.as_raw_fd(), &self.slots), (operations, plan));
+        let (pid, pidfd) = child.during(Call::Clone)?;
         drop(theirs);
         let number = self.number();
         let data = PROCESSES + u64::try_from(place).unwrap_or(0);
         let _ = rustix::io::ioctl_fionbio(&ours, true);
         // If it cannot be watched, its end is seen all the same.
         let _ = watch(&self.epoll, ours.as_fd(), data);
-        let Spawn { client, tag, .. } = spawn;
-        let start = Some(Start { status: Channel::new(ours), pidfd, executing: false });
+        let start = Some(Start { status: Channel::new(ours), pidfd, waits: false });
+        let (spawned, terminal, room) = (false, None, self.room.take());
         if let Some(free) = self.processes.get_mut(place) {
-            *free =
-                Some(Process { number, pid, client, tag, start, spawned: false, terminal: None });
+            *free = Some(Process { number, pid, client, tag, start, spawned, terminal, room });
         }
-        if spawn.main {
+        if main {
             self.main = Some(number);
         }
         Ok(())
     }
 
-    /// The child: it becomes the program, or tells why not and ends.
-    fn become_process(
-        &mut self,
-        status: OwnedFd,
-        operations: u32,
-        plan: impl FnOnce(&mut Self) -> Option<&'static [u8]>,
-    ) -> ! {
-        signal::unblock();
-        // A limit of the program's may leave no room for them.
-        for fd in [self.epoll.as_fd(), self.listener, self.signals.as_fd()] {
-            sys::close_in_child(fd);
+    /// Takes back what a child no longer uses, for the next message unless there is room for it.
+    pub(super) fn give_back(&mut self, room: Option<Room>) {
+        if let Some(room) = room {
+            if self.room.is_none() && room.is_small() {
+                self.room = Some(room);
+            } else {
+                room.raze();
+            }
         }
-        self.clients = [const { None }; limits::CLIENTS];
-        self.processes = [const { None }; limits::PROCESSES];
-        let mut init = Init::new(Channel::new(status));
-        let plan = plan(self).unwrap_or_default();
-        core::mem::swap(&mut init.slots, &mut self.slots);
-        let part = Part { first: 1, operations, more: false, timed: false };
-        let outcome = init.operations(part, plan);
-        init.fail(outcome)
     }
 
     /// Hears what children that are being started have to tell.
@@ -119,6 +104,7 @@ impl Supervisor<'_> {
         let Some(Some(process)) = self.processes.get_mut(place) else { return false };
         let (number, pid, client, tag) = (process.number, process.pid, process.client, process.tag);
         let Some(start) = &mut process.start else { return false };
+        let waits = start.waits;
         let mut buffer = [0; 128];
         let received = start.status.receive(&mut buffer, &mut self.slots);
         let report = match &received {
@@ -130,15 +116,20 @@ impl Supervisor<'_> {
         match report {
             Some(Report::Console) => self.console(place),
             // One that waits for its start tells the rest to who starts it.
-            Some(Report::Executing | Report::Waiting) => start.executing = true,
+            Some(Report::Waiting) => start.waits = true,
             Some(Report::Failed { step, call, detail, errno }) => {
                 self.settle(place);
                 self.tell(client, &Report::NotSpawned { tag, step, call, detail, errno }, None);
                 return false;
             }
-            None if received.is_err() && start.executing => {
+            None if received.is_err()
+                && (waits || process.room.as_ref().is_some_and(Room::was_executing)) =>
+            {
                 process.spawned = true;
+                // One that waits still uses it.
+                let room = process.room.take_if(|_| !waits);
                 let Some(Start { pidfd, .. }) = self.settle(place) else { return false };
+                self.give_back(room);
                 let pid = pid.unsigned_abs();
                 let report = Report::Spawned { tag, process: number, pid };
                 self.tell(client, &report, Some(pidfd.as_fd()));

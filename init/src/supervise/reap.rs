@@ -48,8 +48,9 @@ impl Supervisor<'_> {
         // What it told before its end comes first.
         self.progressed(place);
         let Some(process) = self.processes.get_mut(place).and_then(Option::take) else { return };
-        let Process { number, client, terminal, spawned, .. } = process;
+        let Process { number, client, terminal, spawned, room, .. } = process;
         drop(terminal);
+        self.give_back(room);
         if !spawned {
             // Who asked for it was told why it did not come.
             self.main = self.main.filter(|&main| main != number);

@@ -1,12 +1,12 @@
 //! Requests of clients.
 
-use pidone_proto::frame::HEADER;
 use pidone_proto::{Codec, FrameType, Report, Request, Words, limits};
 use rustix::io::Errno;
 use rustix::termios::{Winsize, tcsetwinsize};
 
 use super::Supervisor;
 use super::process::Spawn;
+use super::room::Room;
 use crate::channel::Wire;
 use crate::failure::Failure;
 use crate::interpret::map_sealed;
@@ -16,26 +16,26 @@ use crate::{signal, sys};
 impl Supervisor<'_> {
     /// Serves one request of a client; the next comes after those of the others.
     pub(super) fn serve(&mut self, place: usize) {
+        let Ok(mut room) = self.room.take().map_or_else(Room::new, Ok) else {
+            return self.dismiss(place);
+        };
+        let message = room.message();
+        self.room = Some(room);
         let Some(Some(client)) = self.clients.get_mut(place) else { return };
         let number = client.number;
-        let Some(buffer) = self.buffer.take() else { return };
         self.slots = Slots::new();
-        let received = client.channel.receive(buffer, &mut self.slots);
-        let received = received.map(|(header, body)| (header.frame_type, body.len()));
-        self.buffer = Some(buffer);
-        let mut mapped = None;
-        let known = match received {
-            Ok((FrameType::Request, length)) => self.request(number, Ok(length)),
-            Ok((FrameType::RequestInMemfd, 0)) => {
-                mapped = self.slots.take_first().and_then(|file| map_sealed(&file)).ok();
-                mapped.is_some_and(|body| self.request(number, Err(body)))
+        let received = client.channel.receive(message, &mut self.slots);
+        let known = match received.map(|(header, body)| (header.frame_type, body)) {
+            Ok((FrameType::Request, body)) => self.request(number, body, &[]),
+            Ok((FrameType::RequestInMemfd, b"")) => {
+                let mapped = self.slots.take_first().and_then(|file| map_sealed(&file));
+                mapped.is_ok_and(|body| self.request(number, b"", body))
             }
             Err(Failure { errno: Errno::AGAIN, .. }) => true,
             _ => false,
         };
-        if let Some(body) = mapped {
-            sys::unmap(body);
-        }
+        let room = self.room.take();
+        self.give_back(room);
         self.slots = Slots::new();
         // There is no way to go on behind what is no request.
         if !known {
@@ -43,34 +43,20 @@ impl Supervisor<'_> {
         }
     }
 
-    /// Does what a request asks for; answers whether it was one. The body is as many bytes of the
-    /// buffer, or mapped.
-    fn request(&mut self, client: u32, body: Result<usize, &'static [u8]>) -> bool {
-        let bytes = match body {
-            Ok(length) => {
-                self.buffer.as_deref().and_then(|buffer| buffer.get(HEADER..HEADER + length))
-            }
-            Err(body) => Some(body),
-        };
-        let Some(Ok((request, length))) = bytes.map(Wire::decode::<Request<'_>>) else {
-            return false;
-        };
-        if bytes.map(<[u8]>::len) != Some(length) {
+    /// Does what a request asks for; answers whether it was one. It is in the room, or mapped.
+    fn request(&mut self, client: u32, body: &'static [u8], mapped: &'static [u8]) -> bool {
+        if let Some(room) = &mut self.room {
+            room.received(body.len(), mapped);
+        }
+        let body = if mapped.is_empty() { body } else { mapped };
+        let Ok((request, length)) = Wire::decode::<Request<'_>>(body) else { return false };
+        if body.len() != length {
             return false;
         }
         let done = match request {
             Request::Spawn { tag, main, operations, plan } => {
-                let (start, end) = place(bytes.unwrap_or_default(), plan);
                 let spawn = Spawn { client, tag, main, operations };
-                let spawned = self.spawn(spawn, |child| match body {
-                    // The copy of the child is the child's for good.
-                    Ok(_) => {
-                        let buffer: &'static [u8] = child.buffer.take()?;
-                        buffer.get(HEADER + start..HEADER + end)
-                    }
-                    Err(body) => body.get(start..end),
-                });
-                if let Err(Failure { call, detail, errno }) = spawned {
+                if let Err(Failure { call, detail, errno }) = self.spawn(spawn, plan) {
                     let errno = u16::try_from(errno.raw_os_error()).unwrap_or(0);
                     let report = Report::NotSpawned { tag, step: 0, call, detail, errno };
                     self.tell(client, &report, None);
@@ -138,10 +124,4 @@ impl Supervisor<'_> {
 /// A number that may be a signal's: the kernel refuses those that are none.
 fn known(signal: u32) -> Result<u8, Errno> {
     u8::try_from(signal).map_err(|_| Errno::INVAL)
-}
-
-/// Where a part of some bytes begins and ends in them.
-fn place(whole: &[u8], part: &[u8]) -> (usize, usize) {
-    let start = (part.as_ptr() as usize).saturating_sub(whole.as_ptr() as usize);
-    (start, start + part.len())
 }
