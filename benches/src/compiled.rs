@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use pidone::plan::container::{Facts, compile};
+use pidone::plan::spawn::GivenUp;
 use pidone::plan::{Capabilities, Plan, Process};
 use pidone::{Config, config, seccomp};
 
@@ -51,6 +52,7 @@ pub fn process(config: &Config) -> Result<Process> {
 pub fn plan(config: &Config, process: &Process) -> Result<Plan> {
     let new = config.namespaces.iter().fold(0, |flags, new| flags | new.kind.clone_flag());
     let facts = Facts {
+        given_up: GivenUp::default(),
         new,
         beside: false,
         joined: Vec::new(),

@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::Errno;
 
+use crate::alive::Connection;
 use crate::launch::channel::{Channel, Message};
 use crate::wait::{self, Exit};
 
@@ -28,8 +29,9 @@ pub(crate) struct Child {
 enum End {
     /// The kernel: it is a child of this process.
     Own,
-    /// The container's init, whose child it is, and which calls it by a number.
-    Told(Channel, u32),
+    /// The container's init, whose child it is, and which calls it by a number; the connection is
+    /// kept behind it.
+    Told(Channel, u32, Connection),
     /// It is known.
     Known(Exit),
 }
@@ -53,9 +55,14 @@ impl Child {
         Arc::new(Self { pidfd, end: Mutex::new(End::Own) })
     }
 
-    /// A child of a container's init, which tells its end on a connection.
-    pub(crate) fn spawned(pidfd: OwnedFd, channel: Channel, number: u32) -> Arc<Self> {
-        Arc::new(Self { pidfd, end: Mutex::new(End::Told(channel, number)) })
+    /// A child of a container's init, which tells its end on a connection, and that one is kept.
+    pub(crate) fn spawned(
+        pidfd: OwnedFd,
+        channel: Channel,
+        number: u32,
+        kept: Connection,
+    ) -> Arc<Self> {
+        Arc::new(Self { pidfd, end: Mutex::new(End::Told(channel, number, kept)) })
     }
 
     /// Waits for the end of the process, and reaps it.
@@ -74,11 +81,14 @@ impl Child {
         let exit = match &mut *end {
             End::Known(exit) => return Ok(Some(exit.clone())),
             End::Own => wait::wait(self.pidfd.as_fd())?,
-            End::Told(channel, number) if has_ended(&self.pidfd)? => told(channel, *number),
+            End::Told(channel, number, _) if has_ended(&self.pidfd)? => told(channel, *number),
             End::Told(..) => None,
         };
-        if let Some(exit) = &exit {
-            *end = End::Known(exit.clone());
+        if let Some(exit) = &exit
+            && let End::Told(channel, _, kept) =
+                std::mem::replace(&mut *end, End::Known(exit.clone()))
+        {
+            kept.keep(channel);
         }
         Ok(exit)
     }

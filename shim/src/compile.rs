@@ -14,6 +14,7 @@ use crate::launch::{Place, TEMPLATE_ROOT, why_no_template};
 use crate::net;
 use crate::plan::container::{CLONE_NEWCGROUP, CLONE_NEWNET, CLONE_NEWTIME, Facts, has_commands};
 use crate::plan::parked::{self, Model};
+use crate::plan::spawn::GivenUp;
 use crate::plan::{self, Plan};
 use crate::privilege;
 use crate::process::Process;
@@ -60,6 +61,8 @@ pub(crate) struct Compiled {
     pub(crate) forks: bool,
     /// The process by numbers, which the plan has unless the init stays; none where it is told later.
     pub(crate) process: Option<plan::Process>,
+    /// What the init gives up when it begins to serve, if it stays.
+    pub(crate) given_up: GivenUp,
 }
 
 impl Config {
@@ -120,7 +123,7 @@ impl Compilation<'_> {
         } else {
             None
         });
-        let facts = Facts {
+        let mut facts = Facts {
             new,
             beside: self.beside,
             in_user_namespace: config.namespace(NamespaceType::User).is_some()
@@ -133,6 +136,7 @@ impl Compilation<'_> {
             barrier: !self.network.is_empty() && !matches!(self.half, Half::Rest),
             waits: self.waits,
             keyring: self.keyring.clone(),
+            given_up: GivenUp::default(),
             is_directory: &is_directory,
             joined,
         };
@@ -140,6 +144,7 @@ impl Compilation<'_> {
         let (plan, process) = match self.half {
             Half::Whole => {
                 let own = resolve()?;
+                facts.given_up = GivenUp::of(config, &own)?;
                 (plan::container::compile(config, &own, &facts)?, Some(own))
             }
             Half::Model(model) => (model.begin(config, &facts)?, None),
@@ -157,7 +162,8 @@ impl Compilation<'_> {
         let later = CLONE_NEWCGROUP | CLONE_NEWTIME;
         let later = if self.beside { later | CLONE_NEWNET } else { later };
         let namespaces = if forks { 0 } else { new & !later };
-        Ok(Compiled { plan, place, namespaces, forks, process })
+        let given_up = facts.given_up;
+        Ok(Compiled { plan, place, namespaces, forks, process, given_up })
     }
 
     /// Where the clone happens, with what speaks against the template.

@@ -1,11 +1,12 @@
 //! The start of a further process: by the container's init, or as one that joins it.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::sync::Arc;
 
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 
+use crate::alive::Alive;
 use crate::cgroup::Cgroups;
 use crate::config::{Config, NamespaceType};
 use crate::error::{Error, Result};
@@ -15,7 +16,8 @@ use crate::launch::channel::Channel;
 use crate::launch::image::Sealed;
 use crate::launch::{Child, Host, Launch, Lent, Place};
 use crate::oci::Status;
-use crate::plan;
+use crate::plan::spawn::GivenUp;
+use crate::plan::{self};
 use crate::process::{Process, Running};
 use crate::resolve::{Filter, kept, resolve_under};
 use crate::seccomp::flag::NEW_LISTENER;
@@ -39,8 +41,10 @@ pub(crate) struct Join<'a> {
     pub(crate) hooks: Hooks<'a>,
     /// The container's first process.
     pub(crate) pid: i32,
-    /// Its pidfd.
-    pub(crate) init: OwnedFd,
+    /// What is kept of it.
+    pub(crate) alive: &'a Alive,
+    /// What its init has given up, if it stays.
+    pub(crate) given_up: GivenUp,
     /// The directory of the container's state.
     pub(crate) directory: BorrowedFd<'a>,
 }
@@ -50,29 +54,33 @@ impl Join<'_> {
     pub(crate) fn run(self) -> Result<Running> {
         // First, so that the init wakes up while the process is resolved.
         let channel = if self.can_be_spawned() { self.connect()? } else { None };
-        let own = trace::span("resolve the process", || self.resolve())?;
-        let listens = own.seccomp.as_ref().is_some_and(|(flags, _)| flags & NEW_LISTENER != 0);
+        let root = self.root()?;
         match channel {
-            Some(channel) if !listens => self.spawn(&own, channel),
-            _ => self.join(&own),
+            Some(channel) => self.spawn(channel, root.as_fd()),
+            None => self.join(root.as_fd()),
         }
     }
 
-    /// The process by numbers.
-    fn resolve(&self) -> Result<plan::Process> {
-        let path = PathBuf::from(format!("/proc/{}/root", self.pid));
+    /// The root of the container.
+    fn root(&self) -> Result<OwnedFd> {
+        let path = format!("/proc/{}/root", self.pid);
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let root = openat(CWD, &path, flags, Mode::empty())
-            .map_err(|errno| Error::path("open", &path, errno))?;
-        let filter = kept(self.filter, self.config)?;
-        let mut own = resolve_under(self.config, self.process, root.as_fd(), filter)?;
-        // It is the container that must not outlive its maker.
-        own.parent_death_signal = 0;
-        Ok(own)
+        openat(CWD, &path, flags, Mode::empty()).map_err(|errno| Error::path("open", &path, errno))
     }
 
-    /// Whether the init can start the process, if no agent gets its filter: nothing must be done for
-    /// it from outside.
+    /// The process by numbers.
+    fn resolve(&self, root: BorrowedFd<'_>) -> Result<plan::Process> {
+        trace::span("resolve the process", || {
+            let filter = kept(self.filter, self.config)?;
+            let mut own = resolve_under(self.config, self.process, root, filter)?;
+            // It is the container that must not outlive its maker.
+            own.parent_death_signal = 0;
+            Ok(own)
+        })
+    }
+
+    /// Whether the init can start the process, as far as the request tells: nothing must be done
+    /// for it from outside.
     fn can_be_spawned(&self) -> bool {
         self.config.supervise
             && !self.process.own_child
@@ -82,6 +90,9 @@ impl Join<'_> {
 
     /// Connects to the init, if it listens.
     fn connect(&self) -> Result<Option<Channel>> {
+        if let Some(channel) = self.alive.connection.take() {
+            return Ok(Some(channel));
+        }
         let (_, codec) = image(self.image, self.options, true)?;
         match Channel::connect(&waiting::path(self.directory, SUPERVISOR), codec) {
             Ok(channel) => Ok(Some(channel)),
@@ -100,28 +111,44 @@ impl Join<'_> {
         self.cgroups.filter(|_| !asked.is_empty()).map(below).transpose()
     }
 
-    /// Has the init start the process.
-    fn spawn(self, own: &plan::Process, mut channel: Channel) -> Result<Running> {
+    /// Has the init start the process, or joins if that one cannot: it has given up what the process
+    /// is to have, or an agent gets the filter.
+    fn spawn(self, mut channel: Channel, root: BorrowedFd<'_>) -> Result<Running> {
         let below = self.below()?;
         let program = Program {
-            config: self.config,
-            process: own,
             descriptors: Descriptors::open(self.process)?,
             cgroups: below.map_or_else(|| Ok(Vec::new()), |cgroups| cgroups.entry_files())?,
             main: false,
             listener: None,
             patience: self.options.patience,
         };
-        let init = Child { pid: self.pid, pidfd: self.init };
-        let (spawned, _) = program.spawn(&init, &mut channel)?;
-        Ok(program.running(spawned, channel))
+        // The number of files of those below is no part of what is kept.
+        let users = self.alive.users(root).filter(|_| program.cgroups.is_empty());
+        let plan = self.alive.plans.get(self.process, users, || {
+            let own = self.resolve(root)?;
+            let listens = own.seccomp.as_ref().is_some_and(|(flags, _)| flags & NEW_LISTENER != 0);
+            if listens || !self.given_up.fits(self.config, &own) {
+                return Ok(None);
+            }
+            program.compile(self.config, &own, self.given_up).map(|plan| Some(Arc::new(plan)))
+        })?;
+        let Some(plan) = plan else {
+            self.alive.connection.keep(channel);
+            drop(program);
+            return self.join(root);
+        };
+        let spawned = program.spawn(&plan, (self.pid, self.alive.pidfd()), &mut channel)?;
+        Ok(program.running(spawned, channel, self.alive.connection.clone()))
     }
 
     /// Starts a process that joins the container's namespaces.
-    fn join(&self, own: &plan::Process) -> Result<Running> {
+    fn join(&self, root: BorrowedFd<'_>) -> Result<Running> {
+        let users = self.alive.users(root);
+        let own =
+            self.alive.joining.get(self.process, users, || self.resolve(root).map(Arc::new))?;
         let plan = trace::span("compile the plan", || {
             let joined = self.hooks.joined(self.pid)?;
-            plan::join::compile(self.config, own, &joined)
+            plan::join::compile(self.config, &own, &joined)
         })?;
         let below = self.below()?;
         let cgroups = below.as_ref().or(self.cgroups);
@@ -135,7 +162,7 @@ impl Join<'_> {
             forks: true,
             descriptors: &descriptors.all(),
             cgroup: &entrance,
-            lent: Lent { container: Some(self.init.as_fd()), ..Lent::default() },
+            lent: Lent { container: Some(self.alive.pidfd()), ..Lent::default() },
             early: usize::MAX,
             patience: self.options.patience,
         }

@@ -93,6 +93,7 @@
 //! tells what there is. Mounts are in the container's own namespace and go with it. What
 //! [`launch::Launcher`] starts is written down nowhere.
 
+mod alive;
 mod caller;
 pub mod cgroup;
 mod child;
@@ -108,6 +109,7 @@ mod hook;
 mod hooks;
 mod join;
 mod journal;
+mod known;
 mod label;
 pub mod launch;
 mod lock;

@@ -3,21 +3,20 @@
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
+use crate::alive::Connection;
 use crate::child;
 use crate::config::Config;
 use crate::error::Result;
 use crate::launch::channel::Channel;
-use crate::launch::{Child, Lent, Spawn, Spawned};
+use crate::launch::{Lent, Spawn, Spawned};
+use crate::plan::spawn::GivenUp;
 use crate::plan::{self, Plan};
 use crate::process::Running;
 use crate::stdio::Descriptors;
 use crate::trace;
 
-/// What an init is asked to start.
+/// What an init is asked to start, beside its plan.
 pub(crate) struct Program<'a> {
-    pub(crate) config: &'a Config,
-    /// The process, by numbers.
-    pub(crate) process: &'a plan::Process,
     pub(crate) descriptors: Descriptors<'a>,
     /// Files of cgroups that it moves itself to.
     pub(crate) cgroups: Vec<OwnedFd>,
@@ -29,32 +28,45 @@ pub(crate) struct Program<'a> {
 }
 
 impl Program<'_> {
-    /// Has it started; the plan is what the child does.
-    pub(crate) fn spawn(&self, init: &Child, channel: &mut Channel) -> Result<(Spawned, Plan)> {
-        let mut lent = self.descriptors.all();
+    /// Compiles what the child does to become a process, by numbers.
+    pub(crate) fn compile(
+        &self,
+        config: &Config,
+        process: &plan::Process,
+        given_up: GivenUp,
+    ) -> Result<Plan> {
         let spawn = plan::spawn::Spawn {
-            descriptors: lent.len(),
+            descriptors: self.descriptors.all().len(),
             cgroups: self.cgroups.len(),
             waits: self.listener.is_some(),
+            given_up,
         };
+        trace::span("compile the plan", || plan::spawn::compile(config, process, spawn))
+    }
+
+    /// Has it started by the init with a pid and a pidfd.
+    pub(crate) fn spawn(
+        &self,
+        plan: &Plan,
+        init: (i32, BorrowedFd<'_>),
+        channel: &mut Channel,
+    ) -> Result<Spawned> {
+        let mut lent = self.descriptors.all();
         lent.extend(self.cgroups.iter().map(OwnedFd::as_fd));
-        let compile = || plan::spawn::compile(self.config, self.process, spawn);
-        let plan = trace::span("compile the plan", compile)?;
-        let spawned = Spawn {
-            plan: &plan,
+        Spawn {
+            plan,
             main: self.main,
             lent: Lent { listener: self.listener, others: &lent, ..Lent::default() },
             init,
             patience: self.patience,
         }
-        .run(channel)?;
-        Ok((spawned, plan))
+        .run(channel)
     }
 
-    /// The process, whose end is told on the connection.
-    pub(crate) fn running(self, spawned: Spawned, channel: Channel) -> Running {
+    /// The process, whose end is told on the connection, which is kept behind it.
+    pub(crate) fn running(self, spawned: Spawned, channel: Channel, kept: Connection) -> Running {
         let Spawned { number, pid, pidfd, console } = spawned;
-        let child = child::Child::spawned(pidfd, channel, number);
+        let child = child::Child::spawned(pidfd, channel, number, kept);
         Running::new(pid, child, self.descriptors.kept, console)
     }
 }

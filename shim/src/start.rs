@@ -15,6 +15,7 @@ use crate::launch::image::{Codec, EMBEDDED, Sealed};
 use crate::launch::{Child, Host, Launch, Lent, Maps, Network, Parked, Place, Started};
 use crate::oci::Status;
 use crate::plan::container::{BARRIER_CREATE, BARRIER_START, mount_of_barrier};
+use crate::plan::spawn::GivenUp;
 use crate::plan::{self, Plan};
 use crate::process::{Process, Running, Stdio};
 use crate::spawn::Program;
@@ -49,6 +50,8 @@ pub(crate) struct First {
     pub(crate) identity: Identity,
     /// The operations behind the wait, and the number of the first.
     pub(crate) rest: Option<(u32, Vec<u8>)>,
+    /// What the init has given up, if it stays.
+    pub(crate) given_up: GivenUp,
 }
 
 /// An init that waits for its program.
@@ -77,19 +80,19 @@ impl Start<'_> {
         let (started, identity) =
             self.launch(&compiled, &all, early, |launch, host| launch.run(host))?;
         drop(all);
-        let Compiled { plan, process, .. } = compiled;
+        let Compiled { plan, process, given_up, .. } = compiled;
         let rest_of =
             |plan: &Plan| plan.behind_wait().map(|(first, rest)| (first, rest.to_owned()));
         let (mut running, rest) = if supervises {
             let process = process.ok_or_else(|| Error::system("compile", self.id, Errno::INVAL))?;
-            let (running, plan) = self.first_program(started, &process, descriptors)?;
+            let (running, plan) = self.first_program(started, &process, descriptors, given_up)?;
             (running, rest_of(&plan))
         } else {
             (running(started, descriptors), rest_of(&plan))
         };
         // Without a descriptor left for it, the process is waited for alone.
         running.first = child::First::new(running.pid).ok();
-        Ok(First { running, identity, rest })
+        Ok(First { running, identity, rest, given_up })
     }
 
     /// Makes the first half of a container.
@@ -172,18 +175,21 @@ impl Start<'_> {
         started: Started,
         process: &plan::Process,
         descriptors: Descriptors<'_>,
+        given_up: GivenUp,
     ) -> Result<(Running, Plan)> {
         let Started { child, mut channel, .. } = started;
         let program = Program {
-            config: self.config,
-            process,
             descriptors,
             cgroups: Vec::new(),
             main: true,
             listener: self.listener,
             patience: self.options.patience,
         };
-        let (spawned, plan) = program.spawn(&child, &mut channel).map_err(|error| {
+        let spawned = program.compile(self.config, process, given_up).and_then(|plan| {
+            let init = (child.pid, child.pidfd.as_fd());
+            Ok((program.spawn(&plan, init, &mut channel)?, plan))
+        });
+        let (spawned, plan) = spawned.map_err(|error| {
             child.end();
             self.explain(error)
         })?;

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{Config, NamespaceType};
 use crate::error::{Code, Error, Result};
+use crate::plan::spawn::GivenUp;
 
 /// The state of a container, as in libcontainer's `state.json`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -38,6 +39,9 @@ pub struct State {
     /// Interfaces on the host that belong to the container. Addition.
     #[serde(default)]
     pub host_links: Vec<String>,
+    /// What its init has given up for all that it starts, if it stays. Addition.
+    #[serde(default)]
+    pub given_up: GivenUp,
     /// The configuration.
     pub config: Config,
 }
@@ -52,6 +56,13 @@ pub(crate) struct Identity {
 }
 
 impl Identity {
+    /// Whether it is that of a state's first process.
+    pub(crate) fn is_of(&self, state: &State) -> bool {
+        self.pid == state.init_process_pid
+            && self.start == state.init_process_start
+            && self.boot == state.boot_id
+    }
+
     /// The identity of a process that is known to exist.
     pub(crate) fn of(pid: i32) -> Result<Self> {
         Ok(Self { pid, start: start_time(pid)?, boot: boot_id()?.to_owned() })

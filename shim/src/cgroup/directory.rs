@@ -265,7 +265,7 @@ pub(super) fn read_all(fd: BorrowedFd<'_>) -> rustix::io::Result<String> {
 
 /// As [`read_all`] for a file that the kernel writes as one record, as all but lists of processes
 /// are: a read that leaves room was the last.
-fn read_record(fd: BorrowedFd<'_>) -> rustix::io::Result<String> {
+pub(super) fn read_record(fd: BorrowedFd<'_>) -> rustix::io::Result<String> {
     read_until(fd, |read, room| read < room)
 }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags};
 use rustix::fs::{OFlags, Timespec};
 
-use super::directory::{self, Directory, Version, is_gone, read_all};
+use super::directory::{self, Directory, Version, is_gone, read_all, read_record};
 use super::{Cgroups, Mode};
 use crate::{Code, Error, Result};
 
@@ -56,6 +56,14 @@ impl Cgroups {
         frozen.unwrap_or(Ok(false))
     }
 
+    /// The files that tell whether the processes stand still; none without a freezer.
+    ///
+    /// # Errors
+    /// They cannot be opened.
+    pub(crate) fn freezer_files(&self) -> Result<Option<Freezer>> {
+        self.open_freezer()?.map(|directory| Freezer::open(&directory)).transpose()
+    }
+
     /// The directory whose freezer holds for the container.
     pub(super) fn open_freezer(&self) -> Result<Option<Directory>> {
         let path = match self.mode {
@@ -76,11 +84,53 @@ impl Cgroups {
 /// Whether a directory with a freezer is frozen, by itself or by a cgroup above it, or is about to
 /// be. A directory without one is not.
 pub(super) fn is_frozen(directory: &Directory) -> Result<bool> {
-    if let Some(state) = directory.read(V1_STATE)? {
-        return Ok(state.trim() != "THAWED");
+    Freezer::open(directory)?.is_frozen()
+}
+
+/// The files of a freezer, open to be read at any time: each with what says that it is frozen, or is
+/// about to be.
+#[derive(Debug)]
+pub(crate) struct Freezer(Vec<(OwnedFd, Says)>);
+
+/// Whether the text of a file says so.
+type Says = fn(&str) -> bool;
+
+impl Freezer {
+    fn open(directory: &Directory) -> Result<Self> {
+        const V1: &[(&str, Says)] = &[(V1_STATE, |text| text.trim() != "THAWED")];
+        const V2: &[(&str, Says)] =
+            &[("cgroup.events", has_stopped), (V2_FREEZE, |text| text.trim() == "1")];
+        for version in [V2, V1] {
+            let mut files = Vec::new();
+            for (name, says) in version {
+                match directory.file(name, OFlags::RDONLY) {
+                    Ok(file) => files.push((file, *says)),
+                    Err(errno) if is_gone(errno) => break,
+                    Err(errno) => return Err(directory.error("open", name, errno)),
+                }
+            }
+            if !files.is_empty() {
+                return Ok(Self(files));
+            }
+        }
+        Ok(Self(Vec::new()))
     }
-    let requested = directory.read(V2_FREEZE)?.is_some_and(|text| text.trim() == "1");
-    Ok(requested || has_stopped(&directory.read("cgroup.events")?.unwrap_or_default()))
+
+    /// Whether the processes stand still, or are being stopped.
+    ///
+    /// # Errors
+    /// The state cannot be read. A cgroup that is gone is not frozen.
+    pub(crate) fn is_frozen(&self) -> Result<bool> {
+        for (file, says) in &self.0 {
+            match read_record(file.as_fd()) {
+                Ok(text) if says(&text) => return Ok(true),
+                Ok(_) => {}
+                Err(errno) if is_gone(errno) => return Ok(false),
+                Err(errno) => return Err(Error::system("read the state of", "the freezer", errno)),
+            }
+        }
+        Ok(false)
+    }
 }
 
 /// Whether a process that enters a cgroup without processes would be stopped.

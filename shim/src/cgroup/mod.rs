@@ -44,6 +44,7 @@ use crate::{Code, Error, Result};
 
 pub(crate) use attach::{Entrance, refused};
 pub use events::{Notice, PressureLevel, Watcher};
+pub(crate) use freezer::Freezer;
 pub use host::Host;
 pub use stats::{
     BlkioEntry, BlkioStats, BurstData, CpuStats, CpuUsage, CpusetStats, HugetlbStats, MemoryData,

@@ -10,6 +10,8 @@ use crate::config::Config;
 use crate::error::{Code, Result};
 use crate::journal::Journal;
 use crate::lock::Lock;
+use crate::plan::spawn::Filtered;
+use crate::state::State;
 use crate::{net, process};
 
 impl Container {
@@ -111,7 +113,16 @@ impl Container {
         if let (Some(cgroups), Some(limits)) = (self.cgroups()?, &config.cgroups) {
             cgroups.set(limits)?;
         }
-        self.state.config = config.clone();
+        let State { config: former, given_up, .. } = &mut self.state;
+        // Its init is under the former filter, and so would be what it starts.
+        if given_up.filter == Filtered::AsConfigured
+            && (&former.seccomp, &former.seccomp_profile)
+                != (&config.seccomp, &config.seccomp_profile)
+        {
+            given_up.filter = Filtered::Otherwise;
+        }
+        former.clone_from(config);
+        self.forget();
         self.write()
     }
 

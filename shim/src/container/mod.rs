@@ -13,6 +13,7 @@ use std::time::{Duration, SystemTime};
 use rustix::process::Signal;
 use serde::Serialize;
 
+use crate::alive::Alive;
 use crate::cgroup::{self, Cgroups};
 use crate::compile::can_help;
 use crate::config::{self, Config, NamespaceType};
@@ -25,6 +26,7 @@ use crate::launch::image::{EMBEDDED, Sealed};
 use crate::launch::{Child, Network, Resume, has_other_processor};
 use crate::lock::Lock;
 use crate::net;
+use crate::plan::spawn::GivenUp;
 use crate::process::{Process, Running};
 use crate::resolve::Filter;
 use crate::start::{First, Release, Start};
@@ -46,6 +48,8 @@ pub struct Container {
     /// The version of the file that `state` was read from, or written to.
     version: Option<Version>,
     filter: Filter,
+    /// What is kept of its first process, for further ones.
+    alive: Option<Alive>,
     options: Options,
     /// The init of [`Options::image`], sealed.
     image: Option<Sealed>,
@@ -108,6 +112,7 @@ impl Container {
             namespace_paths: BTreeMap::new(),
             created: now(),
             host_links,
+            given_up: GivenUp::default(),
             config,
         };
         let version = trace::span("write the state", || state.write_first(directory.as_fd()))?;
@@ -135,8 +140,17 @@ impl Container {
         options: Options,
     ) -> Result<Self> {
         let image = options.image.as_ref().map(Sealed::new).transpose()?;
-        let filter = Filter::default();
-        Ok(Self { path, directory, state, version, filter, options, image, poststop: Vec::new() })
+        Ok(Self {
+            path,
+            directory,
+            state,
+            version,
+            filter: Filter::default(),
+            alive: None,
+            options,
+            image,
+            poststop: Vec::new(),
+        })
     }
 
     /// The id.
@@ -199,13 +213,17 @@ impl Container {
     /// [`Code::ConfigInvalid`] for what is wrong in the process, [`Code::ContainerPaused`], or
     /// [`Code::SystemError`] with the step that failed. Nothing is left behind then.
     pub fn start(&mut self, process: &Process) -> Result<Running> {
+        if self.is_as_kept() {
+            return self.join(process);
+        }
         let lock = Lock::take(self.directory.as_fd(), self.id())?;
         self.refresh()?;
         match self.open_init()? {
             Some(init) => {
+                self.keep(init)?;
                 // Others may join at the same time.
                 drop(lock);
-                self.join(process, init)
+                self.join(process)
             }
             None if self.waits_anyway() => {
                 let mut running = self.prepare_first(process)?;
@@ -232,12 +250,32 @@ impl Container {
     /// # Errors
     /// As [`Container::start`]; [`Code::ContainerNotRunning`] instead of a first process.
     pub fn exec(&mut self, process: &Process) -> Result<Running> {
-        let init = {
+        if !self.is_as_kept() {
             let _lock = Lock::take(self.directory.as_fd(), self.id())?;
             self.refresh()?;
-            self.running("exec")?
-        };
-        self.join(process, init)
+            let init = self.running("exec")?;
+            self.keep(init)?;
+        }
+        self.join(process)
+    }
+
+    /// Whether the first process that is kept runs, as the state says that did not change. What is
+    /// written down is written as a whole, so that this needs no lock.
+    fn is_as_kept(&self) -> bool {
+        self.alive.as_ref().is_some_and(|alive| {
+            let version = State::version(self.directory.as_fd());
+            version.is_some() && version == self.version && alive.is_of(&self.state)
+        })
+    }
+
+    /// Keeps the first process, which runs.
+    fn keep(&mut self, init: OwnedFd) -> Result<()> {
+        let alive = self
+            .state
+            .identity()
+            .map(|identity| Alive::new(identity, init, self.cgroups()?.as_ref()));
+        self.alive = alive.transpose()?;
+        Ok(())
     }
 
     /// Makes everything of the container, its first process among it, whose program waits for
@@ -316,9 +354,10 @@ impl Container {
         process: &Process,
         listener: Option<BorrowedFd<'_>>,
     ) -> Result<Running> {
-        let (First { mut running, identity, rest }, cgroups) =
+        let (First { mut running, identity, rest, given_up }, cgroups) =
             self.make(process, listener, true, |start| start.run())?;
         running.cgroups = cgroups;
+        self.state.given_up = given_up;
         let rest =
             rest.map_or(Ok(()), |(first, rest)| Rest::write(self.directory.as_fd(), first, &rest));
         if let Err(error) = rest.and_then(|()| self.write_started(&identity)) {
@@ -461,11 +500,13 @@ impl Container {
         self.write()
     }
 
-    /// Starts a further process.
-    fn join(&self, process: &Process, init: OwnedFd) -> Result<Running> {
+    /// Starts a further process, where the first one is kept.
+    fn join(&self, process: &Process) -> Result<Running> {
+        let alive = self.alive.as_ref().ok_or_else(|| {
+            self.not(Code::ContainerNotRunning, "exec", "container is not running")
+        })?;
         let cgroups = self.cgroups()?;
-        let frozen = cgroups.as_ref().is_some_and(|cgroups| cgroups.is_frozen().unwrap_or(false));
-        if frozen && !process.ignore_paused {
+        if !process.ignore_paused && alive.is_frozen() {
             return Err(self.not(Code::ContainerPaused, "start", "container is paused"));
         }
         Join {
@@ -477,7 +518,8 @@ impl Container {
             cgroups: cgroups.as_ref(),
             hooks: self.hooks(cgroups.as_ref()),
             pid: self.state.init_process_pid,
-            init,
+            alive,
+            given_up: self.state.given_up,
             directory: self.directory.as_fd(),
         }
         .run()
@@ -496,9 +538,15 @@ impl Container {
         if version.is_none() || version != self.version {
             self.state = read_state(self.directory.as_fd(), self.id())?;
             self.version = version;
-            self.filter = Filter::default();
+            self.forget();
         }
         Ok(())
+    }
+
+    /// Forgets what was made of the configuration.
+    fn forget(&mut self) {
+        self.filter = Filter::default();
+        self.alive = None;
     }
 
     /// The first process, if it runs.
@@ -568,6 +616,7 @@ fn read_state(directory: BorrowedFd<'_>, id: &str) -> Result<State> {
         namespace_paths: BTreeMap::new(),
         created: 0,
         host_links: journal.host_links,
+        given_up: GivenUp::default(),
         config: Config::default(),
     });
     // A start that was interrupted may have left its process.

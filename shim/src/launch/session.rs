@@ -378,13 +378,16 @@ impl<'a> Session<'a> {
     fn forked(&mut self, pidfd: OwnedFd, host: &mut impl Host) -> Result<()> {
         let child = own_child(pidfd)?;
         self.forks = false;
-        // It has nothing left to do, and is not waited for in good faith.
-        std::mem::replace(&mut self.child, child).end();
+        let init = std::mem::replace(&mut self.child, child);
         if let Some(claims) = &mut self.claims {
             claims.follow(&self.child);
         }
-        host.born(&self.child)?;
-        self.outbox.proceed(&mut self.channel)?;
+        let born = host.born(&self.child);
+        let goes_on = born.and_then(|()| self.outbox.proceed(&mut self.channel));
+        // It has nothing left to do, and is not waited for in good faith; its child goes on
+        // meanwhile.
+        init.end();
+        goes_on?;
         host.meanwhile(&self.child)
     }
 

@@ -1,6 +1,6 @@
 //! A process that the init of a container starts.
 
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::event::PollFlags;
@@ -8,7 +8,6 @@ use rustix::io::Errno;
 
 use super::channel::{Channel, Message, violation};
 use super::check::checked_terminal;
-use super::clone::Child;
 use super::session::{explain, wait};
 use super::source::{self, Lent};
 use crate::error::{Error, Result};
@@ -24,8 +23,8 @@ pub(crate) struct Spawn<'a> {
     pub(crate) main: bool,
     /// What the plan's sources stand for.
     pub(crate) lent: Lent<'a>,
-    /// The init.
-    pub(crate) init: &'a Child,
+    /// The pid and the pidfd of the init.
+    pub(crate) init: (i32, BorrowedFd<'a>),
     /// How long nothing may be heard of it.
     pub(crate) patience: Duration,
 }
@@ -61,8 +60,8 @@ impl Spawn<'_> {
         let deadline = Instant::now() + self.patience;
         loop {
             let until = (deadline, self.patience);
-            let init = self.init.pidfd.as_fd();
-            let ended = trace::span(trace::WAIT, || wait(channel, PollFlags::IN, init, until))?;
+            let wait = || wait(channel, PollFlags::IN, self.init.1, until);
+            let ended = trace::span(trace::WAIT, wait)?;
             // All that was said is heard before an end is believed.
             while let Some(message) = channel.receive()? {
                 match message {
@@ -93,7 +92,7 @@ impl Spawn<'_> {
         let Some(pid) = pid::of(pidfd.as_fd())? else { return Ok(0) };
         match pid::parent(pid) {
             None => Ok(0),
-            Some(parent) if parent == self.init.pid => Ok(pid),
+            Some(parent) if parent == self.init.0 => Ok(pid),
             // The kernel tells no parent of one that was reaped between.
             Some(0) if pid::of(pidfd.as_fd())?.is_none() => Ok(0),
             Some(_) => Err(violation("process that is no child of the init")),
@@ -151,11 +150,12 @@ mod tests {
         let mut plan = Plan::default();
         plan.push(Op::Session);
         let pid = std::process::id();
+        let init = pidfd(pid);
         Spawn {
             plan: &plan,
             main: false,
             lent: Lent::default(),
-            init: &Child { pid: pid.cast_signed(), pidfd: pidfd(pid) },
+            init: (pid.cast_signed(), init.as_fd()),
             patience: Duration::from_millis(100),
         }
         .run(&mut channel)

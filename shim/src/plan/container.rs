@@ -9,6 +9,7 @@ use pidone_proto::{Create, Op, Slot, Text};
 use super::ahead::Ahead;
 use super::mount::{self, MS_BIND, MS_PRIVATE, MS_REC, MS_REMOUNT};
 use super::process::{Done, Wait};
+use super::spawn::GivenUp;
 use super::{NULL, PROC, Plan, Process, Source, clean, devices, text};
 use crate::config::{Config, IdMap, Mount};
 use crate::error::Result;
@@ -38,6 +39,8 @@ pub struct Facts<'a> {
     pub waits: bool,
     /// The name of a new session keyring.
     pub keyring: Option<String>,
+    /// What an init that stays gives up when it begins to serve.
+    pub given_up: GivenUp,
     /// Tells whether a file of the host is a directory.
     pub is_directory: &'a dyn Fn(&Path) -> Result<bool>,
 }
@@ -90,6 +93,7 @@ pub fn compile(config: &Config, process: &Process, facts: &Facts<'_>) -> Result<
         if process.parent_death_signal != 0 {
             plan.push(Op::ParentDeath { signal: process.parent_death_signal });
         }
+        facts.given_up.compile(&mut plan, process);
         let listener = plan.source(Source::Supervisor);
         plan.push(Op::Supervise { listener });
         return Ok(plan);

@@ -64,6 +64,7 @@ impl Model {
             session: process.terminal.is_none(),
             bounding: alone.then_some(process.capabilities.bounding),
             filter: alone && filter,
+            root: false,
         };
         Self { process, done }
     }
@@ -161,13 +162,13 @@ fn wait(config: &Config) -> Wait {
 }
 
 /// Whether a filter lets the init do what is left.
-fn allows_the_init(filter: &[u8]) -> bool {
+pub(super) fn allows_the_init(filter: &[u8]) -> bool {
     let mut numbers = CALLS.iter().map(|number| u32::try_from(*number));
     numbers.all(|number| number.is_ok_and(|number| always_allows(filter, number)))
 }
 
 /// Whether all that is left are [`CALLS`].
-fn is_plain(process: &Process, config: &Config) -> bool {
+pub(super) fn is_plain(process: &Process, config: &Config) -> bool {
     let Process { terminal, scheduler, io_priority, affinity, .. } = process;
     terminal.is_none()
         && scheduler.is_none()

@@ -103,6 +103,8 @@ pub(super) struct Done {
     pub(super) bounding: Option<u64>,
     /// It is under the seccomp filter.
     pub(super) filter: bool,
+    /// Its working directory is the root.
+    pub(super) root: bool,
 }
 
 impl Process {
@@ -146,8 +148,10 @@ impl Process {
         }
         plan.push(Op::Ids { uid: self.uid, gid: self.gid });
         plan.push(Op::Umask { mask: self.umask });
-        let cwd = text("cwd", &self.cwd)?;
-        plan.push(Op::ChangeDirectory { path: Text(&cwd) });
+        if !(done.root && self.cwd == "/") {
+            let cwd = text("cwd", &self.cwd)?;
+            plan.push(Op::ChangeDirectory { path: Text(&cwd) });
+        }
         let Capabilities { effective, permitted, inheritable, ambient, .. } = self.capabilities;
         plan.push(Op::Capabilities { effective, permitted, inheritable, ambient });
         if self.parent_death_signal != 0 {

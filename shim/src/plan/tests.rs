@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use pidone_proto::{Create, Op};
 
 use super::container::{BARRIER_HOST, Facts, compile, mount_of_barrier};
+use super::spawn::GivenUp;
 use super::{Capabilities, Plan, Process, Source, clean};
 use crate::config::{Command, Config, Device, IdMap, Mount, NamespaceType};
 use crate::error::Code;
@@ -49,6 +50,7 @@ fn facts() -> Facts<'static> {
         at: "/r".into(),
         cgroups: std::collections::BTreeMap::new(),
         barrier: false,
+        given_up: GivenUp::default(),
         is_directory: &|_| Ok(true),
         waits: false,
         keyring: None,

@@ -8,9 +8,21 @@ const ALLOW: u32 = 0x7fff_0000;
 
 /// Whether a program allows a system call of this machine whatever its arguments are.
 pub(crate) fn always_allows(program: &[u8], number: u32) -> bool {
+    allows(program, number, None)
+}
+
+/// The same for a call with this first argument, whatever the others are.
+pub(crate) fn always_allows_with(program: &[u8], number: u32, first: u32) -> bool {
+    allows(program, number, Some(first))
+}
+
+fn allows(program: &[u8], number: u32, first: Option<u32>) -> bool {
     let known = |offset| match offset {
         0 => Some(number),
         4 => Some(Arch::NATIVE.audit()),
+        // The halves of the first argument, the low one first.
+        16 => first,
+        20 => first.map(|_| 0),
         _ => None,
     };
     run(program, known) == Ok(ALLOW)
@@ -36,5 +48,7 @@ mod tests {
         assert!(allows(libc::SYS_umask));
         assert!(!allows(libc::SYS_prctl) && !allows(libc::SYS_setsid));
         assert!(!always_allows(b"", 0));
+        let prctl = u32::try_from(libc::SYS_prctl).unwrap();
+        assert!(always_allows_with(&filter, prctl, 1) && !always_allows_with(&filter, prctl, 0));
     }
 }

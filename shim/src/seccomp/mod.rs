@@ -28,7 +28,7 @@ pub mod seed;
 mod syscall_table;
 mod syscalls;
 
-pub(crate) use allows::always_allows;
+pub(crate) use allows::{always_allows, always_allows_with};
 pub use arch::Arch;
 pub use bpf::{Instruction, MAX_INSTRUCTIONS};
 pub use compile::{Filter, compile};
