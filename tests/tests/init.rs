@@ -3,8 +3,8 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use pidone::config::{Hook, IdMap};
-use pidone::{Code, Container, Process, Status, Stdio, TerminalSize};
+use pidone::config::{Hook, IdMap, Seccomp, SeccompSyscall, capability};
+use pidone::{Code, Config, Container, Process, Status, Stdio, TerminalSize};
 use pidone_tests::{Case, Live, Outcome, Report, Sandbox, Stop, case, output, process};
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::termios::{Winsize, tcsetwinsize};
@@ -20,6 +20,8 @@ pub(crate) const CASES: &[Case] = &[
     case!(a_terminal_of_a_further_process).with_init(),
     case!(a_sub_cgroup_of_a_further_process).with_init().and_unified(),
     case!(what_it_cannot_start_joins).with_init(),
+    case!(what_it_has_given_up_is_had_by_who_joins).with_init(),
+    case!(requests_follow_each_other).with_init(),
     case!(hooks_run_before_the_program).with_init(),
     case!(a_program_that_cannot_run_leaves_nothing).with_init(),
     case!(killed_it_takes_all_along).with_init(),
@@ -213,6 +215,70 @@ fn what_it_cannot_start_joins(sandbox: &Sandbox) -> Outcome {
     fs::remove_file(socket)?;
     let joined = report(sandbox, &mut live.container, process(&["/guest"]))?;
     assert_eq!(joined.ppid, 0);
+    live.kill()?;
+    Ok(())
+}
+
+/// Capabilities and a filter that the init has given up for all that it starts.
+fn what_it_has_given_up_is_had_by_who_joins(sandbox: &Sandbox) -> Outcome {
+    let refuses = |value: libc::c_long| -> Result<Option<Seccomp>, Stop> {
+        let syscall = SeccompSyscall { value: u32::try_from(value)?, action: 1, args: Vec::new() };
+        Ok(Some(Seccomp { syscalls: vec![syscall] }))
+    };
+    let config = Config { seccomp: refuses(libc::SYS_reboot)?, ..sandbox.config() };
+    let mut live = sandbox.start(&config, process(&["/guest", "sleep"]))?;
+    let init = live.running.pid().to_string();
+    let mask = |name| Ok::<_, Stop>(u64::from_str_radix(&status(live.running.pid(), name)?, 16)?);
+    let default = capability::mask(&config.capabilities)?;
+    assert_eq!(mask("CapBnd:")?, default);
+    assert_eq!(status(live.running.pid(), "Seccomp:")?, "2");
+    let has = |container: &mut Container, capability: Option<&str>| {
+        let mut process = process(&["/guest", "sleep"]);
+        if let Some(capability) = capability {
+            process.capabilities = Some(vec![capability.to_owned()]);
+        }
+        let mut running = sandbox.join(container, process)?;
+        let had = ["PPid:", "CapBnd:", "Seccomp:"].map(|name| status(running.pid(), name));
+        running.signal(libc::SIGKILL)?;
+        running.wait()?;
+        let [parent, bounding, seccomp] = had;
+        Ok::<_, Stop>((parent? == init, u64::from_str_radix(&bounding?, 16)?, seccomp?))
+    };
+    let under = || "2".to_owned();
+    assert_eq!(has(&mut live.container, None)?, (true, default, under()));
+    assert_eq!(has(&mut live.container, Some("KILL"))?, (true, 1 << 5, under()));
+    assert_eq!(has(&mut live.container, Some("SYS_TIME"))?, (false, 1 << 25, under()));
+    // Another filter is not added to the one that the init has.
+    live.container.set(&Config { seccomp: refuses(libc::SYS_getppid)?, ..config.clone() })?;
+    assert_eq!(has(&mut live.container, None)?, (false, default, under()));
+    live.kill()?;
+    Ok(())
+}
+
+/// On one connection, with those that fail among them, and from several at a time.
+fn requests_follow_each_other(sandbox: &Sandbox) -> Outcome {
+    let mut live = sleeper(sandbox)?;
+    for round in 0..20 {
+        let code = round.to_string();
+        let mut first = sandbox.join(&mut live.container, process(&["/guest", "exit", &code]))?;
+        let mut second = sandbox.join(&mut live.container, process(&["/guest", "exit", "77"]))?;
+        let missing = sandbox.join(&mut live.container, process(&["/missing"])).err();
+        let errno = missing.and_then(|error| error.errno());
+        assert_eq!(errno.map(|errno| errno.raw_os_error()), Some(libc::ENOENT));
+        assert_eq!(second.wait()?.code, Some(77));
+        assert_eq!(first.wait()?.code, Some(round));
+    }
+    // Another user of the name, as soon as the file says so.
+    let mut uid = || {
+        let named = Process { user: "user".into(), ..process(&["/guest"]) };
+        report(sandbox, &mut live.container, named).map(|report| report.uid[0])
+    };
+    let (first, second) = (uid()?, uid()?);
+    assert_eq!(first, second);
+    let file = sandbox.rootfs().join("etc/passwd");
+    let text = fs::read_to_string(&file)?.replace(&format!(":{first}:"), ":4242:");
+    fs::write(&file, text)?;
+    assert_eq!(uid()?, 4242);
     live.kill()?;
     Ok(())
 }
