@@ -88,18 +88,19 @@ pub(crate) fn session() -> Result {
 /// host's devices stays open.
 pub(crate) fn reopen_null(init: &mut Init) -> Result {
     const PATH: &core::ffi::CStr = c"/dev/null";
+    let mut own = None;
     for number in 0..=2 {
         if !sys::stdio(number).is_some_and(is_null) {
             continue;
         }
-        let null = match init.open(PATH, OFlags::RDWR | OFlags::NONBLOCK, false) {
-            // A container without a null device keeps the one it was given.
-            Err(Errno::NOENT | Errno::LOOP | Errno::NOTDIR) => return Ok(()),
-            other => other.during(Call::Open)?,
-        };
-        if !is_null(null.as_fd()) {
-            return Ok(());
+        if own.is_none() {
+            own = match init.open(PATH, OFlags::RDWR | OFlags::NONBLOCK, false) {
+                // A container without a null device keeps the one it was given.
+                Err(Errno::NOENT | Errno::LOOP | Errno::NOTDIR) => return Ok(()),
+                other => Some(other.during(Call::Open)?),
+            };
         }
+        let Some(null) = own.as_ref().filter(|null| is_null(null.as_fd())) else { return Ok(()) };
         sys::duplicate_over(null.as_fd(), number.into()).during(Call::Duplicate)?;
     }
     Ok(())

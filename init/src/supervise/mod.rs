@@ -103,7 +103,7 @@ fn close_others(init: &Init) {
         let other = if socket < first { i32::MAX } else { socket };
         let kept = init.slots.lowest_from(first, other);
         // An empty range is refused, which is as well.
-        sys::close_range(first.cast_unsigned(), kept.cast_unsigned() - 1);
+        sys::close_range(first.cast_unsigned(), kept.wrapping_sub(1).cast_unsigned());
         first = kept.saturating_add(1);
     }
 }

@@ -63,7 +63,7 @@ impl Supervisor<'_> {
         let (ours, theirs) =
             socketpair(AddressFamily::UNIX, type_, flags, None).during(Call::Socket)?;
         let Spawn { client, tag, main, operations } = spawn;
-        let room = self.room.as_mut().ok_or(full)?;
+        let room = self.room.as_ref().ok_or(full)?;
         let child = room.clone_child((theirs.as_raw_fd(), &self.slots), (operations, plan));
         let (pid, pidfd) = child.during(Call::Clone)?;
         drop(theirs);
@@ -85,12 +85,10 @@ impl Supervisor<'_> {
 
     /// Takes back what a child no longer uses, for the next message unless there is room for it.
     pub(super) fn give_back(&mut self, room: Option<Room>) {
-        if let Some(room) = room {
-            if self.room.is_none() && room.is_small() {
-                self.room = Some(room);
-            } else {
-                room.raze();
-            }
+        match room {
+            Some(room) if self.room.is_none() && room.is_small() => self.room = Some(room),
+            Some(room) => room.raze(),
+            None => {}
         }
     }
 
@@ -127,7 +125,7 @@ impl Supervisor<'_> {
             {
                 process.spawned = true;
                 // One that waits still uses it.
-                let room = process.room.take_if(|_| !waits);
+                let room = if waits { None } else { process.room.take() };
                 let Some(Start { pidfd, .. }) = self.settle(place) else { return false };
                 self.give_back(room);
                 let pid = pid.unsigned_abs();

@@ -62,14 +62,17 @@ impl Room {
         self.part(GUARD + STACK, limits::FRAME)
     }
 
-    /// Learns how long the message is, and its plan if that came in another way.
+    /// Learns how long the message is, or its plan if that came in another way.
     pub(super) fn received(&mut self, length: usize, plan: &'static [u8]) {
-        (self.length, self.plan) = (length, plan);
+        if plan.is_empty() {
+            self.length = length;
+        }
+        self.plan = plan;
     }
 
     /// Whether no more of it was used than most messages need: its pages are worth keeping.
     pub(super) fn is_small(&self) -> bool {
-        self.length <= SMALL && self.plan.is_empty()
+        self.length <= SMALL
     }
 
     /// Gives all of it back.
