@@ -80,17 +80,17 @@ impl Child {
         let mut end = self.end.lock().unwrap_or_else(PoisonError::into_inner);
         let exit = match &mut *end {
             End::Known(exit) => return Ok(Some(exit.clone())),
-            End::Own => wait::wait(self.pidfd.as_fd())?,
+            End::Own => wait::wait(self.pidfd.as_fd())?.map(|exit| (exit, false)),
             End::Told(channel, number, _) if has_ended(&self.pidfd)? => told(channel, *number),
             End::Told(..) => None,
         };
-        if let Some(exit) = &exit
-            && let End::Told(channel, _, kept) =
-                std::mem::replace(&mut *end, End::Known(exit.clone()))
+        let Some((exit, as_told)) = exit else { return Ok(None) };
+        if let End::Told(channel, _, kept) = std::mem::replace(&mut *end, End::Known(exit.clone()))
+            && as_told
         {
             kept.keep(channel);
         }
-        Ok(exit)
+        Ok(Some(exit))
     }
 }
 
@@ -100,16 +100,16 @@ fn has_ended(pidfd: &OwnedFd) -> Result<bool, Errno> {
     poll(&mut [PollFd::new(pidfd, PollFlags::IN)], Some(&now)).map(|ready| ready != 0)
 }
 
-/// What an init tells of the end of a process that has ended. One that tells nothing any more was
+/// What an init tells of the end of a process that has ended, and whether it told that indeed. One that tells nothing any more was
 /// killed, and all in its container with it; one that lies is not believed to say anything. One that
 /// is silent holds the caller as long as its container is there, as a program that does not end
 /// would: it may just be paused.
-fn told(channel: &mut Channel, number: u32) -> Option<Exit> {
+fn told(channel: &mut Channel, number: u32) -> Option<(Exit, bool)> {
     let _ = wait_for_any(&mut [PollFd::new(&*channel, PollFlags::IN)]);
     match channel.receive() {
-        Ok(Some(Message::Exited { process, exit })) if process == number => Some(exit),
+        Ok(Some(Message::Exited { process, exit })) if process == number => Some((exit, true)),
         Ok(None) => None,
-        _ => Some(Exit::killed()),
+        _ => Some((Exit::killed(), false)),
     }
 }
 
