@@ -6,9 +6,9 @@ use rustix::fd::{FromRawFd, OwnedFd, RawFd};
 use rustix::io::Errno;
 
 use crate::signal;
-use crate::syscall::syscall;
 #[cfg(feature = "supervise")]
-use crate::syscall::syscall_on_stack;
+use crate::syscall::decode;
+use crate::syscall::syscall;
 
 /// Numbers of system calls.
 #[cfg(target_arch = "x86_64")]
@@ -65,6 +65,79 @@ pub(crate) unsafe fn clone_beside(
     // SAFETY: the kernel made the descriptor for this call.
     let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
     Ok((i32::try_from(child).unwrap_or(0), pidfd))
+}
+
+/// Makes a call of `clone(2)` with flags and the place for a pidfd; the child runs `body` with
+/// `argument`, below which is its stack.
+///
+/// # Safety
+/// As [`syscall()`]; the stack and what `body` touches must be the child's.
+#[cfg(all(target_arch = "x86_64", feature = "supervise"))]
+unsafe fn syscall_on_stack(
+    number: usize,
+    [flags, pidfd]: [usize; 2],
+    argument: *mut u8,
+    body: extern "C" fn(*mut u8) -> !,
+) -> Result<usize, Errno> {
+    let answer: isize;
+    // SAFETY: the parent goes on behind the jump as behind any call. The child has the registers of
+    // the parent but for the stack, and calls a function that does not return.
+    unsafe {
+        core::arch::asm!(
+            "syscall",
+            "test rax, rax",
+            "jnz 2f",
+            "xor ebp, ebp",
+            "mov rdi, rsp",
+            "call r12",
+            "2:",
+            inlateout("rax") number => answer,
+            in("rdi") flags,
+            in("rsi") argument,
+            in("rdx") pidfd,
+            in("r10") 0,
+            in("r8") 0,
+            in("r12") body,
+            lateout("rcx") _,
+            lateout("r11") _,
+        );
+    }
+    decode(answer)
+}
+
+/// Makes a call of `clone(2)` with flags and the place for a pidfd; the child runs `body` with
+/// `argument`, below which is its stack.
+///
+/// # Safety
+/// As [`syscall()`]; the stack and what `body` touches must be the child's.
+#[cfg(all(target_arch = "aarch64", feature = "supervise"))]
+unsafe fn syscall_on_stack(
+    number: usize,
+    [flags, pidfd]: [usize; 2],
+    argument: *mut u8,
+    body: extern "C" fn(*mut u8) -> !,
+) -> Result<usize, Errno> {
+    let answer: isize;
+    // SAFETY: the parent goes on behind the jump as behind any call. The child has the registers of
+    // the parent but for the stack, and calls a function that does not return.
+    unsafe {
+        core::arch::asm!(
+            "svc 0",
+            "cbnz x0, 2f",
+            "mov x29, xzr",
+            "mov x0, sp",
+            "blr x9",
+            "2:",
+            in("x8") number,
+            inlateout("x0") flags => answer,
+            in("x1") argument,
+            in("x2") pidfd,
+            in("x3") 0,
+            in("x4") 0,
+            in("x9") body,
+        );
+    }
+    decode(answer)
 }
 
 /// A child that was reaped: `wait4(2)`.
