@@ -63,6 +63,8 @@ fn main() -> ExitCode {
         ordinary::CASES,
         ownership::CASES,
         pool::CASES,
+        pool::ACTIVATION,
+        pool::REFUSALS,
         process::CASES,
         propagation::CASES,
         python::CASES,

@@ -1,0 +1,238 @@
+//! A pool of containers that were made before their programs were known, and how it is filled and
+//! emptied.
+
+mod activation;
+mod refusal;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use pidone::pool::{Lease, Pool, Sizes};
+use pidone::{Config, Process, Status};
+use pidone_tests::leftover::MARK;
+use pidone_tests::{Case, Outcome, Report, Sandbox, Stop, case, output, process};
+
+pub(crate) use activation::CASES as ACTIVATION;
+pub(crate) use refusal::CASES as REFUSALS;
+
+pub(crate) const CASES: &[Case] = &[
+    case!(each_is_used_once).once(),
+    case!(an_empty_pool_starts_cold).once(),
+    case!(a_dead_one_is_replaced).once(),
+    case!(a_damaged_one_is_replaced).once(),
+    case!(several_at_once_in_their_order).once(),
+    case!(drained_it_has_nothing).once(),
+    case!(dropped_it_leaves_what_runs).once(),
+    case!(descriptors_stay_flat).once().alone(),
+];
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The sandbox's configuration, with cgroups below one of its name.
+fn config(sandbox: &Sandbox) -> Config {
+    below(sandbox, sandbox.config())
+}
+
+fn below(sandbox: &Sandbox, mut config: Config) -> Config {
+    if let Some(cgroup) = &mut config.cgroups {
+        cgroup.parent = sandbox.name().to_owned();
+        cgroup.name = "one".to_owned();
+    }
+    config
+}
+
+fn marked(sandbox: &Sandbox, args: &[&str]) -> Process {
+    let mut process = process(args);
+    process.env.push(format!("{MARK}={}", sandbox.name()));
+    process
+}
+
+/// A full pool.
+fn pool(sandbox: &Sandbox, config: &Config, size: usize) -> Result<Pool, Stop> {
+    let model = marked(sandbox, &["/guest"]);
+    let pool = Pool::new(sandbox.factory(), config, model, Sizes::of(size))?;
+    pool.wait_until_full(PATIENCE)?;
+    Ok(pool)
+}
+
+/// The first line of a process that goes on.
+fn first_line(lease: &mut Lease) -> Result<Report, Stop> {
+    let mut line = String::new();
+    let output = lease.running().stdout.take().ok_or("standard output is no pipe")?;
+    BufReader::new(output).read_line(&mut line)?;
+    Ok(serde_json::from_str(&line)?)
+}
+
+fn report(lease: &mut Lease) -> Result<Report, Stop> {
+    let output = output(lease.running())?;
+    assert_eq!(output.exit.code, Some(0), "{}", output.stderr);
+    Ok(serde_json::from_str(output.stdout.lines().next().unwrap_or_default())?)
+}
+
+fn each_is_used_once(sandbox: &Sandbox) -> Outcome {
+    let pool = pool(sandbox, &config(sandbox), 3)?;
+    let mut seen = BTreeSet::new();
+    let mut ids = BTreeSet::new();
+    // The kernel gives an inode again when its namespace has gone.
+    let mut leases = Vec::new();
+    for _ in 0..8 {
+        pool.wait_until_full(PATIENCE)?;
+        let mut lease = pool.start(&marked(sandbox, &["/guest", "report", ",", "sleep"]))?;
+        assert!(lease.is_warm());
+        assert!(ids.insert(lease.container().id().to_owned()));
+        let report = first_line(&mut lease)?;
+        leases.push(lease);
+        for kind in ["net", "mnt", "pid"] {
+            assert!(seen.insert(report.namespaces[kind]), "{kind} was used before");
+        }
+    }
+    assert_eq!(pool.status().warm, 8);
+    Ok(())
+}
+
+fn an_empty_pool_starts_cold(sandbox: &Sandbox) -> Outcome {
+    let pool = pool(sandbox, &config(sandbox), 1)?;
+    let start = || pool.start(&marked(sandbox, &["/guest", "report"]));
+    let (mut one, mut other) = (start()?, start()?);
+    assert!(one.is_warm());
+    let _ = (report(&mut one)?, report(&mut other)?);
+    // It may have been refilled between.
+    let status = pool.status();
+    assert_eq!(status.warm + status.cold, 2, "{status:?}");
+    pool.drain()?;
+    assert!(!start()?.is_warm());
+    pool.resume();
+    pool.wait_until_full(PATIENCE)?;
+    assert!(start()?.is_warm());
+    Ok(())
+}
+
+/// The ids of containers whose init waits, or that run; there is one more that has none.
+fn ids(sandbox: &Sandbox) -> Result<Vec<String>, Stop> {
+    let mut ids = Vec::new();
+    for id in sandbox.factory().list()? {
+        if sandbox.factory().load(&id).is_ok_and(|container| container.pid() > 0) {
+            ids.push(id);
+        }
+    }
+    Ok(ids)
+}
+
+fn first_id(sandbox: &Sandbox) -> Result<String, Stop> {
+    Ok(ids(sandbox)?.into_iter().next().ok_or("no container waits")?)
+}
+
+fn init_of(sandbox: &Sandbox) -> Result<i32, Stop> {
+    Ok(sandbox.factory().load(&first_id(sandbox)?)?.pid())
+}
+
+/// Waits until something holds.
+fn until(what: &str, holds: impl Fn() -> bool) -> Outcome {
+    let deadline = Instant::now() + PATIENCE;
+    while !holds() {
+        if Instant::now() > deadline {
+            return Err(Stop::Failed(format!("{what} does not come")));
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    Ok(())
+}
+
+fn a_dead_one_is_replaced(sandbox: &Sandbox) -> Outcome {
+    let pool = pool(sandbox, &config(sandbox), 1)?;
+    let pid = init_of(sandbox)?;
+    rustix::process::kill_process(
+        rustix::process::Pid::from_raw(pid).ok_or("no process")?,
+        rustix::process::Signal::KILL,
+    )?;
+    let stat = format!("/proc/{pid}/stat");
+    until("its end", || fs::read_to_string(&stat).is_ok_and(|stat| stat.contains(") Z ")))?;
+    // At once: nobody is told of the failure of another.
+    let mut lease = pool.start(&marked(sandbox, &["/guest", "report"]))?;
+    report(&mut lease)?;
+    until("another", || pool.status().discarded == 1)?;
+    pool.wait_until_full(PATIENCE)?;
+    let next = init_of(sandbox)?;
+    assert_ne!(next, pid);
+    Ok(())
+}
+
+fn a_damaged_one_is_replaced(sandbox: &Sandbox) -> Outcome {
+    let pool = pool(sandbox, &config(sandbox), 1)?;
+    let id = first_id(sandbox)?;
+    let mut stranger = sandbox.factory().load(&id)?;
+    stranger.kill()?;
+    // Without a start that would look.
+    until("another", || pool.status().discarded == 1)?;
+    pool.wait_until_full(PATIENCE)?;
+    assert_ne!(ids(sandbox)?, [id]);
+    Ok(())
+}
+
+fn several_at_once_in_their_order(sandbox: &Sandbox) -> Outcome {
+    let pool = pool(sandbox, &config(sandbox), 4)?;
+    let processes: Vec<Process> = (0..12)
+        .map(|number| match number {
+            7 => marked(sandbox, &["/no/such"]),
+            _ => marked(sandbox, &["/guest", "report", &number.to_string()]),
+        })
+        .collect();
+    for (number, started) in pool.start_all(&processes).into_iter().enumerate() {
+        match started {
+            Ok(mut lease) => {
+                let output = output(lease.running())?;
+                let first = output.stdout.lines().next().unwrap_or_default();
+                let report: Report = serde_json::from_str(first)?;
+                assert_eq!(report.args[2], number.to_string());
+            }
+            Err(_) => assert_eq!(number, 7),
+        }
+    }
+    Ok(())
+}
+
+fn drained_it_has_nothing(sandbox: &Sandbox) -> Outcome {
+    let pool = pool(sandbox, &config(sandbox), 4)?;
+    assert_eq!(ids(sandbox)?.len(), 4);
+    pool.drain()?;
+    assert_eq!(pool.status().ready, 0);
+    // One may have been on its way.
+    until("the end", || ids(sandbox).is_ok_and(|ids| ids.is_empty()))?;
+    drop(pool);
+    assert!(pidone_tests::leftover::of(sandbox.name(), &sandbox.path()).is_empty());
+    Ok(())
+}
+
+fn dropped_it_leaves_what_runs(sandbox: &Sandbox) -> Outcome {
+    let pool = pool(sandbox, &config(sandbox), 2)?;
+    let mut lease = pool.start(&marked(sandbox, &["/guest", "sleep"]))?;
+    drop(pool);
+    assert_eq!(ids(sandbox)?, [lease.container().id()]);
+    assert_eq!(lease.container().status()?, Status::Running);
+    drop(lease);
+    assert!(sandbox.factory().list()?.is_empty());
+    Ok(())
+}
+
+fn descriptors_stay_flat(sandbox: &Sandbox) -> Outcome {
+    let count = || fs::read_dir("/proc/self/fd").map(Iterator::count);
+    let pool = pool(sandbox, &config(sandbox), 2)?;
+    let round = || -> Result<usize, Stop> {
+        for _ in 0..10 {
+            report(&mut pool.start(&marked(sandbox, &["/guest", "report"]))?)?;
+        }
+        pool.wait_until_full(PATIENCE)?;
+        until("the end of what was used", || pool.status().ended == 0)?;
+        Ok(count()?)
+    };
+    let first = round()?;
+    for _ in 0..4 {
+        round()?;
+        // Those who look after the pool open something at times.
+        until("the number of descriptors", || count().is_ok_and(|now| now <= first))?;
+    }
+    Ok(())
+}
