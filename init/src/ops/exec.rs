@@ -2,6 +2,7 @@
 #![allow(unsafe_code, reason = "pointers to strings for execve")]
 
 use core::ffi::{CStr, c_char};
+use core::ptr;
 
 use pidone_proto::{Call, Strings};
 use rustix::fs::{AtFlags, CWD, FileType, OFlags, Stat, fstat, statat};
@@ -11,6 +12,9 @@ use crate::failure::{Context, Failure, Result};
 use crate::interpret::Init;
 use crate::ops::process;
 use crate::sys;
+
+/// As many pointers to arguments, or to variables, need no memory of their own.
+const FEW: usize = 48;
 
 /// What is executed.
 pub(crate) struct Program<'a> {
@@ -29,8 +33,10 @@ pub(crate) fn exec(
     preserved: u32,
     (filter_flags, filter): (u32, &[u8]),
 ) -> Result {
-    let arguments = pointers(init, program.arguments)?;
-    let environment = pointers(init, program.environment)?;
+    let mut few = [[ptr::null(); FEW]; 2];
+    let [some, others] = &mut few;
+    let arguments = pointers(init, program.arguments, some)?;
+    let environment = pointers(init, program.environment, others)?;
     // Everything the init owns is close-on-exec; this is for what it does not know of.
     sys::close_on_exec_from(3_u32.saturating_add(preserved)).during(Call::CloseRange)?;
     init.executing()?;
@@ -79,13 +85,23 @@ fn is_file(stat: &Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
 }
 
-/// A list of pointers to strings, ended by a null pointer, in memory of its own.
-fn pointers(init: &mut Init, strings: Strings<'_>) -> Result<&'static [*const c_char]> {
+/// A list of pointers to strings, ended by a null pointer: in the place for few of them, or in memory
+/// of its own, which costs a call and a page fault.
+fn pointers<'a>(
+    init: &mut Init,
+    strings: Strings<'_>,
+    few: &'a mut [*const c_char; FEW],
+) -> Result<&'a [*const c_char]> {
     let count = strings.count() + 1;
-    let memory = init.memory(count * size_of::<*const c_char>()).during(Call::Memory)?;
-    // SAFETY: it is aligned, as a mapping or a number of pointers behind one, and whatever is in it
-    // is a pointer.
-    let (_, list, _) = unsafe { memory.align_to_mut::<*const c_char>() };
+    let list = if count <= FEW {
+        few
+    } else {
+        let memory = init.memory(count * size_of::<*const c_char>()).during(Call::Memory)?;
+        // SAFETY: it is aligned, as a mapping or a number of pointers behind one, and whatever is in
+        // it is a pointer.
+        let (_, list, _) = unsafe { memory.align_to_mut::<*const c_char>() };
+        list
+    };
     for (place, string) in list.iter_mut().zip(strings.iter()) {
         *place = string.as_ptr();
     }
