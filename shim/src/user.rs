@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::io::Read;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, openat2};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat, fstat, openat2, statat};
 use rustix::io::Errno;
 
 use crate::error::{Code, Error, Result};
@@ -95,9 +95,18 @@ pub fn resolve(spec: &str, root: BorrowedFd<'_>) -> Result<User> {
 pub(crate) type Versions = [Option<(u64, u64, i64, i64, u64)>; 2];
 
 /// Looks which versions of both files there are. One that cannot be looked at is none.
+///
+/// Without symbolic links, which could lead out of the root, no file is opened. Who puts one there
+/// meanwhile only has another file looked at, which is then of another version.
 pub(crate) fn versions(root: BorrowedFd<'_>) -> Versions {
+    let look = |path| statat(root, path, AtFlags::SYMLINK_NOFOLLOW).ok();
+    let is = |stat: &Stat, kind| FileType::from_raw_mode(stat.st_mode) == kind;
+    let plain = look(c"etc").is_some_and(|stat| is(&stat, FileType::Directory));
     [c"etc/passwd", c"etc/group"].map(|path| {
-        let stat = open(root, path, OFlags::PATH | OFlags::CLOEXEC).and_then(fstat).ok()?;
+        let stat = match look(path).filter(|_| plain) {
+            Some(stat) if !is(&stat, FileType::Symlink) => stat,
+            _ => open(root, path, OFlags::PATH | OFlags::CLOEXEC).and_then(fstat).ok()?,
+        };
         Some((stat.st_dev, stat.st_ino, stat.st_size, stat.st_ctime, stat.st_ctime_nsec))
     })
 }
