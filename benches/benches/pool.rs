@@ -1,18 +1,32 @@
-//! A start from a warm pool, beside vfork and exec of the same program: up to its first instruction.
+//! A start from a warm pool, of the library and of its service, beside vfork and exec of the same
+//! program: up to its first instruction, and of the service also until the client knows of its end.
 //!
 //! As single figures; `compare --verb pool` interleaves them.
 
 mod beside;
 
-use pidone_benches::Result;
 use pidone_benches::floor::Plain;
+use pidone_benches::served::Served;
 use pidone_benches::warm::Warm;
+use pidone_benches::{Result, Sample, Starter};
+
+/// All of it, not only up to the first instruction.
+struct Whole<T>(T);
+
+impl<T: Starter> Starter for Whole<T> {
+    fn start(&mut self) -> Result<Sample> {
+        let Sample { whole, .. } = self.0.start()?;
+        Ok(Sample { first: whole, whole })
+    }
+}
 
 fn main() -> Result<()> {
     beside::main("pool", |place, scenario| {
         Ok(vec![
             ("plain", Box::new(Plain::new(place)?)),
             ("warm", Box::new(Warm::new(place, scenario, 0)?)),
+            ("served", Box::new(Served::new(place, scenario, 0)?)),
+            ("served to its end", Box::new(Whole(Served::new(place, scenario, 1)?))),
         ])
     })
 }

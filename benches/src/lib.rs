@@ -22,6 +22,7 @@ pub mod place;
 pub mod profile;
 pub mod reference;
 pub mod scenario;
+pub mod served;
 pub mod syscalls;
 pub mod used;
 pub mod warm;

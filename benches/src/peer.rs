@@ -194,17 +194,21 @@ impl Starter for Once {
 
 /// An OCI runtime with a bundle.
 #[derive(Debug)]
-struct Runtime {
-    path: PathBuf,
+pub(crate) struct Runtime {
+    /// The program.
+    pub(crate) path: PathBuf,
     /// The words before each verb.
     global: Vec<String>,
-    bundle: String,
+    /// The directory of the bundle.
+    pub(crate) bundle: String,
     id: String,
-    errors: File,
+    /// What it says.
+    pub(crate) errors: File,
 }
 
 impl Runtime {
-    fn new(
+    /// Makes a bundle for a runtime that is installed.
+    pub(crate) fn new(
         peer: Peer,
         place: &Place,
         scenario: Scenario,
@@ -228,7 +232,7 @@ impl Runtime {
     }
 
     /// The words of a command.
-    fn arguments(&self, words: &[&str]) -> Vec<String> {
+    pub(crate) fn arguments(&self, words: &[&str]) -> Vec<String> {
         self.global.iter().cloned().chain(words.iter().map(|&word| word.to_owned())).collect()
     }
 
