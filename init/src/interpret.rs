@@ -328,6 +328,8 @@ impl Init {
             Op::Supervise { listener } => supervise::run(self, listener),
             #[cfg(feature = "supervise")]
             Op::Stdio { count } => supervise::stdio::take(self, count),
+            #[cfg(feature = "supervise")]
+            Op::Descriptor { from, number } => supervise::stdio::put(self, from, number),
             Op::JoinCgroup { procs } => process::join_cgroup(self, procs),
             Op::Remount { at, set, clear, recursive } => {
                 mount::remount(self, at, set, clear, recursive)

@@ -438,6 +438,14 @@ message! {
             /// The cgroup's `cgroup.procs`, open for writing. Taken.
             procs: Slot,
         },
+        /// Makes a descriptor another number's: `dup3(2)`. For those from 0 to 2 of which some stay
+        /// as they are, where [`Op::Stdio`] makes all of them.
+        Descriptor {
+            /// The descriptor. Taken.
+            from: Slot,
+            /// The number, 0 to 2.
+            number: u16,
+        },
     }
 }
 
@@ -514,4 +522,5 @@ names! {
     Supervise => "supervise",
     Stdio => "stdio",
     JoinCgroup => "join the cgroup",
+    Descriptor => "stdio",
 }

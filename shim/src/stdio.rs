@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, makedev, openat};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 
@@ -12,7 +12,7 @@ use crate::process::{Process, Stdio};
 
 /// What becomes 0, 1 and 2, and what the caller keeps of pipes.
 pub(crate) struct Descriptors<'a> {
-    standard: [End<'a>; 3],
+    standard: [Option<End<'a>>; 3],
     extra: &'a [OwnedFd],
     /// The caller's ends of pipes.
     pub(crate) kept: [Option<File>; 3],
@@ -34,8 +34,32 @@ impl<'a> Descriptors<'a> {
         Self::of(asked, &process.extra_files)
     }
 
+    /// Opens what the process asks for, but for the null device: where it has that, there is none.
+    pub(crate) fn without_null(process: &'a Process) -> Result<Self> {
+        if process.terminal.is_some() {
+            return Self::some([&Stdio::Null; 3], &process.extra_files);
+        }
+        let asked = [&process.stdin, &process.stdout, &process.stderr];
+        let mut some = Self::some(asked, &process.extra_files)?;
+        for end in &mut some.standard {
+            if end.as_ref().is_some_and(|end| is_null(end.as_fd())) {
+                *end = None;
+            }
+        }
+        Ok(some)
+    }
+
     /// Opens what is asked for, and adds descriptors behind it.
     pub(crate) fn of(asked: [&'a Stdio; 3], extra: &'a [OwnedFd]) -> Result<Self> {
+        let mut all = Self::some(asked, extra)?;
+        for end in all.standard.iter_mut().filter(|end| end.is_none()) {
+            *end = Some(End::Own(null()?));
+        }
+        Ok(all)
+    }
+
+    /// Opens what is asked for and is not the null device.
+    fn some(asked: [&'a Stdio; 3], extra: &'a [OwnedFd]) -> Result<Self> {
         let mut kept = [None, None, None];
         let mut standard = [const { None }; 3];
         let inherited: [BorrowedFd<'static>; 3] =
@@ -62,20 +86,36 @@ impl<'a> Descriptors<'a> {
                 }
             });
         }
-        let [first, second, third] =
-            standard.map(|end: Option<End<'a>>| end.map_or_else(|| null().map(End::Own), Ok));
-        let standard = [first?, second?, third?];
         Ok(Self { standard, extra, kept })
+    }
+
+    /// Which of 0, 1 and 2 there are.
+    pub(crate) fn stdio(&self) -> [bool; 3] {
+        self.standard.each_ref().map(Option::is_some)
     }
 
     /// All descriptors in their order.
     pub(crate) fn all(&self) -> Vec<BorrowedFd<'_>> {
-        let standard = self.standard.iter().map(|end| match end {
-            End::Own(fd) => fd.as_fd(),
-            End::Lent(fd) => fd.as_fd(),
-        });
+        let standard = self.standard.iter().flatten().map(End::as_fd);
         standard.chain(self.extra.iter().map(AsFd::as_fd)).collect()
     }
+}
+
+impl End<'_> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Own(fd) => fd.as_fd(),
+            Self::Lent(fd) => fd.as_fd(),
+        }
+    }
+}
+
+/// Whether a descriptor is the null device.
+fn is_null(fd: BorrowedFd<'_>) -> bool {
+    fstat(fd).is_ok_and(|stat| {
+        FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
+            && stat.st_rdev == makedev(1, 3)
+    })
 }
 
 /// The host's null device. The init opens the container's own in its place.

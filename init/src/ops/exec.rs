@@ -106,7 +106,7 @@ fn pointers<'a>(
         *place = string.as_ptr();
     }
     if let Some(last) = list.last_mut() {
-        *last = core::ptr::null();
+        *last = ptr::null();
     }
     Ok(list)
 }

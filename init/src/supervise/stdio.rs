@@ -25,6 +25,12 @@ pub(super) fn let_go(init: &mut Init) -> Result {
     Ok(())
 }
 
+/// Makes what is in a slot a descriptor of the program's.
+pub(crate) fn put(init: &mut Init, from: Slot, number: u16) -> Result {
+    let fd = init.slots.take(from)?;
+    sys::duplicate_over(fd.as_fd(), number).during(Call::Duplicate)
+}
+
 /// Makes what is in the first slots the program's descriptors.
 pub(crate) fn take(init: &mut Init, count: u32) -> Result {
     let count = u16::try_from(count).map_err(|_| Failure::new(Call::Slot, Errno::BADF))?;
@@ -35,8 +41,7 @@ pub(crate) fn take(init: &mut Init, count: u32) -> Result {
     init.channel.move_above(above)?;
     init.forget_root();
     for number in 0..count {
-        let fd = init.slots.take(Slot(number))?;
-        sys::duplicate_over(fd.as_fd(), number).during(Call::Duplicate)?;
+        put(init, Slot(number), number)?;
     }
     Ok(())
 }

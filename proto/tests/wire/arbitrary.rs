@@ -157,6 +157,7 @@ impl Parts {
             51 => Op::Supervise { listener: first },
             52 => Op::Stdio { count: one },
             53 => Op::JoinCgroup { procs: first },
+            54 => Op::Descriptor { from: first, number: second.0 },
             50 => Op::Remount { at: text(0), set: a, clear: b, recursive: yes },
             _ => return None,
         })

@@ -64,6 +64,7 @@ pub(crate) const OPERATIONS: &[Name] = &[
     (51, "Supervise"),
     (52, "Stdio"),
     (53, "JoinCgroup"),
+    (54, "Descriptor"),
 ];
 
 /// The number of a report. A new report does not build without one.
@@ -265,6 +266,7 @@ fn additions() -> Vec<Op<'static>> {
         Op::Supervise { listener: Slot(0) },
         Op::Stdio { count: 3 },
         Op::JoinCgroup { procs: Slot(3) },
+        Op::Descriptor { from: Slot(0), number: 1 },
     ]
 }
 

@@ -12,6 +12,7 @@ use crate::label;
 use crate::launch::{self, Lent};
 use crate::lock::Lock;
 use crate::plan::Plan;
+use crate::plan::parked::with_descriptors;
 use crate::process::{Process, Running};
 use crate::start::{Release, Waiting, running};
 use crate::stdio::Descriptors;
@@ -56,9 +57,25 @@ impl Container {
         &mut self,
         parked: Parked,
         process: &Process,
+        rest: &Plan,
+    ) -> Result<Running> {
+        let behind = process.extra_files.len();
+        let descriptors = if behind == 0 {
+            Descriptors::without_null(process)?
+        } else {
+            Descriptors::open(process)?
+        };
+        let plan = with_descriptors(rest, descriptors.stdio(), behind);
+        self.finish(parked, descriptors, &plan)
+    }
+
+    /// Sends the second half of the plan, with descriptors.
+    fn finish(
+        &mut self,
+        parked: Parked,
+        descriptors: Descriptors<'_>,
         plan: &Plan,
     ) -> Result<Running> {
-        let descriptors = Descriptors::open(process)?;
         let all = descriptors.all();
         let lent = Lent { others: &all, ..Lent::default() };
         let mut host = Release { hooks: self.hooks(parked.cgroups.as_ref()), plan };
@@ -94,7 +111,14 @@ impl Container {
                 return Err(error);
             }
         };
-        let mut running = self.occupy(parked, process, &plan)?;
+        let descriptors = match Descriptors::open(process) {
+            Ok(descriptors) => descriptors,
+            Err(error) => {
+                parked.end();
+                return Err(error);
+            }
+        };
+        let mut running = self.finish(parked, descriptors, &plan)?;
         // The program is there already: others find the root that they join.
         if let Err(error) = self.write() {
             self.abandon(&mut running);

@@ -152,6 +152,7 @@ fn words(op: &Op<'_>, slots: &Slots) -> String {
         | Op::CopyUp { .. } => of_mount(op, slots),
         Op::Supervise { listener: slot } | Op::JoinCgroup { procs: slot } => slots.of(slot),
         Op::Stdio { count } => format!("{count} descriptors"),
+        Op::Descriptor { from, number } => format!("{} as {number}", slots.of(from)),
         Op::MakeDirectory { path, mode } => format!("{} mode {mode:04o}", string(path.0)),
         Op::MakeNode { path, mode, major, minor, uid, gid } => {
             let kind = match mode & 0o170_000 {

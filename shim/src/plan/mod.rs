@@ -201,6 +201,14 @@ impl Plan {
         self.parts.push(last);
     }
 
+    /// Appends operations that use no file of the host, of a plan of one part.
+    pub(crate) fn append(&mut self, other: &Self) {
+        if let (Some(part), [other]) = (self.parts.last_mut(), other.parts()) {
+            part.bytes.extend_from_slice(&other.bytes);
+            part.operations += other.operations;
+        }
+    }
+
     /// A plan of operations that are encoded already and use no file of the host.
     pub(crate) fn encoded(bytes: Vec<u8>) -> Self {
         let mut part = Part { bytes, operations: 0, sources: Vec::new() };

@@ -8,8 +8,8 @@ use pidone_proto::{Op, Text};
 
 use super::container::{BARRIER_PARKED, BARRIER_START, Facts, enter, furnish, set_up};
 use super::process::{Done, Wait};
-use super::{Plan, Process, Source, clean, text};
-use crate::config::Config;
+use super::{Plan, Process, SOURCES, Source, clean, text};
+use crate::config::{Config, NamespaceType};
 use crate::error::Result;
 use crate::seccomp::{always_allows, flag};
 
@@ -64,7 +64,10 @@ impl Model {
             session: process.terminal.is_none(),
             bounding: alone.then_some(process.capabilities.bounding),
             filter: alone && filter,
-            root: false,
+            // PivotRoot leaves it there.
+            root: config.has_new(NamespaceType::Mount),
+            // Root keeps its capabilities, and is the others as well when they are told.
+            user: alone && (process.uid, process.gid) == (0, 0),
         };
         Self { process, done }
     }
@@ -80,6 +83,10 @@ impl Model {
         if done.session {
             plan.push(Op::Session);
         }
+        if done.user {
+            process.become_user(&mut plan);
+            process.end_with_parent(&mut plan);
+        }
         if let Some(keep) = done.bounding {
             plan.push(Op::Bounding { keep });
         }
@@ -93,25 +100,28 @@ impl Model {
         Ok(plan)
     }
 
-    /// Compiles what makes a parked init a process, with stdio and what follows it lent from 0 up;
-    /// `None` if that process needs another first half than the model's.
+    /// Compiles what makes a parked init a process, but for its descriptors: [`with_descriptors`].
+    /// `None` if that process needs another first half than the model's, or has more descriptors
+    /// than come together.
     ///
     /// # Errors
     /// As [`super::container::compile`].
     pub(crate) fn finish(&self, config: &Config, process: &Process) -> Result<Option<Plan>> {
         let Self { process: model, done } = self;
-        if !fits(process, model, config, *done) {
+        let count = usize::try_from(process.preserved).unwrap_or(usize::MAX);
+        if !fits(process, model, config, *done) || count > SOURCES - 3 {
             return Ok(None);
         }
         let mut plan = Plan::default();
-        take_descriptors(&mut plan, process);
         if process.make_cwd && !(model.make_cwd && process.cwd == model.cwd) {
             let path = text("cwd", clean(&process.cwd))?;
             plan.push(Op::MakeDirectory { path: Text(&path), mode: 0o755 });
         }
-        process.compile(&mut plan, config, wait(config), *done)?;
-        // Descriptors become the program's together.
-        Ok((plan.parts().len() == 1).then_some(plan))
+        let same = (process.uid, process.gid, &process.groups, process.parent_death_signal)
+            == (model.uid, model.gid, &model.groups, model.parent_death_signal);
+        let done = Done { user: done.user && same, ..*done };
+        process.compile(&mut plan, config, wait(config), done)?;
+        Ok(Some(plan))
     }
 }
 
@@ -138,21 +148,38 @@ pub(crate) fn furnish_later(
     // They take the first slots of their part.
     plan.begin_part();
     let before = plan.parts().len();
-    take_descriptors(&mut plan, process);
+    if process.terminal.is_none() || process.preserved > 0 {
+        take_descriptors(&mut plan, usize::try_from(process.preserved).unwrap_or(usize::MAX));
+    }
     process.compile(&mut plan, config, wait(config), Done::default())?;
     Ok((plan.parts().len() == before).then_some(plan))
 }
 
-/// Appends how descriptors that came with the program become its own.
-fn take_descriptors(plan: &mut Plan, process: &Process) {
-    if process.terminal.is_some() && process.preserved == 0 {
-        return;
+/// Puts before a plan of [`Model::finish`] how the init takes what is lent: those of stdio that are
+/// there, and so many behind. What is not there is the null device of the container, which a parked
+/// init has.
+pub(crate) fn with_descriptors(rest: &Plan, stdio: [bool; 3], behind: usize) -> Plan {
+    let mut plan = Plan::default();
+    if behind > 0 {
+        take_descriptors(&mut plan, behind);
+    } else {
+        let there = (0..).zip(stdio).filter_map(|(number, there)| there.then_some(number));
+        for (place, number) in there.enumerate() {
+            let from = plan.source(Source::Lent(place));
+            plan.push(Op::Descriptor { from, number });
+        }
     }
-    let count = 3 + process.preserved;
+    plan.append(rest);
+    plan
+}
+
+/// Appends how all of stdio and so many descriptors behind it, lent from 0 up, become the init's.
+fn take_descriptors(plan: &mut Plan, behind: usize) {
+    let count = behind.saturating_add(3);
     for place in 0..count {
-        plan.source(Source::Lent(usize::try_from(place).unwrap_or(usize::MAX)));
+        plan.source(Source::Lent(place));
     }
-    plan.push(Op::Stdio { count });
+    plan.push(Op::Stdio { count: u32::try_from(count).unwrap_or(u32::MAX) });
     plan.push(Op::ReopenNull);
 }
 
@@ -193,4 +220,82 @@ fn fits(process: &Process, model: &Process, config: &Config, done: Done) -> bool
         && process.capabilities.bounding & dropped == 0
         && directory
         && filtered
+}
+
+#[cfg(test)]
+mod tests {
+    use pidone_proto::Slot;
+
+    use super::*;
+
+    fn rest() -> Plan {
+        let mut rest = Plan::default();
+        rest.push(Op::Umask { mask: 0o22 });
+        rest
+    }
+
+    #[test]
+    fn what_is_there_takes_its_place() {
+        let plan = with_descriptors(&rest(), [false, true, true], 0);
+        let [part] = plan.parts() else { panic!("{plan}") };
+        assert_eq!(part.sources, [Source::Lent(0), Source::Lent(1)]);
+        let expected = [
+            Op::Descriptor { from: Slot(0), number: 1 },
+            Op::Descriptor { from: Slot(1), number: 2 },
+            Op::Umask { mask: 0o22 },
+        ];
+        assert!(plan.operations().eq(expected), "{plan}");
+        assert_eq!(with_descriptors(&rest(), [false; 3], 0), rest());
+    }
+
+    #[test]
+    fn what_is_behind_stdio_comes_with_all_of_it() {
+        let plan = with_descriptors(&rest(), [true; 3], 2);
+        let [part] = plan.parts() else { panic!("{plan}") };
+        assert_eq!(part.sources, (0..5).map(Source::Lent).collect::<Vec<_>>());
+        let expected = [Op::Stdio { count: 5 }, Op::ReopenNull, Op::Umask { mask: 0o22 }];
+        assert!(plan.operations().eq(expected), "{plan}");
+    }
+
+    fn config() -> Config {
+        let mut config = Config::template("/".into());
+        config.parent_death_signal = 9;
+        config
+    }
+
+    fn process(uid: u32) -> Process {
+        Process {
+            args: vec!["/bin/sh".into()],
+            cwd: "/".into(),
+            uid,
+            groups: Some(vec![20]),
+            parent_death_signal: 9,
+            ..Process::default()
+        }
+    }
+
+    /// The names of the operations of a second half.
+    fn finish(model: Process, process: &Process) -> Vec<&'static str> {
+        let config = config();
+        let plan = Model::new(&config, model).finish(&config, process).unwrap().unwrap();
+        plan.operations().map(|op| op.name()).collect()
+    }
+
+    #[test]
+    fn who_the_model_is_is_done_ahead() {
+        let short = finish(process(0), &process(0));
+        assert_eq!(short, ["umask", "capabilities", "exec"]);
+        let long = ["setgroups", "set ids", "umask", "capabilities", "parent-death signal", "exec"];
+        // Another user or group, or a model that could become no other one.
+        assert_eq!(finish(process(0), &process(7)), long);
+        let other = Process { groups: Some(Vec::new()), ..process(0) };
+        assert_eq!(finish(process(0), &other), long);
+        assert_eq!(finish(process(7), &process(7)), long);
+    }
+
+    #[test]
+    fn a_directory_below_the_root_is_entered_late() {
+        let elsewhere = Process { cwd: "/tmp".into(), ..process(0) };
+        assert!(finish(elsewhere.clone(), &elsewhere).contains(&"chdir"));
+    }
 }

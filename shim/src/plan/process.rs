@@ -105,6 +105,8 @@ pub(super) struct Done {
     pub(super) filter: bool,
     /// Its working directory is the root.
     pub(super) root: bool,
+    /// It is the process's user, with its groups, and ends with its parent as that does.
+    pub(super) user: bool,
 }
 
 impl Process {
@@ -142,11 +144,9 @@ impl Process {
         if let Some((flags, filter)) = seccomp.filter(|_| filter_with_privileges) {
             plan.push(Op::Seccomp { flags: *flags, filter });
         }
-        if let Some(groups) = &self.groups {
-            let ids: Vec<u8> = groups.iter().flat_map(|id| id.to_le_bytes()).collect();
-            plan.push(Op::Groups { ids: Words::new(&ids).expect("four bytes each") });
+        if !done.user {
+            self.become_user(plan);
         }
-        plan.push(Op::Ids { uid: self.uid, gid: self.gid });
         plan.push(Op::Umask { mask: self.umask });
         if !(done.root && self.cwd == "/") {
             let cwd = text("cwd", &self.cwd)?;
@@ -154,8 +154,8 @@ impl Process {
         }
         let Capabilities { effective, permitted, inheritable, ambient, .. } = self.capabilities;
         plan.push(Op::Capabilities { effective, permitted, inheritable, ambient });
-        if self.parent_death_signal != 0 {
-            plan.push(Op::ParentDeath { signal: self.parent_death_signal });
+        if !done.user {
+            self.end_with_parent(plan);
         }
         if self.no_new_privileges {
             plan.push(Op::NoNewPrivileges);
@@ -172,6 +172,22 @@ impl Process {
             filter,
         });
         Ok(())
+    }
+
+    /// Appends the groups, the group and the user, in the kernel's order.
+    pub(super) fn become_user(&self, plan: &mut Plan) {
+        if let Some(groups) = &self.groups {
+            let ids: Vec<u8> = groups.iter().flat_map(|id| id.to_le_bytes()).collect();
+            plan.push(Op::Groups { ids: Words::new(&ids).expect("four bytes each") });
+        }
+        plan.push(Op::Ids { uid: self.uid, gid: self.gid });
+    }
+
+    /// Appends what ends it with its parent.
+    pub(super) fn end_with_parent(&self, plan: &mut Plan) {
+        if self.parent_death_signal != 0 {
+            plan.push(Op::ParentDeath { signal: self.parent_death_signal });
+        }
     }
 
     /// Appends the labels, by a proc that only the init sees.

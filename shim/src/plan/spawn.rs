@@ -165,6 +165,7 @@ pub fn compile(config: &Config, process: &Process, spawn: Spawn) -> Result<Plan>
         bounding: spawn.given_up.bounding,
         filter: spawn.given_up.filter == Filtered::AsConfigured,
         root: true,
+        ..Done::default()
     };
     process.compile(&mut plan, config, wait, done)?;
     if plan.parts().len() > 1 {

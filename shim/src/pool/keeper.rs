@@ -407,6 +407,11 @@ fn check(config: &Config) -> Result<()> {
 }
 
 /// Makes way for those who wait for their programs. On Linux it is the thread's own priority.
+///
+/// The inits have the caller's all the same, since other threads clone them: the programs that they
+/// become have it for good. An ordinary user could lower it for the time of the refill and never
+/// raise it again, and who can would have to do so while a program is waited for, or leave one whose
+/// pool dies meanwhile behind with the wrong one.
 fn lower_priority() {
     if let Ok(priority) = getpriority_process(None) {
         let _ = setpriority_process(None, priority.saturating_add(NICER));

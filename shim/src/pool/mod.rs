@@ -100,7 +100,7 @@ impl Pool {
     /// `model` is a process like those that will be started: what its capabilities, labels,
     /// terminal and OOM score are is done ahead. Its program is not looked at, nor are its
     /// descriptors. An image of [`Options::image`](crate::Options::image) must know
-    /// [`Op::Stdio`](pidone_proto::Op::Stdio).
+    /// [`Op::Stdio`](pidone_proto::Op::Stdio) and [`Op::Descriptor`](pidone_proto::Op::Descriptor).
     ///
     /// # Errors
     /// [`Code::ConfigInvalid`](crate::Code::ConfigInvalid) for a configuration of which there can
