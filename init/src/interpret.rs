@@ -181,20 +181,15 @@ impl Init {
     /// Receives and runs part after part.
     fn plan(&mut self, begun: u64) -> Result {
         prepare(&self.channel)?;
-        let buffer: &'static mut [u8] = sys::memory(limits::FRAME).during(Call::Memory)?;
-        let mut buffer = Some(buffer);
+        let buffer = sys::memory(limits::FRAME).during(Call::Memory)?;
         loop {
-            let space = match buffer.take() {
-                Some(space) => space,
-                None => sys::memory(limits::FRAME).during(Call::Memory)?,
-            };
-            let (header, body) = self.channel.receive(space, &mut self.slots)?;
+            let (header, body) = self.channel.receive(buffer, &mut self.slots)?;
             // Nobody in the container may look at this process, which still has the host's
             // privileges. Not before the plan is there: an ordinary user writes the maps of a new
             // user namespace until then, and the files of a process that cannot be dumped are
             // root's.
             set_dumpable_behavior(DumpableBehavior::NotDumpable).during(Call::Receive)?;
-            let body: &'static [u8] = match header.frame_type {
+            let body = match header.frame_type {
                 FrameType::Part => body,
                 FrameType::PartInMemfd if body.is_empty() => self.map_part()?,
                 _ => return Err(unexpected(Call::Receive)),
@@ -219,10 +214,10 @@ impl Init {
     }
 
     /// Runs the operations of one part.
-    pub(crate) fn operations(&mut self, part: Part, mut bytes: &'static [u8]) -> Result {
+    pub(crate) fn operations(&mut self, part: Part, mut bytes: &[u8]) -> Result {
         for left in (0..part.operations).rev() {
             self.step += 1;
-            let (op, length) = decode::<Op<'static>>(bytes)?;
+            let (op, length) = decode::<Op<'_>>(bytes)?;
             bytes = bytes.get(length..).unwrap_or_default();
             // Looked at before the last one: behind exec nobody is left to do it.
             if left == 0 && !bytes.is_empty() {
@@ -401,7 +396,7 @@ pub(crate) fn map_sealed(file: &OwnedFd) -> Result<&'static [u8]> {
 }
 
 /// Reads a message from the front of a body.
-fn decode<T: pidone_proto::codec::Incoming<'static>>(bytes: &'static [u8]) -> Result<(T, usize)> {
+fn decode<'b, T: pidone_proto::codec::Incoming<'b>>(bytes: &'b [u8]) -> Result<(T, usize)> {
     Wire::decode(bytes).map_err(|_| unexpected(Call::Decode))
 }
 

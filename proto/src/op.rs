@@ -441,7 +441,7 @@ message! {
         /// Makes a descriptor another number's: `dup3(2)`. For those from 0 to 2 of which some stay
         /// as they are, where [`Op::Stdio`] makes all of them.
         Descriptor {
-            /// The descriptor. Taken.
+            /// The descriptor.
             from: Slot,
             /// The number, 0 to 2.
             number: u16,

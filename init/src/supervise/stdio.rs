@@ -27,8 +27,7 @@ pub(super) fn let_go(init: &mut Init) -> Result {
 
 /// Makes what is in a slot a descriptor of the program's.
 pub(crate) fn put(init: &mut Init, from: Slot, number: u16) -> Result {
-    let fd = init.slots.take(from)?;
-    sys::duplicate_over(fd.as_fd(), number).during(Call::Duplicate)
+    sys::duplicate_over(init.slots.get(from)?, number).during(Call::Duplicate)
 }
 
 /// Makes what is in the first slots the program's descriptors.
@@ -41,7 +40,8 @@ pub(crate) fn take(init: &mut Init, count: u32) -> Result {
     init.channel.move_above(above)?;
     init.forget_root();
     for number in 0..count {
-        put(init, Slot(number), number)?;
+        let fd = init.slots.take(Slot(number))?;
+        sys::duplicate_over(fd.as_fd(), number).during(Call::Duplicate)?;
     }
     Ok(())
 }

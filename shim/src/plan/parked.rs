@@ -68,6 +68,8 @@ impl Model {
             root: config.has_new(NamespaceType::Mount),
             // Root keeps its capabilities, and is the others as well when they are told.
             user: alone && (process.uid, process.gid) == (0, 0),
+            umask: alone,
+            no_new_privileges: alone && filter && process.no_new_privileges,
         };
         Self { process, done }
     }
@@ -91,10 +93,14 @@ impl Model {
             plan.push(Op::Bounding { keep });
         }
         if let Some((flags, filter)) = process.seccomp.as_ref().filter(|_| done.filter) {
-            if process.no_new_privileges {
+            if done.no_new_privileges {
                 plan.push(Op::NoNewPrivileges);
             }
             plan.push(Op::Seccomp { flags: *flags, filter });
+        }
+        if done.umask {
+            // The last, since all that is made has the modes that are told.
+            plan.push(Op::Umask { mask: process.umask });
         }
         plan.push(Op::Barrier { id: BARRIER_PARKED });
         Ok(plan)
@@ -112,14 +118,20 @@ impl Model {
         if !fits(process, model, config, *done) || count > SOURCES - 3 {
             return Ok(None);
         }
+        let makes = process.make_cwd && !(model.make_cwd && process.cwd == model.cwd);
         let mut plan = Plan::default();
-        if process.make_cwd && !(model.make_cwd && process.cwd == model.cwd) {
+        if makes {
             let path = text("cwd", clean(&process.cwd))?;
+            plan.push(Op::Umask { mask: 0 });
             plan.push(Op::MakeDirectory { path: Text(&path), mode: 0o755 });
         }
         let same = (process.uid, process.gid, &process.groups, process.parent_death_signal)
             == (model.uid, model.gid, &model.groups, model.parent_death_signal);
-        let done = Done { user: done.user && same, ..*done };
+        let done = Done {
+            user: done.user && same,
+            umask: done.umask && process.umask == model.umask && !makes,
+            ..*done
+        };
         process.compile(&mut plan, config, wait(config), done)?;
         Ok(Some(plan))
     }
@@ -284,13 +296,22 @@ mod tests {
     #[test]
     fn who_the_model_is_is_done_ahead() {
         let short = finish(process(0), &process(0));
-        assert_eq!(short, ["umask", "capabilities", "exec"]);
-        let long = ["setgroups", "set ids", "umask", "capabilities", "parent-death signal", "exec"];
+        assert_eq!(short, ["capabilities", "exec"]);
+        let long = ["setgroups", "set ids", "capabilities", "parent-death signal", "exec"];
         // Another user or group, or a model that could become no other one.
         assert_eq!(finish(process(0), &process(7)), long);
         let other = Process { groups: Some(Vec::new()), ..process(0) };
         assert_eq!(finish(process(0), &other), long);
         assert_eq!(finish(process(7), &process(7)), long);
+    }
+
+    #[test]
+    fn what_is_made_late_has_its_mode() {
+        let made = Process { cwd: "/new".into(), make_cwd: true, ..process(0) };
+        let ops = ["umask", "mkdir", "umask", "chdir", "capabilities", "exec"];
+        assert_eq!(finish(process(0), &made), ops);
+        let other = Process { umask: 0o77, ..process(0) };
+        assert_eq!(finish(process(0), &other), ["umask", "capabilities", "exec"]);
     }
 
     #[test]

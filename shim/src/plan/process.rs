@@ -107,6 +107,10 @@ pub(super) struct Done {
     pub(super) root: bool,
     /// It is the process's user, with its groups, and ends with its parent as that does.
     pub(super) user: bool,
+    /// It has the process's file mode creation mask.
+    pub(super) umask: bool,
+    /// It cannot gain privileges by exec.
+    pub(super) no_new_privileges: bool,
 }
 
 impl Process {
@@ -147,7 +151,9 @@ impl Process {
         if !done.user {
             self.become_user(plan);
         }
-        plan.push(Op::Umask { mask: self.umask });
+        if !done.umask {
+            plan.push(Op::Umask { mask: self.umask });
+        }
         if !(done.root && self.cwd == "/") {
             let cwd = text("cwd", &self.cwd)?;
             plan.push(Op::ChangeDirectory { path: Text(&cwd) });
@@ -157,7 +163,7 @@ impl Process {
         if !done.user {
             self.end_with_parent(plan);
         }
-        if self.no_new_privileges {
+        if self.no_new_privileges && !done.no_new_privileges {
             plan.push(Op::NoNewPrivileges);
         }
         let last = seccomp.filter(|_| !filter_with_privileges);

@@ -229,7 +229,7 @@ const GROUPS: [Group; 10] = [
             "getrandom",
         ],
         host: [14, 20, 20],
-        init: [5, 5, 4],
+        init: [2, 2, 1],
         v1: NONE,
     },
 ];
