@@ -86,6 +86,7 @@ filter_flags u32, filter bytes
     Supervise: listener slot
     Stdio: count u32
     JoinCgroup: procs slot
+    Descriptor: from slot, number u16
     """
 )
 
