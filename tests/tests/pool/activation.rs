@@ -32,6 +32,8 @@ fn comparable(mut report: Report) -> Vec<String> {
         format!("{mount:?}")
     });
     let mut all: Vec<String> = mounts.collect();
+    // A new container has some of them made before others, which leaves no trace but their order.
+    all.sort();
     report.mounts = None;
     for inode in report.namespaces.values_mut() {
         *inode = 0;
