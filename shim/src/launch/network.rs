@@ -8,13 +8,12 @@
 use std::cell::{OnceCell, RefCell};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::LazyLock;
-use std::thread;
 
 use nix::sched::{CloneFlags, setns, unshare};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 
-use super::worker::{Answer, Pool};
+use super::worker::{Answer, Pool, processors};
 use crate::error::{Error, Result};
 
 /// A network namespace that is there, or about to be.
@@ -61,9 +60,7 @@ impl Drop for Network {
 
 /// Whether a thread could work beside the caller's.
 pub(crate) fn has_other_processor() -> bool {
-    static SEVERAL: LazyLock<bool> =
-        LazyLock::new(|| thread::available_parallelism().is_ok_and(|count| count.get() > 1));
-    *SEVERAL
+    processors() > 1
 }
 
 /// Makes a namespace that the descriptor keeps; answers whether this thread has left it again.

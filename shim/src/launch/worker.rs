@@ -11,6 +11,7 @@ use std::thread;
 
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::signal::SigSet;
+use rustix::thread::sched_getaffinity;
 
 use super::clone::{Child, Request, spawn};
 use super::template;
@@ -111,7 +112,7 @@ impl Pool {
             threads: AtomicUsize::new(0),
             idle: AtomicUsize::new(0),
         };
-        let most = thread::available_parallelism().map_or(1, usize::from);
+        let most = processors();
         Self { name, namespace: namespace.map(Arc::new), jobs, shared: Arc::new(shared), most }
     }
 
@@ -169,6 +170,16 @@ impl Pool {
         }
         Ok(())
     }
+}
+
+/// How many processors the calling thread may run on, at the first question. The language's own
+/// count reads all limits of cgroups above it as well.
+pub(super) fn processors() -> usize {
+    static COUNT: OnceLock<usize> = OnceLock::new();
+    *COUNT.get_or_init(|| {
+        let count = sched_getaffinity(None).map_or(1, |set| set.count());
+        usize::try_from(count).unwrap_or(1).max(1)
+    })
 }
 
 /// The error of a thread that is no more.
