@@ -15,8 +15,8 @@ struct Whole<T>(T);
 
 impl<T: Starter> Starter for Whole<T> {
     fn start(&mut self) -> Result<Sample> {
-        let Sample { whole, .. } = self.0.start()?;
-        Ok(Sample { first: whole, whole })
+        let sample = self.0.start()?;
+        Ok(Sample { first: sample.whole, ..sample })
     }
 }
 

@@ -124,7 +124,7 @@ impl Starter for Served {
             return Err(format!("answers {started}, {exited}").into());
         }
         let first = self.output.stamp()?;
-        Ok(Sample { first: first.saturating_sub(begin), whole: end - begin })
+        Ok(Sample::of(begin, first, end))
     }
 }
 
