@@ -54,7 +54,7 @@ pub fn plan(config: &Config, process: &Process) -> Result<Plan> {
     let facts = Facts {
         given_up: GivenUp::default(),
         new,
-        beside: false,
+        network_beside: false,
         joined: Vec::new(),
         in_user_namespace: false,
         by_path: false,

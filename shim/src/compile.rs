@@ -28,8 +28,8 @@ pub(crate) struct Compilation<'a> {
     pub(crate) strategy: Strategy,
     pub(crate) cgroups: Option<&'a Cgroups>,
     pub(crate) network: &'a net::Plan,
-    /// Whether the host makes beside the init what it can: [`can_help`].
-    pub(crate) beside: bool,
+    /// Whether the new network namespace is made beside the clone: [`network_can_be_beside`].
+    pub(crate) network_beside: bool,
     /// The name of a new session keyring.
     pub(crate) keyring: Option<String>,
     /// Whether the program waits for the start.
@@ -70,10 +70,9 @@ impl Config {
     /// made, changed or started.
     ///
     /// It is the plan of [`Container::start`](crate::Container::start) with
-    /// [`Strategy::Host`] where the init does all by itself: where another processor is free, the
-    /// host makes some of it beside the init. It depends on who asks: paths of the host are opened by
-    /// the init where the caller may not copy mounts. The host is looked at for that, for the kind of bind
-    /// sources, for users and groups in the root, and for where cgroups would be. The plan is text
+    /// [`Strategy::Host`], but that with another processor the init enters a network namespace that
+    /// is made beside it. It depends on who asks: paths of the host are opened by the init where the
+    /// caller may not copy mounts. The host is looked at for that, for the kind of bind sources, for users and groups in the root, and for where cgroups would be. The plan is text
     /// by its [`Display`](std::fmt::Display).
     ///
     /// # Errors
@@ -90,7 +89,7 @@ impl Config {
             strategy: Strategy::Host,
             cgroups: cgroups.as_ref(),
             network: &network,
-            beside: false,
+            network_beside: false,
             keyring: self.new_keyring.then(|| "_ses".to_owned()),
             waits: false,
             half: Half::Whole,
@@ -125,7 +124,7 @@ impl Compilation<'_> {
         });
         let mut facts = Facts {
             new,
-            beside: self.beside,
+            network_beside: self.network_beside,
             in_user_namespace: config.namespace(NamespaceType::User).is_some()
                 || privilege::in_user_namespace(),
             by_path,
@@ -160,7 +159,7 @@ impl Compilation<'_> {
         };
         let forks = !facts.joined.is_empty();
         let later = CLONE_NEWCGROUP | CLONE_NEWTIME;
-        let later = if self.beside { later | CLONE_NEWNET } else { later };
+        let later = if self.network_beside { later | CLONE_NEWNET } else { later };
         let namespaces = if forks { 0 } else { new & !later };
         let given_up = facts.given_up;
         Ok(Compiled { plan, place, namespaces, forks, process, given_up })
@@ -215,11 +214,10 @@ impl Compilation<'_> {
     }
 }
 
-/// Whether the network namespace of a container and file systems of its own may be made beside the
-/// init: nothing of the host looks at them or sets them up during the start, and they belong to
-/// this process's user namespace.
-pub(crate) fn can_help(config: &Config, network: &net::Plan) -> bool {
-    config.has_new(NamespaceType::Mount)
+/// Whether the new network namespace of a container may be made beside the clone: nothing of the
+/// host looks at it or sets it up during the start, and it belongs to this process's user namespace.
+pub(crate) fn network_can_be_beside(config: &Config, network: &net::Plan) -> bool {
+    config.has_new(NamespaceType::Network)
         && config.namespaces.iter().all(|namespace| namespace.path.is_empty())
         && !config.has_new(NamespaceType::User)
         && network.is_empty()

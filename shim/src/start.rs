@@ -34,9 +34,7 @@ pub(crate) struct Start<'a> {
     pub(crate) directory: BorrowedFd<'a>,
     pub(crate) cgroups: Option<&'a Cgroups>,
     pub(crate) network: &'a net::Plan,
-    /// Whether this process makes beside the init what it can.
-    pub(crate) helps: bool,
-    /// The network namespace that is made so.
+    /// The network namespace, where that is made beside the clone.
     pub(crate) network_beside: Option<&'a Network>,
     /// The socket on which the program waits for the start; none if it comes at once.
     pub(crate) listener: Option<BorrowedFd<'a>>,
@@ -65,9 +63,9 @@ impl Start<'_> {
     pub(crate) fn run(&self) -> Result<First> {
         let mut compiled = self.compile(Half::Whole)?;
         let supervises = self.supervisor.is_some();
-        // The last one may come only when the process is written down, as does all with what is made
-        // beside it.
-        let apart = compiled.plan.first_beside().is_none();
+        // The last one may come only when the process is written down, as does all that waits for the
+        // network namespace.
+        let apart = compiled.plan.first_late().is_none();
         if self.listener.is_none() && !supervises && apart {
             compiled.plan.set_last_apart();
         }
@@ -117,7 +115,7 @@ impl Start<'_> {
             strategy: self.options.strategy,
             cgroups: self.cgroups,
             network: self.network,
-            beside: self.helps,
+            network_beside: self.network_beside.is_some(),
             keyring: self.hooks().keyring(),
             waits: self.listener.is_some() && self.supervisor.is_none(),
             half,

@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use crate::alive::Alive;
 use crate::cgroup::{self, Cgroups};
-use crate::compile::can_help;
+use crate::compile::network_can_be_beside;
 use crate::config::{self, Config, NamespaceType};
 use crate::error::{Code, Error, Result};
 use crate::factory::Options;
@@ -378,10 +378,9 @@ impl Container {
     ) -> Result<(T, Option<Cgroups>)> {
         let config = &self.state.config;
         let network = network(config, &self.path)?;
-        let helps = haste && has_other_processor() && can_help(config, &network);
+        let beside = haste && has_other_processor() && network_can_be_beside(config, &network);
         let begin = || trace::span("begin the network namespace", Network::begin);
-        let new_network = helps && config.has_new(NamespaceType::Network);
-        let network_beside = new_network.then(begin).transpose()?;
+        let network_beside = beside.then(begin).transpose()?;
         let mut cgroups = config
             .cgroups
             .as_ref()
@@ -407,7 +406,6 @@ impl Container {
             directory: self.directory.as_fd(),
             cgroups: cgroups.as_ref(),
             network: &network,
-            helps,
             network_beside: network_beside.as_ref(),
             listener,
             supervisor: supervisor.as_ref().map(AsFd::as_fd),

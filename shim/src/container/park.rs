@@ -138,7 +138,7 @@ impl Container {
             process,
             strategy: self.options.strategy,
             cgroups: cgroups.as_ref(),
-            beside: false,
+            network_beside: false,
             network: &network,
             keyring: self.hooks(None).keyring(),
             waits: false,

@@ -6,7 +6,6 @@
 pub(crate) mod channel;
 mod check;
 mod clone;
-mod file_system;
 mod id_map;
 mod id_mapped;
 pub mod image;

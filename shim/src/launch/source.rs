@@ -7,7 +7,7 @@ use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 use rustix::mount::{MountAttrFlags, OpenTreeFlags, open_tree};
 
-use super::{Network, file_system, id_mapped};
+use super::{Network, id_mapped, template};
 use crate::error::{Error, Result};
 use crate::plan::{Part, Source};
 use crate::trace;
@@ -47,11 +47,8 @@ pub(crate) struct Lent<'a> {
 /// Opens all sources of a part.
 pub(crate) fn open_all<'a>(part: &Part, lent: Lent<'a>) -> Result<Vec<Opened<'a>>> {
     let open = || part.sources.iter().map(|source| open(source, lent)).collect();
-    let made = |source: &Source| matches!(source, Source::FileSystem(_));
     let name = if part.sources.contains(&Source::Network) {
         "wait for the network namespace"
-    } else if part.sources.iter().any(made) {
-        "make file systems"
     } else {
         "open files"
     };
@@ -69,14 +66,13 @@ fn open<'a>(source: &Source, lent: Lent<'a>) -> Result<Opened<'a>> {
             Ok(Opened::Own(tree))
         }
         Source::Empty => {
-            let options = [(c"size", c"0k"), (c"nr_inodes", c"2"), (c"mode", c"555")];
+            let options = [("size", "0k"), ("nr_inodes", "2"), ("mode", "555")];
             let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY
                 | MountAttrFlags::MOUNT_ATTR_NOSUID
                 | MountAttrFlags::MOUNT_ATTR_NODEV
                 | MountAttrFlags::MOUNT_ATTR_NOEXEC;
-            file_system::detached(c"tmpfs", &options, attributes).map(Opened::Own)
+            template::file_system("tmpfs", &options, attributes).map(Opened::Own)
         }
-        Source::FileSystem(made) => file_system::make(made).map(Opened::Own),
         Source::Directory(path) => file(path, OFlags::PATH | OFlags::DIRECTORY).map(Opened::Own),
         Source::Namespace(path) => file(path, OFlags::RDONLY).map(Opened::Own),
         Source::Container => lent

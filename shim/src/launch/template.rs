@@ -5,19 +5,18 @@
 //! directory for the new root, and a proc and a sysfs that are fully visible, since a user
 //! namespace may only make its own while it sees such ones.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::thread;
 
 use nix::sched::{CloneFlags, unshare};
 use rustix::fs::{CWD, Mode, OFlags, mkdirat, openat};
 use rustix::io::Errno;
 use rustix::mount::{
-    MountAttrFlags, MountPropagationFlags, MoveMountFlags, UnmountFlags, mount_change, move_mount,
-    unmount,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags, UnmountFlags,
+    fsconfig_create, fsconfig_set_string, fsmount, fsopen, mount_change, move_mount, unmount,
 };
 use rustix::process::{chdir, fchdir, pivot_root};
 
-use super::file_system::detached;
 use crate::error::{Error, Result};
 
 /// Where the root of a container is attached.
@@ -44,9 +43,9 @@ fn fill() -> Result<OwnedFd> {
     mount_change(c"/", private).map_err(fail("mount propagation"))?;
 
     let none = MountAttrFlags::empty();
-    let root = detached(c"tmpfs", &[(c"mode", c"755"), (c"size", c"16k")], none)?;
-    let proc = detached(c"proc", &[], none)?;
-    let sys = detached(c"sysfs", &[], none)?;
+    let root = file_system("tmpfs", &[("mode", "755"), ("size", "16k")], none)?;
+    let proc = file_system("proc", &[], none)?;
+    let sys = file_system("sysfs", &[], none)?;
     // Any directory would do that exists everywhere.
     move_mount(&root, c"", CWD, c"/proc", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
         .map_err(fail("move_mount"))?;
@@ -63,4 +62,19 @@ fn fill() -> Result<OwnedFd> {
     chdir(c"/").map_err(fail("chdir"))?;
     openat(CWD, c"/proc/thread-self/ns/mnt", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
         .map_err(fail("open"))
+}
+
+/// Makes a file system, detached.
+pub(super) fn file_system(
+    fstype: &'static str,
+    options: &[(&str, &str)],
+    attributes: MountAttrFlags,
+) -> Result<OwnedFd> {
+    let fail = |verb| move |errno: Errno| Error::system(verb, fstype, errno);
+    let context = fsopen(fstype, FsOpenFlags::FSOPEN_CLOEXEC).map_err(fail("fsopen"))?;
+    for (key, value) in options {
+        fsconfig_set_string(&context, *key, *value).map_err(fail("fsconfig"))?;
+    }
+    fsconfig_create(&context).map_err(fail("fsconfig"))?;
+    fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes).map_err(fail("fsmount"))
 }

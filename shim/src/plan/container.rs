@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 
 use pidone_proto::{Create, Op, Slot, Text};
 
-use super::ahead::Ahead;
 use super::mount::{self, MS_BIND, MS_PRIVATE, MS_REC, MS_REMOUNT};
 use super::process::{Done, Wait};
 use super::spawn::GivenUp;
@@ -18,9 +17,8 @@ use crate::error::Result;
 pub struct Facts<'a> {
     /// The namespaces that are new.
     pub new: u32,
-    /// Whether the host makes beside the init what it can: the network namespace, which the init
-    /// enters, and file systems, which it attaches.
-    pub beside: bool,
+    /// Whether the new network namespace is made beside the clone, and the init enters it.
+    pub network_beside: bool,
     /// The namespaces that are joined, and their files.
     pub joined: Vec<(u32, PathBuf)>,
     /// Whether the container has a user namespace that is not the host's.
@@ -233,7 +231,7 @@ fn first_of_network(config: &Config, facts: &Facts<'_>) -> Option<usize> {
 /// Enters the network namespace that was made beside the clone. All before it is in a part that
 /// does not wait for it.
 fn enter_network(plan: &mut Plan, facts: &Facts<'_>) {
-    if facts.beside {
+    if facts.network_beside {
         plan.begin_part();
         let target = plan.source(Source::Network);
         plan.push(Op::SetNamespaces { target, flags: CLONE_NEWNET });
@@ -294,18 +292,10 @@ fn root(plan: &mut Plan, config: &Config, private_proc: bool, facts: &Facts<'_>)
     if !late {
         plan.push(pivot);
     }
-    let ahead = if facts.beside { Ahead::of(config)? } else { Ahead::default() };
     let of_network = first_of_network(config, facts);
-    for (index, (entry, mut ready)) in config.mounts.iter().zip(ready).enumerate() {
+    for (index, (entry, ready)) in config.mounts.iter().zip(ready).enumerate() {
         if of_network == Some(index) {
             enter_network(plan, facts);
-        }
-        if let Some(made) = ahead.file_systems.get(&index) {
-            if ahead.is_first(index) {
-                // All before it does not wait for it.
-                plan.begin_part();
-            }
-            ready = Some(plan.source(Source::FileSystem(made.clone())));
         }
         if has_commands(entry) {
             plan.push(Op::Barrier { id: barrier_of_mount(index) });
@@ -315,7 +305,7 @@ fn root(plan: &mut Plan, config: &Config, private_proc: bool, facts: &Facts<'_>)
             plan.push(Op::Barrier { id: barrier_of_mount(index) + 1 });
         }
     }
-    devices::make(plan, config, facts, &ahead)?;
+    devices::make(plan, config, facts)?;
     for link in &config.links {
         let target = text("links.target", &link.target)?;
         let path = text("links.path", clean(&link.path))?;

@@ -4,7 +4,6 @@ use std::ffi::CStr;
 
 use pidone_proto::{Op, Text};
 
-use super::ahead::{Ahead, Entry};
 use super::container::Facts;
 use super::mount::{self, MS_BIND};
 use super::{Plan, clean, text};
@@ -12,7 +11,7 @@ use crate::config::{Config, Device, Mount};
 use crate::error::{Error, Result};
 
 /// Links that programs expect in `/dev`: OCI runtime specification, "Dev symbolic links".
-pub(super) const LINKS: [(&CStr, &CStr); 5] = [
+const LINKS: [(&CStr, &CStr); 5] = [
     (c"/proc/self/fd", c"/dev/fd"),
     (c"/proc/self/fd/0", c"/dev/stdin"),
     (c"/proc/self/fd/1", c"/dev/stdout"),
@@ -20,20 +19,14 @@ pub(super) const LINKS: [(&CStr, &CStr); 5] = [
     (c"/proc/kcore", c"/dev/core"),
 ];
 
-/// Appends the device nodes, and the links in `/dev`, that are not made ahead.
-pub(super) fn make(
-    plan: &mut Plan,
-    config: &Config,
-    facts: &Facts<'_>,
-    ahead: &Ahead,
-) -> Result<()> {
+/// Appends the device nodes, and the links in `/dev`.
+pub(super) fn make(plan: &mut Plan, config: &Config, facts: &Facts<'_>) -> Result<()> {
     // A /dev that comes from the host is the host's to furnish.
     let at_dev = |mount: &&Mount| clean(&mount.destination) == "/dev";
     let dev = config.mounts.iter().rev().find(at_dev);
     let from_host = dev.is_some_and(|mount| mount.device == "bind" || mount.flags & MS_BIND != 0);
     let own = |device: &&Device| !(from_host && clean(&device.path).starts_with("/dev/"));
-    let later = |device: &&Device| !ahead.has(&clean(&device.path));
-    for device in config.devices.iter().filter(own).filter(later) {
+    for device in config.devices.iter().filter(own) {
         if facts.in_user_namespace && device.kind != 'p' {
             // mknod(2) is refused there: the host's node stands in.
             let node = Mount {
@@ -52,9 +45,6 @@ pub(super) fn make(
         return Ok(());
     }
     for (target, path) in LINKS {
-        if path.to_str().is_ok_and(|path| ahead.has(path)) {
-            continue;
-        }
         plan.push(Op::MakeLink { target: Text(target), path: Text(path), replace: false });
     }
     // The host's ptmx would open terminals of the host.
@@ -64,22 +54,6 @@ pub(super) fn make(
 
 /// One device node.
 fn node(plan: &mut Plan, device: &Device) -> Result<()> {
-    let path = text("devices.path", clean(&device.path))?;
-    let (mode, major, minor) = numbers(device)?;
-    let (uid, gid) = (device.uid, device.gid);
-    plan.push(Op::MakeNode { path: Text(&path), mode, major, minor, uid, gid });
-    Ok(())
-}
-
-/// One device node that is made ahead.
-pub(super) fn entry(device: &Device, name: &str) -> Result<Entry> {
-    let (mode, major, minor) = numbers(device)?;
-    let name = text("devices.path", name)?;
-    Ok(Entry::Node { name, mode, major, minor, uid: device.uid, gid: device.gid })
-}
-
-/// The type with the permission bits, and the numbers of a device.
-fn numbers(device: &Device) -> Result<(u32, u32, u32)> {
     // stat(2)
     const S_IFIFO: u32 = 0o010_000;
     const S_IFCHR: u32 = 0o020_000;
@@ -93,7 +67,14 @@ fn numbers(device: &Device) -> Result<(u32, u32, u32)> {
     let number = |field, value: i64| {
         u32::try_from(value).map_err(|_| Error::config(field, value, "not a device number"))
     };
-    let mode = kind | device.file_mode & 0o7777;
-    let major = number("devices.major", device.major)?;
-    Ok((mode, major, number("devices.minor", device.minor)?))
+    let path = text("devices.path", clean(&device.path))?;
+    plan.push(Op::MakeNode {
+        path: Text(&path),
+        mode: kind | device.file_mode & 0o7777,
+        major: number("devices.major", device.major)?,
+        minor: number("devices.minor", device.minor)?,
+        uid: device.uid,
+        gid: device.gid,
+    });
+    Ok(())
 }

@@ -79,7 +79,6 @@ impl Display for Source {
             }
             Self::Empty => f.write_str("an empty file system"),
             Self::Directory(path) | Self::Namespace(path) => write!(f, "{}", path.display()),
-            Self::FileSystem(made) => write!(f, "a new {}", made.fstype.to_string_lossy()),
             Self::Network => f.write_str("the new network namespace"),
             Self::Container => f.write_str("the container"),
             Self::Listener => f.write_str("the socket of the start"),

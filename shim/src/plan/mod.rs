@@ -4,7 +4,6 @@
 //! wire, with the host files that they need. It is printable and comparable, so that policy is
 //! tested without privileges.
 
-mod ahead;
 pub mod container;
 mod devices;
 mod display;
@@ -24,7 +23,6 @@ use std::path::PathBuf;
 
 use pidone_proto::{Bincode, Codec, Op, Slot, Strings, limits};
 
-pub use ahead::{Entry, FileSystem};
 pub use process::{Capabilities, Process, Terminal};
 
 use crate::config::{IdMap, NamespaceType, Rlimit};
@@ -65,8 +63,6 @@ pub enum Source {
     },
     /// A new file system that is empty, takes nothing and is read-only, detached.
     Empty,
-    /// A new file system with what is made in it, detached.
-    FileSystem(FileSystem),
     /// A directory.
     Directory(PathBuf),
     /// A namespace's file.
@@ -159,16 +155,15 @@ impl Plan {
         &self.parts
     }
 
-    /// How many parts may be sent before the process is there: not the last one, nor any with what
-    /// is made beside it.
+    /// How many parts may be sent before the process is there: not the last one, nor any that waits
+    /// for the network namespace.
     pub(crate) fn early_parts(&self) -> usize {
-        self.first_beside().unwrap_or(self.parts.len() - 1)
+        self.first_late().unwrap_or(self.parts.len() - 1)
     }
 
-    /// The first part with something that is made beside the process.
-    pub(crate) fn first_beside(&self) -> Option<usize> {
-        let beside = |source: &Source| matches!(source, Source::Network | Source::FileSystem(_));
-        self.parts.iter().position(|part| part.sources.iter().any(beside))
+    /// The first part that waits for the network namespace.
+    pub(crate) fn first_late(&self) -> Option<usize> {
+        self.parts.iter().position(|part| part.sources.contains(&Source::Network))
     }
 
     /// How many operations there are.

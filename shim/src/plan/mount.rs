@@ -8,7 +8,7 @@ use crate::config::{Config, Mount, MountIdMap, NamespaceType};
 use crate::error::{Error, Result};
 
 // mount(2)
-pub(super) const MS_RDONLY: u64 = 1;
+const MS_RDONLY: u64 = 1;
 const MS_NOSUID: u64 = 2;
 const MS_NODEV: u64 = 4;
 const MS_NOEXEC: u64 = 8;
@@ -79,7 +79,7 @@ pub(super) fn make(plan: &mut Plan, config: &Config, mount: &Mount) -> Result<Sl
 }
 
 /// The propagation that a mount asks for; 0 for none.
-pub(super) fn own_propagation(mount: &Mount) -> u64 {
+fn own_propagation(mount: &Mount) -> u64 {
     (mount.flags | mount.propagation) & PROPAGATION
 }
 
@@ -99,7 +99,7 @@ fn with_atime(set: u64, clear: u64) -> u64 {
 
 /// Whether a tmpfs takes something over from what it covers: its files, or at least its mode.
 /// Where an image has a /tmp of mode 1777 or a /run of 0755, what covers it is like that.
-pub(super) fn begins_with_copy(mount: &Mount) -> bool {
+fn begins_with_copy(mount: &Mount) -> bool {
     let has_mode = || mount.data.split(',').any(|option| option.starts_with("mode="));
     mount.device == "tmpfs" && (mount.copy_up || !has_mode())
 }
@@ -288,7 +288,7 @@ pub(super) fn set_attributes(
 }
 
 /// The options of a file system, as keys and values in turn.
-pub(super) fn options(config: &Config, mount: &Mount) -> Result<Vec<u8>> {
+fn options(config: &Config, mount: &Mount) -> Result<Vec<u8>> {
     let mut pairs: Vec<(String, String)> = Vec::new();
     if !mount.source.is_empty() {
         pairs.push(("source".into(), mount.source.clone()));
