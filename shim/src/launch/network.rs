@@ -3,22 +3,24 @@
 //! Making one is the longest piece of a start, longer than all other namespaces and the mounts
 //! together, and nothing of the rest needs it before sysfs and the loopback interface. So a thread
 //! makes it while the host prepares the start and the init its root; the init enters it when it is
-//! there. That costs two wake-ups, and gains where another processor is free.
+//! there. That costs a thread, and gains where another processor is free.
 
 use std::cell::{OnceCell, RefCell};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::LazyLock;
+use std::thread::{self, JoinHandle};
 
-use nix::sched::{CloneFlags, setns, unshare};
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::signal::SigSet;
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
+use rustix::thread::sched_getaffinity;
 
-use super::worker::{Answer, Pool, processors};
 use crate::error::{Error, Result};
 
 /// A network namespace that is there, or about to be.
 pub(crate) struct Network {
-    coming: RefCell<Option<Answer<OwnedFd>>>,
+    maker: RefCell<Option<JoinHandle<Result<OwnedFd>>>>,
     made: OnceCell<Result<OwnedFd>>,
 }
 
@@ -28,11 +30,13 @@ impl Network {
     /// # Errors
     /// No thread can be started.
     pub(crate) fn begin() -> Result<Self> {
-        // No thread of these clones: that one has made a network namespace must not keep it from
-        // ending, and one that ends gives its children their parent-death signal.
-        static MAKERS: LazyLock<Pool> = LazyLock::new(|| Pool::new("pidone-network", None));
-        let coming = MAKERS.run(make)?;
-        Ok(Self { coming: RefCell::new(Some(coming)), made: OnceCell::new() })
+        let name = "pidone-network";
+        // One of its own, which leaves the namespace to the container by ending.
+        let maker = thread::Builder::new()
+            .name(name.into())
+            .spawn(make)
+            .map_err(|error| Error::system("start a thread", name, error))?;
+        Ok(Self { maker: RefCell::new(Some(maker)), made: OnceCell::new() })
     }
 
     /// The namespace, when it is there.
@@ -44,39 +48,34 @@ impl Network {
     }
 
     fn wait(&self) -> Result<OwnedFd> {
-        match self.coming.borrow_mut().take() {
-            Some(coming) => coming.wait(),
-            None => Err(Error::system("unshare", "network", Errno::CANCELED)),
-        }
+        let maker = self.maker.borrow_mut().take();
+        maker
+            .and_then(|maker| maker.join().ok())
+            .unwrap_or_else(|| Err(Error::system("unshare", "network", Errno::CANCELED)))
     }
 }
 
 impl Drop for Network {
-    /// Leaves no namespace that is about to come behind a start that failed before it was needed.
+    /// Leaves no thread behind a start that failed before the namespace was needed.
     fn drop(&mut self) {
         let _ = self.wait();
     }
 }
 
-/// Whether a thread could work beside the caller's.
+/// Whether a thread could work beside the caller's: it may run on several processors. The language's
+/// own count reads all limits of cgroups above it as well.
 pub(crate) fn has_other_processor() -> bool {
-    processors() > 1
+    static SEVERAL: LazyLock<bool> =
+        LazyLock::new(|| sched_getaffinity(None).is_ok_and(|set| set.count() > 1));
+    *SEVERAL
 }
 
-/// Makes a namespace that the descriptor keeps; answers whether this thread has left it again.
-fn make() -> (Result<OwnedFd>, bool) {
-    let own = match current() {
-        Ok(own) => own,
-        Err(error) => return (Err(error), true),
-    };
-    let made = unshare(CloneFlags::CLONE_NEWNET)
-        .map_err(|errno| Error::system("unshare", "network", errno))
-        .and_then(|()| current());
-    (made, setns(own, CloneFlags::CLONE_NEWNET).is_ok())
-}
-
-/// This thread's network namespace.
-fn current() -> Result<OwnedFd> {
+/// Makes the namespace of a thread that ends behind it: the descriptor keeps it.
+fn make() -> Result<OwnedFd> {
+    // No signal of the caller's is handled here.
+    let _ = SigSet::all().thread_block();
+    unshare(CloneFlags::CLONE_NEWNET)
+        .map_err(|errno| Error::system("unshare", "network", errno))?;
     let path = "/proc/thread-self/ns/net";
     openat(CWD, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
         .map_err(|errno| Error::path("open", path, errno))
