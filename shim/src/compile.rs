@@ -10,7 +10,7 @@ use crate::cgroup::Cgroups;
 use crate::config::{Config, NamespaceType};
 use crate::error::{Error, Result};
 use crate::factory::Strategy;
-use crate::launch::{Place, TEMPLATE_ROOT, why_no_template};
+use crate::launch::{Place, TEMPLATE_ROOT, has_other_processor, why_no_template};
 use crate::net;
 use crate::plan::container::{CLONE_NEWCGROUP, CLONE_NEWNET, CLONE_NEWTIME, Facts, has_commands};
 use crate::plan::parked::{self, Model};
@@ -72,8 +72,9 @@ impl Config {
     /// It is the plan of [`Container::start`](crate::Container::start) with
     /// [`Strategy::Host`], but that with another processor the init enters a network namespace that
     /// is made beside it. It depends on who asks: paths of the host are opened by the init where the
-    /// caller may not copy mounts. The host is looked at for that, for the kind of bind sources, for users and groups in the root, and for where cgroups would be. The plan is text
-    /// by its [`Display`](std::fmt::Display).
+    /// caller may not copy mounts. The host is looked at for that, for the kind of bind sources, for
+    /// users and groups in the root, and for where cgroups would be. The plan is text by its
+    /// [`Display`](std::fmt::Display).
     ///
     /// # Errors
     /// [`Code::ConfigInvalid`](crate::Code::ConfigInvalid) with field and value, and
@@ -214,10 +215,12 @@ impl Compilation<'_> {
     }
 }
 
-/// Whether the new network namespace of a container may be made beside the clone: nothing of the
-/// host looks at it or sets it up during the start, and it belongs to this process's user namespace.
+/// Whether the new network namespace of a container is made beside the clone: there is a processor
+/// for it, nothing of the host looks at it or sets it up during the start, and it belongs to this
+/// process's user namespace.
 pub(crate) fn network_can_be_beside(config: &Config, network: &net::Plan) -> bool {
-    config.has_new(NamespaceType::Network)
+    has_other_processor()
+        && config.has_new(NamespaceType::Network)
         && config.namespaces.iter().all(|namespace| namespace.path.is_empty())
         && !config.has_new(NamespaceType::User)
         && network.is_empty()

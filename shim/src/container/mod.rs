@@ -2,6 +2,7 @@
 
 mod control;
 mod end;
+mod first;
 mod park;
 
 use std::borrow::Cow;
@@ -10,29 +11,25 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use rustix::process::Signal;
 use serde::Serialize;
 
 use crate::alive::Alive;
 use crate::cgroup::{self, Cgroups};
-use crate::compile::network_can_be_beside;
-use crate::config::{self, Config, NamespaceType};
+use crate::config::Config;
 use crate::error::{Code, Error, Result};
 use crate::factory::Options;
 use crate::hooks::Hooks;
 use crate::join::Join;
-use crate::journal::{Entry, Journal};
-use crate::launch::image::{EMBEDDED, Sealed};
-use crate::launch::{Child, Network, Resume, has_other_processor};
+use crate::journal::Journal;
+use crate::launch::image::Sealed;
 use crate::lock::Lock;
 use crate::net;
 use crate::plan::spawn::GivenUp;
 use crate::process::{Process, Running};
 use crate::resolve::Filter;
-use crate::start::{First, Release, Start};
-use crate::state::{Identity, State, Version};
+use crate::state::{State, Version};
 use crate::trace;
-use crate::waiting::{self, Rest, START, SUPERVISOR};
+use crate::waiting;
 
 pub(crate) use park::Parked;
 
@@ -292,21 +289,6 @@ impl Container {
         self.prepare_first(process)
     }
 
-    /// Whether a first program that is to come at once waits for the host all the same: its init
-    /// has no connection to the host of its own, and what the host has to do goes by that.
-    fn waits_anyway(&self) -> bool {
-        let Config { supervise, hooks, seccomp_profile, .. } = &self.state.config;
-        let listens = seccomp_profile.as_ref().is_some_and(|own| !own.listener_path.is_empty());
-        *supervise && (listens || !hooks.start_container.is_empty())
-    }
-
-    /// Makes everything, with a first program that waits.
-    fn prepare_first(&mut self, process: &Process) -> Result<Running> {
-        let listener = waiting::listen(self.directory.as_fd(), START)?;
-        self.start_first(process, Some(listener.as_fd()))
-            .inspect_err(|_| waiting::forget(self.directory.as_fd(), START))
-    }
-
     /// Lets the program of a container's first process come.
     ///
     /// # Errors
@@ -316,117 +298,6 @@ impl Container {
         let _lock = Lock::take(self.directory.as_fd(), self.id())?;
         self.refresh()?;
         self.release_first()
-    }
-
-    /// Lets the first program come.
-    fn release_first(&mut self) -> Result<()> {
-        let init = self.running("start")?;
-        if !waiting::is_waiting(self.directory.as_fd()) {
-            let reason = "container is not in the created state";
-            return Err(self.not(Code::ContainerNotStopped, "start", reason));
-        }
-        let rest = Rest::read(self.directory.as_fd())?;
-        let cgroups = self.cgroups()?;
-        let hooks = self.hooks(cgroups.as_ref());
-        let child = Child { pid: self.state.init_process_pid, pidfd: init };
-        let directory = self.directory.as_fd();
-        let codec = self.options.image.as_ref().map_or(EMBEDDED, |image| *image).codec();
-        Resume {
-            plan: &rest.plan,
-            before: rest.first.saturating_sub(1),
-            socket: (&waiting::path(directory, START), codec),
-            patience: self.options.patience,
-        }
-        .run(child, &mut Release { hooks, plan: &rest.plan }, || {
-            waiting::forget(directory, START);
-            Ok(())
-        })?;
-        if let Err(error) = self.poststart() {
-            let _ = self.signal(Signal::KILL.as_raw());
-            return Err(error);
-        }
-        Ok(())
-    }
-
-    /// Starts the first process; with a listener its program waits.
-    fn start_first(
-        &mut self,
-        process: &Process,
-        listener: Option<BorrowedFd<'_>>,
-    ) -> Result<Running> {
-        let (First { mut running, identity, rest, given_up }, cgroups) =
-            self.make(process, listener, true, |start| start.run())?;
-        running.cgroups = cgroups;
-        self.state.given_up = given_up;
-        let rest =
-            rest.map_or(Ok(()), |(first, rest)| Rest::write(self.directory.as_fd(), first, &rest));
-        if let Err(error) = rest.and_then(|()| self.write_started(&identity)) {
-            self.abandon(&mut running);
-            return Err(error);
-        }
-        Ok(running)
-    }
-
-    /// Makes what the container has on the host, and starts something in it. Answers what that is,
-    /// and the cgroups that end with it. In haste, another processor takes a share.
-    fn make<T>(
-        &self,
-        process: &Process,
-        listener: Option<BorrowedFd<'_>>,
-        haste: bool,
-        run: impl FnOnce(&Start<'_>) -> Result<T>,
-    ) -> Result<(T, Option<Cgroups>)> {
-        let config = &self.state.config;
-        let network = network(config, &self.path)?;
-        let beside = haste && has_other_processor() && network_can_be_beside(config, &network);
-        let begin = || trace::span("begin the network namespace", Network::begin);
-        let network_beside = beside.then(begin).transpose()?;
-        let mut cgroups = config
-            .cgroups
-            .as_ref()
-            .map(|_| Cgroups::from_paths(self.state.cgroup_paths.clone()))
-            .transpose()?;
-        let supervisor = config
-            .supervise
-            .then(|| waiting::listen(self.directory.as_fd(), SUPERVISOR))
-            .transpose()?;
-        if !self.state.host_links.is_empty() {
-            let links = [Entry::HostLinks(self.state.host_links.clone())];
-            trace::span("journal", || Journal::append(self.directory.as_fd(), &links))?;
-        }
-        if let (Some(cgroups), Some(limits)) = (&mut cgroups, &config.cgroups) {
-            self.make_cgroups(cgroups, limits)?;
-        }
-        let started = run(&Start {
-            id: self.id(),
-            config,
-            process,
-            options: &self.options,
-            image: self.image.as_ref(),
-            directory: self.directory.as_fd(),
-            cgroups: cgroups.as_ref(),
-            network: &network,
-            network_beside: network_beside.as_ref(),
-            listener,
-            supervisor: supervisor.as_ref().map(AsFd::as_fd),
-        });
-        match started {
-            // With a pid namespace the kernel ends all processes with the first.
-            Ok(started) if config.namespace(NamespaceType::Pid).is_none() => Ok((started, cgroups)),
-            Ok(started) => Ok((started, None)),
-            Err(error) => {
-                // The first error is the one that is told.
-                let _ = self.give_up();
-                Err(error)
-            }
-        }
-    }
-
-    /// Ends a first process whose start failed at last, and removes what it had.
-    fn abandon(&self, running: &mut Running) {
-        let _ = running.signal(Signal::KILL.as_raw());
-        let _ = running.wait();
-        let _ = self.give_up();
     }
 
     /// Runs the hooks behind the start.
@@ -443,59 +314,6 @@ impl Container {
             image: self.image.as_ref(),
             cgroups,
         }
-    }
-
-    /// Makes the cgroups, which are another container's until they are known to be made.
-    fn make_cgroups(&self, cgroups: &mut Cgroups, limits: &config::Cgroup) -> Result<()> {
-        let directory = self.directory.as_fd();
-        let asked = Entry::Cgroups(cgroups.paths().clone());
-        let asked = [asked, Entry::CgroupsMissing(cgroups.missing_parents())];
-        trace::span("journal", || Journal::append(directory, &asked))?;
-        let made = trace::span("make cgroups", || cgroups.create(limits));
-        let entry = match &made {
-            Ok(()) => Entry::CgroupsMade(cgroups.made_parents().to_owned()),
-            Err(_) => Entry::Cgroups(BTreeMap::new()),
-        };
-        let written = trace::span("journal", || Journal::append(directory, &[entry]));
-        made.and(written)?;
-        self.delegate(cgroups).inspect_err(|_| {
-            // The first error is the one that is told.
-            let _ = self.give_up();
-        })
-    }
-
-    /// Gives the cgroup to the container's root where that one sees no other.
-    fn delegate(&self, cgroups: &Cgroups) -> Result<()> {
-        let config = &self.state.config;
-        let mut needed = [NamespaceType::User, NamespaceType::Cgroup].into_iter();
-        match (config.host_uid(), config.host_gid()) {
-            (Some(uid), Some(gid)) if needed.all(|kind| config.has_new(kind)) => {
-                cgroups.delegate(uid, gid)
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Removes what a start that failed has made. What it had may be another container's from here
-    /// on.
-    fn give_up(&self) -> Result<()> {
-        self.clean()?;
-        Journal::append(self.directory.as_fd(), &[Entry::Cgroups(BTreeMap::new())])
-    }
-
-    /// Writes the state of a container whose first process runs.
-    fn write_started(&mut self, identity: &Identity) -> Result<()> {
-        self.state.init_process_pid = identity.pid;
-        self.state.init_process_start = identity.start;
-        self.state.boot_id.clone_from(&identity.boot);
-        self.state.namespace_paths = NamespaceType::ALL
-            .iter()
-            .map(|kind| {
-                let path = format!("/proc/{}/ns/{}", identity.pid, kind.file());
-                (*kind, path.into())
-            })
-            .collect();
-        self.write()
     }
 
     /// Starts a further process, where the first one is kept.

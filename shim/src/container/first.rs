@@ -1,0 +1,205 @@
+//! How the first process of a container comes to be, with all that it needs on the host.
+
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use rustix::process::Signal;
+
+use super::{Container, network};
+use crate::cgroup::Cgroups;
+use crate::compile::network_can_be_beside;
+use crate::config::{self, Config, NamespaceType};
+use crate::error::{Code, Result};
+use crate::journal::{Entry, Journal};
+use crate::launch::image::EMBEDDED;
+use crate::launch::{Child, Network, Resume};
+use crate::process::{Process, Running};
+use crate::start::{First, Release, Start};
+use crate::state::Identity;
+use crate::trace;
+use crate::waiting::{self, Rest, START, SUPERVISOR};
+
+impl Container {
+    /// Whether a first program that is to come at once waits for the host all the same: its init
+    /// has no connection to the host of its own, and what the host has to do goes by that.
+    pub(super) fn waits_anyway(&self) -> bool {
+        let Config { supervise, hooks, seccomp_profile, .. } = &self.state.config;
+        let listens = seccomp_profile.as_ref().is_some_and(|own| !own.listener_path.is_empty());
+        *supervise && (listens || !hooks.start_container.is_empty())
+    }
+
+    /// Makes everything, with a first program that waits.
+    pub(super) fn prepare_first(&mut self, process: &Process) -> Result<Running> {
+        let listener = waiting::listen(self.directory.as_fd(), START)?;
+        self.start_first(process, Some(listener.as_fd()))
+            .inspect_err(|_| waiting::forget(self.directory.as_fd(), START))
+    }
+
+    /// Lets the first program come.
+    pub(super) fn release_first(&mut self) -> Result<()> {
+        let init = self.running("start")?;
+        if !waiting::is_waiting(self.directory.as_fd()) {
+            let reason = "container is not in the created state";
+            return Err(self.not(Code::ContainerNotStopped, "start", reason));
+        }
+        let rest = Rest::read(self.directory.as_fd())?;
+        let cgroups = self.cgroups()?;
+        let hooks = self.hooks(cgroups.as_ref());
+        let child = Child { pid: self.state.init_process_pid, pidfd: init };
+        let directory = self.directory.as_fd();
+        let codec = self.options.image.as_ref().map_or(EMBEDDED, |image| *image).codec();
+        Resume {
+            plan: &rest.plan,
+            before: rest.first.saturating_sub(1),
+            socket: (&waiting::path(directory, START), codec),
+            patience: self.options.patience,
+        }
+        .run(child, &mut Release { hooks, plan: &rest.plan }, || {
+            waiting::forget(directory, START);
+            Ok(())
+        })?;
+        if let Err(error) = self.poststart() {
+            let _ = self.signal(Signal::KILL.as_raw());
+            return Err(error);
+        }
+        Ok(())
+    }
+
+    /// Starts the first process; with a listener its program waits.
+    pub(super) fn start_first(
+        &mut self,
+        process: &Process,
+        listener: Option<BorrowedFd<'_>>,
+    ) -> Result<Running> {
+        let (First { mut running, identity, rest, given_up }, cgroups) =
+            self.make(process, listener, true, |start| start.run())?;
+        running.cgroups = cgroups;
+        self.state.given_up = given_up;
+        let rest =
+            rest.map_or(Ok(()), |(first, rest)| Rest::write(self.directory.as_fd(), first, &rest));
+        if let Err(error) = rest.and_then(|()| self.write_started(&identity)) {
+            self.abandon(&mut running);
+            return Err(error);
+        }
+        Ok(running)
+    }
+
+    /// Makes what the container has on the host, and starts something in it. Answers what that is,
+    /// and the cgroups that end with it. In haste, another processor takes a share.
+    pub(super) fn make<T>(
+        &self,
+        process: &Process,
+        listener: Option<BorrowedFd<'_>>,
+        haste: bool,
+        run: impl FnOnce(&Start<'_>) -> Result<T>,
+    ) -> Result<(T, Option<Cgroups>)> {
+        let config = &self.state.config;
+        let network = network(config, &self.path)?;
+        let beside = haste && network_can_be_beside(config, &network);
+        let begin = || trace::span("begin the network namespace", Network::begin);
+        let network_beside = beside.then(begin).transpose()?;
+        let mut cgroups = config
+            .cgroups
+            .as_ref()
+            .map(|_| Cgroups::from_paths(self.state.cgroup_paths.clone()))
+            .transpose()?;
+        let supervisor = config
+            .supervise
+            .then(|| waiting::listen(self.directory.as_fd(), SUPERVISOR))
+            .transpose()?;
+        if !self.state.host_links.is_empty() {
+            let links = [Entry::HostLinks(self.state.host_links.clone())];
+            trace::span("journal", || Journal::append(self.directory.as_fd(), &links))?;
+        }
+        if let (Some(cgroups), Some(limits)) = (&mut cgroups, &config.cgroups) {
+            self.make_cgroups(cgroups, limits)?;
+        }
+        let started = run(&Start {
+            id: self.id(),
+            config,
+            process,
+            options: &self.options,
+            image: self.image.as_ref(),
+            directory: self.directory.as_fd(),
+            cgroups: cgroups.as_ref(),
+            network: &network,
+            network_beside: network_beside.as_ref(),
+            listener,
+            supervisor: supervisor.as_ref().map(AsFd::as_fd),
+        });
+        match started {
+            // With a pid namespace the kernel ends all processes with the first.
+            Ok(started) if config.namespace(NamespaceType::Pid).is_none() => Ok((started, cgroups)),
+            Ok(started) => Ok((started, None)),
+            Err(error) => {
+                // The first error is the one that is told.
+                let _ = self.give_up();
+                Err(error)
+            }
+        }
+    }
+
+    /// Ends a first process whose start failed at last, and removes what it had.
+    pub(super) fn abandon(&self, running: &mut Running) {
+        let _ = running.signal(Signal::KILL.as_raw());
+        let _ = running.wait();
+        let _ = self.give_up();
+    }
+
+    /// Makes the cgroups, which are another container's until they are known to be made.
+    pub(super) fn make_cgroups(
+        &self,
+        cgroups: &mut Cgroups,
+        limits: &config::Cgroup,
+    ) -> Result<()> {
+        let directory = self.directory.as_fd();
+        let asked = Entry::Cgroups(cgroups.paths().clone());
+        let asked = [asked, Entry::CgroupsMissing(cgroups.missing_parents())];
+        trace::span("journal", || Journal::append(directory, &asked))?;
+        let made = trace::span("make cgroups", || cgroups.create(limits));
+        let entry = match &made {
+            Ok(()) => Entry::CgroupsMade(cgroups.made_parents().to_owned()),
+            Err(_) => Entry::Cgroups(BTreeMap::new()),
+        };
+        let written = trace::span("journal", || Journal::append(directory, &[entry]));
+        made.and(written)?;
+        self.delegate(cgroups).inspect_err(|_| {
+            // The first error is the one that is told.
+            let _ = self.give_up();
+        })
+    }
+
+    /// Gives the cgroup to the container's root where that one sees no other.
+    fn delegate(&self, cgroups: &Cgroups) -> Result<()> {
+        let config = &self.state.config;
+        let mut needed = [NamespaceType::User, NamespaceType::Cgroup].into_iter();
+        match (config.host_uid(), config.host_gid()) {
+            (Some(uid), Some(gid)) if needed.all(|kind| config.has_new(kind)) => {
+                cgroups.delegate(uid, gid)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes what a start that failed has made. What it had may be another container's from here
+    /// on.
+    pub(super) fn give_up(&self) -> Result<()> {
+        self.clean()?;
+        Journal::append(self.directory.as_fd(), &[Entry::Cgroups(BTreeMap::new())])
+    }
+
+    /// Writes the state of a container whose first process runs.
+    pub(super) fn write_started(&mut self, identity: &Identity) -> Result<()> {
+        self.state.init_process_pid = identity.pid;
+        self.state.init_process_start = identity.start;
+        self.state.boot_id.clone_from(&identity.boot);
+        self.state.namespace_paths = NamespaceType::ALL
+            .iter()
+            .map(|kind| {
+                let path = format!("/proc/{}/ns/{}", identity.pid, kind.file());
+                (*kind, path.into())
+            })
+            .collect();
+        self.write()
+    }
+}
