@@ -4,12 +4,11 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-
 use crate::cgroup::{Cgroups, Freezer};
 use crate::error::Result;
 use crate::known::Known;
 use crate::launch::channel::Channel;
+use crate::pid::any_readable;
 use crate::plan::{self, Plan};
 use crate::state::{Identity, State};
 use crate::user;
@@ -51,7 +50,7 @@ impl Alive {
 
     /// Whether it is the one of a state, and still runs.
     pub(crate) fn is_of(&self, state: &State) -> bool {
-        self.identity.is_of(state) && is_quiet(self.pidfd.as_fd())
+        self.identity.is_of(state) && any_readable([self.pidfd.as_fd()]) == Ok(false)
     }
 
     /// The versions of the files of users below the container's root, by which is found and kept what
@@ -79,7 +78,7 @@ pub(crate) struct Connection(Arc<Mutex<Option<Channel>>>);
 impl Connection {
     /// Takes what is kept, if the init still listens to it and has nothing to say.
     pub(crate) fn take(&self) -> Option<Channel> {
-        self.place().take().filter(|channel| is_quiet(channel.as_fd()))
+        self.place().take().filter(|channel| any_readable([channel.as_fd()]) == Ok(false))
     }
 
     /// Keeps a connection whose last request is done with.
@@ -91,11 +90,4 @@ impl Connection {
         // There is nothing in it that could be half changed.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Whether there is nothing to be read: a process of a pidfd runs, a socket is open and empty.
-fn is_quiet(file: BorrowedFd<'_>) -> bool {
-    let mut fds = [PollFd::from_borrowed_fd(file, PollFlags::IN)];
-    let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
-    poll(&mut fds, Some(&at_once)) == Ok(0)
 }

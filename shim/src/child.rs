@@ -10,11 +10,12 @@ use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
-use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use rustix::io::Errno;
 
 use crate::alive::Connection;
 use crate::launch::channel::{Channel, Message};
+use crate::pid::any_readable;
 use crate::wait::{self, Exit};
 
 /// A process, and its exit once it is known.
@@ -81,7 +82,9 @@ impl Child {
         let exit = match &mut *end {
             End::Known(exit) => return Ok(Some(exit.clone())),
             End::Own => wait::wait(self.pidfd.as_fd())?.map(|exit| (exit, false)),
-            End::Told(channel, number, _) if has_ended(&self.pidfd)? => told(channel, *number),
+            End::Told(channel, number, _) if any_readable([self.pidfd.as_fd()])? => {
+                told(channel, *number)
+            }
             End::Told(..) => None,
         };
         let Some((exit, as_told)) = exit else { return Ok(None) };
@@ -94,15 +97,9 @@ impl Child {
     }
 }
 
-/// Whether the process of a pidfd has ended.
-fn has_ended(pidfd: &OwnedFd) -> Result<bool, Errno> {
-    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-    poll(&mut [PollFd::new(pidfd, PollFlags::IN)], Some(&now)).map(|ready| ready != 0)
-}
-
-/// What an init tells of the end of a process that has ended, and whether it told that indeed. One that tells nothing any more was
-/// killed, and all in its container with it; one that lies is not believed to say anything. One that
-/// is silent holds the caller as long as its container is there, as a program that does not end
+/// What an init tells of the end of a process that has ended, and whether it told that indeed. One
+/// that tells nothing any more was killed, and all in its container with it; one that lies is not
+/// believed to say anything. One that is silent holds the caller as long as its container is there, as a program that does not end
 /// would: it may just be paused.
 fn told(channel: &mut Channel, number: u32) -> Option<(Exit, bool)> {
     let _ = wait_for_any(&mut [PollFd::new(&*channel, PollFlags::IN)]);

@@ -72,6 +72,14 @@ pub(crate) fn signal(pid: i32, signal: i32) -> Result<()> {
     crate::process::send(pidfd.as_fd(), pid, signal)
 }
 
+/// Whether one of some descriptors can be read now: the process of a pidfd has ended, reaped or
+/// not, or a socket has something to say or is closed.
+pub(crate) fn any_readable<const N: usize>(files: [BorrowedFd<'_>; N]) -> rustix::io::Result<bool> {
+    let mut fds = files.map(|file| PollFd::from_borrowed_fd(file, PollFlags::IN));
+    let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut fds, Some(&at_once)).map(|ready| ready != 0)
+}
+
 /// Waits for a process to end, of which we need not be the parent.
 pub(crate) fn wait_for_end(pidfd: BorrowedFd<'_>, pid: i32) -> Result<()> {
     let mut fds = [PollFd::from_borrowed_fd(pidfd, PollFlags::IN)];

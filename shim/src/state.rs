@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{Config, NamespaceType};
 use crate::error::{Code, Error, Result};
+use crate::pid::any_readable;
 use crate::plan::spawn::GivenUp;
 
 /// The state of a container, as in libcontainer's `state.json`.
@@ -89,10 +90,7 @@ impl Identity {
 
 /// Whether the process of a pidfd has ended, reaped or not.
 fn ended(pidfd: BorrowedFd<'_>) -> bool {
-    use rustix::event::{PollFd, PollFlags, Timespec, poll};
-    let mut fds = [PollFd::from_borrowed_fd(pidfd, PollFlags::IN)];
-    let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
-    poll(&mut fds, Some(&at_once)).is_ok_and(|ready| ready > 0)
+    any_readable([pidfd]) == Ok(true)
 }
 
 /// Field 22 of `/proc/PID/stat`; the second may hold spaces and parentheses.

@@ -6,14 +6,13 @@
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-
 use super::{Host, Launch, Session, Started};
 use crate::error::Result;
 use crate::launch::channel::Channel;
 use crate::launch::clone::Child;
 use crate::launch::outbox::Outbox;
 use crate::launch::source::Lent;
+use crate::pid::any_readable;
 use crate::plan::Plan;
 
 /// An init that has run the first half of its plan.
@@ -39,12 +38,7 @@ impl Launch<'_> {
 impl Parked {
     /// Whether the init still waits: it neither ended nor said anything.
     pub(crate) fn waits(&self) -> bool {
-        let mut fds = [
-            PollFd::from_borrowed_fd(self.child.pidfd.as_fd(), PollFlags::IN),
-            PollFd::from_borrowed_fd(self.channel.as_fd(), PollFlags::IN),
-        ];
-        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
-        poll(&mut fds, Some(&at_once)) == Ok(0)
+        any_readable([self.child.pidfd.as_fd(), self.channel.as_fd()]) == Ok(false)
     }
 
     /// Lets the init become its program, by the second half of the plan.
