@@ -31,9 +31,9 @@ type AtBarrier<'a> = Box<dyn FnMut(u32, i32) -> Result<()> + 'a>;
 /// no hook run, no state or journal written. Nobody finds the process again but by what
 /// [`Launcher::launch`] returns, and nothing is killed with it but what is in its pid namespace. A
 /// plan cannot wait for a start ([`Op::AwaitStart`]), stay and supervise ([`Op::Supervise`]), join a
-/// container
-/// ([`Source::Container`](crate::plan::Source::Container)), or hand over the listener of a seccomp
-/// filter.
+/// container ([`Source::Container`](crate::plan::Source::Container)), enter a network namespace that
+/// is made beside it ([`Source::Network`](crate::plan::Source::Network)), or hand over the listener of
+/// a seccomp filter.
 pub struct Launcher<'a> {
     plan: &'a Plan,
     options: Options,

@@ -98,8 +98,8 @@ impl Pool {
     /// `config` is that of every container, but for the last component of the cgroup's path, which
     /// is the container's id, and the parent-death signal, which is `SIGKILL` if there is none.
     /// `model` is a process like those that will be started: what its capabilities, labels,
-    /// terminal and OOM score are is done ahead, and its user and groups if they are root's. Its program is not looked at, nor are its
-    /// descriptors. An image of [`Options::image`](crate::Options::image) must know
+    /// terminal and OOM score are is done ahead, and its user and groups if they are root's. Its
+    /// program is not looked at, nor are its descriptors. An image of [`Options::image`](crate::Options::image) must know
     /// [`Op::Stdio`](pidone_proto::Op::Stdio) and [`Op::Descriptor`](pidone_proto::Op::Descriptor).
     ///
     /// # Errors
