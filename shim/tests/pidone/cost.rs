@@ -20,14 +20,14 @@ pub(crate) const CASES: &[Case] = &[
     case("cost_of_the_library", &[Need::Strace], |bench| {
         for view in View::all() {
             for strategy in ["template", "host"] {
-                check(&library(bench, view, strategy), view, Start::Library);
+                check(view, Start::Library, || library(bench, view, strategy));
             }
         }
     }),
     case("cost_of_run", &[Need::Strace], |bench| {
         for view in View::all() {
             let bundle = bench.bundle(&config(bench));
-            check(&traced(bench, view, &["run", "-b", &bundle, "box"]), view, Start::Run);
+            check(view, Start::Run, || traced(bench, view, &["run", "-b", &bundle, "box"]));
         }
     }),
     case("cost_of_exec", &[Need::Strace], |bench| {
@@ -39,7 +39,7 @@ pub(crate) const CASES: &[Case] = &[
                 assert_eq!(Program::start(&mut command).finish().code(), 0, "{line:?}");
             };
             quietly(&["create", "-b", &bundle, "box"]);
-            check(&traced(bench, view, &["exec", "box", "true"]), view, Start::Exec);
+            check(view, Start::Exec, || traced(bench, view, &["exec", "box", "true"]));
             quietly(&["delete", "--force", "box"]);
         }
     }),
@@ -220,7 +220,6 @@ const GROUPS: [Group; 10] = [
             "mprotect",
             "madvise",
             "mremap",
-            "futex",
             "arch_prctl",
             "rseq",
             "set_robust_list",
@@ -229,11 +228,18 @@ const GROUPS: [Group; 10] = [
             "getrandom",
             "exit",
         ],
-        host: [16, 31, 20],
+        host: [12, 34, 20],
         init: [2, 2, 1],
         v1: NONE,
     },
 ];
+
+/// How often threads wait for each other depends on which of them comes first.
+const UNCOUNTED: &str = "futex";
+
+/// The fewest calls of so many starts count: an allocator whose lock is taken makes a new arena, and
+/// a wait that is cut short is made again.
+const STARTS: usize = 3;
 
 /// What of /proc is looked at until the program begins, and why it cannot be done without.
 const PROC: [(&str, &str); 11] = [
@@ -458,8 +464,20 @@ impl Counts {
     }
 }
 
-/// Compares what was done with what is allowed.
-fn check(trace: &str, view: View, start: Start) {
+/// Compares what a start does with what is allowed.
+fn check(view: View, start: Start, trace: impl Fn() -> String) {
+    let mut said = String::new();
+    for _ in 0..STARTS {
+        said = compare(&trace(), view, start);
+        if !said.contains("MORE") {
+            return;
+        }
+    }
+    panic!("{start:?} with {view:?} cgroups:\n{said}");
+}
+
+/// The calls of a start beside those allowed, with `MORE` where they are not.
+fn compare(trace: &str, view: View, start: Start) -> String {
     let mut counts = Counts::of(trace);
     let mut said = Vec::new();
     for group in &GROUPS {
@@ -472,13 +490,13 @@ fn check(trace: &str, view: View, start: Start) {
         }
     }
     for (who, rest) in ["host", "init"].iter().zip(&counts.calls) {
-        said.extend(rest.iter().map(|(call, made)| format!("{who} {made:3} of   0 MORE {call}")));
+        let rest = rest.iter().filter(|(call, _)| *call != UNCOUNTED);
+        said.extend(rest.map(|(call, made)| format!("{who} {made:3} of   0 MORE {call}")));
     }
     let known: Vec<&str> = PROC.iter().map(|(look, _)| *look).chain(RUNTIME).collect();
     let unknown = counts.proc.iter().filter(|look| !known.contains(&look.as_str()));
     said.extend(unknown.map(|look| format!("MORE {look}")));
-    let said = said.join("\n");
-    assert!(!said.contains("MORE"), "{start:?} with {view:?} cgroups:\n{said}");
+    said.join("\n")
 }
 
 /// The page faults of a `pidone run`, and of what it started.
