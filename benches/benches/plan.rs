@@ -35,7 +35,7 @@ fn bundle(criterion: &mut Criterion, place: &Place) -> Result<()> {
     let bundle = Bundle::open(place.directory())?;
     let config = bundle.config()?;
     let process = bundle.process()?;
-    config.plan(&process)?;
+    pidone::first_plan(&config, &process)?;
 
     let mut group = criterion.benchmark_group("plan/bundle");
     group.bench_function("text to spec", |bencher| {

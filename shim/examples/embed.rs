@@ -21,7 +21,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         cgroup.name = format!("pidone-embed-{}", std::process::id());
     }
     // Only root can do without a user namespace.
-    config.fit_caller()?;
+    pidone::fit_caller(&mut config)?;
 
     let mut container = factory.create("embed", &config)?;
     let talked = talk(&mut container);

@@ -21,7 +21,7 @@ fn main() -> Result<(), Error> {
     let states = tempfile::tempdir()?;
     let factory = Arc::new(Factory::new(states.path(), Options::default())?);
     let mut config = Config::embedded(Path::new("/"))?;
-    config.fit_caller()?;
+    pidone::fit_caller(&mut config)?;
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     let sum = runtime.block_on(async {

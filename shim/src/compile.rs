@@ -65,38 +65,35 @@ pub(crate) struct Compiled {
     pub(crate) given_up: GivenUp,
 }
 
-impl Config {
-    /// Compiles what the init would be told to start a first process of this container: nothing is
-    /// made, changed or started.
-    ///
-    /// It is the plan of [`Container::start`](crate::Container::start) with
-    /// [`Strategy::Host`], but that with another processor the init enters a network namespace that
-    /// is made beside it. It depends on who asks: paths of the host are opened by the init where the
-    /// caller may not copy mounts. The host is looked at for that, for the kind of bind sources, for
-    /// users and groups in the root, and for where cgroups would be. The plan is text by its
-    /// [`Display`](std::fmt::Display).
-    ///
-    /// # Errors
-    /// [`Code::ConfigInvalid`](crate::Code::ConfigInvalid) with field and value, and
-    /// [`Code::SystemError`](crate::Code::SystemError) if a file of the host cannot be looked at.
-    pub fn plan(&self, process: &Process) -> Result<Plan> {
-        self.validate()?;
-        let cgroups = self.cgroups.as_ref().map(Cgroups::locate).transpose()?;
-        // The name that interfaces of the host would get decides nothing here.
-        let network = net::Plan::new(&self.networks, &self.net_devices, &self.routes, "plan")?;
-        let compilation = Compilation {
-            config: self,
-            process,
-            strategy: Strategy::Host,
-            cgroups: cgroups.as_ref(),
-            network: &network,
-            network_beside: false,
-            keyring: self.new_keyring.then(|| "_ses".to_owned()),
-            waits: false,
-            half: Half::Whole,
-        };
-        Ok(compilation.run()?.plan)
-    }
+/// Compiles the plan of a container's first process: nothing is made, changed or started.
+///
+/// It is the plan of [`Container::start`](crate::Container::start) with [`Strategy::Host`], except
+/// that on a machine with a second processor the init enters a network namespace that is made
+/// beside it. The plan depends on the caller: the init opens paths of the host where the caller may
+/// not copy mounts. The host is read for that, for the kind of bind sources, for users and groups in
+/// the root, and for the paths of cgroups. The plan prints as text by its
+/// [`Display`](std::fmt::Display).
+///
+/// # Errors
+/// [`Code::ConfigInvalid`](crate::Code::ConfigInvalid) with field and value, and
+/// [`Code::SystemError`](crate::Code::SystemError) if a file of the host cannot be read.
+pub fn first_plan(config: &Config, process: &Process) -> Result<Plan> {
+    config.validate()?;
+    let cgroups = config.cgroups.as_ref().map(Cgroups::locate).transpose()?;
+    // The name that interfaces of the host would get decides nothing here.
+    let network = net::Plan::new(&config.networks, &config.net_devices, &config.routes, "plan")?;
+    let compilation = Compilation {
+        config,
+        process,
+        strategy: Strategy::Host,
+        cgroups: cgroups.as_ref(),
+        network: &network,
+        network_beside: false,
+        keyring: config.new_keyring.then(|| "_ses".to_owned()),
+        waits: false,
+        half: Half::Whole,
+    };
+    Ok(compilation.run()?.plan)
 }
 
 /// What speaks against the template.

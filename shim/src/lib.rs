@@ -13,7 +13,7 @@
 //!     // The host's programs, read-only; `Config::template` is for a root file system of one's own.
 //!     let mut config = Config::embedded(Path::new("/"))?;
 //!     // Root changes nothing by it; everybody else gets a user namespace.
-//!     config.fit_caller()?;
+//!     pidone::fit_caller(&mut config)?;
 //!     let mut container = factory.create("hello", &config)?;
 //!     let args = ["/bin/sh", "-c", "echo hello from $(hostname)"].map(String::from).into();
 //!     let exit = container.start(&Process { args, ..Process::default() })?.wait()?;
@@ -40,7 +40,7 @@
 //!
 //! - [`config`] is what is asked for, in libcontainer's terms; [`oci`] reads bundles of the OCI
 //!   runtime specification into it.
-//! - [`plan`] is what the init is told. [`Config::plan`] compiles it and starts nothing; a
+//! - [`plan`] is what the init is told. [`first_plan`] compiles it and starts nothing; a
 //!   [`plan::Plan`] prints as text, one operation on a line, and can be put together by hand.
 //! - [`launch`] has the init as a static program, [`launch::image::EMBEDDED`], and
 //!   [`launch::Launcher`], which runs a plan of one's own in new namespaces, without a container.
@@ -125,7 +125,9 @@ mod privilege;
 mod process;
 mod program;
 mod resolve;
+mod running;
 pub mod seccomp;
+mod span;
 mod spawn;
 mod start;
 mod state;
@@ -137,13 +139,16 @@ mod user_namespace;
 mod wait;
 mod waiting;
 
+pub use compile::first_plan;
 pub use config::Config;
 pub use container::{Container, Stats, Status};
 pub use error::{Code, Error, Result};
 pub use factory::{Factory, Options, Strategy};
 pub use pool::Pool;
-pub use process::{Ids, Process, Running, Stdio, TerminalSize};
+pub use process::{Ids, Process, Stdio, TerminalSize};
+pub use running::Running;
 pub use state::State;
+pub use user_namespace::fit_caller;
 pub use wait::{Exit, Usage};
 
 /// The README's example is compiled.

@@ -1,4 +1,5 @@
 //! Processes that are not our children.
+#![allow(unsafe_code, reason = "signals by number, which no safe wrapper offers")]
 
 use std::fs;
 use std::io::Read as _;
@@ -7,8 +8,7 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use crate::error::{Code, Error, Result};
 
@@ -69,7 +69,33 @@ pub(crate) fn signal(pid: i32, signal: i32) -> Result<()> {
     };
     let pid_of = Pid::from_raw(pid).ok_or_else(|| gone(Errno::SRCH))?;
     let pidfd = pidfd_open(pid_of, PidfdFlags::empty()).map_err(gone)?;
-    crate::process::send(pidfd.as_fd(), pid, signal)
+    send(pidfd.as_fd(), pid, signal)
+}
+
+/// Sends a signal to the process of a pidfd.
+pub(crate) fn send(pidfd: BorrowedFd<'_>, pid: i32, signal: i32) -> Result<()> {
+    let known = Signal::from_named_raw(signal);
+    // Real-time signals have no name; the kernel knows which exist.
+    let sent = match known {
+        Some(signal) => pidfd_send_signal(pidfd, signal),
+        None => send_numbered(pidfd, signal),
+    };
+    sent.map_err(|errno| {
+        let error = Error::system("signal", pid.to_string(), errno);
+        if errno == Errno::SRCH { error.with_code(Code::ContainerNotRunning) } else { error }
+    })
+}
+
+/// `pidfd_send_signal(2)` by number.
+fn send_numbered(pidfd: BorrowedFd<'_>, signal: i32) -> rustix::io::Result<()> {
+    let none = std::ptr::null::<libc::siginfo_t>();
+    // SAFETY: no structure is passed, and the kernel checks the number.
+    let answer =
+        unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, none, 0) };
+    if answer == 0 {
+        return Ok(());
+    }
+    Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO))
 }
 
 /// Whether one of some descriptors can be read now: the process of a pidfd has ended, reaped or

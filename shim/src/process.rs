@@ -1,18 +1,9 @@
-//! A process in a container: what is asked for, and the one that runs.
+//! A process in a container, as it is asked for.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
+use std::os::fd::OwnedFd;
 
-use rustix::io::Errno;
-use rustix::process::{Signal, pidfd_send_signal};
-
-use crate::cgroup::Cgroups;
-use crate::child::{Child, First};
 use crate::config::{CapabilitySets, CpuAffinity, Rlimit, Scheduler};
-use crate::error::{Code, Error, Result};
-use crate::wait::{self, Exit};
 
 /// A process to start.
 #[derive(Debug, Default)]
@@ -91,7 +82,7 @@ pub enum Stdio {
     Inherit,
     /// The null device.
     Null,
-    /// A pipe, whose other end is in [`Running`].
+    /// A pipe, whose other end is in the running process's handle.
     Pipe,
     /// This descriptor.
     Fd(OwnedFd),
@@ -104,91 +95,4 @@ pub struct TerminalSize {
     pub rows: u16,
     /// The width.
     pub columns: u16,
-}
-
-/// A process that was started.
-#[derive(Debug)]
-pub struct Running {
-    pub(crate) pid: i32,
-    pub(crate) child: Arc<Child>,
-    /// The writing end of standard input, if it is a pipe.
-    pub stdin: Option<File>,
-    /// The reading end of standard output, if it is a pipe.
-    pub stdout: Option<File>,
-    /// The reading end of standard error, if it is a pipe.
-    pub stderr: Option<File>,
-    /// The master of the terminal, if there is one.
-    pub console: Option<OwnedFd>,
-    /// What is killed when the process ends: all of a container without a pid namespace.
-    pub(crate) cgroups: Option<Cgroups>,
-    /// Whether it is the first process of a container.
-    pub(crate) first: Option<First>,
-}
-
-impl Running {
-    /// A process that runs, with the caller's ends of its pipes.
-    pub(crate) fn new(
-        pid: i32,
-        child: Arc<Child>,
-        [stdin, stdout, stderr]: [Option<File>; 3],
-        console: Option<OwnedFd>,
-    ) -> Self {
-        let (cgroups, first) = (None, None);
-        Self { pid, child, stdin, stdout, stderr, console, cgroups, first }
-    }
-
-    /// The process's id, in the caller's pid namespace; 0 for one that the container's init started
-    /// and that had ended before it could be looked at.
-    #[must_use]
-    pub fn pid(&self) -> i32 {
-        self.pid
-    }
-
-    /// A descriptor that stands for the process and becomes readable when it ends: `pidfd_open(2)`.
-    #[must_use]
-    pub fn pidfd(&self) -> BorrowedFd<'_> {
-        self.child.as_fd()
-    }
-
-    /// Waits for the end of the process.
-    ///
-    /// For the first process of a container without a pid namespace, all its others are killed
-    /// then: no kernel does it. With one, it ends only when every further process of the caller's
-    /// has been reaped, which is done here; [`Running::wait`] of those still tells their exits.
-    ///
-    /// # Errors
-    /// [`Code::SystemError`], with `ECHILD` if something else has reaped the process.
-    pub fn wait(&mut self) -> Result<Exit> {
-        let exit = match &self.first {
-            Some(first) => first.wait(&self.child),
-            None => self.child.wait(),
-        }
-        .map_err(|errno| Error::system("waitid", self.pid.to_string(), errno))?;
-        if let Some(cgroups) = self.cgroups.take() {
-            cgroups.kill()?;
-        }
-        Ok(exit)
-    }
-
-    /// Sends a signal.
-    ///
-    /// # Errors
-    /// [`Code::ContainerNotRunning`] if the process has ended.
-    pub fn signal(&self, signal: i32) -> Result<()> {
-        send(self.child.as_fd(), self.pid, signal)
-    }
-}
-
-/// Sends a signal to the process of a pidfd.
-pub(crate) fn send(pidfd: BorrowedFd<'_>, pid: i32, signal: i32) -> Result<()> {
-    let known = Signal::from_named_raw(signal);
-    // Real-time signals have no name; the kernel knows which exist.
-    let sent = match known {
-        Some(signal) => pidfd_send_signal(pidfd, signal),
-        None => wait::send_numbered(pidfd, signal),
-    };
-    sent.map_err(|errno| {
-        let error = Error::system("signal", pid.to_string(), errno);
-        if errno == Errno::SRCH { error.with_code(Code::ContainerNotRunning) } else { error }
-    })
 }

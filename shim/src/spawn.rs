@@ -11,7 +11,7 @@ use crate::launch::channel::Channel;
 use crate::launch::{Lent, Spawn, Spawned};
 use crate::plan::spawn::GivenUp;
 use crate::plan::{self, Plan};
-use crate::process::Running;
+use crate::running::Running;
 use crate::stdio::Descriptors;
 use crate::trace;
 

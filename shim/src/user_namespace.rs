@@ -19,31 +19,27 @@ struct Host<'a> {
     can_make_cgroup: &'a dyn Fn(&crate::config::Cgroup) -> bool,
 }
 
-impl Config {
-    /// Changes the configuration so that the caller can start it: root of the host any, everybody
-    /// else one with a user namespace in which the caller is root.
-    ///
-    /// What a user namespace forbids and a container can do without is left out: device nodes that
-    /// the host lacks, file systems that show a namespace which stays the host's, a cgroup that the
-    /// caller cannot make. Nothing changes for root unless the configuration has a user namespace.
-    ///
-    /// # Errors
-    /// [`crate::Code::ConfigInvalid`] for what is wrong in the configuration already, and for a
-    /// limit, or a view of the cgroup, where there can be none; [`crate::Code::SystemError`] if the
-    /// ids of the caller's own namespace cannot be read.
-    pub fn fit_caller(&mut self) -> Result<()> {
-        // Before anything is left out: what is wrong must not pass because it is not needed.
-        self.validate()?;
-        let caller = Caller::current();
-        fit(
-            self,
-            &Host {
-                id_maps: (!caller.is_privileged()).then(|| caller.id_maps()).transpose()?,
-                has_device: &|path| Path::new(path).exists(),
-                can_make_cgroup: &Caller::can_make,
-            },
-        )
-    }
+/// Changes the configuration so that the caller can start it: root of the host any configuration,
+/// everybody else one with a user namespace in which the caller is root.
+///
+/// What a user namespace forbids and a container can do without is left out: device nodes that
+/// the host lacks, file systems that show a namespace which stays the host's, a cgroup that the
+/// caller cannot make. Nothing changes for root unless the configuration has a user namespace.
+///
+/// # Errors
+/// [`crate::Code::ConfigInvalid`] for what is wrong in the configuration already, and for a
+/// limit, or a view of the cgroup, where there can be none; [`crate::Code::SystemError`] if the
+/// ids of the caller's own namespace cannot be read.
+pub fn fit_caller(config: &mut Config) -> Result<()> {
+    // Before anything is left out: what is wrong must not pass because it is not needed.
+    config.validate()?;
+    let caller = Caller::current();
+    let host = Host {
+        id_maps: (!caller.is_privileged()).then(|| caller.id_maps()).transpose()?,
+        has_device: &|path| Path::new(path).exists(),
+        can_make_cgroup: &Caller::can_make,
+    };
+    fit(config, &host)
 }
 
 /// Changes a configuration so that it can be started.

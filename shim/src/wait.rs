@@ -1,5 +1,5 @@
-//! `waitid(2)` with resource usage, and signals by number: what no safe wrapper offers.
-#![allow(unsafe_code, reason = "raw system calls")]
+//! `waitid(2)` with resource usage, which no safe wrapper offers.
+#![allow(unsafe_code, reason = "libc's waitid lacks the usage")]
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::time::Duration;
@@ -103,16 +103,4 @@ pub(crate) fn wait(pidfd: BorrowedFd<'_>) -> Result<Option<Exit>, Errno> {
             major_faults: usage.ru_majflt.unsigned_abs(),
         },
     }))
-}
-
-/// `pidfd_send_signal(2)` by number.
-pub(crate) fn send_numbered(pidfd: BorrowedFd<'_>, signal: i32) -> Result<(), Errno> {
-    let none = std::ptr::null::<libc::siginfo_t>();
-    // SAFETY: no structure is passed, and the kernel checks the number.
-    let answer =
-        unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, none, 0) };
-    if answer == 0 {
-        return Ok(());
-    }
-    Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO))
 }

@@ -60,7 +60,7 @@ fn a_start_is_told(sandbox: &Sandbox) -> Outcome {
     // The plan for the host's mounts is as the configuration says, but for a network namespace that
     // is made beside it.
     if !template {
-        let plan = config.plan(&process(&["/guest"]))?;
+        let plan = pidone::first_plan(&config, &process(&["/guest"]))?;
         let planned = plan.operations().map(|op| op.name());
         let own = init[1..].iter().map(|span| span.name).filter(|name| *name != "setns");
         assert!(own.eq(planned), "{trace}");

@@ -11,7 +11,8 @@ use rustix::io::Errno;
 
 use super::directory::{Directory, open_to_write};
 use super::{Cgroups, tree};
-use crate::{Error, Result, trace};
+use crate::span::span;
+use crate::{Error, Result};
 
 const PROCS: &str = "cgroup.procs";
 const TASKS: &str = "tasks";
@@ -41,7 +42,7 @@ impl Entrance<'_> {
     /// Moves the new process where it could not do so by itself.
     pub(crate) fn finish(&self, pid: i32) -> Result<()> {
         let Some(cgroups) = self.late else { return Ok(()) };
-        trace::span("move to cgroups", || cgroups.attach_v1(pid))
+        span("move to cgroups", || cgroups.attach_v1(pid))
     }
 }
 
@@ -125,7 +126,7 @@ impl Cgroups {
 
     /// The way in for a process that is about to be cloned.
     pub(crate) fn entrance(&self) -> Result<Entrance<'_>> {
-        trace::span("open cgroups", || {
+        span("open cgroups", || {
             let directory = self.directory()?;
             if self.keeps_memory_nodes()? {
                 return Ok(Entrance { directory, tasks: self.tasks_files()?, late: None });

@@ -1,4 +1,4 @@
-//! Where the states of containers are if nothing else is said.
+//! The default directory for the states of containers.
 
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
@@ -9,26 +9,24 @@ use rustix::io::Errno;
 use crate::caller::Caller;
 use crate::error::{Error, Result};
 
-impl Caller {
-    /// Where the states of a program's containers are if nothing else is said: for root of the
-    /// host in this directory, for others in `$XDG_RUNTIME_DIR` or `/tmp`.
-    ///
-    /// # Errors
-    /// The directory below `/tmp` is somebody else's, or others may write to it.
-    pub(super) fn state_root(&self, of_host: &Path) -> Result<PathBuf> {
-        if self.privileged {
-            return Ok(of_host.to_owned());
-        }
-        let name = of_host.file_name().unwrap_or_default();
-        if let Some(runtime) = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from)
-            && runtime.is_absolute()
-        {
-            return Ok(runtime.join(name));
-        }
-        let path = PathBuf::from(format!("/tmp/{}-{}", name.to_string_lossy(), self.uid));
-        private_directory(&path, self.uid)?;
-        Ok(path)
+/// Returns the default directory for the states of a program's containers: `of_host` for root of the
+/// host, else a directory of that name in `$XDG_RUNTIME_DIR` or in `/tmp`.
+///
+/// # Errors
+/// The directory below `/tmp` is another user's, or others may write to it.
+pub(super) fn state_root(caller: &Caller, of_host: &Path) -> Result<PathBuf> {
+    if caller.is_privileged() {
+        return Ok(of_host.to_owned());
     }
+    let name = of_host.file_name().unwrap_or_default();
+    if let Some(runtime) = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from)
+        && runtime.is_absolute()
+    {
+        return Ok(runtime.join(name));
+    }
+    let path = PathBuf::from(format!("/tmp/{}-{}", name.to_string_lossy(), caller.uid));
+    private_directory(&path, caller.uid)?;
+    Ok(path)
 }
 
 /// Makes a directory in one that everybody may write to, and makes sure that it is the caller's.

@@ -12,7 +12,7 @@ use crate::journal::Journal;
 use crate::lock::Lock;
 use crate::plan::spawn::Filtered;
 use crate::state::State;
-use crate::{net, process};
+use crate::{net, pid};
 
 impl Container {
     /// The ids of all processes, in the caller's pid namespace.
@@ -23,7 +23,7 @@ impl Container {
         self.running("processes")?;
         match self.cgroups()? {
             Some(cgroups) => cgroups.processes(),
-            None => crate::pid::in_namespace_of(self.state.init_process_pid),
+            None => pid::in_namespace_of(self.state.init_process_pid),
         }
     }
 
@@ -66,7 +66,7 @@ impl Container {
     /// [`Code::ContainerNotRunning`] if it has ended.
     pub fn signal(&self, signal: i32) -> Result<()> {
         let init = self.running("signal")?;
-        process::send(init.as_fd(), self.state.init_process_pid, signal)
+        pid::send(init.as_fd(), self.state.init_process_pid, signal)
     }
 
     /// Sends a signal to all processes of the container.
@@ -87,11 +87,11 @@ impl Container {
             None => {
                 // Its number may be a stranger's once it has ended.
                 self.running("signal")?;
-                crate::pid::in_namespace_of(self.state.init_process_pid)?
+                pid::in_namespace_of(self.state.init_process_pid)?
             }
         };
         for pid in pids {
-            match crate::pid::signal(pid, signal) {
+            match pid::signal(pid, signal) {
                 // It has ended meanwhile.
                 Err(error) if error.code() == Code::ContainerNotRunning => {}
                 other => other?,

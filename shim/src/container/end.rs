@@ -1,9 +1,11 @@
 //! The end of a container: its processes killed, and nothing of it left on the host.
 
 use std::collections::BTreeMap;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::path::Path;
 
-use rustix::fs::{AtFlags, unlinkat};
+use rustix::fs::{AtFlags, Mode, OFlags, openat, unlinkat};
+use rustix::io::Errno;
 use rustix::process::Signal;
 
 use super::{Container, owner};
@@ -11,7 +13,7 @@ use crate::cgroup::Cgroups;
 use crate::error::{Code, Error, Result};
 use crate::journal::Journal;
 use crate::lock::Lock;
-use crate::{net, notify, process};
+use crate::{net, pid};
 
 impl Container {
     /// Removes a container that does not run, with all that it has on the host.
@@ -45,7 +47,7 @@ impl Container {
         self.refresh()?;
         let init = self.open_init()?;
         if let Some(init) = &init {
-            let _ = process::send(init.as_fd(), self.state.init_process_pid, Signal::KILL.as_raw());
+            let _ = pid::send(init.as_fd(), self.state.init_process_pid, Signal::KILL.as_raw());
         }
         let journal = Journal::read(self.directory.as_fd())?;
         if let Some(cgroups) = self.own_cgroups(&journal)? {
@@ -53,7 +55,7 @@ impl Container {
             cgroups.kill()?;
         }
         match init {
-            Some(init) => crate::pid::wait_for_end(init.as_fd(), self.state.init_process_pid),
+            Some(init) => pid::wait_for_end(init.as_fd(), self.state.init_process_pid),
             None => Ok(()),
         }
     }
@@ -92,14 +94,55 @@ impl Container {
 
     /// Removes the container's directory; from here on the id is free.
     fn remove_directory(&self) -> Result<()> {
-        notify::remove(self.directory.as_fd())?;
-        let entries = std::fs::read_dir(&self.path)
-            .map_err(|error| Error::path("read", &self.path, error))?;
-        for entry in entries {
-            let name = entry.map_err(|error| Error::path("read", &self.path, error))?.file_name();
-            unlinkat(&self.directory, &name, AtFlags::empty())
-                .map_err(|errno| Error::path("unlink", self.path.join(&name), errno))?;
-        }
+        remove_entries(self.directory.as_fd(), &self.path)?;
         std::fs::remove_dir(&self.path).map_err(|error| Error::path("rmdir", &self.path, error))
+    }
+}
+
+/// Removes everything in the directory of a container's state. A directory in it is one that a
+/// program put there beside the state, such as that of a socket which is bound into the container.
+fn remove_entries(directory: BorrowedFd<'_>, path: &Path) -> Result<()> {
+    let entries = std::fs::read_dir(path).map_err(|error| Error::path("read", path, error))?;
+    for entry in entries {
+        let name = entry.map_err(|error| Error::path("read", path, error))?.file_name();
+        let fail = |verb, errno| Error::path(verb, path.join(&name), errno);
+        match unlinkat(directory, &name, AtFlags::empty()) {
+            Ok(()) => {}
+            Err(Errno::ISDIR) => {
+                let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                let below = openat(directory, &name, flags, Mode::empty())
+                    .map_err(|errno| fail("open", errno))?;
+                remove_entries(below.as_fd(), &path.join(&name))?;
+                unlinkat(directory, &name, AtFlags::REMOVEDIR)
+                    .map_err(|errno| fail("rmdir", errno))?;
+            }
+            Err(errno) => return Err(fail("unlink", errno)),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, File};
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn files_links_and_directories_of_a_state_are_removed() {
+        let base = tempfile::tempdir().unwrap();
+        let (state, other) = (base.path().join("state"), base.path().join("other"));
+        for directory in [&state, &other, &state.join("notify")] {
+            fs::create_dir(directory).unwrap();
+        }
+        for file in [state.join("state.json"), state.join("notify/notify.sock"), other.join("kept")]
+        {
+            fs::write(file, "").unwrap();
+        }
+        symlink(&other, state.join("link")).unwrap();
+        remove_entries(File::open(&state).unwrap().as_fd(), &state).unwrap();
+        assert_eq!(fs::read_dir(&state).unwrap().count(), 0);
+        assert!(other.join("kept").exists());
     }
 }

@@ -13,7 +13,8 @@ use crate::launch::{self, Lent};
 use crate::lock::Lock;
 use crate::plan::Plan;
 use crate::plan::parked::with_descriptors;
-use crate::process::{Process, Running};
+use crate::process::Process;
+use crate::running::Running;
 use crate::start::{Release, Waiting, running};
 use crate::stdio::Descriptors;
 

@@ -14,7 +14,8 @@ use crate::error::{Error, Result};
 use crate::factory::Options;
 use crate::plan::Plan;
 use crate::privilege;
-use crate::process::{Running, Stdio};
+use crate::process::Stdio;
+use crate::running::Running;
 use crate::start::{image, running};
 use crate::stdio::Descriptors;
 

@@ -380,7 +380,7 @@ impl<'a> Session<'a> {
         self.forks = false;
         let init = std::mem::replace(&mut self.child, child);
         if let Some(claims) = &mut self.claims {
-            claims.follow(&self.child);
+            claims.follow(self.child.pid);
         }
         let born = host.born(&self.child);
         let goes_on = born.and_then(|()| self.outbox.proceed(&mut self.channel));

@@ -19,7 +19,8 @@ use crate::config::Config;
 use crate::container::Container;
 use crate::error::{Error, Result};
 use crate::factory::{Factory, Strategy};
-use crate::process::{Process, Running};
+use crate::process::Process;
+use crate::running::Running;
 use crate::{label, launch};
 
 /// How often what waits is looked at.

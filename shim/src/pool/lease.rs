@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::keeper::Keeper;
 use crate::container::Container;
 use crate::error::{Error, Result};
-use crate::process::Running;
+use crate::running::Running;
 use crate::wait::Exit;
 
 /// A container that runs a program of a pool's.

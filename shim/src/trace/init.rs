@@ -2,11 +2,11 @@
 
 use pidone_proto::{Op, limits};
 
-use super::recording::{initiated, is_on, now};
+use super::recording::initiated;
 use crate::config::NamespaceType;
 use crate::error::{Error, Step};
-use crate::launch::Child;
 use crate::plan::Plan;
+use crate::span::{is_on, now};
 
 /// When an init says that it did what.
 #[derive(Debug)]
@@ -24,9 +24,9 @@ impl Claims {
     }
 
     /// Looks at the clock of a child that the init has forked, and that stands still.
-    pub(crate) fn follow(&mut self, child: &Child) {
+    pub(crate) fn follow(&mut self, pid: i32) {
         if let Offset::Behind(_, ahead) = &mut self.offset {
-            *ahead = difference(child.pid);
+            *ahead = difference(pid);
         }
     }
 

@@ -31,12 +31,14 @@ use std::fmt::{self, Display};
 use std::time::Duration;
 
 pub(crate) use init::Claims;
-pub(crate) use recording::{mark, mounts, now, span, span_of};
+pub(crate) use recording::mounts;
 
 use init::Life;
-use recording::{Mark, Scope};
+use recording::Recording;
 
 use crate::error::Escaped;
+use crate::span::Step;
+pub(crate) use crate::span::{mark, now, span, span_of};
 
 /// The span in which the host has nothing to do.
 pub(crate) const WAIT: &str = "wait for the init";
@@ -49,7 +51,7 @@ pub struct Trace {
     /// The monotonic clock at the beginning, in nanoseconds.
     begin: u64,
     end: u64,
-    host: Vec<Mark>,
+    host: Vec<Step>,
     inits: Vec<Life>,
     mounts: Option<Mounts>,
     error: Option<String>,
@@ -128,15 +130,15 @@ pub(crate) fn record_since<T, E: Display>(
     begin: u64,
     run: impl FnOnce() -> Result<T, E>,
 ) -> (Result<T, E>, Trace) {
-    let scope = Scope::enter();
+    let recording = Recording::begin();
     let result = run();
-    let recording = scope.leave();
+    let (host, inits, mounts) = recording.end();
     let trace = Trace {
         begin,
         end: now(),
-        host: recording.host,
-        inits: recording.inits,
-        mounts: recording.mounts,
+        host,
+        inits,
+        mounts,
         error: result.as_ref().err().map(ToString::to_string),
     };
     (result, trace)
@@ -245,7 +247,7 @@ mod tests {
     /// A trace of a millisecond.
     pub(super) fn sample() -> Trace {
         let base = 1_000_000_000;
-        let mark = |name, object: &str, begin: u64, end: u64| Mark {
+        let mark = |name, object: &str, begin: u64, end: u64| Step {
             name,
             object: object.to_owned(),
             begin: base + begin * 1000,

@@ -11,7 +11,7 @@ fn main() -> pidone::Result<()> {
     if let Some(cgroup) = &mut config.cgroups {
         cgroup.name = format!("pidone-outside-{}", std::process::id());
     }
-    config.fit_caller()?;
+    pidone::fit_caller(&mut config)?;
     let mut container = factory.create("outside", &config)?;
     let args = ["/bin/sh", "-c", "echo from outside the workspace"].map(String::from).into();
     let ended = container

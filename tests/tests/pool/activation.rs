@@ -184,7 +184,7 @@ fn a_strict_filter_is_there_early(sandbox: &Sandbox) -> Outcome {
 
 fn an_ordinary_user_has_a_pool(sandbox: &Sandbox) -> Outcome {
     let mut config = sandbox.config();
-    config.fit_caller()?;
+    pidone::fit_caller(&mut config)?;
     let plain = || marked(sandbox, &["/guest", "report", ",", "sleep"]);
     compare(sandbox, &config, &plain)
 }

@@ -14,7 +14,7 @@ use crate::cli::trace::traced;
 use crate::config::{Config, CreateOptions};
 use crate::error::{Code, Error, Result};
 use crate::trace;
-use crate::{Container, Factory, Process, Running, Status};
+use crate::{Container, Factory, Process, Running, Status, fit_caller};
 
 /// Where programs are looked for if the environment does not say it.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -140,7 +140,7 @@ impl Exec<'_> {
         };
         let (mut config, source) = trace::span("read the configuration", || request.config())?;
         report.debug(&format_args!("configuration: {source}"));
-        config.fit_caller()?;
+        fit_caller(&mut config)?;
         self.factory.create(&flags.id, &config)
     }
 

@@ -14,6 +14,7 @@ pub use show::{config, oom, pause, state, stats, unpause};
 use super::arguments::{Invocation, Program, Verb};
 use super::page;
 use super::report::{Failure, Outcome, Report};
+use super::state_root::state_root;
 use crate::caller::Caller;
 use crate::error::{Code, Error, Result};
 use crate::{Container, Factory, Options, Strategy};
@@ -165,7 +166,7 @@ fn factory(global: &flags::Global, caller: &Caller, report: &mut Report) -> Resu
     report.configure(global.log_file.as_deref(), global.debug)?;
     let root = match &global.root {
         Some(root) => root.clone(),
-        None => caller.state_root(Path::new(STATES))?,
+        None => state_root(caller, Path::new(STATES))?,
     };
     // One container is not worth a template.
     let options = Options::default().strategy(Strategy::Host);

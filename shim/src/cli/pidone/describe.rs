@@ -9,7 +9,7 @@ use crate::cli::arguments::Invocation;
 use crate::cli::output;
 use crate::cli::report::{Outcome, Report};
 use crate::error::{Code, Error};
-use crate::oci;
+use crate::{first_plan, oci};
 
 /// The file of a bundle.
 const FILE: &str = "config.json";
@@ -48,7 +48,7 @@ pub fn plan(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
     }
     let mut config = bundle.config()?;
     global.fit_cgroup(&mut config, "plan")?;
-    output::print(format_args!("{}", config.plan(&bundle.process()?)?))?;
+    output::print(format_args!("{}", first_plan(&config, &bundle.process()?)?))?;
     Ok(0)
 }
 

@@ -39,6 +39,7 @@ pub use update::update;
 use super::arguments::{Invocation, Program, Verb};
 use super::page;
 use super::report::{Failure, Outcome, Report};
+use super::state_root::state_root;
 use crate::caller::Caller;
 use crate::error::{Code, Error, Result};
 use crate::{Container, Factory, Options, Strategy};
@@ -161,7 +162,7 @@ impl Global {
     /// The factory for the containers of the caller.
     fn factory(&self, options: Options) -> Result<Factory> {
         let Some(root) = &self.root else {
-            let root = Caller::current().state_root(Path::new(STATES))?;
+            let root = state_root(&Caller::current(), Path::new(STATES))?;
             let factory = Factory::new(&root, options)?;
             if root != Path::new(STATES) {
                 // What cleans up $XDG_RUNTIME_DIR by age leaves sticky files.

@@ -115,8 +115,8 @@ impl Linux {
         }
         config.system_properties.clone_from(&self.sysctl);
         if let Some(seccomp) = &self.seccomp {
-            // What is wrong in it is told now, and the filter is there when it is needed.
-            crate::seccomp::cache::of_oci(seccomp)?;
+            // Errors name their place in `config.json` only here. The filter is compiled later.
+            seccomp.profile()?;
             config.seccomp_profile = Some(seccomp.clone());
         }
         config.personality = self.personality.as_ref().map(Personality::domain).transpose()?;
