@@ -9,10 +9,6 @@ mod recipe;
 fn main() -> Result<(), String> {
     image("PIDONE_INIT", "standalone")?;
     image("PIDONE_SUPERVISOR", "supervise")?;
-    // What `pidone --version` names; who packages the program knows it.
-    println!("cargo::rerun-if-env-changed=PIDONE_COMMIT");
-    let commit = env::var("PIDONE_COMMIT").unwrap_or_else(|_| "unknown".to_owned());
-    println!("cargo::rustc-env=PIDONE_COMMIT={commit}");
     Ok(())
 }
 

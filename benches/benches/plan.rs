@@ -43,7 +43,7 @@ fn bundle(criterion: &mut Criterion, place: &Place) -> Result<()> {
     });
     group.bench_function("spec to config", |bencher| bencher.iter(|| black_box(&bundle).config()));
     group.bench_function("config to plan", |bencher| {
-        bencher.iter(|| black_box(&config).plan(black_box(&process)));
+        bencher.iter(|| pidone::first_plan(black_box(&config), black_box(&process)));
     });
     group.finish();
     Ok(())

@@ -4,11 +4,11 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion};
+use pidone::oci::linux::seccomp::Seccomp;
 use pidone::seccomp::compile;
-use pidone::seccomp::oci::Seccomp;
 use pidone_benches::{Result, floor, reference};
 
-const PROFILE: &[u8] = include_bytes!("../../shim/tests/seccomp/docker-default.json");
+const PROFILE: &[u8] = include_bytes!("../../shim/host/tests/seccomp/docker-default.json");
 
 fn main() -> Result<()> {
     let mut criterion = Criterion::default()

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use pidone::plan::container::{Facts, compile};
-use pidone::plan::spawn::GivenUp;
+use pidone::plan::container::compile;
+use pidone::plan::dropped::DroppedPrivileges;
+use pidone::plan::facts::Facts;
 use pidone::plan::{Capabilities, Plan, Process};
 use pidone::{Config, config, seccomp};
 
@@ -16,7 +17,7 @@ use crate::Result;
 pub fn process(config: &Config) -> Result<Process> {
     let mask = config::capability::mask(&config.capabilities)?;
     let filter = match &config.seccomp {
-        Some(list) => Some(seccomp::compile(&seccomp::seed::profile(list)?)?),
+        Some(list) => Some(seccomp::compile(&seccomp::libcontainer::profile(list)?)?),
         None => None,
     };
     Ok(Process {
@@ -52,7 +53,7 @@ pub fn process(config: &Config) -> Result<Process> {
 pub fn plan(config: &Config, process: &Process) -> Result<Plan> {
     let new = config.namespaces.iter().fold(0, |flags, new| flags | new.kind.clone_flag());
     let facts = Facts {
-        given_up: GivenUp::default(),
+        dropped: DroppedPrivileges::default(),
         new,
         network_beside: false,
         joined: Vec::new(),

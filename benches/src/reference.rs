@@ -4,7 +4,7 @@ use pidone::seccomp::Filter;
 
 use crate::Result;
 
-#[path = "../../shim/src/seccomp/evaluate.rs"]
+#[path = "../../shim/host/src/seccomp/evaluate.rs"]
 mod evaluate;
 
 /// `AUDIT_ARCH_X86_64` and `AUDIT_ARCH_I386`: what the kernel calls the architectures.
@@ -124,13 +124,13 @@ fn instruction(code: u16, jt: u8, jf: u8, k: u32) -> Instruction {
 
 #[cfg(test)]
 mod tests {
-    use pidone::seccomp::oci::Seccomp;
+    use pidone::oci::linux::seccomp::Seccomp;
 
     use super::*;
 
     #[test]
     fn the_smallest_filter_decides_by_number_as_the_other() {
-        let text = include_bytes!("../../shim/tests/seccomp/docker-default.json");
+        let text = include_bytes!("../../shim/host/tests/seccomp/docker-default.json");
         let profile: Seccomp = serde_json::from_slice(text).unwrap();
         let filter = pidone::seccomp::compile(&profile.profile().unwrap().unwrap()).unwrap();
         let (whole, smallest) = (filter.bytes(), smallest(&filter).unwrap());

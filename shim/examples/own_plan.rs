@@ -11,9 +11,9 @@ use std::io::Read as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
+use pidone::Launcher;
 use pidone::Stdio;
 use pidone::config::{IdMap, NamespaceType, mount};
-use pidone::launch::Launcher;
 use pidone::plan::Plan;
 use pidone_proto::{Create, Op, Strings, Text};
 

@@ -43,7 +43,7 @@
 //! - [`plan`] is what the init is told. [`first_plan`] compiles it and starts nothing; a
 //!   [`plan::Plan`] prints as text, one operation on a line, and can be put together by hand.
 //! - [`launch`] has the init as a static program, [`launch::image::EMBEDDED`], and
-//!   [`launch::Launcher`], which runs a plan of one's own in new namespaces, without a container.
+//!   [`Launcher`], which runs a plan of one's own in new namespaces, without a container.
 //! - `pidone_proto` is the wire between both sides, without this library: who has a container
 //!   runtime already can start that program and send it operations.
 //! - [`cgroup`], [`net`], [`seccomp`] and [`user`] know the host's interfaces, and nothing of
@@ -91,65 +91,29 @@
 //! The next program that calls [`Factory::load`] finds the container, as one that runs or as
 //! destroyed; [`Container::kill`] and [`Container::destroy`] remove everything. [`Factory::list`]
 //! tells what there is. Mounts are in the container's own namespace and go with it. What
-//! [`launch::Launcher`] starts is written down nowhere.
+//! [`Launcher`] starts is written down nowhere.
 
-mod alive;
-mod caller;
-pub mod cgroup;
-mod child;
-#[cfg(feature = "cli")]
-#[doc(hidden)]
-pub mod cli;
-mod compile;
-pub mod config;
 mod container;
-pub mod error;
-mod factory;
-mod hook;
-mod hooks;
-mod join;
-mod journal;
-mod known;
-mod label;
 pub mod launch;
-mod lock;
-mod mount_command;
-pub mod net;
-#[cfg_attr(not(feature = "cli"), expect(dead_code, reason = "the programs pass readiness on"))]
-mod notify;
-pub mod oci;
-mod pid;
-pub mod plan;
+pub mod launcher;
 pub mod pool;
-mod privilege;
-mod process;
-mod program;
-mod resolve;
-mod running;
-pub mod seccomp;
-mod span;
-mod spawn;
-mod start;
-mod state;
-mod stdio;
 pub mod trace;
-mod unix_socket;
-pub mod user;
-mod user_namespace;
-mod wait;
-mod waiting;
 
-pub use compile::first_plan;
-pub use config::Config;
+pub use pidone_config::{config, error, oci};
+pub use pidone_host::{cgroup, net, seccomp, user};
+pub use pidone_plan as plan;
+
+pub use container::factory::Factory;
+pub use container::running::Running;
+pub use container::start::facts::first_plan;
+pub use container::state::State;
 pub use container::{Container, Stats, Status};
-pub use error::{Code, Error, Result};
-pub use factory::{Factory, Options, Strategy};
+pub use launch::options::{Options, Strategy};
+pub use launcher::Launcher;
+pub use pidone_config::{Code, Config, Error, Ids, Process, Result, Stdio, TerminalSize};
+pub use pidone_host::exit::{Exit, Usage};
+pub use pidone_plan::fit::fit_caller;
 pub use pool::Pool;
-pub use process::{Ids, Process, Stdio, TerminalSize};
-pub use running::Running;
-pub use state::State;
-pub use user_namespace::fit_caller;
-pub use wait::{Exit, Usage};
 
 /// The README's example is compiled.
 #[cfg(doctest)]
@@ -165,12 +129,12 @@ mod tests {
     fn everything_that_a_caller_holds_crosses_threads() {
         crosses_threads::<crate::Factory>();
         crosses_threads::<crate::Container>();
-        crosses_threads::<crate::Config>();
-        crosses_threads::<crate::Process>();
+        crosses_threads::<pidone_config::Config>();
+        crosses_threads::<pidone_config::Process>();
         crosses_threads::<crate::Running>();
         crosses_threads::<crate::Pool>();
         crosses_threads::<crate::pool::Lease>();
-        crosses_threads::<crate::plan::Plan>();
-        crosses_threads::<crate::Error>();
+        crosses_threads::<pidone_plan::Plan>();
+        crosses_threads::<pidone_config::Error>();
     }
 }

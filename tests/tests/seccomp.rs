@@ -8,7 +8,7 @@ use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use pidone::seccomp::oci::{Arg, Seccomp, Syscall};
+use pidone::oci::linux::seccomp::{Arg, Seccomp, Syscall};
 use pidone::{Config, Process};
 use pidone_tests::{Case, Outcome, Sandbox, Stop, case, output, process};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
@@ -68,7 +68,7 @@ fn errnos(
 }
 
 fn dockers_profile(sandbox: &Sandbox) -> Outcome {
-    let text = include_str!("../../shim/tests/seccomp/docker-default.json");
+    let text = include_str!("../../shim/host/tests/seccomp/docker-default.json");
     let profile: Seccomp = serde_json::from_str(text)?;
     let calls: [&[i64]; 9] = [
         &[libc::SYS_getpid],
@@ -128,7 +128,7 @@ fn each_rule_has_its_errno(sandbox: &Sandbox) -> Outcome {
 
 /// A program must be able to tell that a call does not exist and take another one.
 fn calls_newer_than_the_profile_do_not_exist(sandbox: &Sandbox) -> Outcome {
-    let text = include_str!("../../shim/tests/seccomp/docker-default.json");
+    let text = include_str!("../../shim/host/tests/seccomp/docker-default.json");
     let mut profile: Seccomp = serde_json::from_str(text)?;
     profile.default_errno_ret = Some(libc::EXDEV.try_into()?);
     let calls: [&[i64]; 2] = [&[FUTURE], &[libc::SYS_acct]];

@@ -75,7 +75,7 @@ impl Floor {
         let kept = capability::mask(&config.capabilities)?;
         let last: u32 = fs::read_to_string("/proc/sys/kernel/cap_last_cap")?.trim().parse()?;
         let filter = match &config.seccomp {
-            Some(list) => seccomp::compile(&seccomp::seed::profile(list)?)?.bytes(),
+            Some(list) => seccomp::compile(&seccomp::libcontainer::profile(list)?)?.bytes(),
             None => Vec::new(),
         };
         Ok(Self {

@@ -2,17 +2,15 @@
 
 use std::os::fd::AsFd;
 
+use pidone_config::{Code, Config, Result};
+use pidone_host::{cgroup, net, pidfd};
+use pidone_plan::dropped::Filtered;
 use rustix::process::Signal;
 
 use super::{Container, Stats};
-use crate::cgroup;
-use crate::config::Config;
-use crate::error::{Code, Result};
-use crate::journal::Journal;
-use crate::lock::Lock;
-use crate::plan::spawn::Filtered;
-use crate::state::State;
-use crate::{net, pid};
+use crate::container::state::State;
+use crate::container::state::journal::Journal;
+use crate::container::state::lock::Lock;
 
 impl Container {
     /// The ids of all processes, in the caller's pid namespace.
@@ -23,7 +21,7 @@ impl Container {
         self.running("processes")?;
         match self.cgroups()? {
             Some(cgroups) => cgroups.processes(),
-            None => pid::in_namespace_of(self.state.init_process_pid),
+            None => pidfd::in_namespace_of(self.state.init_process_pid),
         }
     }
 
@@ -66,7 +64,7 @@ impl Container {
     /// [`Code::ContainerNotRunning`] if it has ended.
     pub fn signal(&self, signal: i32) -> Result<()> {
         let init = self.running("signal")?;
-        pid::send(init.as_fd(), self.state.init_process_pid, signal)
+        pidfd::send(init.as_fd(), self.state.init_process_pid, signal)
     }
 
     /// Sends a signal to all processes of the container.
@@ -87,11 +85,11 @@ impl Container {
             None => {
                 // Its number may be a stranger's once it has ended.
                 self.running("signal")?;
-                pid::in_namespace_of(self.state.init_process_pid)?
+                pidfd::in_namespace_of(self.state.init_process_pid)?
             }
         };
         for pid in pids {
-            match pid::signal(pid, signal) {
+            match pidfd::signal(pid, signal) {
                 // It has ended meanwhile.
                 Err(error) if error.code() == Code::ContainerNotRunning => {}
                 other => other?,
@@ -113,13 +111,13 @@ impl Container {
         if let (Some(cgroups), Some(limits)) = (self.cgroups()?, &config.cgroups) {
             cgroups.set(limits)?;
         }
-        let State { config: former, given_up, .. } = &mut self.state;
+        let State { config: former, dropped, .. } = &mut self.state;
         // Its init is under the former filter, and so would be what it starts.
-        if given_up.filter == Filtered::AsConfigured
+        if dropped.filter == Filtered::AsConfigured
             && (&former.seccomp, &former.seccomp_profile)
                 != (&config.seccomp, &config.seccomp_profile)
         {
-            given_up.filter = Filtered::Otherwise;
+            dropped.filter = Filtered::Otherwise;
         }
         former.clone_from(config);
         self.forget();

@@ -4,16 +4,16 @@ use std::collections::BTreeMap;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::Path;
 
+use pidone_config::{Code, Error, Result};
+use pidone_host::cgroup::Cgroups;
+use pidone_host::{net, pidfd};
 use rustix::fs::{AtFlags, Mode, OFlags, openat, unlinkat};
 use rustix::io::Errno;
 use rustix::process::Signal;
 
 use super::{Container, owner};
-use crate::cgroup::Cgroups;
-use crate::error::{Code, Error, Result};
-use crate::journal::Journal;
-use crate::lock::Lock;
-use crate::{net, pid};
+use crate::container::state::journal::Journal;
+use crate::container::state::lock::Lock;
 
 impl Container {
     /// Removes a container that does not run, with all that it has on the host.
@@ -47,7 +47,7 @@ impl Container {
         self.refresh()?;
         let init = self.open_init()?;
         if let Some(init) = &init {
-            let _ = pid::send(init.as_fd(), self.state.init_process_pid, Signal::KILL.as_raw());
+            let _ = pidfd::send(init.as_fd(), self.state.init_process_pid, Signal::KILL.as_raw());
         }
         let journal = Journal::read(self.directory.as_fd())?;
         if let Some(cgroups) = self.own_cgroups(&journal)? {
@@ -55,7 +55,7 @@ impl Container {
             cgroups.kill()?;
         }
         match init {
-            Some(init) => pid::wait_for_end(init.as_fd(), self.state.init_process_pid),
+            Some(init) => pidfd::wait_for_end(init.as_fd(), self.state.init_process_pid),
             None => Ok(()),
         }
     }

@@ -3,22 +3,21 @@
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd};
 
+use pidone_config::config::{self, NamespaceType};
+use pidone_config::{Code, Config, Process, Result};
+use pidone_host::cgroup::Cgroups;
 use rustix::process::Signal;
 
 use super::{Container, network};
-use crate::cgroup::Cgroups;
-use crate::compile::network_can_be_beside;
-use crate::config::{self, Config, NamespaceType};
-use crate::error::{Code, Result};
-use crate::journal::{Entry, Journal};
+use crate::container::running::Running;
+use crate::container::start::facts::network_can_be_beside;
+use crate::container::start::{First, Release, Start};
+use crate::container::state::journal::{Entry, Journal};
+use crate::container::state::sockets::{Rest, START, SUPERVISOR};
+use crate::container::state::{Identity, sockets};
 use crate::launch::image::EMBEDDED;
 use crate::launch::{Child, Network, Resume};
-use crate::process::Process;
-use crate::running::Running;
-use crate::start::{First, Release, Start};
-use crate::state::Identity;
 use crate::trace;
-use crate::waiting::{self, Rest, START, SUPERVISOR};
 
 impl Container {
     /// Whether a first program that is to come at once waits for the host all the same: its init
@@ -31,15 +30,15 @@ impl Container {
 
     /// Makes everything, with a first program that waits.
     pub(super) fn prepare_first(&mut self, process: &Process) -> Result<Running> {
-        let listener = waiting::listen(self.directory.as_fd(), START)?;
+        let listener = sockets::listen(self.directory.as_fd(), START)?;
         self.start_first(process, Some(listener.as_fd()))
-            .inspect_err(|_| waiting::forget(self.directory.as_fd(), START))
+            .inspect_err(|_| sockets::forget(self.directory.as_fd(), START))
     }
 
     /// Lets the first program come.
     pub(super) fn release_first(&mut self) -> Result<()> {
         let init = self.running("start")?;
-        if !waiting::is_waiting(self.directory.as_fd()) {
+        if !sockets::is_waiting(self.directory.as_fd()) {
             let reason = "container is not in the created state";
             return Err(self.not(Code::ContainerNotStopped, "start", reason));
         }
@@ -52,11 +51,11 @@ impl Container {
         Resume {
             plan: &rest.plan,
             before: rest.first.saturating_sub(1),
-            socket: (&waiting::path(directory, START), codec),
+            socket: (&sockets::path(directory, START), codec),
             patience: self.options.patience,
         }
         .run(child, &mut Release { hooks, plan: &rest.plan }, || {
-            waiting::forget(directory, START);
+            sockets::forget(directory, START);
             Ok(())
         })?;
         if let Err(error) = self.poststart() {
@@ -72,10 +71,10 @@ impl Container {
         process: &Process,
         listener: Option<BorrowedFd<'_>>,
     ) -> Result<Running> {
-        let (First { mut running, identity, rest, given_up }, cgroups) =
+        let (First { mut running, identity, rest, dropped }, cgroups) =
             self.make(process, listener, true, |start| start.run())?;
         running.cgroups = cgroups;
-        self.state.given_up = given_up;
+        self.state.dropped = dropped;
         let rest =
             rest.map_or(Ok(()), |(first, rest)| Rest::write(self.directory.as_fd(), first, &rest));
         if let Err(error) = rest.and_then(|()| self.write_started(&identity)) {
@@ -106,7 +105,7 @@ impl Container {
             .transpose()?;
         let supervisor = config
             .supervise
-            .then(|| waiting::listen(self.directory.as_fd(), SUPERVISOR))
+            .then(|| sockets::listen(self.directory.as_fd(), SUPERVISOR))
             .transpose()?;
         if !self.state.host_links.is_empty() {
             let links = [Entry::HostLinks(self.state.host_links.clone())];

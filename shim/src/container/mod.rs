@@ -1,9 +1,16 @@
 //! A container: its processes, limits and end.
 
+mod children;
 mod control;
 mod end;
+pub(crate) mod exec;
+pub(crate) mod factory;
 mod first;
+mod hook;
 mod park;
+pub(crate) mod running;
+pub(crate) mod start;
+pub(crate) mod state;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -11,26 +18,23 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use pidone_config::{Code, Config, Error, Process, Result};
+use pidone_host::cgroup::{self, Cgroups};
+use pidone_host::net;
+use pidone_plan::dropped::DroppedPrivileges;
+use pidone_plan::resolve::Filter;
 use serde::Serialize;
 
-use crate::alive::Alive;
-use crate::cgroup::{self, Cgroups};
-use crate::config::Config;
-use crate::error::{Code, Error, Result};
-use crate::factory::Options;
-use crate::hooks::Hooks;
-use crate::join::Join;
-use crate::journal::Journal;
+use crate::container::exec::join::Join;
+use crate::container::exec::running_init::Alive;
+use crate::container::hook::Hooks;
+use crate::container::running::Running;
+use crate::container::state::journal::Journal;
+use crate::container::state::lock::Lock;
+use crate::container::state::{State, Version, sockets};
 use crate::launch::image::Sealed;
-use crate::lock::Lock;
-use crate::net;
-use crate::plan::spawn::GivenUp;
-use crate::process::Process;
-use crate::resolve::Filter;
-use crate::running::Running;
-use crate::state::{State, Version};
+use crate::launch::options::Options;
 use crate::trace;
-use crate::waiting;
 
 pub(crate) use park::Parked;
 
@@ -57,7 +61,6 @@ pub struct Container {
 
 /// What a container does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum Status {
     /// It is made, and its first process waits for the start.
     Created,
@@ -70,7 +73,7 @@ pub enum Status {
 }
 
 /// What a container uses.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Default, Serialize)]
 #[non_exhaustive]
 pub struct Stats {
     /// The interfaces, as the container sees them.
@@ -110,7 +113,7 @@ impl Container {
             namespace_paths: BTreeMap::new(),
             created: now(),
             host_links,
-            given_up: GivenUp::default(),
+            dropped: DroppedPrivileges::default(),
             config,
         };
         let version = trace::span("write the state", || state.write_first(directory.as_fd()))?;
@@ -187,7 +190,7 @@ impl Container {
         let frozen = self.cgroups()?.map(|cgroups| cgroups.is_frozen()).transpose()?;
         Ok(match frozen {
             Some(true) => Status::Paused,
-            _ if waiting::is_waiting(self.directory.as_fd()) => Status::Created,
+            _ if sockets::is_waiting(self.directory.as_fd()) => Status::Created,
             _ => Status::Running,
         })
     }
@@ -336,7 +339,7 @@ impl Container {
             hooks: self.hooks(cgroups.as_ref()),
             pid: self.state.init_process_pid,
             alive,
-            given_up: self.state.given_up,
+            dropped: self.state.dropped,
             directory: self.directory.as_fd(),
         }
         .run()
@@ -433,7 +436,7 @@ fn read_state(directory: BorrowedFd<'_>, id: &str) -> Result<State> {
         namespace_paths: BTreeMap::new(),
         created: 0,
         host_links: journal.host_links,
-        given_up: GivenUp::default(),
+        dropped: DroppedPrivileges::default(),
         config: Config::default(),
     });
     // A start that was interrupted may have left its process.

@@ -2,21 +2,21 @@
 
 use std::os::fd::AsFd;
 
+use pidone_config::{Config, Process, Result};
+use pidone_host::cgroup::Cgroups;
+use pidone_host::lsm;
+use pidone_plan::Plan;
+use pidone_plan::parked::with_descriptors;
+
 use super::{Container, network};
-use crate::cgroup::Cgroups;
-use crate::child::First;
-use crate::compile::{Compilation, Compiled, Half};
-use crate::config::Config;
-use crate::error::Result;
-use crate::label;
+use crate::container::children::First;
+use crate::container::running::Running;
+use crate::container::running::running;
+use crate::container::start::facts::{Compilation, Compiled, Half};
+use crate::container::start::{Release, Waiting};
+use crate::container::state::lock::Lock;
+use crate::launch::stdio::Descriptors;
 use crate::launch::{self, Lent};
-use crate::lock::Lock;
-use crate::plan::Plan;
-use crate::plan::parked::with_descriptors;
-use crate::process::Process;
-use crate::running::Running;
-use crate::start::{Release, Waiting, running};
-use crate::stdio::Descriptors;
 
 /// The init of a container that waits for its program.
 #[derive(Debug)]
@@ -131,7 +131,7 @@ impl Container {
     /// Compiles what a container lacks of which the namespaces were parked.
     fn rest(&self, process: &Process) -> Result<Compiled> {
         let config = &self.state.config;
-        label::relabel(config)?;
+        lsm::relabel(config)?;
         let cgroups = self.cgroups()?;
         let network = network(config, &self.path)?;
         Compilation {

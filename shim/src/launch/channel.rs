@@ -7,6 +7,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 
+use pidone_config::{Code, Error, Result};
+use pidone_host::exit::{Exit, Usage};
+use pidone_host::unix::connect_to;
+use pidone_plan::Part;
 use pidone_proto::frame::{HEADER, VERSION};
 use pidone_proto::{Bincode, Codec as _, FrameError, FrameType, Header, Report, Request, limits};
 use rustix::fs::MemfdFlags;
@@ -18,10 +22,6 @@ use rustix::net::{
 };
 
 use super::image::{Codec, seal};
-use crate::error::{Code, Error, Result};
-use crate::plan::Part;
-use crate::unix_socket::connect_to;
-use crate::wait::{Exit, Usage};
 
 /// A report with its strings copied, and the descriptor that came along.
 #[derive(Debug)]

@@ -3,12 +3,12 @@
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 
+use pidone_config::{Error, Result};
+use pidone_host::pidfd;
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 
 use super::channel::violation;
 use super::clone::Child;
-use crate::error::{Error, Result};
-use crate::pid;
 
 /// Makes sure that a descriptor from the init is the pidfd of a child of ours, and finds its id.
 /// A stranger must not be signalled in its place.
@@ -16,7 +16,7 @@ pub(super) fn own_child(pidfd: OwnedFd) -> Result<Child> {
     let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
     waitid(WaitId::PidFd(pidfd.as_fd()), look)
         .map_err(|_| violation("forked process that is no child"))?;
-    match pid::of(pidfd.as_fd())? {
+    match pidfd::of(pidfd.as_fd())? {
         Some(pid) => Ok(Child { pid, pidfd }),
         None => Err(violation("forked process without an id")),
     }

@@ -11,11 +11,10 @@ use std::path::{Path, PathBuf};
 
 use libc::{c_char, c_long};
 use nix::sys::signal::{SigSet, SigmaskHow};
+use pidone_config::{Error, Result};
+use pidone_host::cgroup;
 use rustix::io::Errno;
 use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
-
-use crate::cgroup;
-use crate::error::{Error, Result};
 
 /// What a clone needs. Descriptors are the caller's, who waits until the clone is done.
 #[derive(Debug)]
@@ -97,7 +96,7 @@ struct Shared<'a> {
 /// Clones and executes the image; comes back when the image runs.
 ///
 /// # Errors
-/// [`crate::Code::SystemError`] with the call that failed: `clone3`, or one of the child's.
+/// [`pidone_config::Code::SystemError`] with the call that failed: `clone3`, or one of the child's.
 pub(crate) fn spawn(request: &Request) -> Result<Child> {
     let control = CString::new(format!("--control={}", request.descriptors.len()))
         .map_err(|_| Error::system("clone3", "", Errno::INVAL))?;

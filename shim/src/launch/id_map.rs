@@ -4,12 +4,11 @@ use std::fmt::Write as _;
 use std::fs;
 use std::process::{Command, Stdio};
 
+use pidone_config::config::IdMap;
+use pidone_config::{Error, Result};
+use pidone_host::privilege;
 use rustix::io::Errno;
 use rustix::process::{getegid, geteuid};
-
-use crate::config::IdMap;
-use crate::error::{Error, Result};
-use crate::privilege;
 
 /// The maps of a new user namespace.
 #[derive(Debug, Clone, Copy)]

@@ -5,6 +5,9 @@ use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::Path;
 
+use pidone_config::config::NamespaceType;
+use pidone_config::{Error, Result};
+use pidone_plan::{MappedIds, UserNamespace};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
@@ -13,9 +16,6 @@ use super::channel::Channel;
 use super::clone::{Child, Request, above, spawn};
 use super::id_map::Maps;
 use super::image::{EMBEDDED, Sealed};
-use crate::config::NamespaceType;
-use crate::error::{Error, Result};
-use crate::plan::{MappedIds, UserNamespace};
 
 /// Gives the files of a detached mount the ids of a user namespace.
 pub(super) fn map(tree: BorrowedFd<'_>, ids: &MappedIds, path: &Path) -> Result<()> {

@@ -3,11 +3,10 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::OnceLock;
 
+use pidone_config::{Error, Result};
 use pidone_proto::Bincode;
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use rustix::io::Errno;
-
-use crate::error::{Error, Result};
 
 /// A static program that speaks the protocol of `pidone_proto`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! From a plan to a running process.
 //!
-//! [`image`] is the init that is executed; [`Launcher`] starts it on a plan of the caller's own.
+//! [`image`] is the init that is executed; [`Launcher`](crate::Launcher) starts it on a plan of the caller's own.
 //! Containers are started by [`crate::Container`], which does more.
 
 pub(crate) mod channel;
@@ -9,18 +9,19 @@ mod clone;
 mod id_map;
 mod id_mapped;
 pub mod image;
-mod launcher;
 mod network;
+pub(crate) mod options;
 mod outbox;
+pub(crate) mod seccomp_agent;
 mod session;
 mod source;
 mod spawn;
+pub(crate) mod stdio;
 mod template;
 mod worker;
 
 pub(crate) use clone::Child;
 pub(crate) use id_map::Maps;
-pub use launcher::Launcher;
 pub(crate) use network::{Network, has_other_processor};
 pub(crate) use session::{Host, Launch, Parked, Resume, Started};
 pub(crate) use source::Lent;

@@ -12,11 +12,10 @@ use std::thread::{self, JoinHandle};
 
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::SigSet;
+use pidone_config::{Error, Result};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 use rustix::thread::sched_getaffinity;
-
-use crate::error::{Error, Result};
 
 /// A network namespace that is there, or about to be.
 pub(crate) struct Network {

@@ -2,12 +2,12 @@
 
 use std::os::fd::AsFd;
 
+use pidone_config::Result;
+use pidone_plan::{Plan, Source};
 use pidone_proto::Op;
 
 use super::channel::{Channel, violation};
 use super::source::{self, Lent, Opened};
-use crate::error::Result;
-use crate::plan::{Plan, Source};
 use crate::trace;
 
 /// A plan on its way.

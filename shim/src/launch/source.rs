@@ -3,13 +3,13 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
+use pidone_config::{Error, Result};
+use pidone_plan::{Part, Source};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 use rustix::mount::{MountAttrFlags, OpenTreeFlags, open_tree};
 
 use super::{Network, id_mapped, template};
-use crate::error::{Error, Result};
-use crate::plan::{Part, Source};
 use crate::trace;
 
 /// An opened source: a new descriptor, or one that the caller has.

@@ -3,6 +3,9 @@
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+use pidone_config::{Error, Result};
+use pidone_host::pidfd;
+use pidone_plan::Plan;
 use rustix::event::PollFlags;
 use rustix::io::Errno;
 
@@ -10,9 +13,6 @@ use super::channel::{Channel, Message, violation};
 use super::check::checked_terminal;
 use super::session::{explain, wait};
 use super::source::{self, Lent};
-use crate::error::{Error, Result};
-use crate::pid;
-use crate::plan::Plan;
 use crate::trace;
 
 /// What is asked of an init that supervises.
@@ -89,12 +89,12 @@ impl Spawn<'_> {
     /// Makes sure that a descriptor from the init is the pidfd of a child of the init, and finds its
     /// id: a stranger must not be signalled in its place. One that was reaped is nobody.
     fn child_of_init(&self, pidfd: &OwnedFd) -> Result<i32> {
-        let Some(pid) = pid::of(pidfd.as_fd())? else { return Ok(0) };
-        match pid::parent(pid) {
+        let Some(pid) = pidfd::of(pidfd.as_fd())? else { return Ok(0) };
+        match pidfd::parent(pid) {
             None => Ok(0),
             Some(parent) if parent == self.init.0 => Ok(pid),
             // The kernel tells no parent of one that was reaped between.
-            Some(0) if pid::of(pidfd.as_fd())?.is_none() => Ok(0),
+            Some(0) if pidfd::of(pidfd.as_fd())?.is_none() => Ok(0),
             Some(_) => Err(violation("process that is no child of the init")),
         }
     }

@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::thread;
 
 use nix::sched::{CloneFlags, unshare};
+use pidone_config::{Error, Result};
 use rustix::fs::{CWD, Mode, OFlags, mkdirat, openat};
 use rustix::io::Errno;
 use rustix::mount::{
@@ -17,15 +18,13 @@ use rustix::mount::{
 };
 use rustix::process::{chdir, fchdir, pivot_root};
 
-use crate::error::{Error, Result};
-
 /// Where the root of a container is attached.
 pub(crate) const ROOT: &str = "/r";
 
 /// Makes the namespace, in a thread of its own that ends behind it.
 ///
 /// # Errors
-/// [`crate::Code::SystemError`] where the caller may not mount.
+/// [`pidone_config::Code::SystemError`] where the caller may not mount.
 pub(crate) fn make() -> Result<OwnedFd> {
     let thread = thread::Builder::new()
         .name("pidone-template".into())

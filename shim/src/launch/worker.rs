@@ -10,10 +10,10 @@ use std::thread;
 
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::signal::SigSet;
+use pidone_config::{Error, Result};
 
 use super::clone::{Child, Request, spawn};
 use super::template;
-use crate::error::{Error, Result};
 
 /// Where a clone happens, and so which mounts the init sees a copy of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,6 +4,9 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use pidone_config::{Config, Error, Process, Result};
+use pidone_host::cgroup::Cgroups;
+use pidone_host::lsm;
 use rustix::io::Errno;
 use rustix::process::{Signal, getpriority_process, setpriority_process};
 
@@ -13,15 +16,12 @@ use super::owner::Owner;
 use super::program::Programs;
 use super::shelf::{Place, Shelf};
 use super::{Sizes, Status};
-use crate::cgroup::Cgroups;
-use crate::compile::Half;
-use crate::config::Config;
 use crate::container::Container;
-use crate::error::{Error, Result};
-use crate::factory::{Factory, Strategy};
-use crate::process::Process;
-use crate::running::Running;
-use crate::{label, launch};
+use crate::container::factory::Factory;
+use crate::container::running::Running;
+use crate::container::start::facts::Half;
+use crate::launch;
+use crate::launch::options::Strategy;
 
 /// How often what waits is looked at.
 const ROUND: Duration = Duration::from_secs(1);
@@ -127,7 +127,7 @@ impl Keeper {
         }
         this.key.check(&Key::of(&config))?;
         config.check_host()?;
-        label::check_host(&config)?;
+        lsm::check_host(&config)?;
         if !needs_host(&config, process)
             && let Some(Place { mut container, parked }) = this.take()
         {

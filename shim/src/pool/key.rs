@@ -1,9 +1,8 @@
 //! What must be the same of two configurations for a container that was parked without its root.
 
-use crate::config::{Cgroup, Config, IdMap, Namespace, Network, Route};
-use crate::error::{Error, Result};
-use crate::plan::container::has_commands;
-use crate::process::Process;
+use pidone_config::config::{Cgroup, IdMap, Namespace, Network, Route};
+use pidone_config::{Config, Error, Process, Result};
+use pidone_plan::container::has_commands;
 
 /// What a container is made of before it has a root.
 #[derive(Debug, PartialEq)]
@@ -73,7 +72,7 @@ pub(super) fn needs_host(config: &Config, process: &Process) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::NamespaceType;
+    use pidone_config::config::NamespaceType;
 
     #[test]
     fn the_root_is_no_part_of_it() {

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use pidone_config::{Error, Result};
+use pidone_host::exit::Exit;
+
 use super::keeper::Keeper;
 use crate::container::Container;
-use crate::error::{Error, Result};
-use crate::running::Running;
-use crate::wait::Exit;
+use crate::container::running::Running;
 
 /// A container that runs a program of a pool's.
 ///

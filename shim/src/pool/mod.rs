@@ -26,11 +26,11 @@ use std::time::Duration;
 pub use lease::Lease;
 pub use shelf::Status;
 
-use crate::config::Config;
-use crate::error::{Error, Result};
-use crate::factory::Factory;
-use crate::process::Process;
+use crate::container::factory::Factory;
 use keeper::Keeper;
+use pidone_config::config::Config;
+use pidone_config::error::{Error, Result};
+use pidone_config::process::Process;
 
 /// The most containers that a pool keeps ready. Each has three descriptors and an init of a few
 /// dozen KiB, and the kernel's part of its namespaces.
@@ -103,9 +103,9 @@ impl Pool {
     /// [`Op::Stdio`](pidone_proto::Op::Stdio) and [`Op::Descriptor`](pidone_proto::Op::Descriptor).
     ///
     /// # Errors
-    /// [`Code::ConfigInvalid`](crate::Code::ConfigInvalid) for a configuration of which there can
+    /// [`Code::ConfigInvalid`](pidone_config::Code::ConfigInvalid) for a configuration of which there can
     /// be one container only, since it names interfaces of the host or addresses;
-    /// [`Code::SystemError`](crate::Code::SystemError).
+    /// [`Code::SystemError`](pidone_config::Code::SystemError).
     pub fn new(factory: &Factory, config: &Config, model: Process, sizes: Sizes) -> Result<Self> {
         Self::of(Keeper::new(factory, config, Some(model), sizes)?, sizes)
     }
@@ -162,7 +162,7 @@ impl Pool {
     /// cold.
     ///
     /// # Errors
-    /// [`Code::ConfigInvalid`](crate::Code::ConfigInvalid) with the field that is not the same as
+    /// [`Code::ConfigInvalid`](pidone_config::Code::ConfigInvalid) with the field that is not the same as
     /// the pool's; else as [`Pool::start`].
     pub fn start_in(&self, config: &Config, process: &Process) -> Result<Lease> {
         Keeper::start_in(&self.keeper, config, process)

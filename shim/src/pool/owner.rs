@@ -3,9 +3,10 @@
 use std::os::unix::fs::MetadataExt as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::error::{Error, Result};
-use crate::factory::Factory;
-use crate::state::Identity;
+use pidone_config::{Error, Result};
+
+use crate::container::factory::Factory;
+use crate::container::state::Identity;
 
 /// What the ids begin with.
 const PREFIX: &str = "pool-";

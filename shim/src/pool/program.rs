@@ -3,15 +3,14 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use crate::compile::user_root;
-use crate::config::Config;
-use crate::error::Result;
-use crate::known::Known;
-use crate::plan::Plan;
-use crate::plan::parked::Model;
-use crate::process::Process;
-use crate::resolve::{filter, resolve_under};
-use crate::user;
+use pidone_config::{Config, Process, Result};
+use pidone_host::user;
+use pidone_plan::Plan;
+use pidone_plan::parked::Model;
+use pidone_plan::resolve::{filter, resolve_under};
+
+use crate::container::exec::cache::Known;
+use crate::container::start::facts::user_root;
 
 /// Compiles second halves.
 #[derive(Debug)]

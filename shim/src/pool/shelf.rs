@@ -3,11 +3,11 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use pidone_config::{Error, Result};
 use serde::Serialize;
 
 use super::Sizes;
 use crate::container::{Container, Parked};
-use crate::error::{Error, Result};
 
 /// How long a refill rests behind its first failure; twice as long behind each further one.
 const REST: Duration = Duration::from_millis(100);

@@ -1,12 +1,13 @@
 //! What an init claims about its times.
 
+use pidone_config::Error;
+use pidone_config::config::NamespaceType;
+use pidone_config::error::Step;
+use pidone_host::span::{is_on, now};
+use pidone_plan::Plan;
 use pidone_proto::{Op, limits};
 
 use super::recording::initiated;
-use crate::config::NamespaceType;
-use crate::error::{Error, Step};
-use crate::plan::Plan;
-use crate::span::{is_on, now};
 
 /// When an init says that it did what.
 #[derive(Debug)]

@@ -36,9 +36,9 @@ pub(crate) use recording::mounts;
 use init::Life;
 use recording::Recording;
 
-use crate::error::Escaped;
-use crate::span::Step;
-pub(crate) use crate::span::{mark, now, span, span_of};
+use pidone_config::error::Escaped;
+use pidone_host::span::Step;
+pub(crate) use pidone_host::span::{mark, now, span, span_of};
 
 /// The span in which the host has nothing to do.
 pub(crate) const WAIT: &str = "wait for the init";
@@ -63,7 +63,7 @@ pub struct Trace {
 pub struct Span {
     /// Who did it.
     pub who: Who,
-    /// What was done: a step of the host, or the operation as [`Plan`](crate::plan::Plan) prints it.
+    /// What was done: a step of the host, or the operation as [`Plan`](pidone_plan::Plan) prints it.
     pub name: &'static str,
     /// What it was done to, as far as that is known.
     pub object: String,
@@ -120,13 +120,13 @@ impl Display for Mounts {
 /// Records what the calling thread does for starts while something runs.
 ///
 /// Steps and operations are those of [`Factory`](crate::Factory), [`Container`](crate::Container)
-/// and [`Launcher`](crate::launch::Launcher). A recording inside another one is not part of that.
+/// and [`Launcher`](crate::launcher::Launcher). A recording inside another one is not part of that.
 pub fn record<T, E: Display>(run: impl FnOnce() -> Result<T, E>) -> (Result<T, E>, Trace) {
     record_since(now(), run)
 }
 
 /// As [`record`], of something that began earlier.
-pub(crate) fn record_since<T, E: Display>(
+pub fn record_since<T, E: Display>(
     begin: u64,
     run: impl FnOnce() -> Result<T, E>,
 ) -> (Result<T, E>, Trace) {
@@ -242,7 +242,7 @@ mod tests {
 
     use super::init::{Offset, Outcome};
     use super::*;
-    use crate::plan::Plan;
+    use pidone_plan::Plan;
 
     /// A trace of a millisecond.
     pub(super) fn sample() -> Trace {

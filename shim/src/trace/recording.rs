@@ -3,9 +3,10 @@
 
 use std::cell::RefCell;
 
+use pidone_host::span::{self, Step, is_on, is_recording};
+
 use super::Mounts;
 use super::init::Life;
-use crate::span::{self, Step, is_on, is_recording};
 
 thread_local! {
     static FOUND: RefCell<Found> = const { RefCell::new(Found::NOTHING) };
@@ -70,8 +71,8 @@ pub(super) fn initiated(life: Life) {
 mod tests {
     use super::super::record;
     use super::*;
-    use crate::error::{Error, Result};
-    use crate::span::{span, span_of};
+    use pidone_config::error::{Error, Result};
+    use pidone_host::span::{span, span_of};
 
     fn ok() -> Result<()> {
         Ok(())

@@ -3,8 +3,9 @@
 use std::fmt::{self, Formatter};
 use std::time::Duration;
 
+use pidone_config::error::Escaped;
+
 use super::{Trace, WAIT, Who, cut, micros};
-use crate::error::Escaped;
 
 /// How wide the bars of the whole time are together, in characters.
 const WIDTH: u128 = 40;

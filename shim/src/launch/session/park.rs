@@ -6,14 +6,15 @@
 use std::os::fd::AsFd;
 use std::time::Duration;
 
+use pidone_config::Result;
+use pidone_host::descriptor::any_readable;
+use pidone_plan::Plan;
+
 use super::{Host, Launch, Session, Started};
-use crate::error::Result;
 use crate::launch::channel::Channel;
 use crate::launch::clone::Child;
 use crate::launch::outbox::Outbox;
 use crate::launch::source::Lent;
-use crate::pid::any_readable;
-use crate::plan::Plan;
 
 /// An init that has run the first half of its plan.
 #[derive(Debug)]
@@ -26,7 +27,7 @@ pub(crate) struct Parked {
 
 impl Launch<'_> {
     /// Starts an init, which runs the plan and waits for another one. The plan ends with
-    /// [`BARRIER_PARKED`](crate::plan::container::BARRIER_PARKED).
+    /// [`BARRIER_PARKED`](pidone_plan::barrier::BARRIER_PARKED).
     ///
     /// If something fails, no process is left behind.
     pub(crate) fn park(&self, host: &mut impl Host) -> Result<Parked> {

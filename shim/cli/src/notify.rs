@@ -1,0 +1,352 @@
+//! Tells the service manager that started us when the container's program is ready: sd_notify(3).
+//!
+//! The container does not get the manager's socket but one of its own, in a directory that is bound
+//! into it. What is passed on is made here: of what the container says only whether it is ready
+//! counts.
+
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use pidone_config::config::Mount;
+use pidone_config::config::mount::flags::{BIND, NODEV, NOEXEC, NOSUID, RDONLY};
+use pidone_config::{Config, Error, Process, Result};
+use pidone_host::unix::{connect_to, send};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{AtFlags, Mode, OFlags, chmodat, mkdirat, openat, unlinkat};
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, RecvFlags, SocketAddrUnix, SocketFlags, SocketType, bind, recv, socket_with,
+};
+use rustix::pipe::{PipeFlags, pipe_with};
+
+/// The directory in that of the container's state.
+const DIRECTORY: &str = "notify";
+/// The socket in the directory.
+const SOCKET: &str = "notify.sock";
+/// Where the directory is in the container.
+const INSIDE: &str = "/run/notify";
+/// How long the manager may take to say that it has read everything, as with runc.
+const BARRIER: Duration = Duration::from_secs(30);
+
+/// The way of notifications out of a container.
+#[derive(Debug)]
+pub(crate) struct Notify {
+    /// The directory of the container's state.
+    state: PathBuf,
+    /// The manager's socket: `$NOTIFY_SOCKET`.
+    host: PathBuf,
+}
+
+impl Notify {
+    /// The way from a container whose state is in `state`, an absolute path, to the socket `host`.
+    pub(crate) fn new(state: &Path, host: PathBuf) -> Self {
+        Self { state: state.to_owned(), host }
+    }
+
+    /// Has the directory bound into the container, and tells its program of it.
+    ///
+    /// # Errors
+    /// [`pidone_config::Code::ConfigInvalid`] if the path of the directory is not UTF-8.
+    pub(crate) fn configure(&self, config: &mut Config, process: &mut Process) -> Result<()> {
+        let source = self.state.join(DIRECTORY);
+        let source = source.to_str().ok_or_else(|| {
+            Error::config("mounts.source", source.display(), "must be UTF-8 text")
+        })?;
+        config.mounts.push(Mount {
+            source: source.to_owned(),
+            destination: INSIDE.to_owned(),
+            device: "bind".to_owned(),
+            flags: BIND | NOSUID | NOEXEC | NODEV | RDONLY,
+            ..Mount::default()
+        });
+        process.env.push(format!("NOTIFY_SOCKET={INSIDE}/{SOCKET}"));
+        Ok(())
+    }
+
+    /// Makes the directory: once the container is created, before its first process is.
+    ///
+    /// # Errors
+    /// [`pidone_config::Code::SystemError`], also if it exists.
+    pub(crate) fn make_directory(&self) -> Result<()> {
+        let fail = |errno| Error::path("mkdir", self.state.join(DIRECTORY), errno);
+        let state = open(&self.state).map_err(fail)?;
+        mkdirat(&state, DIRECTORY, Mode::from_raw_mode(0o755)).map_err(fail)?;
+        // Whatever the umask takes away: the container's users must get to the socket.
+        chmodat(&state, DIRECTORY, Mode::from_raw_mode(0o755), AtFlags::empty()).map_err(fail)
+    }
+
+    /// Makes the socket: before the container's program is executed.
+    ///
+    /// # Errors
+    /// [`pidone_config::Code::SystemError`] with the path of the socket.
+    pub(crate) fn listen(self) -> Result<Listening> {
+        let directory = self.state.join(DIRECTORY);
+        let fail = |errno| Error::path("bind", directory.join(SOCKET), errno);
+        let opened = open(&directory).map_err(fail)?;
+        // One of an attempt to start that was given up.
+        let _ = unlinkat(&opened, SOCKET, AtFlags::empty());
+        let socket =
+            socket_with(AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC, None)
+                .map_err(fail)?;
+        // An address has room for 108 bytes.
+        let address = SocketAddrUnix::new(format!("/proc/self/fd/{}/{SOCKET}", opened.as_raw_fd()));
+        bind(&socket, &address.map_err(fail)?).map_err(fail)?;
+        // Sending needs the right to write.
+        chmodat(&opened, SOCKET, Mode::from_raw_mode(0o777), AtFlags::empty()).map_err(fail)?;
+        Ok(Listening { socket, host: self.host })
+    }
+}
+
+fn open(directory: &Path) -> std::result::Result<OwnedFd, Errno> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    openat(rustix::fs::CWD, directory, flags, Mode::empty())
+}
+
+/// The socket that the container has.
+#[derive(Debug)]
+pub(crate) struct Listening {
+    socket: OwnedFd,
+    host: PathBuf,
+}
+
+impl Listening {
+    /// Waits until the container is ready and tells the manager so, with the process that it shall
+    /// watch from then on; a container that ends before has nothing to tell.
+    ///
+    /// Returns once the manager has read it, so that the caller may end: a message of a process
+    /// that is gone may be taken for a stranger's.
+    ///
+    /// # Errors
+    /// [`pidone_config::Code::SystemError`] if the manager's socket does not take it.
+    pub(crate) fn forward(self, pid: i32, pidfd: BorrowedFd<'_>) -> Result<()> {
+        let ready = self.is_ready(pidfd).map_err(|errno| {
+            Error::system("receive the notification of", pid.to_string(), errno)
+        })?;
+        if !ready {
+            return Ok(());
+        }
+        let manager = connect_to(&self.host, SocketType::DGRAM)?;
+        let fail = |errno| Error::path("notify", &self.host, errno);
+        // The process first: a manager that is told "ready" by another may not believe it.
+        send(&manager, format!("MAINPID={pid}\nREADY=1\n").as_bytes(), None).map_err(fail)?;
+        barrier(&manager).map_err(fail)
+    }
+
+    /// Waits for the container's word; answers whether it came before its end.
+    fn is_ready(&self, pidfd: BorrowedFd<'_>) -> std::result::Result<bool, Errno> {
+        loop {
+            let mut fds = [
+                PollFd::new(&self.socket, PollFlags::IN),
+                PollFd::from_borrowed_fd(pidfd, PollFlags::IN),
+            ];
+            match poll(&mut fds, None) {
+                Ok(_) => {}
+                Err(Errno::INTR) => continue,
+                Err(errno) => return Err(errno),
+            }
+            let [message, _] = fds.map(|fd| !fd.revents().is_empty());
+            if !message {
+                return Ok(false);
+            }
+            let mut buffer = [0; 4096];
+            // The descriptors of a barrier are closed unseen, which is what lets it pass.
+            match recv(&self.socket, &mut buffer, RecvFlags::DONTWAIT) {
+                Ok((length, _)) => {
+                    let message = buffer.get(..length).unwrap_or_default();
+                    if message.split(|&byte| byte == b'\n').any(|line| line == b"READY=1") {
+                        return Ok(true);
+                    }
+                }
+                Err(Errno::AGAIN | Errno::INTR) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+    }
+}
+
+/// Waits until the manager has read all: sd_notify_barrier(3). One that does not know barriers is
+/// not waited for for ever.
+fn barrier(manager: &OwnedFd) -> std::result::Result<(), Errno> {
+    let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
+    send(manager, b"BARRIER=1", Some(writer.as_fd()))?;
+    drop(writer);
+    let deadline = Instant::now() + BARRIER;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let left = Timespec::try_from(left).ok();
+        match poll(&mut [PollFd::new(&reader, PollFlags::IN)], left.as_ref()) {
+            Ok(_) => return Ok(()),
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixDatagram;
+    use std::process::{Child, Command, Stdio};
+    use std::thread;
+
+    use rustix::net::{RecvAncillaryBuffer, recvmsg};
+    use rustix::process::{Pid, PidfdFlags, pidfd_open};
+    use tempfile::TempDir;
+
+    use super::*;
+
+    /// A container's state directory with a long name, and a manager's socket.
+    struct Lab {
+        _directory: TempDir,
+        state: PathBuf,
+        host: PathBuf,
+        manager: UnixDatagram,
+    }
+
+    impl Lab {
+        fn new() -> Self {
+            let directory = TempDir::new().unwrap();
+            let state = directory.path().join("s".repeat(150));
+            std::fs::create_dir(&state).unwrap();
+            let host = directory.path().join("manager");
+            let manager = UnixDatagram::bind(&host).unwrap();
+            manager.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+            Self { _directory: directory, state, host, manager }
+        }
+
+        fn listen(&self) -> Listening {
+            let notify = Notify::new(&self.state, self.host.clone());
+            notify.make_directory().unwrap();
+            notify.listen().unwrap()
+        }
+
+        /// A socket of the container that is connected; its path is too long for an address.
+        fn container(&self) -> OwnedFd {
+            let path = self.state.join(DIRECTORY).join(SOCKET);
+            connect_to(&path, SocketType::DGRAM).unwrap()
+        }
+
+        /// The next message to the manager, whose descriptors are closed.
+        fn message(&self) -> String {
+            let mut buffer = [0; 100];
+            let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+            let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+            let mut iov = [std::io::IoSliceMut::new(&mut buffer)];
+            let flags = RecvFlags::CMSG_CLOEXEC;
+            let length = recvmsg(&self.manager, &mut iov, &mut ancillary, flags).unwrap().bytes;
+            String::from_utf8(buffer[..length].to_vec()).unwrap()
+        }
+
+        fn hears_nothing(&self) -> bool {
+            self.manager.set_nonblocking(true).unwrap();
+            self.manager.recv(&mut [0; 10]).is_err()
+        }
+    }
+
+    /// A process that stands for the container's.
+    fn process() -> (Child, OwnedFd) {
+        let child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
+        let pidfd = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).unwrap();
+        (child, pidfd)
+    }
+
+    #[test]
+    fn tells_the_manager_once_the_container_is_ready() {
+        let lab = Lab::new();
+        let listening = lab.listen();
+        let (mut child, pidfd) = process();
+        let container = lab.container();
+        let forwarding = thread::spawn(move || listening.forward(4711, pidfd.as_fd()));
+        for said in ["STATUS=READY=1 soon", "READY=10\nMAINPID=1", "STOPPING=1\n"] {
+            send(&container, said.as_bytes(), None).unwrap();
+        }
+        // With a descriptor, as a barrier of the container's has.
+        send(&container, b"BARRIER=1", Some(container.as_fd())).unwrap();
+        send(&container, b"MAINPID=1\nREADY=1\nSTATUS=up", None).unwrap();
+        assert_eq!(lab.message(), "MAINPID=4711\nREADY=1\n");
+        assert!(!forwarding.is_finished());
+        assert_eq!(lab.message(), "BARRIER=1");
+        forwarding.join().unwrap().unwrap();
+        assert!(lab.hears_nothing());
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    #[test]
+    fn a_container_that_ends_has_nothing_to_tell() {
+        let lab = Lab::new();
+        let listening = lab.listen();
+        let (mut child, pidfd) = process();
+        send(&lab.container(), b"STATUS=failing", None).unwrap();
+        drop(child.stdin.take());
+        listening.forward(4711, pidfd.as_fd()).unwrap();
+        assert!(lab.hears_nothing());
+        child.wait().unwrap();
+    }
+
+    #[test]
+    fn the_last_word_of_a_container_counts() {
+        let lab = Lab::new();
+        let listening = lab.listen();
+        let (mut child, pidfd) = process();
+        send(&lab.container(), b"READY=1", None).unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let forwarding = thread::spawn(move || listening.forward(1, pidfd.as_fd()));
+        assert_eq!(lab.message(), "MAINPID=1\nREADY=1\n");
+        lab.message();
+        forwarding.join().unwrap().unwrap();
+    }
+
+    #[test]
+    fn a_manager_that_is_gone_is_named() {
+        let lab = Lab::new();
+        let listening = lab.listen();
+        let (mut child, pidfd) = process();
+        send(&lab.container(), b"READY=1", None).unwrap();
+        std::fs::remove_file(&lab.host).unwrap();
+        let error = listening.forward(1, pidfd.as_fd()).unwrap_err().to_string();
+        let expected = format!("connect `{}`: No such file or directory", lab.host.display());
+        assert_eq!(error, expected);
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    #[test]
+    fn a_manager_may_listen_without_a_file() {
+        use std::os::linux::net::SocketAddrExt as _;
+        let name = format!("pidone-test-{}", std::process::id());
+        let address = std::os::unix::net::SocketAddr::from_abstract_name(&name).unwrap();
+        let manager = UnixDatagram::bind_addr(&address).unwrap();
+        let socket = connect_to(Path::new(&format!("@{name}")), SocketType::DGRAM).unwrap();
+        send(&socket, b"READY=1", None).unwrap();
+        let mut buffer = [0; 20];
+        assert_eq!(manager.recv(&mut buffer).unwrap(), 7);
+    }
+
+    #[test]
+    fn every_user_of_the_container_can_send() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let lab = Lab::new();
+        drop(lab.listen());
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+        let directory = lab.state.join(DIRECTORY);
+        assert_eq!((mode(&directory), mode(&directory.join(SOCKET))), (0o755, 0o777));
+        // The socket of an attempt that was given up is not in the way.
+        Notify::new(&lab.state, lab.host.clone()).listen().unwrap();
+    }
+
+    #[test]
+    fn the_container_is_told_where_it_is() {
+        let mut config = Config::template("/srv/root".into());
+        let mut process = Process::default();
+        let notify = Notify::new(Path::new("/run/pidone/c"), "/run/systemd/notify".into());
+        notify.configure(&mut config, &mut process).unwrap();
+        config.validate().unwrap();
+        assert_eq!(process.env, ["NOTIFY_SOCKET=/run/notify/notify.sock"]);
+        let mount = config.mounts.last().unwrap();
+        assert_eq!(mount.source, "/run/pidone/c/notify");
+        assert_eq!(mount.destination, "/run/notify");
+        assert_eq!(mount.flags, BIND | NOSUID | NOEXEC | NODEV | RDONLY);
+    }
+}

@@ -1,0 +1,164 @@
+//! What stands around a process that is started: its terminal, descriptors, and what tells of it.
+
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
+use pidone::Running;
+use pidone_config::{Code, Error, Process, Result};
+use pidone_host::unix::{connect_to, send};
+use rustix::net::SocketType;
+
+use super::descriptor;
+use super::flags::Around;
+use crate::terminal;
+
+/// A connected socket of the caller.
+#[derive(Debug)]
+struct Receiver<'a> {
+    socket: OwnedFd,
+    path: &'a Path,
+}
+
+impl<'a> Receiver<'a> {
+    fn connect(path: &'a Path) -> Result<Self> {
+        Ok(Self { socket: connect_to(path, SocketType::STREAM)?, path })
+    }
+
+    /// Sends a descriptor with its name, as runc does.
+    fn send(&self, file: BorrowedFd<'_>, name: &str) -> Result<()> {
+        send(&self.socket, name.as_bytes(), Some(file))
+            .map(drop)
+            .map_err(|errno| Error::path("send to", self.path, errno))
+    }
+}
+
+/// The receivers, connected before anything is made.
+#[derive(Debug)]
+pub(super) struct Receivers<'a> {
+    console: Option<Receiver<'a>>,
+    pidfd: Option<Receiver<'a>>,
+    pid_file: Option<&'a Path>,
+    /// What a pidfd is called, as runc does: `standard` for the first process, `setns` for others.
+    name: &'static str,
+}
+
+impl Around {
+    /// Whether somebody is told which process it is.
+    pub(super) fn is_told(&self) -> bool {
+        self.pid_file.is_some() || self.pidfd_socket.is_some()
+    }
+
+    /// Checks what is asked for, and gives the process its descriptors.
+    pub(super) fn prepare(
+        &self,
+        process: &mut Process,
+        detach: bool,
+        name: &'static str,
+    ) -> Result<Receivers<'_>> {
+        let refuse = |reason| Err(Error::config("--console-socket", "", reason));
+        match (&mut process.terminal, detach, &self.console_socket) {
+            (Some(_), true, None) => {
+                return refuse("a detached process with a terminal needs one");
+            }
+            (_, false, Some(_)) => return refuse("needs a process that is detached"),
+            (None, _, Some(_)) => return refuse("needs a process with a terminal"),
+            (Some(size), false, None) => *size = terminal::size().unwrap_or(*size),
+            _ => {}
+        }
+        descriptor::pass(process, self.preserve_fds)?;
+        Ok(Receivers {
+            console: self.console_socket.as_deref().map(Receiver::connect).transpose()?,
+            pidfd: self.pidfd_socket.as_deref().map(Receiver::connect).transpose()?,
+            pid_file: self.pid_file.as_deref(),
+            name,
+        })
+    }
+}
+
+impl Receivers<'_> {
+    /// Tells of the process, which must not be left if that fails.
+    pub(super) fn tell(self, running: &mut Running) -> Result<()> {
+        if let Some(receiver) = self.console {
+            let master = running.console.take().ok_or_else(|| {
+                Error::reason(Code::SystemError, "send", "console", "the process has no terminal")
+            })?;
+            receiver.send(master.as_fd(), "/dev/ptmx")?;
+        }
+        if let Some(receiver) = self.pidfd {
+            receiver.send(running.pidfd(), self.name)?;
+        }
+        match self.pid_file {
+            Some(path) => write_pid(path, running.pid()),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Writes a pid file whole or not at all: others wait for it to appear.
+fn write_pid(path: &Path, pid: i32) -> Result<()> {
+    let mut name = std::ffi::OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    name.push(format!(".{}", std::process::id()));
+    let draft = path.with_file_name(name);
+    let written = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o666)
+        .open(&draft)
+        .and_then(|mut file| write!(file, "{pid}"))
+        .and_then(|()| std::fs::rename(&draft, path));
+    written.map_err(|error| {
+        let _ = std::fs::remove_file(&draft);
+        Error::path("write", path, error)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::io::Errno;
+
+    use super::*;
+
+    #[test]
+    fn a_pid_file_appears_whole() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("pid");
+        write_pid(&path, 1).unwrap();
+        write_pid(&path, 4711).unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "4711");
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
+        let missing = directory.path().join("no/pid");
+        assert_eq!(write_pid(&missing, 1).unwrap_err().errno(), Some(Errno::NOENT));
+    }
+
+    #[test]
+    fn a_console_socket_is_for_detached_terminals() {
+        let said = |terminal: bool, detach: bool, socket: bool| {
+            let terminal = terminal.then(Default::default);
+            let mut process = Process { terminal, ..Process::default() };
+            let around = Around {
+                console_socket: socket.then(|| "/nonexistent/socket".into()),
+                ..Around::default()
+            };
+            around.prepare(&mut process, detach, "standard").map(drop).map_err(|e| e.to_string())
+        };
+        for (terminal, detach, socket) in
+            [(false, true, false), (false, false, false), (true, false, false)]
+        {
+            assert_eq!(said(terminal, detach, socket), Ok(()));
+        }
+        let connecting = said(true, true, true).unwrap_err();
+        assert!(connecting.starts_with("connect `/nonexistent/socket`: No such"), "{connecting}");
+        for (terminal, detach, socket, reason) in [
+            (true, true, false, "a detached process with a terminal needs one"),
+            (true, false, true, "needs a process that is detached"),
+            (false, true, true, "needs a process with a terminal"),
+        ] {
+            let error = said(terminal, detach, socket).unwrap_err();
+            assert!(error.ends_with(reason), "{error}");
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! `pidone spec`, `pidone plan` and `pidone features`: what can be asked of this runtime.
+
+use std::fs::OpenOptions;
+use std::io::{ErrorKind, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+
+use pidone::first_plan;
+use pidone_config::{Code, Error, oci};
+
+use super::{begin, flags};
+use crate::arguments::Invocation;
+use crate::failure::Outcome;
+use crate::output;
+use crate::report::Report;
+
+/// The file of a bundle.
+const FILE: &str = "config.json";
+
+/// Writes a configuration to start from.
+///
+/// # Errors
+/// There is one already.
+pub fn spec(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
+    let (flags, _): (flags::Spec, flags::Global) = begin(invocation, report)?;
+    let own = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    let text = output::json(&oci::default::spec(flags.rootless.then_some(own)))?;
+    let path = flags.bundle.join(FILE);
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o644).open(&path);
+    let written = file.and_then(|mut file| file.write_all(&text));
+    written.map_err(|error| match error.kind() {
+        ErrorKind::AlreadyExists => {
+            let reason = "File config.json exists. Remove it first";
+            Error::reason(Code::SystemError, "create", path.to_string_lossy(), reason)
+        }
+        _ => Error::path("write", &path, error),
+    })?;
+    Ok(0)
+}
+
+/// Prints what the init would be told to start the process of a bundle, an operation on each line.
+/// Nothing is made or started.
+///
+/// # Errors
+/// The bundle is wrong, or a file of the host that it names cannot be looked at.
+pub fn plan(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
+    let (flags, global): (flags::Plan, flags::Global) = begin(invocation, report)?;
+    let bundle = oci::Bundle::open(&flags.bundle)?;
+    for warning in bundle.warnings() {
+        report.warning(&warning);
+    }
+    let mut config = bundle.config()?;
+    global.fit_cgroup(&mut config, "plan")?;
+    output::print(format_args!("{}", first_plan(&config, &bundle.process()?)?))?;
+    Ok(0)
+}
+
+/// Prints what is supported, as JSON.
+///
+/// # Errors
+/// Standard output takes no more.
+pub fn features(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
+    let (flags::Nothing {}, _) = begin(invocation, report)?;
+    output::bytes(&output::indented(&oci::features(), b"    ")?)?;
+    Ok(0)
+}

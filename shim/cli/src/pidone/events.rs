@@ -1,0 +1,72 @@
+//! `pidone events`: what a container uses, and when it is out of memory.
+
+use std::time::{Duration, Instant};
+
+use pidone::Container;
+use pidone_config::{Code, Error};
+use pidone_host::cgroup::Notice;
+use rustix::event::{PollFd, Timespec, poll};
+use rustix::io::Errno;
+use serde_json::{Value, json};
+
+use super::{begin, flags, usage};
+use crate::arguments::Invocation;
+use crate::failure::{Failure, Outcome};
+use crate::output;
+use crate::report::Report;
+
+/// Prints a line of JSON for each event, until the container ends.
+///
+/// # Errors
+/// The container does not run, or has no memory cgroup.
+pub fn events(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
+    let (flags, global): (flags::Events, flags::Global) = begin(invocation, report)?;
+    let container = global.container(&flags.id.id)?;
+    if flags.stats {
+        tell(&container, "stats", usage::events(&container.stats()?))?;
+        return Ok(0);
+    }
+    let mut watcher = container.notify_oom()?;
+    let mut next = Instant::now() + flags.interval;
+    loop {
+        match watcher.check()? {
+            Notice::Gone => return Ok(0),
+            Notice::Happened(count) => {
+                for _ in 0..count {
+                    tell(&container, "oom", Value::Null)?;
+                }
+            }
+            Notice::Nothing => {}
+        }
+        if Instant::now() >= next {
+            next += flags.interval;
+            match container.stats() {
+                Ok(stats) => tell(&container, "stats", usage::events(&stats))?,
+                Err(error) if error.code() == Code::ContainerNotRunning => return Ok(0),
+                Err(error) => report.warning(&error),
+            }
+        }
+        let wait = next.saturating_duration_since(Instant::now());
+        let mut fds = [PollFd::new(&watcher, watcher.poll_flags())];
+        match poll(&mut fds, Some(&timespec(wait))) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(errno) => return Err(Error::system("poll", "", errno).into()),
+        }
+    }
+}
+
+/// Prints one event.
+fn tell(container: &Container, kind: &str, data: Value) -> Result<(), Failure> {
+    let mut event = json!({ "type": kind, "id": container.id() });
+    if let (Some(event), false) = (event.as_object_mut(), data.is_null()) {
+        event.insert("data".to_owned(), data);
+    }
+    output::bytes(&output::line(&event)?)
+}
+
+fn timespec(time: Duration) -> Timespec {
+    Timespec {
+        tv_sec: i64::try_from(time.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: time.subsec_nanos().into(),
+    }
+}

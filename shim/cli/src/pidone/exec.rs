@@ -1,0 +1,187 @@
+//! `pidone exec`: a further process in a container.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use pidone::{Container, Running, Status};
+use pidone_config::oci::{self, Bundle};
+use pidone_config::{Code, Error, Process, Result, TerminalSize};
+use pidone_host::span::{span, span_of};
+
+use super::around::Receivers;
+use super::create::status;
+use super::{begin, flags, read};
+use crate::arguments::Invocation;
+use crate::failure::Outcome;
+use crate::report::Report;
+use crate::session::attend;
+use crate::signals::Signals;
+use crate::trace::traced;
+
+/// Longer than any container is paused, and short enough to be added to a time.
+const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
+/// Runs a program in a container.
+///
+/// # Errors
+/// The container does not run, or the program cannot be started in it.
+pub fn exec(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
+    let (flags, global): (flags::Exec, flags::Global) = begin(invocation, report)?;
+    let Some((id, args)) = flags.line.split_first() else { return invocation.unknown() };
+    report.fails_with(255);
+    let signals = if flags.detach { None } else { Some(Signals::take()?) };
+    let (mut running, receivers) =
+        traced(flags.around.trace.as_ref(), report, |_| flags.start(&global, id, args))?;
+    report.debug(&format_args!("started process {}", running.pid()));
+    let told = receivers.tell(&mut running);
+    let attended = match (told, &signals) {
+        (Ok(()), None) => return Ok(0),
+        (Ok(()), Some(signals)) => attend(&mut running, signals),
+        (Err(error), _) => Err(error),
+    };
+    if attended.is_err() {
+        // Nobody attends it any more. It may have ended by itself.
+        let _ = running.signal(libc::SIGKILL);
+        let _ = running.wait();
+    }
+    Ok(status(attended?))
+}
+
+impl flags::Exec {
+    /// Starts the process.
+    fn start(
+        &self,
+        global: &flags::Global,
+        id: &str,
+        args: &[String],
+    ) -> Result<(Running, Receivers<'_>)> {
+        let mut options = flags::Global::options();
+        if self.ignore_paused {
+            // Nobody can know when the container is resumed.
+            options = options.patience(FOREVER);
+        }
+        let load = || {
+            let container = global.factory(options)?.load(id)?;
+            Ok((container.status()?, container))
+        };
+        let (status, mut container) = span_of("load the container", || id.into(), load)?;
+        let refuse = |reason| Err(Error::reason(Code::ContainerNotRunning, "exec", id, reason));
+        match status {
+            Status::Destroyed => return refuse("cannot exec in a stopped container"),
+            Status::Paused if !self.ignore_paused => {
+                return refuse(
+                    "cannot exec in a paused container (use --ignore-paused to override)",
+                );
+            }
+            _ => {}
+        }
+        let mut process = span("read the process", || match &self.process {
+            Some(path) => {
+                if !args.is_empty() {
+                    let reason = "has the program; there can be no other";
+                    return Err(Error::config("--process", path.display(), reason));
+                }
+                oci::Process::from_json(&read::file(path)?)?.process()
+            }
+            None => self.base(&container, args),
+        })?;
+        process.sub_cgroups = sub_cgroups(&self.cgroup)?;
+        process.ignore_paused = self.ignore_paused;
+        // Who is told of it waits for it: the caller's parent or a subreaper, once the caller has
+        // ended.
+        process.own_child = self.detach || self.around.is_told();
+        let receivers = self.around.prepare(&mut process, self.detach, "setns")?;
+        Ok((container.exec(&process)?, receivers))
+    }
+
+    /// The process of the container's bundle, changed by the options.
+    fn base(&self, container: &Container, args: &[String]) -> Result<Process> {
+        if args.is_empty() {
+            return Err(Error::config("exec", "", "names no program, and there is no --process"));
+        }
+        let bundle = &container.config().bundle;
+        let mut process = if bundle.as_os_str().is_empty() {
+            Process::default()
+        } else {
+            Bundle::open(bundle)?.further_process()?
+        };
+        args.clone_into(&mut process.args);
+        let size: Option<TerminalSize> = process.terminal;
+        process.terminal = self.tty.then(|| size.unwrap_or_default());
+        process.no_new_privileges |= self.no_new_privs;
+        for variable in &self.env {
+            let name = variable.split('=').next();
+            process.env.retain(|earlier| earlier.split('=').next() != name);
+            process.env.push(variable.clone());
+        }
+        if let Some(cwd) = &self.cwd {
+            process.cwd.clone_from(cwd);
+        }
+        if self.apparmor.is_some() {
+            process.apparmor_profile.clone_from(&self.apparmor);
+        }
+        if self.process_label.is_some() {
+            process.label.clone_from(&self.process_label);
+        }
+        if self.user.is_some() || !self.additional_gids.is_empty() {
+            let ids = process.ids.get_or_insert_default();
+            if let Some((uid, gid)) = self.user {
+                ids.uid = uid;
+                ids.gid = gid.unwrap_or(ids.gid);
+            }
+            ids.groups.extend(&self.additional_gids);
+        }
+        if !self.cap.is_empty() {
+            // Inheritable ones would let files of the image regain capabilities (CVE-2022-29162).
+            let sets = process.capability_sets.get_or_insert_default();
+            for set in [&mut sets.bounding, &mut sets.effective, &mut sets.permitted] {
+                set.extend(self.cap.iter().cloned());
+            }
+        }
+        Ok(process)
+    }
+}
+
+/// The cgroups of `--cgroup`, by controller.
+fn sub_cgroups(given: &[String]) -> Result<BTreeMap<String, String>> {
+    let mut all = BTreeMap::new();
+    for text in given {
+        let refuse = |reason| Err(Error::config("--cgroup", text, reason));
+        let Some((controllers, path)) = text.split_once(':') else {
+            if given.len() > 1 {
+                return refuse("has no CONTROLLER: before the path");
+            }
+            all.insert(String::new(), text.clone());
+            continue;
+        };
+        for controller in controllers.split(',') {
+            if controller.is_empty() {
+                return refuse("has an empty controller");
+            }
+            if all.insert(controller.to_owned(), path.to_owned()).is_some() {
+                return refuse("has a controller that another one has");
+            }
+        }
+    }
+    Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cgroups_go_by_controller() {
+        let parse = |given: &[&str]| {
+            sub_cgroups(&given.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>())
+        };
+        let one = parse(&["a/b"]).unwrap();
+        assert_eq!(one.get("").map(String::as_str), Some("a/b"));
+        let several = parse(&["cpu,memory:a", "pids:b:c"]).unwrap();
+        let pairs: Vec<_> = several.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+        assert_eq!(pairs, [("cpu", "a"), ("memory", "a"), ("pids", "b:c")]);
+        for bad in [&["a", "b"][..], &[":a"], &["cpu,:a"], &["cpu:a", "cpu:b"], &["cpu:a", "b"]] {
+            assert!(parse(bad).is_err(), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! `pidone state` and `pidone list`: what containers there are, and what they do.
+
+use std::collections::BTreeMap;
+use std::fmt::{self, Write as _};
+use std::os::fd::AsFd as _;
+use std::path::Path;
+
+use pidone::{Container, Status};
+use pidone_config::{Code, Error, Result};
+use serde::Serialize;
+
+use super::{begin, flags};
+use crate::arguments::Invocation;
+use crate::failure::Outcome;
+use crate::report::Report;
+use crate::{output, timestamp};
+
+/// The state of a container: the specification's, with what runc adds.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct State<'a> {
+    oci_version: &'static str,
+    id: &'a str,
+    /// 0 once it has ended.
+    pid: i32,
+    status: &'static str,
+    bundle: &'a Path,
+    rootfs: &'a Path,
+    created: String,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    annotations: &'a BTreeMap<String, String>,
+    owner: String,
+}
+
+impl<'a> State<'a> {
+    fn of(container: &'a Container) -> Result<Self> {
+        let status = container.status()?;
+        let config = container.config();
+        let directory = rustix::fs::fstat(container.as_fd())
+            .map_err(|errno| Error::system("stat", container.id(), errno))?;
+        Ok(Self {
+            oci_version: "1.3.0",
+            id: container.id(),
+            pid: if status == Status::Destroyed { 0 } else { container.pid() },
+            status: match status {
+                Status::Created => "created",
+                Status::Running => "running",
+                Status::Paused => "paused",
+                Status::Destroyed => "stopped",
+            },
+            bundle: &config.bundle,
+            rootfs: &config.rootfs,
+            created: timestamp::precise(container.created()),
+            annotations: &config.annotations,
+            owner: user(directory.st_uid),
+        })
+    }
+}
+
+/// The name of a user of the host; `#` and the number if there is none.
+fn user(uid: u32) -> String {
+    let users = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let name = users.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)?.parse() == Ok(uid)).then_some(name)
+    });
+    name.map_or_else(|| format!("#{uid}"), str::to_owned)
+}
+
+/// Prints the state of a container.
+///
+/// # Errors
+/// There is none with the id.
+pub fn state(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
+    let (flags, global): (flags::Id, flags::Global) = begin(invocation, report)?;
+    let container = global.container(&flags.id)?;
+    output::bytes(&output::indented(&State::of(&container)?, b"  ")?)?;
+    Ok(0)
+}
+
+/// Prints all containers.
+///
+/// # Errors
+/// The directory of the states cannot be read.
+pub fn list(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
+    let (flags, global): (flags::List, flags::Global) = begin(invocation, report)?;
+    let factory = global.factory(flags::Global::options())?;
+    let mut containers = Vec::new();
+    for id in factory.list()? {
+        match factory.load(&id) {
+            Ok(container) => containers.push(container),
+            Err(error) => skipped(report, &error),
+        }
+    }
+    let mut states = Vec::new();
+    for container in &containers {
+        match State::of(container) {
+            Ok(state) => states.push(state),
+            Err(error) => skipped(report, &error),
+        }
+    }
+    if flags.quiet {
+        states.iter().try_for_each(|state| output::print(format_args!("{}\n", state.id)))?;
+    } else if flags.format == flags::Format::Json {
+        output::bytes(&output::line(&states)?)?;
+    } else {
+        output::print(format_args!("{}", Table(&states)))?;
+    }
+    Ok(0)
+}
+
+/// Others remove containers meanwhile, which is nothing to tell.
+fn skipped(report: &mut Report, error: &Error) {
+    if error.code() != Code::ContainerNotExists {
+        report.warning(error);
+    }
+}
+
+/// The states in columns, as Go's tabwriter sets them for runc.
+struct Table<'a>(&'a [State<'a>]);
+
+/// The least width of a column, and the least space between two.
+const WIDTH: usize = 12;
+const SPACE: usize = 3;
+
+impl fmt::Display for Table<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let title = ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"].map(str::to_owned);
+        let rows = self.0.iter().map(|state| {
+            [
+                state.id.to_owned(),
+                state.pid.to_string(),
+                state.status.to_owned(),
+                printable(&state.bundle.to_string_lossy()),
+                state.created.clone(),
+                state.owner.clone(),
+            ]
+        });
+        let rows: Vec<_> = std::iter::once(title).chain(rows).collect();
+        for row in &rows {
+            for (column, cell) in row.iter().enumerate() {
+                if column + 1 == row.len() {
+                    writeln!(f, "{cell}")?;
+                } else {
+                    let longest = rows.iter().map(|row| row[column].chars().count()).max();
+                    let width = WIDTH.max(longest.unwrap_or(0) + SPACE);
+                    write!(f, "{cell:width$}")?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Text that a bundle's maker chose, without what a terminal would act on.
+fn printable(text: &str) -> String {
+    let mut printable = String::with_capacity(text.len());
+    for c in text.chars() {
+        let _ = if c.is_control() {
+            write!(printable, "{}", c.escape_default())
+        } else {
+            printable.write_char(c)
+        };
+    }
+    printable
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_those_of_runc() {
+        let annotations = BTreeMap::new();
+        let state = |id, bundle| State {
+            oci_version: "1.3.0",
+            id,
+            pid: 7,
+            status: "running",
+            bundle: Path::new(bundle),
+            rootfs: Path::new("/r"),
+            created: "2024-01-01T00:00:00Z".to_owned(),
+            annotations: &annotations,
+            owner: "root".to_owned(),
+        };
+        let states = [state("a", "/b"), state("longer-than-that", "/x\u{1b}y")];
+        assert_eq!(
+            Table(&states).to_string(),
+            "ID                 PID         STATUS      BUNDLE      CREATED                OWNER\n\
+             a                  7           running     /b          2024-01-01T00:00:00Z   root\n\
+             longer-than-that   7           running     /x\\u{1b}y   2024-01-01T00:00:00Z   root\n"
+        );
+        assert_eq!(Table(&[]).to_string().lines().count(), 1);
+    }
+
+    #[test]
+    fn owners_have_names() {
+        assert_eq!(user(0), "root");
+        assert_eq!(user(u32::MAX), "#4294967295");
+    }
+}

@@ -1,0 +1,71 @@
+//! The architectures whose system calls a filter can judge.
+
+/// An ABI of system calls, with its own numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Arch {
+    /// 64-bit x86.
+    X86_64,
+    /// 32-bit x86, also called i386.
+    X86,
+    /// 32-bit pointers in 64-bit mode, on x86.
+    X32,
+    /// 64-bit ARM.
+    Aarch64,
+    /// 32-bit ARM with the EABI.
+    Arm,
+}
+
+/// The bit that marks the x32 ABI in the number of a system call; the kernel gives both ABIs of
+/// 64-bit mode the same `AUDIT_ARCH_X86_64`.
+pub const X32_SYSCALL_BIT: u32 = 0x4000_0000;
+
+/// The first of ARM's private calls (`__ARM_NR_BASE`), far above those that grow with the kernel.
+pub const ARM_PRIVATE: u32 = 0xf_0000;
+
+impl Arch {
+    /// Every architecture that has a table of system calls.
+    pub const ALL: [Self; 5] = [Self::X86_64, Self::X86, Self::X32, Self::Aarch64, Self::Arm];
+
+    /// The architecture that this program was built for.
+    pub const NATIVE: Self = if cfg!(all(target_arch = "x86_64", target_pointer_width = "64")) {
+        Self::X86_64
+    } else if cfg!(target_arch = "x86_64") {
+        Self::X32
+    } else if cfg!(target_arch = "x86") {
+        Self::X86
+    } else if cfg!(all(target_arch = "aarch64", target_endian = "little")) {
+        Self::Aarch64
+    } else if cfg!(all(target_arch = "arm", target_endian = "little")) {
+        Self::Arm
+    } else {
+        panic!("seccomp has no table of system calls for this architecture")
+    };
+
+    /// The kernel's `AUDIT_ARCH_*`, from `linux/audit.h`.
+    #[must_use]
+    pub const fn audit(self) -> u32 {
+        match self {
+            Self::X86_64 | Self::X32 => 0xc000_003e,
+            Self::X86 => 0x4000_0003,
+            Self::Aarch64 => 0xc000_00b7,
+            Self::Arm => 0x4000_0028,
+        }
+    }
+
+    /// Whether arguments are compared in all of their 64 bits.
+    ///
+    /// On the others the low 32 bits are compared with the low 32 bits of the value, as libseccomp
+    /// does, so that a value written with its sign extended still matches.
+    pub const fn wide(self) -> bool {
+        matches!(self, Self::X86_64 | Self::Aarch64)
+    }
+
+    /// Whether a number can be one of this ABI at all.
+    pub const fn has(self, number: u32) -> bool {
+        match self {
+            Self::X86_64 => number < X32_SYSCALL_BIT,
+            Self::X32 => number >= X32_SYSCALL_BIT,
+            Self::X86 | Self::Aarch64 | Self::Arm => true,
+        }
+    }
+}

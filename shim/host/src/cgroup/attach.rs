@@ -1,0 +1,222 @@
+//! Putting processes into the cgroup, and listing them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::path::{Component, Path, PathBuf};
+use std::sync::OnceLock;
+
+use pidone_config::{Error, Result};
+use rustix::io::Errno;
+
+use super::directory::{Directory, open_to_write};
+use super::{Cgroups, tree};
+use crate::span::span;
+
+const PROCS: &str = "cgroup.procs";
+const TASKS: &str = "tasks";
+
+/// How a process that is about to be cloned comes into the cgroup.
+///
+/// On cgroup v2 it is born there. On cgroup v1 it moves itself, by writing `0` to the files
+/// `tasks`: a thread that moves itself alone needs no lock against forks (`cgroup_procs_write_start`
+/// in the kernel, since Linux 5.5), and so does not wait for the RCU grace period of several
+/// milliseconds that moving another process does.
+#[derive(Debug, Default)]
+pub struct Entrance<'a> {
+    /// The directory of cgroup v2, for `CLONE_INTO_CGROUP`.
+    pub directory: Option<OwnedFd>,
+    /// The files `tasks` of cgroup v1, and their paths.
+    pub tasks: Vec<(PathBuf, OwnedFd)>,
+    /// Where the process cannot move itself: what it is moved into when it is there.
+    late: Option<&'a Cgroups>,
+}
+
+impl Entrance<'_> {
+    /// Whether the process is still to be moved when it is there.
+    pub fn is_late(&self) -> bool {
+        self.late.is_some()
+    }
+
+    /// Moves the new process where it could not do so by itself.
+    pub fn finish(&self, pid: i32) -> Result<()> {
+        let Some(cgroups) = self.late else { return Ok(()) };
+        span("move to cgroups", || cgroups.attach_v1(pid))
+    }
+}
+
+impl Cgroups {
+    /// Moves a process, with all its threads, into the cgroup in every hierarchy.
+    ///
+    /// # Errors
+    /// The file and the errno: `ESRCH` for a process that is gone, `EBUSY` or `EOPNOTSUPP` on
+    /// cgroup v2 if the container has distributed controllers to sub-cgroups.
+    pub fn attach(&self, pid: i32) -> Result<()> {
+        move_into(self.directories(), pid)
+    }
+
+    /// As [`Cgroups::attach`] for a process that was born into [`Cgroups::directory`]: moves it in
+    /// the hierarchies of cgroup v1 only.
+    ///
+    /// # Errors
+    /// As [`Cgroups::attach`].
+    pub fn attach_v1(&self, pid: i32) -> Result<()> {
+        move_into(self.v1(), pid)
+    }
+
+    /// The cgroups below this one that are given by controller, `""` for every hierarchy. They must
+    /// exist, and are the container's to make.
+    ///
+    /// # Errors
+    /// `Code::ConfigInvalid` for a controller that the container does not have, or a path that leaves
+    /// its cgroup.
+    pub fn below(&self, paths: &BTreeMap<String, String>) -> Result<Self> {
+        let mut below = self.clone();
+        for (controller, path) in paths {
+            let field = if controller.is_empty() { "cgroup" } else { controller };
+            let refuse = |reason: &'static str| Error::config(field, path, reason);
+            let relative = Path::new(path.trim_start_matches('/'));
+            if !relative.components().all(|part| matches!(part, Component::Normal(_))) {
+                return Err(refuse("leads out of the container's cgroup"));
+            }
+            let mut known = false;
+            for (own, directory) in &mut below.paths {
+                if controller.is_empty() || controller == own {
+                    let parent = self.paths.get(own).map_or(directory.as_path(), PathBuf::as_path);
+                    *directory = parent.join(relative);
+                    known = true;
+                }
+            }
+            if !known {
+                return Err(refuse("the container has no such controller"));
+            }
+        }
+        Ok(below)
+    }
+
+    /// The directory of cgroup v2, for `CLONE_INTO_CGROUP`; none without cgroup v2.
+    ///
+    /// # Errors
+    /// The directory cannot be opened.
+    pub fn directory(&self) -> Result<Option<OwnedFd>> {
+        let open = |path| Directory::existing(path).map(OwnedFd::from);
+        self.v2().map(open).transpose()
+    }
+
+    /// The files `tasks` of cgroup v1, open for writing, and their paths: a process of one thread
+    /// that writes `0` to each of them moves itself.
+    ///
+    /// # Errors
+    /// One of them cannot be opened.
+    pub fn tasks_files(&self) -> Result<Vec<(PathBuf, OwnedFd)>> {
+        self.v1().into_iter().map(|path| open(path, TASKS)).collect()
+    }
+
+    /// Files of all hierarchies, open for writing: a process of one thread that writes `0` to each of
+    /// them moves itself.
+    ///
+    /// # Errors
+    /// One of them cannot be opened.
+    pub fn entry_files(&self) -> Result<Vec<OwnedFd>> {
+        let tasks = self.tasks_files()?;
+        let unified = self.v2().map(|path| open(path, PROCS)).transpose()?;
+        Ok(tasks.into_iter().chain(unified).map(|(_, file)| file).collect())
+    }
+
+    /// The way in for a process that is about to be cloned.
+    pub fn entrance(&self) -> Result<Entrance<'_>> {
+        span("open cgroups", || {
+            let directory = self.directory()?;
+            if self.keeps_memory_nodes()? {
+                return Ok(Entrance { directory, tasks: self.tasks_files()?, late: None });
+            }
+            Ok(Entrance { directory, tasks: Vec::new(), late: Some(self) })
+        })
+    }
+
+    /// Whether a process of the caller's memory may enter: one that enters a cpuset of cgroup v1
+    /// with other memory nodes has the policies of all its memory changed to those, and until its
+    /// exec that memory is the caller's (`mpol_rebind_mm` in the kernel).
+    fn keeps_memory_nodes(&self) -> Result<bool> {
+        static ONE_NODE: OnceLock<bool> = OnceLock::new();
+        let Some(path) = self.paths.get("cpuset") else { return Ok(true) };
+        let has_one = || {
+            let nodes = fs::read_to_string("/sys/devices/system/node/possible");
+            // A kernel without NUMA has no such file.
+            nodes.map_or(true, |nodes| nodes.trim() == "0")
+        };
+        if *ONE_NODE.get_or_init(has_one) {
+            return Ok(true);
+        }
+        let nodes = Directory::existing(path)?.read("cpuset.effective_mems")?;
+        let status = fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
+        Ok(nodes.is_some_and(|nodes| allowed_nodes(&status) == Some(nodes.trim())))
+    }
+
+    /// The processes in the cgroup and below it, in any hierarchy, by their ids in the caller's
+    /// pid namespace. Empty when the cgroup is gone.
+    ///
+    /// # Errors
+    /// A file cannot be read; more than 131072 sub-cgroups.
+    pub fn processes(&self) -> Result<Vec<i32>> {
+        Ok(self.members()?.into_iter().filter(|&pid| pid != 0).collect())
+    }
+
+    /// As [`Cgroups::processes`], with a 0 for those that the caller's pid namespace does not show.
+    pub(super) fn members(&self) -> Result<BTreeSet<i32>> {
+        let mut members = BTreeSet::new();
+        for path in self.directories() {
+            if let Some(directory) = Directory::open(path)? {
+                members.append(&mut tree::processes(&directory)?);
+            }
+        }
+        Ok(members)
+    }
+}
+
+/// Opens all files before the first write. A write after a pause waits for an RCU grace period of
+/// several milliseconds, those that follow at once share it.
+fn move_into<'a>(paths: impl IntoIterator<Item = &'a Path>, pid: i32) -> Result<()> {
+    let files = paths.into_iter().map(|path| open(path, PROCS)).collect::<Result<Vec<_>>>()?;
+    let text = pid.to_string();
+    for (path, file) in files {
+        rustix::io::retry_on_intr(|| rustix::io::write(&file, text.as_bytes()))
+            .map_err(|errno| refused(&path, pid, errno))?;
+    }
+    Ok(())
+}
+
+/// The error of a process that may not enter: what was written to which file.
+pub fn refused(file: &Path, pid: i32, errno: Errno) -> Error {
+    let error = Error::system("write", format!("{} = {pid}", file.display()), errno);
+    match errno {
+        Errno::BUSY | Errno::OPNOTSUPP => {
+            error.with_hint("the container gave its controllers to sub-cgroups")
+        }
+        Errno::NOSPC => error.with_hint("the cpuset has no processors or no memory nodes"),
+        _ => error,
+    }
+}
+
+fn open(directory: &Path, file: &str) -> Result<(PathBuf, OwnedFd)> {
+    let path = directory.join(file);
+    let file = open_to_write(&path)?;
+    Ok((path, file))
+}
+
+/// The memory nodes that a thread may use, as in its `status`: `proc_pid_status(5)`.
+fn allowed_nodes(status: &str) -> Option<&str> {
+    status.lines().find_map(|line| line.strip_prefix("Mems_allowed_list:")).map(str::trim)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_the_memory_nodes_of_a_thread() {
+        let status = "Name:\tx\nMems_allowed:\t00000003\nMems_allowed_list:\t0-1\nx:\t1\n";
+        assert_eq!(allowed_nodes(status), Some("0-1"));
+        assert_eq!(allowed_nodes("Name:\tx\n"), None);
+    }
+}

@@ -1,0 +1,150 @@
+//! Removing the cgroup.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use pidone_config::{Code, Error, Result};
+use rustix::io::Errno;
+
+use super::directory::{Directory, is_gone};
+use super::{Cgroups, tree};
+
+/// How long a cgroup may stay busy. The last processes leave it a little after their death.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+const FIRST_PAUSE: Duration = Duration::from_millis(1);
+const LONGEST_PAUSE: Duration = Duration::from_millis(16);
+
+impl Cgroups {
+    /// As [`Cgroups::destroy`] if nothing is in the cgroup any more, which takes one system call for
+    /// each hierarchy; answers whether it was like that.
+    #[must_use]
+    pub fn destroy_if_empty(&self) -> bool {
+        let gone = |path: &Path| match rustix::fs::rmdir(path) {
+            Ok(()) => true,
+            Err(errno) => is_gone(errno),
+        };
+        let all = self.directories().into_iter().filter(|path| !gone(path)).count() == 0;
+        all && self.destroy_parents().is_ok()
+    }
+
+    /// Removes the cgroup and everything below it from every hierarchy, then those of the cgroups
+    /// above that [`Cgroups::create`] had made, if they are empty. What is gone already counts as
+    /// removed.
+    ///
+    /// # Errors
+    /// A cgroup that still has processes after two seconds, with their ids. The other hierarchies
+    /// are removed nevertheless.
+    pub fn destroy(&self) -> Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        let mut outcome = Ok(());
+        for path in self.directories() {
+            outcome = outcome.and(remove(path, deadline));
+        }
+        outcome.and(self.destroy_parents())
+    }
+
+    fn destroy_parents(&self) -> Result<()> {
+        let mut outcome = Ok(());
+        for path in self.made_parents.iter().rev() {
+            match rustix::fs::rmdir(path) {
+                // Another container may use it, or somebody put something there.
+                Ok(()) | Err(Errno::BUSY | Errno::NOTEMPTY) => {}
+                Err(errno) if is_gone(errno) => {}
+                Err(errno) => outcome = outcome.and(Err(Error::path("rmdir", path, errno))),
+            }
+        }
+        outcome
+    }
+}
+
+fn remove(path: &Path, deadline: Instant) -> Result<()> {
+    let mut pause = FIRST_PAUSE;
+    let mut is_late = false;
+    loop {
+        let errno = match rustix::fs::rmdir(path) {
+            Ok(()) => return Ok(()),
+            Err(errno) if is_gone(errno) => return Ok(()),
+            Err(errno @ (Errno::BUSY | Errno::NOTEMPTY)) => errno,
+            Err(errno) => return Err(Error::path("rmdir", path, errno)),
+        };
+        let Some(directory) = Directory::open(path)? else { return Ok(()) };
+        if is_late {
+            return Err(busy(&directory, errno)?);
+        }
+        // One that another hierarchy made late is still given one full attempt.
+        is_late = Instant::now() >= deadline;
+        if !remove_below(&directory)? {
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+}
+
+/// Removes sub-cgroups, the deepest first. Returns whether there was one.
+fn remove_below(directory: &Directory) -> Result<bool> {
+    let mut removed = false;
+    let leave = |parent: &Directory, name: &std::ffi::OsStr| match parent.remove(name) {
+        Ok(()) => {
+            removed = true;
+            Ok(())
+        }
+        // Tried again, or reported, by the caller.
+        Err(Errno::BUSY | Errno::NOTEMPTY) => Ok(()),
+        Err(errno) if is_gone(errno) => Ok(()),
+        Err(errno) => Err(Error::path("rmdir", parent.path().join(name), errno)),
+    };
+    tree::walk(directory, |_| Ok(()), leave)?;
+    Ok(removed)
+}
+
+fn busy(directory: &Directory, errno: Errno) -> Result<Error> {
+    let members = tree::processes(directory)?;
+    if members.is_empty() {
+        return Ok(Error::path("rmdir", directory.path(), errno));
+    }
+    let path = directory.path().to_string_lossy();
+    let reason = format!("it has processes: {}", tree::describe(&members));
+    Ok(Error::reason(Code::SystemError, "rmdir", path, reason))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn removes_the_whole_tree() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("top");
+        for below in ["a/b/c", "a/d", "e"] {
+            std::fs::create_dir_all(path.join(below)).unwrap();
+        }
+        remove(&path, Instant::now() + PATIENCE).unwrap();
+        assert!(!path.exists());
+        remove(&path, Instant::now()).unwrap();
+    }
+
+    #[test]
+    fn names_the_processes_that_keep_it() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::create_dir(root.path().join("a")).unwrap();
+        std::fs::write(root.path().join("a/cgroup.procs"), "12\n34\n").unwrap();
+        let error = remove(root.path(), Instant::now()).unwrap_err().to_string();
+        assert!(error.ends_with("it has processes: 12, 34"), "{error}");
+    }
+
+    #[test]
+    fn removes_only_those_parents_that_are_empty() {
+        let root = tempfile::tempdir().unwrap();
+        let [outer, inner] = ["outer", "outer/inner"].map(|path| root.path().join(path));
+        std::fs::create_dir_all(&inner).unwrap();
+        let stranger = root.path().join("stranger");
+        std::fs::create_dir(&stranger).unwrap();
+        std::fs::create_dir(outer.join("other")).unwrap();
+        let paths = [("cpu".to_owned(), inner.join("leaf"))].into();
+        let cgroups = Cgroups { paths, ..Cgroups::default() };
+        let parents = vec![stranger.clone(), outer.clone(), inner.clone()];
+        cgroups.with_made_parents(parents).destroy().unwrap();
+        assert!(!inner.exists() && outer.exists() && stranger.exists());
+    }
+}

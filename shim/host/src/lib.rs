@@ -1,0 +1,28 @@
+//! Interfaces of the Linux kernel that a container runtime uses on the host, one in each module.
+//!
+//! Nothing here knows what a container is. Limits, addresses, rules and profiles come as the types
+//! of [`pidone_config`].
+//!
+//! - [`cgroup`]: control groups, version 1, hybrid and version 2.
+//! - [`net`]: network interfaces, addresses and routes, by rtnetlink.
+//! - [`seccomp`]: the compiler from a profile to a BPF filter.
+//! - [`user`]: `/etc/passwd` and `/etc/group` below a root that is not trusted.
+//! - [`lsm`]: labels of SELinux and profiles of AppArmor.
+//! - [`pidfd`] and [`exit`]: processes by descriptor, and how they ended.
+//! - [`caller`] and [`privilege`]: who the calling process is and what it may do.
+//! - [`descriptor`]: the null device, and whether a descriptor is readable.
+//! - [`unix`]: Unix sockets by paths of any length, and descriptors over them.
+//! - [`span`]: the recorder of the steps of a start.
+
+pub mod caller;
+pub mod cgroup;
+pub mod descriptor;
+pub mod exit;
+pub mod lsm;
+pub mod net;
+pub mod pidfd;
+pub mod privilege;
+pub mod seccomp;
+pub mod span;
+pub mod unix;
+pub mod user;

@@ -1,0 +1,112 @@
+//! Processes that are not our children.
+#![allow(unsafe_code, reason = "signals by number, which no safe wrapper offers")]
+
+use std::fs;
+use std::io::Read as _;
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
+use std::time::Duration;
+
+use pidone_config::{Code, Error, Result};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+/// How long a killed process may take to end.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The processes in the pid namespace of a process, and in those below it that are seen from
+/// here: for containers without a cgroup.
+pub fn in_namespace_of(pid: i32) -> Result<Vec<i32>> {
+    let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/pid"));
+    let own = namespace(&pid.to_string())
+        .map_err(|error| Error::system("read the pid namespace of", pid.to_string(), error))?;
+    let entries = fs::read_dir("/proc").map_err(|error| Error::path("read", "/proc", error))?;
+    let mut pids: Vec<i32> = entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        // One that has ended meanwhile is none of them.
+        .filter(|name| namespace(name).is_ok_and(|theirs| theirs == own))
+        .filter_map(|name| name.parse().ok())
+        .collect();
+    pids.sort_unstable();
+    Ok(pids)
+}
+
+/// The id of the process of a pidfd, `None` if it has ended and was reaped: `proc_pid_fdinfo(5)`.
+///
+/// # Errors
+/// The descriptor is no pidfd.
+pub fn of(pidfd: BorrowedFd<'_>) -> Result<Option<i32>> {
+    let path = format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd());
+    let info = read_start(&path).map_err(|error| Error::path("read", &path, error))?;
+    let pid = info.lines().find_map(|line| line.strip_prefix("Pid:"));
+    let pid: Option<i32> = pid.and_then(|pid| pid.trim().parse().ok());
+    let pid = pid.ok_or_else(|| Error::path("read", &path, Errno::INVAL).with_hint("no pidfd"))?;
+    Ok((pid > 0).then_some(pid))
+}
+
+/// The parent of a process, `None` if it has ended and was reaped: `proc_pid_stat(5)`.
+pub fn parent(pid: i32) -> Option<i32> {
+    let stat = read_start(&format!("/proc/{pid}/stat")).ok()?;
+    // Behind the name, which may hold anything.
+    stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()
+}
+
+/// What a file of proc begins with, in one read: more than what is before the end of any line that
+/// is looked for.
+fn read_start(path: &str) -> std::io::Result<String> {
+    let mut text = [0; 1024];
+    let length = fs::File::open(path)?.read(&mut text)?;
+    // A name may be no UTF-8, and cut in two.
+    Ok(String::from_utf8_lossy(text.get(..length).unwrap_or_default()).into_owned())
+}
+
+/// Sends a signal to a process by its id, without a way to mistake another for it later.
+pub fn signal(pid: i32, signal: i32) -> Result<()> {
+    let gone = |errno| {
+        Error::system("signal", pid.to_string(), errno).with_code(Code::ContainerNotRunning)
+    };
+    let pid_of = Pid::from_raw(pid).ok_or_else(|| gone(Errno::SRCH))?;
+    let pidfd = pidfd_open(pid_of, PidfdFlags::empty()).map_err(gone)?;
+    send(pidfd.as_fd(), pid, signal)
+}
+
+/// Sends a signal to the process of a pidfd.
+pub fn send(pidfd: BorrowedFd<'_>, pid: i32, signal: i32) -> Result<()> {
+    let known = Signal::from_named_raw(signal);
+    // Real-time signals have no name; the kernel knows which exist.
+    let sent = match known {
+        Some(signal) => pidfd_send_signal(pidfd, signal),
+        None => send_numbered(pidfd, signal),
+    };
+    sent.map_err(|errno| {
+        let error = Error::system("signal", pid.to_string(), errno);
+        if errno == Errno::SRCH { error.with_code(Code::ContainerNotRunning) } else { error }
+    })
+}
+
+/// `pidfd_send_signal(2)` by number.
+fn send_numbered(pidfd: BorrowedFd<'_>, signal: i32) -> rustix::io::Result<()> {
+    let none = std::ptr::null::<libc::siginfo_t>();
+    // SAFETY: no structure is passed, and the kernel checks the number.
+    let answer =
+        unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, none, 0) };
+    if answer == 0 {
+        return Ok(());
+    }
+    Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO))
+}
+
+/// Waits for a process to end, of which we need not be the parent.
+pub fn wait_for_end(pidfd: BorrowedFd<'_>, pid: i32) -> Result<()> {
+    let mut fds = [PollFd::from_borrowed_fd(pidfd, PollFlags::IN)];
+    let patience = Timespec::try_from(PATIENCE).ok();
+    loop {
+        match poll(&mut fds, patience.as_ref()) {
+            Ok(0) => return Err(Error::system("kill", pid.to_string(), Errno::TIMEDOUT)),
+            Ok(_) => return Ok(()),
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(Error::system("poll", pid.to_string(), errno)),
+        }
+    }
+}

@@ -1,0 +1,31 @@
+//! System calls under rules: from `config.json` or `container.json` to a BPF filter.
+//!
+//! [`oci`] and [`seed`] read what is asked for into a [`Profile`]; [`compile()`] makes the program
+//! that `seccomp(2)` loads. Nothing of this touches the system; the agent does, who gets the
+//! notifications.
+//!
+//! The filters decide like those that runc makes with libseccomp, but for these:
+//! - A rule with conditions on a socket or System V IPC call, if it is laxer than the default
+//!   action, does not hold for `socketcall(2)` and `ipc(2)` of 32-bit x86, where the conditions
+//!   cannot be checked.
+//! - Where rules with conditions on one system call contradict each other, the first one holds.
+//!   libseccomp refuses some of these profiles, and takes an order of its own for others.
+//! - A call of 32-bit ARM that is newer than the profile returns `ENOSYS` even if the profile names
+//!   private calls, whose numbers are far higher.
+
+mod allows;
+mod argument;
+mod bpf;
+mod compile;
+mod evaluate;
+pub mod libcontainer;
+mod ranges;
+mod syscall_table;
+mod syscalls;
+
+pub use allows::{always_allows, always_allows_with};
+pub use bpf::{Instruction, MAX_INSTRUCTIONS};
+pub use compile::{Filter, compile};
+pub use pidone_config::seccomp::{
+    Action, Arch, Condition, MAX_ERRNO, Operator, Profile, Rule, Syscall, flag,
+};

@@ -1,0 +1,80 @@
+//! The device nodes of a container, and the links in its `/dev`.
+
+use std::ffi::CStr;
+
+use pidone_config::config::{Device, Mount};
+use pidone_config::{Config, Error, Result};
+use pidone_proto::{Op, Text};
+
+use super::facts::Facts;
+use super::mount::{self, MS_BIND};
+use super::{Plan, clean, text};
+
+/// Links that programs expect in `/dev`: OCI runtime specification, "Dev symbolic links".
+const LINKS: [(&CStr, &CStr); 5] = [
+    (c"/proc/self/fd", c"/dev/fd"),
+    (c"/proc/self/fd/0", c"/dev/stdin"),
+    (c"/proc/self/fd/1", c"/dev/stdout"),
+    (c"/proc/self/fd/2", c"/dev/stderr"),
+    (c"/proc/kcore", c"/dev/core"),
+];
+
+/// Appends the device nodes, and the links in `/dev`.
+pub(super) fn make(plan: &mut Plan, config: &Config, facts: &Facts<'_>) -> Result<()> {
+    // A /dev that comes from the host is the host's to furnish.
+    let at_dev = |mount: &&Mount| clean(&mount.destination) == "/dev";
+    let dev = config.mounts.iter().rev().find(at_dev);
+    let from_host = dev.is_some_and(|mount| mount.device == "bind" || mount.flags & MS_BIND != 0);
+    let own = |device: &&Device| !(from_host && clean(&device.path).starts_with("/dev/"));
+    for device in config.devices.iter().filter(own) {
+        if facts.in_user_namespace && device.kind != 'p' {
+            // mknod(2) is refused there: the host's node stands in.
+            let node = Mount {
+                source: device.path.clone(),
+                destination: device.path.clone(),
+                device: "bind".into(),
+                flags: MS_BIND,
+                ..Mount::default()
+            };
+            mount::bind(plan, config, &node, facts)?;
+        } else {
+            node(plan, device)?;
+        }
+    }
+    if from_host || (dev.is_none() && config.devices.is_empty()) {
+        return Ok(());
+    }
+    for (target, path) in LINKS {
+        plan.push(Op::MakeLink { target: Text(target), path: Text(path), replace: false });
+    }
+    // The host's ptmx would open terminals of the host.
+    plan.push(Op::MakeLink { target: Text(c"pts/ptmx"), path: Text(c"/dev/ptmx"), replace: true });
+    Ok(())
+}
+
+/// One device node.
+fn node(plan: &mut Plan, device: &Device) -> Result<()> {
+    // stat(2)
+    const S_IFIFO: u32 = 0o010_000;
+    const S_IFCHR: u32 = 0o020_000;
+    const S_IFBLK: u32 = 0o060_000;
+    let kind = match device.kind {
+        'c' | 'u' => S_IFCHR,
+        'b' => S_IFBLK,
+        'p' => S_IFIFO,
+        other => return Err(Error::config("devices.type", other, "not one of c, b, p, u")),
+    };
+    let number = |field, value: i64| {
+        u32::try_from(value).map_err(|_| Error::config(field, value, "not a device number"))
+    };
+    let path = text("devices.path", clean(&device.path))?;
+    plan.push(Op::MakeNode {
+        path: Text(&path),
+        mode: kind | device.file_mode & 0o7777,
+        major: number("devices.major", device.major)?,
+        minor: number("devices.minor", device.minor)?,
+        uid: device.uid,
+        gid: device.gid,
+    });
+    Ok(())
+}

@@ -1,0 +1,281 @@
+//! The operations about the process that is executed.
+
+use pidone_config::config::{MemoryPolicy, process as numbers};
+use pidone_config::{Config, Error, Result};
+use pidone_proto::{Op, Slot, Text, Words};
+
+use super::{Plan, Source, strings, text, view};
+
+/// A process with everything resolved to numbers.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Process {
+    /// The arguments, the program first.
+    pub args: Vec<String>,
+    /// The environment, as `NAME=value`.
+    pub env: Vec<String>,
+    /// The working directory.
+    pub cwd: String,
+    /// Whether it is made if it is missing.
+    pub make_cwd: bool,
+    /// The user.
+    pub uid: u32,
+    /// The group.
+    pub gid: u32,
+    /// The supplementary groups; `None` leaves them, where a user namespace forbids the change.
+    pub groups: Option<Vec<u32>>,
+    /// The capability sets.
+    pub capabilities: Capabilities,
+    /// `(resource, soft, hard)`.
+    pub rlimits: Vec<(u32, u64, u64)>,
+    /// A terminal of the container's own.
+    pub terminal: Option<Terminal>,
+    /// Descriptors behind stdio that the program gets.
+    pub preserved: u32,
+    /// Whether privileges can be gained by exec.
+    pub no_new_privileges: bool,
+    /// A seccomp filter and its flags.
+    pub seccomp: Option<(u32, Vec<u8>)>,
+    /// The file mode creation mask.
+    pub umask: u32,
+    /// The signal when the thread that started it ends; 0 for none.
+    pub parent_death_signal: u32,
+    /// `struct sched_attr` of `sched_setattr(2)`.
+    pub scheduler: Option<Vec<u8>>,
+    /// For `ioprio_set(2)`.
+    pub io_priority: Option<u32>,
+    /// The processors as a mask, until the process is in its cgroup and then.
+    pub affinity: [Option<Vec<u8>>; 2],
+    /// Labels of security modules: the file below `attr`, and what is written.
+    pub labels: Vec<(&'static str, String)>,
+}
+
+/// Capability sets as masks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Capabilities {
+    /// The bounding set.
+    pub bounding: u64,
+    /// The effective set.
+    pub effective: u64,
+    /// The permitted set.
+    pub permitted: u64,
+    /// The inheritable set.
+    pub inheritable: u64,
+    /// The ambient set.
+    pub ambient: u64,
+}
+
+/// A terminal to make; a size of 0 leaves the kernel's.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Terminal {
+    /// The height in characters.
+    pub rows: u16,
+    /// The width in characters.
+    pub columns: u16,
+    /// Whether it is also `/dev/console`.
+    pub console: bool,
+}
+
+/// `$PATH` where the environment has none: what execvp(3) takes.
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Linux refuses a longer argument: `MAX_ARG_STRLEN`.
+const ARGUMENT: usize = 128 * 1024;
+
+/// Linux refuses more arguments and environment than a quarter of the stack's limit, and never
+/// takes more than three quarters of 8 MiB.
+const ARGUMENTS: usize = 6 * 1024 * 1024;
+
+/// What a process waits for before its program comes.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Wait {
+    /// Whether somebody has to start it.
+    pub(super) for_start: bool,
+    /// The barrier at which the host runs hooks.
+    pub(super) for_hooks: Option<u32>,
+}
+
+/// What an init has done already, before it knew its program.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Done {
+    /// It leads a session.
+    pub(super) session: bool,
+    /// What it has left of the bounding set.
+    pub(super) bounding: Option<u64>,
+    /// It is under the seccomp filter.
+    pub(super) filter: bool,
+    /// Its working directory is the root.
+    pub(super) root: bool,
+    /// It is the process's user, with its groups, and ends with its parent as that does.
+    pub(super) user: bool,
+    /// It has the process's file mode creation mask.
+    pub(super) umask: bool,
+    /// It cannot gain privileges by exec.
+    pub(super) no_new_privileges: bool,
+}
+
+impl Process {
+    /// Appends the operations up to where the process can be executed.
+    ///
+    /// The order is the kernel's: limits and scheduling while they may be raised; the bounding set
+    /// while there is `CAP_SETPCAP`; groups before the group before the user; capabilities when
+    /// the user is set; the parent-death signal behind all of them, since they clear it.
+    pub(super) fn compile(
+        &self,
+        plan: &mut Plan,
+        config: &Config,
+        wait: Wait,
+        done: Done,
+    ) -> Result<()> {
+        self.check()?;
+        self.prepare(plan, config, done);
+        if wait.for_start {
+            let candidates = self.candidates();
+            // The others begin at a working directory that is entered later.
+            if candidates.iter().all(|path| path.starts_with('/')) {
+                plan.push(Op::FindProgram { candidates: view(&strings("args", candidates)?) });
+            }
+            let listener = plan.source(Source::Listener);
+            plan.push(Op::AwaitStart { listener });
+        }
+        if let Some(id) = wait.for_hooks {
+            plan.push(Op::Barrier { id });
+        }
+        let filter_with_privileges = !self.no_new_privileges;
+        let seccomp = self.seccomp.as_ref().filter(|_| !done.filter);
+        if done.bounding != Some(self.capabilities.bounding) {
+            plan.push(Op::Bounding { keep: self.capabilities.bounding });
+        }
+        if let Some((flags, filter)) = seccomp.filter(|_| filter_with_privileges) {
+            plan.push(Op::Seccomp { flags: *flags, filter });
+        }
+        if !done.user {
+            self.become_user(plan);
+        }
+        if !done.umask {
+            plan.push(Op::Umask { mask: self.umask });
+        }
+        if !(done.root && self.cwd == "/") {
+            let cwd = text("cwd", &self.cwd)?;
+            plan.push(Op::ChangeDirectory { path: Text(&cwd) });
+        }
+        let Capabilities { effective, permitted, inheritable, ambient, .. } = self.capabilities;
+        plan.push(Op::Capabilities { effective, permitted, inheritable, ambient });
+        if !done.user {
+            self.end_with_parent(plan);
+        }
+        if self.no_new_privileges && !done.no_new_privileges {
+            plan.push(Op::NoNewPrivileges);
+        }
+        let last = seccomp.filter(|_| !filter_with_privileges);
+        let (filter_flags, filter) =
+            last.map_or((0, &[][..]), |(flags, filter)| (*flags, filter.as_slice()));
+        plan.push(Op::Exec {
+            candidates: view(&strings("args", self.candidates())?),
+            arguments: view(&strings("args", &self.args)?),
+            environment: view(&strings("env", &self.env)?),
+            preserved: self.preserved,
+            filter_flags,
+            filter,
+        });
+        Ok(())
+    }
+
+    /// Appends the groups, the group and the user, in the kernel's order.
+    pub(super) fn become_user(&self, plan: &mut Plan) {
+        if let Some(groups) = &self.groups {
+            let ids: Vec<u8> = groups.iter().flat_map(|id| id.to_le_bytes()).collect();
+            plan.push(Op::Groups { ids: Words::new(&ids).expect("four bytes each") });
+        }
+        plan.push(Op::Ids { uid: self.uid, gid: self.gid });
+    }
+
+    /// Appends what ends it with its parent.
+    pub(super) fn end_with_parent(&self, plan: &mut Plan) {
+        if self.parent_death_signal != 0 {
+            plan.push(Op::ParentDeath { signal: self.parent_death_signal });
+        }
+    }
+
+    /// Appends the labels, by a proc that only the init sees.
+    pub(super) fn labels(&self, plan: &mut Plan, proc: Slot) -> Result<()> {
+        for (attribute, value) in &self.labels {
+            let attribute = text("label", attribute)?;
+            let value = text("label", value)?;
+            plan.push(Op::Label { proc, attribute: Text(&attribute), value: Text(&value) });
+        }
+        Ok(())
+    }
+
+    /// Limits and scheduling, and the session with its terminal.
+    fn prepare(&self, plan: &mut Plan, config: &Config, done: Done) {
+        for &(resource, soft, hard) in &self.rlimits {
+            plan.push(Op::Rlimit { resource, soft, hard });
+        }
+        if let Some(attributes) = &self.scheduler {
+            plan.push(Op::Scheduler { attributes });
+        }
+        if let Some(value) = self.io_priority {
+            plan.push(Op::IoPriority { value });
+        }
+        if let [_, Some(mask)] = &self.affinity {
+            plan.push(Op::Affinity { mask });
+        }
+        if let Some(MemoryPolicy { mode, nodes }) = &config.memory_policy {
+            let words = numbers::bits(nodes);
+            let nodes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
+            plan.push(Op::MemoryPolicy { mode: *mode, nodes: &nodes });
+        }
+        if let Some(persona) = config.personality {
+            plan.push(Op::Personality { persona });
+        }
+        match self.terminal {
+            Some(Terminal { rows, columns, console }) => {
+                plan.push(Op::Console { rows, columns, uid: self.uid, bind: console });
+            }
+            None if done.session => {}
+            None => plan.push(Op::Session),
+        }
+    }
+
+    /// Refuses before the clone what the kernel would refuse at exec.
+    fn check(&self) -> Result<()> {
+        if self.args.first().is_none_or(String::is_empty) {
+            return Err(Error::config("args", "", "no program"));
+        }
+        let all = self.args.iter().map(|arg| ("args", arg));
+        let all = all.chain(self.env.iter().map(|var| ("env", var)));
+        let mut total = 0;
+        for (field, string) in all {
+            if string.len() >= ARGUMENT {
+                let value = format!("{}...", string.chars().take(20).collect::<String>());
+                return Err(Error::config(field, value, "longer than 131071 bytes"));
+            }
+            total += string.len() + 1 + size_of::<usize>();
+        }
+        if total > ARGUMENTS {
+            let size = format!("{total} bytes");
+            return Err(Error::config("args and env", size, "larger than 6291456 bytes together"));
+        }
+        match self.env.iter().find(|var| var.find('=').is_none_or(|at| at == 0)) {
+            Some(var) => Err(Error::config("env", var, "not of the form NAME=value")),
+            None => Ok(()),
+        }
+    }
+
+    /// The paths to try: the program itself if it has a slash, else in each directory of its own
+    /// `$PATH`.
+    fn candidates(&self) -> Vec<String> {
+        let program = self.args.first().map_or("", String::as_str);
+        if program.contains('/') {
+            return vec![program.to_owned()];
+        }
+        let path = self.env.iter().rev().find_map(|var| var.strip_prefix("PATH="));
+        let directories = path.unwrap_or(DEFAULT_PATH).split(':');
+        directories
+            .map(|directory| match directory {
+                "" => format!("./{program}"),
+                _ => format!("{}/{program}", directory.trim_end_matches('/')),
+            })
+            .collect()
+    }
+}

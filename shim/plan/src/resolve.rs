@@ -1,0 +1,199 @@
+//! From a process in words to a process in numbers.
+
+use std::os::fd::BorrowedFd;
+use std::sync::OnceLock;
+
+use pidone_config::config::process::{bits, numbers};
+use pidone_config::config::{
+    CapabilitySets, CpuAffinity, NamespaceType, Rlimit, Scheduler, capability,
+};
+use pidone_config::{Config, Error, Process, Result};
+use pidone_host::{lsm, privilege, user};
+
+use crate::{self as plan, Capabilities, Terminal};
+
+/// The seccomp filter of a container's processes and its flags, once it was needed: it takes longest
+/// to make, and is the same for all of them.
+pub type Filter = OnceLock<Option<(u32, Vec<u8>)>>;
+
+/// What is kept of a container's filter, or the filter as it is made now.
+pub fn kept(kept: &Filter, config: &Config) -> Result<Option<(u32, Vec<u8>)>> {
+    match kept.get() {
+        Some(filter) => Ok(filter.clone()),
+        None => {
+            let filter = filter(config)?;
+            Ok(kept.get_or_init(|| filter).clone())
+        }
+    }
+}
+
+/// Makes a process's names numbers, as the files below `root` say, and puts in the container's own
+/// what the process leaves open.
+pub fn resolve(config: &Config, process: &Process, root: BorrowedFd<'_>) -> Result<plan::Process> {
+    resolve_under(config, process, root, filter(config)?)
+}
+
+/// The same with the seccomp filter of the container, which takes longest to make and is the same
+/// for all of its processes.
+pub fn resolve_under(
+    config: &Config,
+    process: &Process,
+    root: BorrowedFd<'_>,
+    filter: Option<(u32, Vec<u8>)>,
+) -> Result<plan::Process> {
+    let (user, groups) = match &process.ids {
+        Some(ids) => {
+            let user = user::resolve(&format!("{}:{}", ids.uid, ids.gid), root)?;
+            (user, ids.groups.clone())
+        }
+        None => {
+            let user = user::resolve(&process.user, root)?;
+            let mut groups = user.groups.clone();
+            groups.extend(user::groups(&config.additional_groups, root)?);
+            (user, groups)
+        }
+    };
+    let mut env = process.env.clone();
+    if !env.iter().any(|variable| variable.starts_with("HOME=")) {
+        env.push(format!("HOME={}", user.home));
+    }
+    let rlimits = process.rlimits.as_ref().unwrap_or(&config.rlimits);
+    let profile = process.apparmor_profile.as_ref().unwrap_or(&config.apparmor_profile);
+    let process_label = process.label.as_ref().unwrap_or(&config.process_label);
+    lsm::check_processes(profile, process_label)?;
+    check_size(&process.args, &env, rlimits)?;
+    Ok(plan::Process {
+        args: process.args.clone(),
+        env,
+        cwd: if process.cwd.is_empty() { "/".into() } else { process.cwd.clone() },
+        make_cwd: process.make_cwd,
+        uid: user.uid,
+        gid: user.gid,
+        groups: settable(config, process, groups)?,
+        capabilities: capabilities(config, process)?,
+        rlimits: rlimits.iter().map(|limit| (limit.kind, limit.soft, limit.hard)).collect(),
+        terminal: process.terminal.map(|size| Terminal {
+            rows: size.rows,
+            columns: size.columns,
+            console: config.has_new(NamespaceType::Mount),
+        }),
+        preserved: u32::try_from(process.extra_files.len()).unwrap_or(u32::MAX),
+        // As libcontainer did: the filter is the last thing before exec then, and need not allow
+        // what the init still has to do.
+        no_new_privileges: process.no_new_privileges || config.seccomp.is_some(),
+        seccomp: filter,
+        umask: process.ids.as_ref().and_then(|ids| ids.umask).unwrap_or(0o022),
+        parent_death_signal: config.parent_death_signal.unsigned_abs(),
+        scheduler: process.scheduler.as_ref().map(attributes),
+        io_priority: process.io_priority,
+        affinity: affinity(process.affinity.as_ref())?,
+        labels: lsm::of_processes(profile, process_label),
+    })
+}
+
+/// Refuses what `execve(2)` would, "Limits on size of arguments and environment": together they
+/// have a quarter of the stack, 6 MiB at most and 128 KiB at least, with a pointer for each.
+fn check_size(args: &[String], env: &[String], limits: &[Rlimit]) -> Result<()> {
+    let given = limits.iter().find(|limit| limit.kind == Rlimit::STACK);
+    let own = || rustix::process::getrlimit(rustix::process::Resource::Stack).current;
+    let stack = given.map_or_else(|| own().unwrap_or(u64::MAX), |limit| limit.soft);
+    let most = (stack / 4).clamp(128 * 1024, 6 * 1024 * 1024);
+    let sizes = args.iter().chain(env).map(|text| text.len() + 1 + size_of::<usize>());
+    let size: usize = sizes.sum();
+    if u64::try_from(size).is_ok_and(|size| size <= most) {
+        return Ok(());
+    }
+    let reason = format!("with the environment more than the {most} bytes that execve takes");
+    Err(Error::config("args", format_args!("{size} bytes"), reason))
+}
+
+/// The groups to set; `None` where an ordinary user cannot set any.
+///
+/// Who maps only the own group has to give that right up first: `user_namespaces(7)`, "The
+/// /proc/pid/setgroups file".
+fn settable(config: &Config, process: &Process, groups: Vec<u32>) -> Result<Option<Vec<u32>>> {
+    let fixed = match config.namespace(NamespaceType::User) {
+        Some(namespace) => {
+            let joined = !namespace.path.is_empty();
+            let single = matches!(config.gid_mappings.as_slice(), [map] if map.size == 1);
+            !privilege::may_set_groups() && (joined || single)
+        }
+        None => !privilege::keeps_groups_settable(),
+    };
+    if !fixed {
+        return Ok(Some(groups));
+    }
+    let asked = match &process.ids {
+        Some(ids) => ids.groups.iter().map(u32::to_string).collect(),
+        None => config.additional_groups.clone(),
+    };
+    if asked.is_empty() {
+        return Ok(None);
+    }
+    let reason = "an ordinary user cannot set groups in a user namespace";
+    Err(Error::config("additional_groups", asked.join(", "), reason))
+}
+
+/// The capability sets as masks.
+fn capabilities(config: &Config, process: &Process) -> Result<Capabilities> {
+    if let Some(sets) = &process.capability_sets {
+        let CapabilitySets { bounding, effective, permitted, inheritable, ambient } = sets;
+        let [bounding, effective, permitted, inheritable, ambient] =
+            [bounding, effective, permitted, inheritable, ambient].map(|set| capability::mask(set));
+        let (permitted, inheritable) = (permitted?, inheritable?);
+        return Ok(Capabilities {
+            bounding: bounding?,
+            effective: effective?,
+            permitted,
+            inheritable,
+            // The kernel raises no other, and clients ask for them all the same.
+            ambient: ambient? & permitted & inheritable,
+        });
+    }
+    let mask = capability::mask(process.capabilities.as_ref().unwrap_or(&config.capabilities))?;
+    Ok(Capabilities {
+        bounding: mask,
+        effective: mask,
+        permitted: mask,
+        // Inheritable ones would let files of the image regain capabilities (CVE-2022-24769).
+        inheritable: 0,
+        ambient: 0,
+    })
+}
+
+/// The seccomp filter of the container's processes, and its flags.
+pub fn filter(config: &Config) -> Result<Option<(u32, Vec<u8>)>> {
+    let filter = match (&config.seccomp_profile, &config.seccomp) {
+        (Some(profile), _) => crate::filter::of_oci(profile)?,
+        (None, Some(list)) => Some(crate::filter::of_libcontainer(list)?),
+        (None, None) => None,
+    };
+    Ok(filter.map(|filter| (filter.flags(), filter.bytes())))
+}
+
+/// The kernel's `struct sched_attr`, in its first version.
+fn attributes(scheduler: &Scheduler) -> Vec<u8> {
+    const SIZE: u32 = 48;
+    let Scheduler { policy, flags, nice, priority, runtime, deadline, period } = *scheduler;
+    let mut bytes = Vec::new();
+    bytes.extend(SIZE.to_ne_bytes());
+    bytes.extend(policy.to_ne_bytes());
+    bytes.extend(flags.to_ne_bytes());
+    bytes.extend(nice.to_ne_bytes());
+    bytes.extend(priority.to_ne_bytes());
+    for time in [runtime, deadline, period] {
+        bytes.extend(time.to_ne_bytes());
+    }
+    bytes
+}
+
+/// Lists of processors as masks.
+fn affinity(affinity: Option<&CpuAffinity>) -> Result<[Option<Vec<u8>>; 2]> {
+    let Some(CpuAffinity { initial, last }) = affinity else { return Ok([None, None]) };
+    let mask = |field, list: &str| -> Result<Option<Vec<u8>>> {
+        let words = bits(&numbers(field, list)?);
+        let bytes = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
+        Ok((!words.is_empty()).then_some(bytes))
+    };
+    Ok([mask("execCPUAffinity.initial", initial)?, mask("execCPUAffinity.final", last)?])
+}

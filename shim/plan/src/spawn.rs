@@ -1,0 +1,182 @@
+//! The plan of a process that the init of a container starts, where that one stays process 1.
+
+use pidone_config::{Config, Error, Result};
+use pidone_proto::{Op, Slot};
+
+use super::barrier::BARRIER_START;
+use super::dropped::{DroppedPrivileges, Filtered};
+use super::process::{Done, Wait};
+use super::{PROC, Plan, Process, Source, mount};
+
+/// What comes along with the request.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Spawn {
+    /// Descriptors for the program: the first that are [lent](Source::Lent).
+    pub descriptors: usize,
+    /// Files of cgroups to be written to, the lent ones behind.
+    pub cgroups: usize,
+    /// Whether it is the container's first program and waits for the start.
+    pub waits: bool,
+    /// What the init has given up.
+    pub dropped: DroppedPrivileges,
+}
+
+/// Compiles the plan: a child of the init is in all namespaces already, and becomes the program.
+///
+/// # Errors
+/// [`pidone_config::Code::ConfigInvalid`] for what is wrong in the process, and for more descriptors than a
+/// message carries.
+pub fn compile(config: &Config, process: &Process, spawn: Spawn) -> Result<Plan> {
+    let mut plan = Plan::default();
+    let mut lent = (0..).map(Source::Lent);
+    let mut take = |plan: &mut Plan, count: usize| -> Vec<Slot> {
+        lent.by_ref().take(count).map(|source| plan.source(source)).collect()
+    };
+    take(&mut plan, spawn.descriptors);
+    if let [Some(mask), _] = &process.affinity {
+        plan.push(Op::Affinity { mask });
+    }
+    for procs in take(&mut plan, spawn.cgroups) {
+        plan.push(Op::JoinCgroup { procs });
+    }
+    let count = u32::try_from(spawn.descriptors).unwrap_or(u32::MAX);
+    plan.push(Op::Stdio { count });
+    plan.push(Op::ReopenNull);
+    if !process.labels.is_empty() {
+        mount::make_proc(&mut plan, PROC);
+        process.labels(&mut plan, PROC)?;
+        plan.push(Op::Close { slot: PROC });
+    }
+    let hooks = spawn.waits && !config.hooks.start_container.is_empty();
+    let wait = Wait { for_start: spawn.waits, for_hooks: hooks.then_some(BARRIER_START) };
+    let done = Done {
+        session: false,
+        bounding: spawn.dropped.bounding,
+        filter: spawn.dropped.filter == Filtered::AsConfigured,
+        root: true,
+        ..Done::default()
+    };
+    process.compile(&mut plan, config, wait, done)?;
+    if plan.parts().len() > 1 {
+        let reason = "more than a request to the init carries";
+        return Err(Error::config("extra files", spawn.descriptors.saturating_sub(3), reason));
+    }
+    Ok(plan)
+}
+
+#[cfg(test)]
+mod tests {
+    use pidone_config::seccomp::flag;
+
+    use super::*;
+    use crate::{Capabilities, Terminal};
+    use pidone_config::config::{Hook, Seccomp};
+    use pidone_config::oci::linux::seccomp;
+
+    const NET_BIND_SERVICE: u64 = 1 << 10;
+    const SYS_ADMIN: u64 = 1 << 21;
+
+    fn docker() -> Vec<u8> {
+        let text = include_bytes!("../../host/tests/seccomp/docker-default.json");
+        let profile: seccomp::Seccomp = serde_json::from_slice(text).unwrap();
+        pidone_host::seccomp::compile(&profile.profile().unwrap().unwrap()).unwrap().bytes()
+    }
+
+    fn config() -> Config {
+        let capabilities = vec!["NET_BIND_SERVICE".to_owned()];
+        Config { supervise: true, capabilities, ..Config::default() }
+    }
+
+    fn process(filter: Vec<u8>) -> Process {
+        Process {
+            args: vec!["/bin/true".into()],
+            cwd: "/".into(),
+            capabilities: Capabilities { bounding: 1, ..Capabilities::default() },
+            seccomp: Some((0, filter)),
+            no_new_privileges: true,
+            ..Process::default()
+        }
+    }
+
+    fn has_bounding(plan: &Plan) -> bool {
+        plan.operations().any(|op| matches!(op, Op::Bounding { .. }))
+    }
+
+    #[test]
+    fn an_init_gives_up_what_its_processes_are_not_to_have() {
+        let first = process(docker());
+        let dropped = DroppedPrivileges::of(&config(), &first).unwrap();
+        let bounding = Some(1 | NET_BIND_SERVICE);
+        assert_eq!(dropped, DroppedPrivileges { bounding, filter: Filtered::AsConfigured });
+        let mut plan = Plan::default();
+        dropped.compile(&mut plan, &first);
+        assert_eq!(plan.operations().next(), Some(Op::Bounding { keep: 1 | NET_BIND_SERVICE }));
+        assert_eq!(plan.len(), 2);
+        // A hook becomes what the process does by its plan, and nothing is given up without an init.
+        let mut hooks = config();
+        hooks.hooks.start_container.push(Hook::default());
+        let alone = Config { supervise: false, ..config() };
+        for config in [hooks, alone] {
+            assert_eq!(
+                DroppedPrivileges::of(&config, &first).unwrap(),
+                DroppedPrivileges::default()
+            );
+        }
+    }
+
+    #[test]
+    fn a_filter_that_the_init_cannot_live_with_is_each_processs_own() {
+        let refuses = |number: libc::c_long| {
+            let value = u32::try_from(number).unwrap();
+            let syscall =
+                pidone_config::config::SeccompSyscall { value, action: 1, args: Vec::new() };
+            let list = Seccomp { syscalls: vec![syscall] };
+            crate::filter::of_libcontainer(&list).unwrap().bytes()
+        };
+        let filter = |process: &Process| DroppedPrivileges::of(&config(), process).unwrap().filter;
+        for number in [libc::SYS_wait4, libc::SYS_clone, libc::SYS_setresuid] {
+            assert_eq!(filter(&process(refuses(number))), Filtered::No, "{number}");
+        }
+        assert_eq!(filter(&process(refuses(libc::SYS_reboot))), Filtered::AsConfigured);
+        let listens =
+            Process { seccomp: Some((flag::NEW_LISTENER, docker())), ..process(docker()) };
+        let terminal = Process { terminal: Some(Terminal::default()), ..process(docker()) };
+        for process in [listens, terminal] {
+            assert_eq!(filter(&process), Filtered::No);
+        }
+    }
+
+    #[test]
+    fn who_is_to_have_more_is_not_started_by_the_init() {
+        let dropped = DroppedPrivileges::of(&config(), &process(docker())).unwrap();
+        let with = |bounding| Process {
+            capabilities: Capabilities { bounding, ..Capabilities::default() },
+            ..process(docker())
+        };
+        assert!(dropped.fits(&config(), &with(NET_BIND_SERVICE)));
+        assert!(!dropped.fits(&config(), &with(SYS_ADMIN)));
+        assert!(DroppedPrivileges::default().fits(&config(), &with(SYS_ADMIN)));
+        let terminal = Process { terminal: Some(Terminal::default()), ..process(docker()) };
+        assert!(!dropped.fits(&config(), &terminal));
+        let changed = DroppedPrivileges { filter: Filtered::Otherwise, ..dropped };
+        assert!(!changed.fits(&config(), &process(docker())));
+    }
+
+    #[test]
+    fn what_is_given_up_is_not_given_up_again() {
+        let compile = |dropped, process: &Process| {
+            let spawn = Spawn { descriptors: 3, dropped, ..Spawn::default() };
+            compile(&config(), process, spawn).unwrap()
+        };
+        let first = process(docker());
+        let whole = compile(DroppedPrivileges::default(), &first);
+        assert!(has_bounding(&whole));
+        let dropped = DroppedPrivileges { bounding: Some(1), filter: Filtered::AsConfigured };
+        let short = compile(dropped, &first);
+        assert!(!has_bounding(&short));
+        assert!(matches!(short.operations().last(), Some(Op::Exec { filter: b"", .. })));
+        // Whoever is to have less than the init drops the rest.
+        let less = Process { capabilities: Capabilities::default(), ..first };
+        assert!(has_bounding(&compile(dropped, &less)));
+    }
+}

@@ -1,0 +1,429 @@
+//! Policy as lists of operations: what is done, and in which order.
+
+use std::path::{Path, PathBuf};
+
+use pidone_config::config::{Command, Device, IdMap, Mount, NamespaceType};
+use pidone_config::{Code, Config};
+use pidone_proto::{Create, Op};
+
+use super::barrier::{BARRIER_HOST, mount_of_barrier};
+use super::container::compile;
+use super::dropped::DroppedPrivileges;
+use super::facts::Facts;
+use super::{Capabilities, Plan, Process, Source, clean};
+
+const NEWNS: u32 = 0x2_0000;
+const NEWUSER: u32 = 0x1000_0000;
+const NEWCGROUP: u32 = 0x200_0000;
+const NEWNET: u32 = 0x4000_0000;
+
+fn process() -> Process {
+    Process {
+        args: vec!["sh".into()],
+        env: vec!["PATH=/a:/b".into()],
+        cwd: "/".into(),
+        uid: 0,
+        gid: 0,
+        groups: Some(vec![]),
+        capabilities: Capabilities::default(),
+        rlimits: vec![],
+        terminal: None,
+        preserved: 0,
+        no_new_privileges: false,
+        seccomp: None,
+        umask: 0o022,
+        parent_death_signal: 0,
+        labels: vec![],
+        make_cwd: false,
+        scheduler: None,
+        io_priority: None,
+        affinity: [None, None],
+    }
+}
+
+fn facts() -> Facts<'static> {
+    Facts {
+        new: NEWNS,
+        network_beside: false,
+        joined: vec![],
+        in_user_namespace: false,
+        by_path: false,
+        sees_host: false,
+        at: "/r".into(),
+        cgroups: std::collections::BTreeMap::new(),
+        barrier: false,
+        dropped: DroppedPrivileges::default(),
+        is_directory: &|_| Ok(true),
+        waits: false,
+        keyring: None,
+    }
+}
+
+fn mount(device: &str, destination: &str) -> Mount {
+    Mount {
+        source: device.into(),
+        device: device.into(),
+        destination: destination.into(),
+        ..Mount::default()
+    }
+}
+
+fn names(plan: &Plan) -> Vec<&'static str> {
+    plan.operations().map(|op| op.name()).collect()
+}
+
+fn position(plan: &Plan, name: &str) -> usize {
+    names(plan).iter().position(|op| *op == name).unwrap_or_else(|| panic!("no {name}"))
+}
+
+#[test]
+fn the_least_container() {
+    let config = Config { rootfs: "/srv/x".into(), ..Config::default() };
+    let plan = compile(&config, &process(), &facts()).unwrap();
+    assert_eq!(
+        names(&plan),
+        [
+            "mount attributes",
+            "root",
+            "pivot_root",
+            "stdio",
+            "setsid",
+            "bounding set",
+            "setgroups",
+            "set ids",
+            "umask",
+            "chdir",
+            "capabilities",
+            "exec",
+        ]
+    );
+    let tree = Source::Tree { path: "/srv/x".into(), recursive: true, ids: None };
+    assert_eq!(plan.parts()[0].sources, [tree]);
+}
+
+#[test]
+fn the_host_is_cut_off_before_its_mounts_are_touched() {
+    let config = Config { rootfs: "/srv/x".into(), ..Config::default() };
+    let plan = compile(&config, &process(), &Facts { sees_host: true, ..facts() }).unwrap();
+    assert_eq!(names(&plan)[0], "propagation");
+}
+
+#[test]
+fn nothing_is_mounted_before_the_old_root_goes() {
+    let config = Config { mounts: vec![mount("proc", "/proc")], ..Config::default() };
+    let plan = compile(&config, &process(), &facts()).unwrap();
+    assert!(position(&plan, "pivot_root") < position(&plan, "mount"));
+}
+
+#[test]
+fn what_needs_the_network_namespace_comes_in_a_part_of_its_own() {
+    let mounts = vec![mount("proc", "/proc"), mount("sysfs", "/sys"), mount("tmpfs", "/run")];
+    let config = Config { mounts, ..Config::default() };
+    let facts = Facts { new: NEWNS | NEWNET, network_beside: true, ..facts() };
+    let plan = compile(&config, &process(), &facts).unwrap();
+    let [early, network] = plan.parts() else { panic!("{} parts", plan.parts().len()) };
+    assert_eq!(plan.early_parts(), 1);
+    assert_eq!(early.operations().last().unwrap().name(), "attach", "of proc");
+    assert_eq!(network.sources, [Source::Network]);
+    let names: Vec<_> = network.operations().map(|op| op.name()).collect();
+    assert_eq!(names[..3], ["setns", "mount", "attach"]);
+    assert!(names.contains(&"loopback"));
+    // Without sysfs the loopback interface is the first that needs it.
+    let plan = compile(&Config::default(), &process(), &facts).unwrap();
+    assert_eq!(plan.parts()[1].operations().nth(1).unwrap().name(), "loopback");
+}
+
+#[test]
+fn file_systems_of_an_unknown_type_are_mounted_in_the_networks_namespace() {
+    let config = Config { mounts: vec![mount("nfs", "/data")], ..Config::default() };
+    let facts = Facts { new: NEWNS | NEWNET, network_beside: true, ..facts() };
+    let plan = compile(&config, &process(), &facts).unwrap();
+    assert!(position(&plan, "setns") < position(&plan, "mount"));
+}
+
+#[test]
+fn a_user_namespace_makes_proc_while_it_sees_one() {
+    let config = Config { mounts: vec![mount("proc", "/proc")], ..Config::default() };
+    let facts = Facts { new: NEWNS | NEWUSER, in_user_namespace: true, ..facts() };
+    let plan = compile(&config, &process(), &facts).unwrap();
+    assert_eq!(names(&plan)[0], "set ids", "an id comes before any file");
+    assert!(position(&plan, "mount") < position(&plan, "pivot_root"));
+    assert!(position(&plan, "pivot_root") < position(&plan, "attach"));
+}
+
+#[test]
+fn host_paths_are_used_before_the_old_root_goes() {
+    let bind = Mount { source: "/data".into(), flags: 4096, ..mount("bind", "/data") };
+    let config =
+        Config { mounts: vec![bind], mask_paths: vec!["/proc/kcore".into()], ..Config::default() };
+    let plan = compile(&config, &process(), &Facts { by_path: true, ..facts() }).unwrap();
+    let last_path = names(&plan).iter().rposition(|op| *op == "bind").unwrap();
+    assert!(last_path < position(&plan, "pivot_root"));
+    assert!(plan.parts().iter().all(|part| part.sources.is_empty()), "no descriptor crosses");
+}
+
+#[test]
+fn commands_see_the_mount_under_the_old_root() {
+    let command = Command { path: "touch".into(), ..Command::default() };
+    let entry = Mount {
+        premount_cmds: vec![command.clone()],
+        postmount_cmds: vec![command],
+        ..mount("tmpfs", "/tmp")
+    };
+    let config = Config { mounts: vec![entry], ..Config::default() };
+    let plan = compile(&config, &process(), &Facts { sees_host: true, ..facts() }).unwrap();
+    let order: Vec<_> = names(&plan)
+        .into_iter()
+        .filter(|op| matches!(*op, "barrier" | "attach" | "pivot_root"))
+        .collect();
+    assert_eq!(order, ["barrier", "attach", "barrier", "pivot_root"]);
+    let barriers: Vec<_> = plan
+        .operations()
+        .filter_map(|op| match op {
+            Op::Barrier { id } => Some(mount_of_barrier(id)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(barriers, [Some((0, false)), Some((0, true))]);
+    assert_eq!(mount_of_barrier(BARRIER_HOST), None);
+}
+
+#[test]
+fn proc_and_sysfs_are_never_mounted_through_a_link() {
+    let mounts = vec![mount("proc", "/proc"), mount("sysfs", "/sys"), mount("tmpfs", "/tmp")];
+    let config = Config { mounts, ..Config::default() };
+    let plan = compile(&config, &process(), &facts()).unwrap();
+    let follow: Vec<bool> = plan
+        .operations()
+        .filter_map(|op| match op {
+            Op::Attach { follow, .. } => Some(follow),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(follow, [false, false, true]);
+}
+
+#[test]
+fn a_file_is_bound_to_a_file() {
+    let bind = Mount { source: "/etc/hosts".into(), flags: 4096, ..mount("bind", "/etc/hosts") };
+    let config = Config { mounts: vec![bind], ..Config::default() };
+    let facts = Facts { is_directory: &|path| Ok(path != Path::new("/etc/hosts")), ..facts() };
+    let plan = compile(&config, &process(), &facts).unwrap();
+    let created = plan.operations().find_map(|op| match op {
+        Op::Attach { create, .. } => Some(create),
+        _ => None,
+    });
+    assert_eq!(created, Some(Create::File));
+}
+
+#[test]
+fn devices_are_made_or_bound() {
+    let device = Device {
+        kind: 'c',
+        path: "/dev/null".into(),
+        major: 1,
+        minor: 3,
+        file_mode: 0o666,
+        ..Device::default()
+    };
+    let config = Config { devices: vec![device], ..Config::default() };
+    let made = compile(&config, &process(), &facts()).unwrap();
+    assert!(
+        made.operations()
+            .any(|op| matches!(op, Op::MakeNode { mode: 0o020_666, major: 1, minor: 3, .. }))
+    );
+    let facts = Facts { new: NEWNS | NEWUSER, in_user_namespace: true, ..facts() };
+    let bound = compile(&config, &process(), &facts).unwrap();
+    assert!(!names(&bound).contains(&"mknod"));
+    let null = Source::Tree { path: "/dev/null".into(), recursive: false, ids: None };
+    assert!(bound.parts()[0].sources.contains(&null));
+}
+
+#[test]
+fn sysctls_are_written_before_proc_becomes_read_only() {
+    let config = Config {
+        system_properties: [("net.ipv4.ip_forward".into(), "1".into())].into(),
+        readonly_paths: vec!["/proc/sys".into()],
+        mask_paths: vec!["/proc/kcore".into()],
+        readonlyfs: true,
+        ..Config::default()
+    };
+    let plan = compile(&config, &process(), &facts()).unwrap();
+    let order: Vec<_> = ["sysctl", "read-only path", "mask", "read-only root", "setsid"]
+        .map(|name| position(&plan, name))
+        .to_vec();
+    assert!(order.is_sorted(), "{:?}", names(&plan));
+    let path = plan.operations().find_map(|op| match op {
+        Op::Sysctl { path, .. } => Some(path.0.to_owned()),
+        _ => None,
+    });
+    assert_eq!(path.unwrap().to_str(), Ok("net/ipv4/ip_forward"));
+}
+
+#[test]
+fn a_cgroup_file_system_waits_for_the_cgroup() {
+    let config = Config { mounts: vec![mount("cgroup", "/sys/fs/cgroup")], ..Config::default() };
+    let cgroups = [(String::new(), PathBuf::from("/sys/fs/cgroup/x"))].into();
+    let facts = Facts { new: NEWNS | NEWCGROUP, barrier: true, cgroups, ..facts() };
+    let plan = compile(&config, &process(), &facts).unwrap();
+    assert_eq!(names(&plan)[..2], ["barrier", "unshare"]);
+    assert!(plan.operations().any(|op| matches!(
+        op,
+        Op::MakeMount { fstype, .. } if fstype.0 == c"cgroup2"
+    )));
+}
+
+#[test]
+fn own_cgroups_are_shown_read_only() {
+    let config = Config { mounts: vec![mount("cgroup", "/sys/fs/cgroup")], ..Config::default() };
+    let cgroups = [("cpu", "/c/cpu/x"), ("cpuacct", "/c/cpu/x"), ("memory", "/c/memory/x")]
+        .map(|(controller, path)| (controller.into(), path.into()))
+        .into();
+    let plan = compile(&config, &process(), &Facts { cgroups, ..facts() }).unwrap();
+    let places: Vec<String> = plan
+        .operations()
+        .filter_map(|op| match op {
+            Op::Attach { at, .. } => Some(at.0.to_string_lossy().into_owned()),
+            Op::MakeLink { path, .. } => Some(path.0.to_string_lossy().into_owned()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(
+        places,
+        [
+            "/sys/fs/cgroup",
+            "/sys/fs/cgroup/cpu,cpuacct",
+            "/sys/fs/cgroup/cpu",
+            "/sys/fs/cgroup/cpuacct",
+            "/sys/fs/cgroup/memory",
+        ]
+    );
+    let read_only = plan.operations().filter(|op| matches!(op, Op::SetAttributes { set: 1, .. }));
+    assert_eq!(read_only.count(), 2);
+}
+
+#[test]
+fn a_filter_is_last_only_where_it_can_be() {
+    let with = |no_new_privileges| {
+        let filter = Some((0, vec![6, 0, 0, 0, 0, 0, 0xff, 0x7f]));
+        let process = Process { seccomp: filter, no_new_privileges, ..process() };
+        compile(&Config::default(), &process, &facts()).unwrap()
+    };
+    let privileged = with(false);
+    assert!(position(&privileged, "seccomp") < position(&privileged, "capabilities"));
+    let last = with(true);
+    assert!(!names(&last).contains(&"seccomp"));
+    assert!(last.operations().any(|op| matches!(op, Op::Exec { filter, .. } if filter.len() == 8)));
+}
+
+#[test]
+fn a_read_only_tmpfs_is_so_after_its_copy() {
+    let copy = Mount { flags: 1, copy_up: true, ..mount("tmpfs", "/x") };
+    let config = Config { mounts: vec![copy], ..Config::default() };
+    let plan = compile(&config, &process(), &facts()).unwrap();
+    let made = |op| matches!(op, Op::MakeMount { attributes, .. } if attributes & 1 != 0);
+    assert!(!plan.operations().any(made));
+    let after = plan.operations().skip_while(|op| !matches!(op, Op::CopyUp { .. }));
+    assert!(matches!(after.collect::<Vec<_>>()[1], Op::SetAttributes { set: 1, .. }));
+}
+
+#[test]
+fn access_times_are_cleared_as_a_whole() {
+    let atime = Mount { flags: 4096, cleared: 1024, ..mount("bind", "/x") };
+    let config = Config { mounts: vec![atime], ..Config::default() };
+    let plan = compile(&config, &process(), &facts()).unwrap();
+    let cleared = |op| matches!(op, Op::SetAttributes { set: 0, clear: 0x70, .. });
+    assert!(plan.operations().any(cleared));
+}
+
+#[test]
+fn a_joined_namespace_needs_a_fork() {
+    let joined = vec![(NEWNET, PathBuf::from("/run/netns/x"))];
+    let facts = Facts { joined, ..facts() };
+    let plan = compile(&Config::default(), &process(), &facts).unwrap();
+    assert_eq!(names(&plan)[..2], ["setns", "fork"]);
+    assert!(plan.operations().any(|op| op == Op::Fork { flags: NEWNS }));
+}
+
+#[test]
+fn a_thousand_sources_come_in_parts() {
+    let bind = |number| Mount {
+        source: format!("/data/{number}"),
+        flags: 4096,
+        ..mount("bind", &format!("/data/{number}"))
+    };
+    let config = Config { mounts: (0..1000).map(bind).collect(), ..Config::default() };
+    let plan = compile(&config, &process(), &facts()).unwrap();
+    assert!(plan.parts().len() > 3);
+    for part in plan.parts() {
+        assert!(part.sources.len() <= 252);
+        for op in part.operations() {
+            if let Op::SetAttributes { mount, .. } = op
+                && mount.0 < 256
+            {
+                assert!(usize::from(mount.0) < part.sources.len(), "a slot of another part");
+            }
+        }
+    }
+}
+
+#[test]
+fn programs_are_looked_for_in_their_own_path() {
+    let plan = compile(&Config::default(), &process(), &facts()).unwrap();
+    let Some(Op::Exec { candidates, .. }) = plan.operations().last() else { panic!("no exec") };
+    let candidates: Vec<_> = candidates.iter().map(|path| path.to_str().unwrap()).collect();
+    assert_eq!(candidates, ["/a/sh", "/b/sh"]);
+}
+
+#[test]
+fn what_exec_would_refuse_is_refused_before_the_clone() {
+    let refused = |process: Process| compile(&Config::default(), &process, &facts()).unwrap_err();
+    let long = refused(Process { args: vec!["x".into(), "y".repeat(131_072)], ..process() });
+    assert_eq!(long.code(), Code::ConfigInvalid);
+    assert!(long.to_string().contains("longer than 131071 bytes"));
+    let many = refused(Process { args: vec!["y".repeat(100_000); 70], ..process() });
+    assert!(many.to_string().contains("6291456"));
+    for env in ["A", "=b", ""] {
+        let error = refused(Process { env: vec![env.into()], ..process() });
+        assert!(error.to_string().contains("NAME=value"), "{error}");
+    }
+    assert!(refused(Process { args: vec![], ..process() }).to_string().contains("no program"));
+    assert!(
+        refused(Process { args: vec!["a\0b".into()], ..process() }).to_string().contains("NUL")
+    );
+}
+
+#[test]
+fn joining_takes_all_namespaces_at_once() {
+    let joined = super::join::Joined {
+        flags: NEWNS | NEWUSER,
+        keyring: Some("_ses.x".into()),
+        clocks: None,
+    };
+    let plan = super::join::compile(&Config::default(), &process(), &joined).unwrap();
+    assert_eq!(names(&plan)[..4], ["setns", "fork", "set ids", "session keyring"]);
+    assert_eq!(plan.parts()[0].sources, [Source::Container]);
+}
+
+#[test]
+fn paths_cannot_leave_the_root() {
+    for (path, cleaned) in
+        [("a//b/./c", "/a/b/c"), ("/../../x", "/x"), ("/a/../../b/", "/b"), ("", "/"), ("/", "/")]
+    {
+        assert_eq!(clean(path), cleaned);
+    }
+}
+
+#[test]
+fn a_mapped_root_is_the_first_id() {
+    let map = |container_id| IdMap { container_id, host_id: 1000, size: 1 };
+    let config = Config {
+        uid_mappings: vec![map(5), map(0)],
+        gid_mappings: vec![map(7)],
+        ..Config::default()
+    };
+    let facts = Facts { new: NEWUSER | NEWNS, in_user_namespace: true, ..facts() };
+    let plan = compile(&config, &process(), &facts).unwrap();
+    assert_eq!(plan.operations().next(), Some(Op::Ids { uid: 0, gid: 7 }));
+    assert_eq!(NamespaceType::User.clone_flag(), NEWUSER);
+}

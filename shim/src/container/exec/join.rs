@@ -1,0 +1,240 @@
+//! The start of a further process: by the container's init, or as one that joins it.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use pidone_config::config::NamespaceType;
+use pidone_config::oci::Status;
+use pidone_config::seccomp::flag::NEW_LISTENER;
+use pidone_config::{Config, Error, Process, Result};
+use pidone_host::cgroup::Cgroups;
+use pidone_plan as plan;
+use pidone_plan::dropped::DroppedPrivileges;
+use pidone_plan::resolve::{Filter, kept, resolve_under};
+use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::io::Errno;
+
+use crate::container::children;
+use crate::container::exec::running_init::Alive;
+use crate::container::exec::supervised::Program;
+use crate::container::hook::Hooks;
+use crate::container::running::Running;
+use crate::container::running::running;
+use crate::container::start::adjust_oom_score;
+use crate::container::state::sockets;
+use crate::container::state::sockets::SUPERVISOR;
+use crate::launch::channel::Channel;
+use crate::launch::image::Sealed;
+use crate::launch::options::{Options, image};
+use crate::launch::stdio::Descriptors;
+use crate::launch::{Child, Host, Launch, Lent, Place};
+use crate::trace;
+
+/// More than any process needs, and fewer than a request carries, with those of its cgroups.
+const SPAWNED_FILES: usize = 200;
+
+/// The start of a further process.
+pub(crate) struct Join<'a> {
+    pub(crate) config: &'a Config,
+    pub(crate) filter: &'a Filter,
+    pub(crate) process: &'a Process,
+    pub(crate) options: &'a Options,
+    pub(crate) image: Option<&'a Sealed>,
+    pub(crate) cgroups: Option<&'a Cgroups>,
+    pub(crate) hooks: Hooks<'a>,
+    /// The container's first process.
+    pub(crate) pid: i32,
+    /// What is kept of it.
+    pub(crate) alive: &'a Alive,
+    /// What its init has given up, if it stays.
+    pub(crate) dropped: DroppedPrivileges,
+    /// The directory of the container's state.
+    pub(crate) directory: BorrowedFd<'a>,
+}
+
+impl Join<'_> {
+    /// Starts the process.
+    pub(crate) fn run(self) -> Result<Running> {
+        // First, so that the init wakes up while the process is resolved.
+        let channel = if self.can_be_spawned() { self.connect()? } else { None };
+        let root = self.root()?;
+        match channel {
+            Some(channel) => self.spawn(channel, root.as_fd()),
+            None => self.join(root.as_fd()),
+        }
+    }
+
+    /// The root of the container.
+    fn root(&self) -> Result<OwnedFd> {
+        let path = format!("/proc/{}/root", self.pid);
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        openat(CWD, &path, flags, Mode::empty()).map_err(|errno| Error::path("open", &path, errno))
+    }
+
+    /// The process by numbers.
+    fn resolve(&self, root: BorrowedFd<'_>) -> Result<plan::Process> {
+        trace::span("resolve the process", || {
+            let filter = kept(self.filter, self.config)?;
+            let mut own = resolve_under(self.config, self.process, root, filter)?;
+            // It is the container that must not outlive its maker.
+            own.parent_death_signal = 0;
+            Ok(own)
+        })
+    }
+
+    /// Whether the init can start the process, as far as the request tells: nothing must be done
+    /// for it from outside.
+    fn can_be_spawned(&self) -> bool {
+        self.config.supervise
+            && !self.process.own_child
+            && self.process.oom_score_adj.is_none()
+            && self.process.extra_files.len() < SPAWNED_FILES
+    }
+
+    /// Connects to the init, if it listens.
+    fn connect(&self) -> Result<Option<Channel>> {
+        if let Some(channel) = self.alive.connection.take() {
+            return Ok(Some(channel));
+        }
+        let (_, codec) = image(self.image, self.options, true)?;
+        match Channel::connect(&sockets::path(self.directory, SUPERVISOR), codec) {
+            Ok(channel) => Ok(Some(channel)),
+            // It was never there, or nobody is behind it: the other way tells what is wrong.
+            Err(error) if matches!(error.errno(), Some(Errno::NOENT | Errno::CONNREFUSED)) => {
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The cgroups below the container's that the process is for, if there are any.
+    fn below(&self) -> Result<Option<Cgroups>> {
+        let asked = &self.process.sub_cgroups;
+        let below = |cgroups: &Cgroups| cgroups.below(asked);
+        self.cgroups.filter(|_| !asked.is_empty()).map(below).transpose()
+    }
+
+    /// Has the init start the process, or joins if that one cannot: it has given up what the process
+    /// is to have, or an agent gets the filter.
+    fn spawn(self, mut channel: Channel, root: BorrowedFd<'_>) -> Result<Running> {
+        let below = self.below()?;
+        let program = Program {
+            descriptors: Descriptors::open(self.process)?,
+            cgroups: below.map_or_else(|| Ok(Vec::new()), |cgroups| cgroups.entry_files())?,
+            main: false,
+            listener: None,
+            patience: self.options.patience,
+        };
+        // The number of files of those below is no part of what is kept.
+        let users = self.alive.users(root).filter(|_| program.cgroups.is_empty());
+        let plan = self.alive.plans.get(self.process, users, || {
+            let own = self.resolve(root)?;
+            let listens = own.seccomp.as_ref().is_some_and(|(flags, _)| flags & NEW_LISTENER != 0);
+            if listens || !self.dropped.fits(self.config, &own) {
+                return Ok(None);
+            }
+            program.compile(self.config, &own, self.dropped).map(|plan| Some(Arc::new(plan)))
+        })?;
+        let Some(plan) = plan else {
+            self.alive.connection.keep(channel);
+            drop(program);
+            return self.join(root);
+        };
+        let spawned = program.spawn(&plan, (self.pid, self.alive.pidfd()), &mut channel)?;
+        Ok(program.running(spawned, channel, self.alive.connection.clone()))
+    }
+
+    /// Starts a process that joins the container's namespaces.
+    fn join(&self, root: BorrowedFd<'_>) -> Result<Running> {
+        let users = self.alive.users(root);
+        let own =
+            self.alive.joining.get(self.process, users, || self.resolve(root).map(Arc::new))?;
+        let plan = trace::span("compile the plan", || {
+            let joined = self.hooks.joined(self.pid)?;
+            plan::join::compile(self.config, &own, &joined)
+        })?;
+        let below = self.below()?;
+        let cgroups = below.as_ref().or(self.cgroups);
+        let entrance = cgroups.map(Cgroups::entrance).transpose()?.unwrap_or_default();
+        let descriptors = trace::span("open descriptors", || Descriptors::open(self.process))?;
+        let started = Launch {
+            plan: &plan,
+            image: image(self.image, self.options, false)?,
+            place: Place::Caller,
+            namespaces: 0,
+            forks: true,
+            descriptors: &descriptors.all(),
+            cgroup: &entrance,
+            lent: Lent { container: Some(self.alive.pidfd()), ..Lent::default() },
+            early: usize::MAX,
+            patience: self.options.patience,
+        }
+        .run(&mut Joining {
+            oom_score_adj: self.process.oom_score_adj,
+            container: Some((&self.hooks, self.pid)),
+        })?;
+        let running = running(started, descriptors);
+        children::joined(self.pid, &running.child);
+        Ok(running)
+    }
+}
+
+/// What the host does while a further process starts.
+pub(crate) struct Joining<'a> {
+    pub(crate) oom_score_adj: Option<i32>,
+    /// What the agent of a seccomp filter is told of: the container, and its first process.
+    pub(crate) container: Option<(&'a Hooks<'a>, i32)>,
+}
+
+impl Host for Joining<'_> {
+    fn born(&mut self, child: &Child) -> Result<()> {
+        adjust_oom_score(child.pid, self.oom_score_adj)
+    }
+
+    fn meanwhile(&mut self, _: &Child) -> Result<()> {
+        Ok(())
+    }
+
+    fn barrier(&mut self, _: u32, _: &Child) -> Result<()> {
+        Ok(())
+    }
+
+    fn listener(&mut self, listener: OwnedFd, child: &Child) -> Result<()> {
+        match self.container {
+            Some((hooks, first)) => {
+                let state = hooks.state_object(Status::Running, first);
+                hooks.listener(listener.as_fd(), child.pid, state)
+            }
+            // A hook is not the container's program, and is not held up.
+            None => Ok(()),
+        }
+    }
+}
+
+/// The flags of the namespaces in which a process of a container differs from the caller.
+pub(crate) fn different_namespaces(config: &Config, pid: i32) -> Result<u32> {
+    let mut flags = 0;
+    for kind in NamespaceType::ALL {
+        // Nobody can join the user namespace that it is in, and a new time namespace is entered by
+        // exec; the other new ones need no look.
+        let by_clone = !matches!(kind, NamespaceType::User | NamespaceType::Time);
+        if by_clone && config.has_new(kind) {
+            flags |= kind.clone_flag();
+            continue;
+        }
+        let name = kind.file();
+        let of = |who: &str| std::fs::read_link(format!("/proc/{who}/ns/{name}"));
+        let theirs = match of(&pid.to_string()) {
+            Ok(theirs) => theirs,
+            // A kernel without this kind of namespace.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            Err(error) => {
+                return Err(Error::path("read", format!("/proc/{pid}/ns/{name}"), error));
+            }
+        };
+        if of("self").is_ok_and(|own| own != theirs) {
+            flags |= kind.clone_flag();
+        }
+    }
+    Ok(flags)
+}

@@ -1,0 +1,184 @@
+//! The hooks of a container at the steps of its life, each where it belongs: on the host, or in the
+//! container.
+
+pub(crate) mod mount_command;
+mod program;
+mod run;
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
+
+use pidone_config::config::{Hook, NamespaceType};
+use pidone_config::oci::{State, Status};
+use pidone_config::{Config, Error, Result};
+use pidone_host::cgroup::Cgroups;
+use pidone_plan::join::Joined;
+use pidone_plan::{self as plan, Plan};
+use rustix::io::Errno;
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::Pid;
+
+use crate::container::exec::join::{Joining, different_namespaces};
+use crate::container::hook::program::{Attended, input};
+use crate::launch::image::Sealed;
+use crate::launch::options::{Options, image};
+use crate::launch::seccomp_agent::hand_over;
+use crate::launch::{Child, Launch, Lent, Place};
+use crate::trace;
+
+/// A container, as far as its hooks need it.
+pub(crate) struct Hooks<'a> {
+    pub(crate) config: &'a Config,
+    pub(crate) id: &'a str,
+    pub(crate) options: &'a Options,
+    pub(crate) image: Option<&'a Sealed>,
+    pub(crate) cgroups: Option<&'a Cgroups>,
+}
+
+impl Hooks<'_> {
+    /// Runs the hooks of a container whose root is made and not entered yet.
+    pub(crate) fn create(&self, child: &Child) -> Result<()> {
+        let hooks = &self.config.hooks;
+        let state = self.state(Status::Creating, child.pid)?;
+        self.on_host(&hooks.prestart, "prestart", &state)?;
+        self.on_host(&hooks.create_runtime, "createRuntime", &state)?;
+        if hooks.create_container.is_empty() {
+            return Ok(());
+        }
+        let state = self.state(Status::Creating, id_inside(child)?)?;
+        self.inside(&hooks.create_container, "createContainer", &state, child, |hook, joined| {
+            plan::join::create_hook(self.config, hook, joined)
+        })
+    }
+
+    /// Runs the container's own hooks, before its program comes; `first` is the plan of that.
+    pub(crate) fn start(&self, child: &Child, first: &Plan) -> Result<()> {
+        let state = self.state(Status::Created, id_inside(child)?)?;
+        let hooks = &self.config.hooks.start_container;
+        self.inside(hooks, "startContainer", &state, child, |hook, joined| {
+            plan::join::start_hook(self.config, hook, joined, first)
+        })
+    }
+
+    /// Runs the hooks behind the start of the program.
+    pub(crate) fn poststart(&self, pid: i32) -> Result<()> {
+        let hooks = &self.config.hooks.poststart;
+        if hooks.is_empty() {
+            return Ok(());
+        }
+        self.on_host(hooks, "poststart", &self.state(Status::Running, pid)?)
+    }
+
+    /// Runs the hooks behind the end of the container, whatever becomes of each.
+    pub(crate) fn poststop(&self) -> Vec<Error> {
+        let hooks = &self.config.hooks.poststop;
+        if hooks.is_empty() {
+            return Vec::new();
+        }
+        match self.state(Status::Stopped, 0) {
+            Ok(state) => run::run_all(hooks, "poststop", &state, &self.config.bundle),
+            Err(error) => vec![error],
+        }
+    }
+
+    fn on_host(&self, hooks: &[Hook], place: &'static str, state: &[u8]) -> Result<()> {
+        run::run(hooks, place, state, &self.config.bundle)
+    }
+
+    /// Runs hooks in the namespaces of a process, one behind the other.
+    fn inside(
+        &self,
+        hooks: &[Hook],
+        place: &'static str,
+        state: &[u8],
+        container: &Child,
+        plan: impl Fn(&Hook, &Joined) -> Result<Plan>,
+    ) -> Result<()> {
+        let joined = self.joined(container.pid)?;
+        for (index, hook) in hooks.iter().enumerate() {
+            let name = run::name(hook, place, index);
+            let run = || {
+                let attended = plan(hook, &joined)
+                    .and_then(|plan| self.run(&plan, container.pidfd.as_fd(), state))
+                    .map_err(|error| {
+                        Error::reason(error.code(), "hook", &name, error.to_string())
+                    })?;
+                attended.finish("hook", &name, run::timeout(hook))
+            };
+            trace::span_of("run a hook", || name.clone(), run)?;
+        }
+        Ok(())
+    }
+
+    fn run(&self, plan: &Plan, container: BorrowedFd<'_>, state: &[u8]) -> Result<Attended> {
+        let input = input(state)?;
+        let (stderr, theirs) =
+            pipe_with(PipeFlags::CLOEXEC).map_err(|errno| Error::system("pipe", "", errno))?;
+        let null = pidone_host::descriptor::null()?;
+        let entrance = self.cgroups.map(Cgroups::entrance).transpose()?.unwrap_or_default();
+        let started = Launch {
+            plan,
+            image: image(self.image, self.options, false)?,
+            place: Place::Caller,
+            namespaces: 0,
+            forks: true,
+            descriptors: &[input.as_fd(), null.as_fd(), theirs.as_fd()],
+            cgroup: &entrance,
+            lent: Lent { container: Some(container), ..Lent::default() },
+            early: usize::MAX,
+            patience: self.options.patience,
+        }
+        .run(&mut Joining { oom_score_adj: None, container: None })?;
+        let group = Pid::from_raw(started.child.pid)
+            .ok_or_else(|| Error::system("setsid", "", Errno::SRCH))?;
+        Ok(Attended { pidfd: started.child.pidfd, group, stderr: Some(stderr) })
+    }
+
+    /// The name of the container's session keyring, if it has one of its own.
+    pub(crate) fn keyring(&self) -> Option<String> {
+        self.config.new_keyring.then(|| format!("_ses.{}", self.id))
+    }
+
+    /// What others join of the container, by its first process.
+    pub(crate) fn joined(&self, pid: i32) -> Result<Joined> {
+        let flags = different_namespaces(self.config, pid)?;
+        let entered = !self.config.has_new(NamespaceType::Time)
+            || flags & NamespaceType::Time.clone_flag() != 0;
+        Ok(Joined {
+            flags,
+            clocks: (!entered).then(|| format!("/proc/{pid}/ns/time_for_children").into()),
+            keyring: self.keyring(),
+        })
+    }
+
+    /// The state object that hooks read.
+    pub(crate) fn state(&self, status: Status, pid: i32) -> Result<Vec<u8>> {
+        serde_json::to_vec(&self.state_object(status, pid))
+            .map_err(|_| Error::system("encode", "state", Errno::INVAL))
+    }
+
+    pub(crate) fn state_object(&self, status: Status, pid: i32) -> State {
+        let Config { bundle, annotations, .. } = self.config;
+        let pid = (status != Status::Stopped).then_some(pid);
+        State::new(self.id, status, pid, &bundle.to_string_lossy(), annotations)
+    }
+
+    /// Hands the listener of a process's seccomp filter to its agent.
+    pub(crate) fn listener(&self, listener: BorrowedFd<'_>, pid: i32, state: State) -> Result<()> {
+        let Some(profile) = &self.config.seccomp_profile else {
+            return Err(Error::system("seccomp listener", "", Errno::INVAL));
+        };
+        hand_over(listener, profile, pid, &state)
+    }
+}
+
+/// The id of a process in its own pid namespace: the last field of `NSpid`,
+/// `proc_pid_status(5)`.
+fn id_inside(child: &Child) -> Result<i32> {
+    let path = format!("/proc/{}/status", child.pid);
+    let status =
+        std::fs::read_to_string(&path).map_err(|error| Error::path("read", &path, error))?;
+    let ids = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+    ids.and_then(|ids| ids.split_whitespace().next_back()?.parse().ok())
+        .ok_or_else(|| Error::path("read", Path::new(&path), Errno::PROTO))
+}

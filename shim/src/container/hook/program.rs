@@ -1,0 +1,302 @@
+//! Programs of the host that are run and waited for: hooks, and the commands around a mount.
+//!
+//! Such a program may hang, write without end, or leave children that keep its standard error. It
+//! is waited for with its time limit, and of what it writes only the end is kept.
+#![allow(unsafe_code, reason = "what a child does between fork and exec")]
+
+use std::ffi::CString;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sched::{CloneFlags, setns};
+use pidone_config::{Code, Error, Result};
+use pidone_host::exit;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{MemfdFlags, SeekFrom, seek};
+use rustix::io::{self, Errno};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, chdir, getpid, getppid, kill_process_group, pidfd_open,
+    pidfd_send_signal, set_parent_process_death_signal,
+};
+
+use crate::launch::image::seal;
+
+/// How much is kept of what a program writes to its standard error.
+const KEPT: usize = 4096;
+/// How much of its last line an error repeats.
+const TOLD: usize = 256;
+/// The usual size of a pipe: what may still be in it when the program has ended.
+const PIPE: usize = 65536;
+
+/// A program to run.
+pub(crate) struct Program<'a> {
+    /// What it is, for errors: `hook`.
+    pub(crate) step: &'static str,
+    /// Which one it is, for errors.
+    pub(crate) name: String,
+    /// The file; without a slash it is looked up in `$PATH`.
+    pub(crate) path: &'a str,
+    /// The arguments, the program's name first; the path alone if there is none.
+    pub(crate) args: &'a [String],
+    /// The environment, as `NAME=value`: nothing of the caller's is added.
+    pub(crate) env: &'a [String],
+    /// The working directory; empty for the caller's, or the root of other mounts.
+    pub(crate) directory: &'a Path,
+    /// A process whose mount namespace it runs in; none for the caller's.
+    pub(crate) mounts: Option<BorrowedFd<'a>>,
+    /// What it reads from its standard input.
+    pub(crate) input: &'a [u8],
+    /// How long it may take.
+    pub(crate) timeout: Option<Duration>,
+}
+
+impl Program<'_> {
+    /// Runs the program to its end.
+    ///
+    /// # Errors
+    /// [`Code::SystemError`] if it cannot be executed, does not exit with 0, or takes too long.
+    pub(crate) fn run(&self) -> Result<()> {
+        let input = input(self.input)?;
+        let mut child = self.command(input)?.spawn().map_err(|error| {
+            let error = Error::system(self.step, &self.name, error);
+            let gone = self.mounts.is_none()
+                && !self.directory.as_os_str().is_empty()
+                && !self.directory.is_dir();
+            if gone {
+                error.with_hint(format!("no directory `{}`", self.directory.display()))
+            } else {
+                error
+            }
+        })?;
+        let stderr = child.stderr.take().map(OwnedFd::from);
+        let pid = Pid::from_child(&child);
+        match pidfd_open(pid, PidfdFlags::empty()) {
+            Ok(pidfd) => {
+                Attended { pidfd, group: pid, stderr }.finish(self.step, &self.name, self.timeout)
+            }
+            Err(errno) => {
+                give_up(&mut child);
+                Err(Error::system("pidfd_open", &self.name, errno))
+            }
+        }
+    }
+
+    fn command(&self, input: OwnedFd) -> Result<Command> {
+        let mut command = Command::new(self.path);
+        if let Some((name, args)) = self.args.split_first() {
+            command.arg0(name).args(args);
+        }
+        command.env_clear();
+        command.envs(self.env.iter().filter_map(|variable| variable.split_once('=')));
+        command.stdin(Stdio::from(input)).stdout(Stdio::null()).stderr(Stdio::piped());
+        // All of it is killed when its time is over.
+        command.process_group(0);
+        let namespace = self.mounts.map(|pidfd| pidfd.try_clone_to_owned()).transpose();
+        let namespace = namespace.map_err(|error| Error::system("dup", &self.name, error))?;
+        let directory = CString::new(self.directory.as_os_str().as_bytes())
+            .map_err(|_| Error::path("chdir", self.directory, Errno::INVAL))?;
+        let parent = getpid();
+        let prepare = move || -> std::io::Result<()> {
+            // The thread that forks waits for the program, so that only its death sends this.
+            set_parent_process_death_signal(Some(Signal::KILL))?;
+            if getppid() != Some(parent) {
+                return Err(Errno::SRCH.into());
+            }
+            if let Some(namespace) = &namespace {
+                setns(namespace, CloneFlags::CLONE_NEWNS)?;
+            }
+            // Another mount namespace has a root of its own: the directory is meant below that one.
+            if !directory.is_empty() {
+                chdir(directory.as_c_str())?;
+            }
+            close_at_exec()
+        };
+        // SAFETY: between fork and exec only system calls are made, on what was allocated before.
+        unsafe { command.pre_exec(prepare) };
+        Ok(command)
+    }
+}
+
+/// Has everything but the standard descriptors closed at exec: also what the caller of this
+/// library left open, or was left with.
+fn close_at_exec() -> std::io::Result<()> {
+    // SAFETY: closes nothing now, and no memory is passed.
+    match unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) } {
+        0 => Ok(()),
+        _ => Err(std::io::Error::last_os_error()),
+    }
+}
+
+fn give_up(child: &mut Child) {
+    let _ = child.kill();
+    let _ = child.wait();
+}
+
+/// Makes a standard input with these bytes in it.
+///
+/// A sealed file and not a pipe: a program that reads nothing, or not all, then holds nobody up and
+/// raises no `SIGPIPE` in the caller, and there is no limit to its size.
+pub(crate) fn input(bytes: &[u8]) -> Result<OwnedFd> {
+    let file = seal("standard input", bytes, MemfdFlags::NOEXEC_SEAL)?;
+    seek(&file, SeekFrom::Start(0))
+        .map_err(|errno| Error::system("lseek", "standard input", errno))?;
+    Ok(file)
+}
+
+/// A child that runs a program, and is waited for.
+#[derive(Debug)]
+pub(crate) struct Attended {
+    /// The child.
+    pub(crate) pidfd: OwnedFd,
+    /// Its process group, of which it is the leader.
+    pub(crate) group: Pid,
+    /// The reading end of its standard error.
+    pub(crate) stderr: Option<OwnedFd>,
+}
+
+impl Attended {
+    /// Waits for the end of the child and reaps it; the child is killed with its process group when
+    /// the time is over.
+    ///
+    /// # Errors
+    /// [`Code::SystemError`] if it does not exit with 0 or takes too long; the hint is the last line
+    /// that it wrote to its standard error. `step` and `name` say what it is.
+    pub(crate) fn finish(
+        self,
+        step: &'static str,
+        name: &str,
+        timeout: Option<Duration>,
+    ) -> Result<()> {
+        let mut said = Vec::new();
+        let in_time = self.attend(timeout, &mut said);
+        if !matches!(in_time, Ok(true)) {
+            self.kill();
+        }
+        let exit = self.reap().map_err(|errno| Error::system("wait for", name, errno))?;
+        let reason = match (in_time, exit.code, exit.signal) {
+            (Err(errno), ..) => return Err(Error::system("wait for", name, errno)),
+            (Ok(true), Some(0), _) => return Ok(()),
+            (Ok(false), ..) => {
+                format!("not done after {} s, and killed", timeout.unwrap_or_default().as_secs())
+            }
+            (_, Some(status), _) => format!("exited with status {status}"),
+            (.., signal) => format!("killed by signal {}", signal.unwrap_or_default()),
+        };
+        let error = Error::reason(Code::SystemError, step, name, reason);
+        Err(match last_line(&said) {
+            Some(line) => error.with_hint(line),
+            None => error,
+        })
+    }
+
+    /// Waits and listens; answers whether the child ended in time.
+    ///
+    /// The end of its standard error is not waited for: a process that the child left behind may
+    /// hold it for ever.
+    fn attend(&self, timeout: Option<Duration>, said: &mut Vec<u8>) -> io::Result<bool> {
+        // A limit beyond the clock's reach is none.
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let mut stderr = self.stderr.as_ref();
+        if let Some(stderr) = stderr {
+            io::ioctl_fionbio(stderr, true)?;
+        }
+        loop {
+            let mut fds = vec![PollFd::new(&self.pidfd, PollFlags::IN)];
+            fds.extend(stderr.map(|stderr| PollFd::new(stderr, PollFlags::IN)));
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            match poll(&mut fds, left.and_then(|left| Timespec::try_from(left).ok()).as_ref()) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(errno) => return Err(errno),
+            }
+            let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
+            if ready.first() == Some(&true) {
+                if let Some(stderr) = stderr {
+                    drain(stderr.as_fd(), said);
+                }
+                return Ok(true);
+            }
+            if left == Some(Duration::ZERO) {
+                return Ok(false);
+            }
+            if ready.get(1) == Some(&true)
+                && let Some(open) = stderr
+                && !listen(open.as_fd(), said)
+            {
+                stderr = None;
+            }
+        }
+    }
+
+    fn kill(&self) {
+        // It was not reaped yet, so that no other group can have the number.
+        let _ = kill_process_group(self.group, Signal::KILL);
+        // It may have left its group.
+        let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
+    }
+
+    fn reap(&self) -> io::Result<exit::Exit> {
+        loop {
+            match poll(&mut [PollFd::new(&self.pidfd, PollFlags::IN)], None) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(errno) => return Err(errno),
+            }
+            if let Some(exit) = exit::wait(self.pidfd.as_fd())? {
+                return Ok(exit);
+            }
+        }
+    }
+}
+
+/// Reads what was written before the program's end, without an end if somebody else goes on.
+fn drain(stderr: BorrowedFd<'_>, said: &mut Vec<u8>) {
+    for _ in 0..PIPE / KEPT {
+        if !listen(stderr, said) {
+            return;
+        }
+    }
+}
+
+/// Reads once and keeps the end; answers whether there may be more.
+fn listen(stderr: BorrowedFd<'_>, said: &mut Vec<u8>) -> bool {
+    let mut buffer = [0; KEPT];
+    match io::read(stderr, &mut buffer) {
+        Ok(0) => false,
+        Ok(length) => {
+            said.extend_from_slice(buffer.get(..length).unwrap_or_default());
+            said.drain(..said.len().saturating_sub(KEPT));
+            true
+        }
+        Err(errno) => errno == Errno::INTR,
+    }
+}
+
+/// The last line that says something.
+fn last_line(said: &[u8]) -> Option<String> {
+    let said = String::from_utf8_lossy(said);
+    let line = said.lines().map(str::trim).rfind(|line| !line.is_empty())?;
+    Some(line.chars().take(TOLD).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tells_the_last_line_and_no_more_than_that() {
+        assert_eq!(last_line(b"one\ntwo \n\n").as_deref(), Some("two"));
+        assert_eq!(last_line(b" \n\n"), None);
+        assert_eq!(last_line(&[b'x'; KEPT]).unwrap().len(), TOLD);
+    }
+
+    #[test]
+    fn an_input_is_read_from_its_beginning() {
+        use std::io::Read as _;
+        let mut text = String::new();
+        std::fs::File::from(input(b"state").unwrap()).read_to_string(&mut text).unwrap();
+        assert_eq!(text, "state");
+    }
+}

@@ -1,0 +1,329 @@
+//! From a container's configuration and a process to a launch.
+
+pub(crate) mod facts;
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use pidone_config::config::NamespaceType;
+use pidone_config::oci::Status;
+use pidone_config::{Config, Error, Process, Result, Stdio};
+use pidone_host::cgroup::Cgroups;
+use pidone_host::{lsm, net, privilege};
+use pidone_plan::barrier::{BARRIER_CREATE, BARRIER_START, mount_of_barrier};
+use pidone_plan::dropped::DroppedPrivileges;
+use pidone_plan::{self as plan, Plan};
+use rustix::io::Errno;
+
+use crate::container::children;
+use crate::container::exec::supervised::Program;
+use crate::container::hook::{Hooks, mount_command};
+use crate::container::running::{Running, running};
+use crate::container::start::facts::{Compilation, Compiled, Half};
+use crate::container::state::Identity;
+use crate::container::state::journal::{Entry, Journal};
+use crate::launch::image::Sealed;
+use crate::launch::options::{Options, image};
+use crate::launch::stdio::Descriptors;
+use crate::launch::{Child, Host, Launch, Lent, Maps, Network, Parked, Place, Started};
+use crate::trace;
+
+/// The start of a container's first process.
+pub(crate) struct Start<'a> {
+    pub(crate) id: &'a str,
+    pub(crate) config: &'a Config,
+    pub(crate) process: &'a Process,
+    pub(crate) options: &'a Options,
+    pub(crate) image: Option<&'a Sealed>,
+    /// The directory of the container's state.
+    pub(crate) directory: BorrowedFd<'a>,
+    pub(crate) cgroups: Option<&'a Cgroups>,
+    pub(crate) network: &'a net::Plan,
+    /// The network namespace, where that is made beside the clone.
+    pub(crate) network_beside: Option<&'a Network>,
+    /// The socket on which the program waits for the start; none if it comes at once.
+    pub(crate) listener: Option<BorrowedFd<'a>>,
+    /// The socket on which the init is asked, if it stays process 1.
+    pub(crate) supervisor: Option<BorrowedFd<'a>>,
+}
+
+/// A first process that was started, or waits.
+pub(crate) struct First {
+    pub(crate) running: Running,
+    pub(crate) identity: Identity,
+    /// The operations behind the wait, and the number of the first.
+    pub(crate) rest: Option<(u32, Vec<u8>)>,
+    /// What the init has given up, if it stays.
+    pub(crate) dropped: DroppedPrivileges,
+}
+
+/// An init that waits for its program.
+pub(crate) struct Waiting {
+    pub(crate) parked: Parked,
+    pub(crate) identity: Identity,
+}
+
+impl Start<'_> {
+    /// Starts the process.
+    pub(crate) fn run(&self) -> Result<First> {
+        let mut compiled = self.compile(Half::Whole)?;
+        let supervises = self.supervisor.is_some();
+        // The last one may come only when the process is written down, as does all that waits for the
+        // network namespace.
+        let apart = compiled.plan.first_late().is_none();
+        if self.listener.is_none() && !supervises && apart {
+            compiled.plan.set_last_apart();
+        }
+        let descriptors = trace::span("open descriptors", || Descriptors::open(self.process))?;
+        // The program's own come with the request for it.
+        let null = supervises.then(|| Descriptors::of([&Stdio::Null; 3], &[])).transpose()?;
+        let of_init = null.as_ref().unwrap_or(&descriptors);
+        let all = of_init.all();
+        let early = compiled.plan.early_parts();
+        let (started, identity) =
+            self.launch(&compiled, &all, early, |launch, host| launch.run(host))?;
+        drop(all);
+        let Compiled { plan, process, dropped, .. } = compiled;
+        let rest_of =
+            |plan: &Plan| plan.behind_wait().map(|(first, rest)| (first, rest.to_owned()));
+        let (mut running, rest) = if supervises {
+            let process = process.ok_or_else(|| Error::system("compile", self.id, Errno::INVAL))?;
+            let (running, plan) = self.first_program(started, &process, descriptors, dropped)?;
+            (running, rest_of(&plan))
+        } else {
+            (running(started, descriptors), rest_of(&plan))
+        };
+        // Without a descriptor left for it, the process is waited for alone.
+        running.first = children::First::new(running.pid).ok();
+        Ok(First { running, identity, rest, dropped })
+    }
+
+    /// Makes the first half of a container.
+    pub(crate) fn park(&self, half: Half<'_>) -> Result<Waiting> {
+        let mut compiled = self.compile(half)?;
+        // The calling thread runs at a low priority, which a clone would inherit.
+        if compiled.place == Place::Caller {
+            compiled.place = Place::Thread;
+        }
+        let null = pidone_host::descriptor::null()?;
+        let early = compiled.plan.parts().len();
+        let (parked, identity) =
+            self.launch(&compiled, &[null.as_fd(); 3], early, |launch, host| launch.park(host))?;
+        Ok(Waiting { parked, identity })
+    }
+
+    /// Compiles the plan.
+    fn compile(&self, half: Half<'_>) -> Result<Compiled> {
+        let compilation = Compilation {
+            config: self.config,
+            process: self.process,
+            strategy: self.options.strategy,
+            cgroups: self.cgroups,
+            network: self.network,
+            network_beside: self.network_beside.is_some(),
+            keyring: self.hooks().keyring(),
+            waits: self.listener.is_some() && self.supervisor.is_none(),
+            half,
+        };
+        trace::span("compile the plan", || compilation.run())
+    }
+
+    /// Launches the init; answers what it became, and who it is. So many parts of the plan may be
+    /// sent before it is there.
+    fn launch<T>(
+        &self,
+        compiled: &Compiled,
+        descriptors: &[BorrowedFd<'_>],
+        early: usize,
+        run: impl FnOnce(&Launch<'_>, &mut Hosting<'_>) -> Result<T>,
+    ) -> Result<(T, Identity)> {
+        lsm::relabel(self.config)?;
+        let Compiled { plan, place, namespaces, forks, .. } = compiled;
+        let takes_more = self.supervisor.is_some() || compiled.process.is_none();
+        let entrance = self.cgroups.map(Cgroups::entrance).transpose()?.unwrap_or_default();
+        let moved = net::Moved::default();
+        let mut host = Hosting { start: self, plan, identity: None, moved };
+        let launch = Launch {
+            plan,
+            image: image(self.image, self.options, takes_more)?,
+            place: *place,
+            namespaces: *namespaces,
+            forks: *forks,
+            descriptors,
+            cgroup: &entrance,
+            lent: Lent {
+                listener: self.listener,
+                supervisor: self.supervisor,
+                network: self.network_beside,
+                ..Lent::default()
+            },
+            early: if self.is_born_late() { 0 } else { early },
+            patience: self.options.patience,
+        };
+        let started = run(&launch, &mut host).map_err(|error| {
+            match std::mem::take(&mut host.moved).give_back() {
+                Ok(()) => self.explain(error),
+                Err(left) => error.with_hint(format!("not cleaned up: {left}")),
+            }
+        })?;
+        let identity =
+            host.identity.ok_or_else(|| Error::system("journal", self.id, Errno::NOENT))?;
+        Ok((started, identity))
+    }
+
+    /// Has the init start the container's first program. What runs is the init: it ends as the
+    /// program does, and passes signals on to it.
+    fn first_program(
+        &self,
+        started: Started,
+        process: &plan::Process,
+        descriptors: Descriptors<'_>,
+        dropped: DroppedPrivileges,
+    ) -> Result<(Running, Plan)> {
+        let Started { child, mut channel, .. } = started;
+        let program = Program {
+            descriptors,
+            cgroups: Vec::new(),
+            main: true,
+            listener: self.listener,
+            patience: self.options.patience,
+        };
+        let spawned = program.compile(self.config, process, dropped).and_then(|plan| {
+            let init = (child.pid, child.pidfd.as_fd());
+            Ok((program.spawn(&plan, init, &mut channel)?, plan))
+        });
+        let (spawned, plan) = spawned.map_err(|error| {
+            child.end();
+            self.explain(error)
+        })?;
+        let of_init = children::Child::new(child.pidfd);
+        let kept = program.descriptors.kept;
+        Ok((Running::new(child.pid, of_init, kept, spawned.console), plan))
+    }
+
+    /// Whether the init may have no part of the plan before it has its ids and its likelihood to be
+    /// killed. Else it may have all but the one that ends with the program before it is written down.
+    fn is_born_late(&self) -> bool {
+        let score = self.process.oom_score_adj.is_some() && !rustix::process::geteuid().is_root();
+        // Who may not dump the init, which has operations, may not write its files either.
+        self.config.has_new(NamespaceType::User) || score
+    }
+
+    /// The hooks of the container.
+    fn hooks(&self) -> Hooks<'_> {
+        Hooks {
+            config: self.config,
+            id: self.id,
+            options: self.options,
+            image: self.image,
+            cgroups: self.cgroups,
+        }
+    }
+
+    /// Adds what a reader could not guess.
+    fn explain(&self, error: Error) -> Error {
+        // Nobody is killed for what the init's own exec needs.
+        let limited = self.config.cgroups.as_ref().is_some_and(|limits| limits.memory > 0);
+        let refused = limited && error.errno() == Some(Errno::NOMEM);
+        if refused || self.cgroups.is_some_and(|cgroups| cgroups.oom_killed()) {
+            return error.with_hint("the cgroup has reached its memory limit");
+        }
+        privilege::explain(error)
+    }
+}
+
+/// What the host does while a first process starts.
+struct Hosting<'a> {
+    start: &'a Start<'a>,
+    plan: &'a Plan,
+    identity: Option<Identity>,
+    /// Interfaces of the host that are in the container.
+    moved: net::Moved,
+}
+
+impl Host for Hosting<'_> {
+    fn born(&mut self, child: &Child) -> Result<()> {
+        let identity = trace::span("journal", || {
+            let identity = Identity::of(child.pid)?;
+            Journal::append(self.start.directory, &[Entry::Process(identity.clone())])?;
+            Ok(identity)
+        })?;
+        self.identity = Some(identity);
+        let config = self.start.config;
+        if config.has_new(NamespaceType::User) {
+            let maps = Maps { users: &config.uid_mappings, groups: &config.gid_mappings };
+            trace::span("map ids", || maps.write(child.pid))?;
+        }
+        adjust_oom_score(child.pid, self.start.process.oom_score_adj)
+    }
+
+    fn meanwhile(&mut self, child: &Child) -> Result<()> {
+        if self.start.network.is_empty() {
+            return Ok(());
+        }
+        let network = || self.start.network.apply(child.pidfd.as_fd());
+        self.moved = trace::span("set up the network", network)?;
+        Ok(())
+    }
+
+    fn barrier(&mut self, id: u32, child: &Child) -> Result<()> {
+        if let Some((index, behind)) = mount_of_barrier(id)
+            && let Some(mount) = self.start.config.mounts.get(index)
+        {
+            let commands = if behind { &mount.postmount_cmds } else { &mount.premount_cmds };
+            let run = || mount_command::run(commands, child.pidfd.as_fd());
+            return trace::span("run mount commands", run);
+        }
+        match id {
+            BARRIER_CREATE => self.start.hooks().create(child),
+            BARRIER_START => self.start.hooks().start(child, self.plan),
+            // What the host does beside the init is done by now.
+            _ => Ok(()),
+        }
+    }
+
+    fn listener(&mut self, listener: OwnedFd, child: &Child) -> Result<()> {
+        // With a wait the filter comes behind it, and without one nobody else starts it.
+        let hooks = self.start.hooks();
+        let state = hooks.state_object(Status::Creating, child.pid);
+        hooks.listener(listener.as_fd(), child.pid, state)
+    }
+}
+
+/// Writes how readily a process is killed for want of memory: `proc_pid_oom_score_adj(5)`.
+pub(crate) fn adjust_oom_score(pid: i32, score: Option<i32>) -> Result<()> {
+    let Some(score) = score else { return Ok(()) };
+    let path = format!("/proc/{pid}/oom_score_adj");
+    let Err(error) = std::fs::write(&path, score.to_string()) else { return Ok(()) };
+    // Who may not lower it keeps what is there if that is as low.
+    let there = std::fs::read_to_string(&path).ok().and_then(|score| score.trim().parse().ok());
+    if there.is_some_and(|there: i32| there == score) {
+        return Ok(());
+    }
+    Err(Error::path("write", path, error).with_hint("a lower score needs CAP_SYS_RESOURCE"))
+}
+
+/// The start of a first process that waits for it.
+pub(crate) struct Release<'a> {
+    pub(crate) hooks: Hooks<'a>,
+    /// What is left of the plan.
+    pub(crate) plan: &'a Plan,
+}
+
+impl Host for Release<'_> {
+    fn born(&mut self, _: &Child) -> Result<()> {
+        Ok(())
+    }
+
+    fn meanwhile(&mut self, _: &Child) -> Result<()> {
+        Ok(())
+    }
+
+    fn barrier(&mut self, id: u32, child: &Child) -> Result<()> {
+        if id == BARRIER_START { self.hooks.start(child, self.plan) } else { Ok(()) }
+    }
+
+    fn listener(&mut self, listener: OwnedFd, child: &Child) -> Result<()> {
+        let state = self.hooks.state_object(Status::Created, child.pid);
+        self.hooks.listener(listener.as_fd(), child.pid, state)
+    }
+}
