@@ -1,13 +1,14 @@
-//! The init's end of the socket: whole frames in, reports out.
+//! The init's end of the socket: it receives whole frames and sends reports.
 
+use pidone_proto::codec::Incoming;
 use pidone_proto::frame::HEADER;
 use pidone_proto::{Call, Codec, FrameType, Header, Report, limits};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 
 use crate::failure::{Context, Failure, Result};
+use crate::kernel::socket;
 use crate::slots::Slots;
-use crate::sys;
 
 /// The codec that this image was built for.
 #[cfg(not(feature = "postcard"))]
@@ -16,7 +17,7 @@ pub(crate) type Wire = pidone_proto::Bincode;
 #[cfg(feature = "postcard")]
 pub(crate) type Wire = pidone_proto::Postcard;
 
-/// Room for a header and the longest report: a batch of times, and its integers.
+/// The space for a header and the longest report: a batch of times, and its integers.
 const REPORT: usize = HEADER + 8 * limits::TIMES_PER_REPORT + 64;
 
 /// The socket to the host.
@@ -27,18 +28,17 @@ pub(crate) struct Channel {
 }
 
 impl Channel {
-    /// Takes the socket.
+    /// Takes ownership of the socket.
     pub(crate) fn new(socket: OwnedFd) -> Self {
         Self { socket, received: 0, sent: 0 }
     }
 
-    /// The socket.
+    /// Borrows the socket.
     pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
 
-    /// Moves the socket to a descriptor that is not below a number.
-    #[cfg(feature = "supervise")]
+    /// Moves the socket to a descriptor number that is not below `number`.
     pub(crate) fn move_above(&mut self, number: i32) -> Result {
         use rustix::fd::AsRawFd as _;
         if self.socket.as_raw_fd() < number {
@@ -55,7 +55,7 @@ impl Channel {
 
     /// Receives one message into `buffer`, its descriptors into `slots`.
     ///
-    /// End-of-file is the errno `EPIPE`: the host is gone.
+    /// At end-of-file, which means that the host is gone, this fails with `EPIPE`.
     pub(crate) fn receive<'b>(
         &mut self,
         buffer: &'b mut [u8],
@@ -67,7 +67,7 @@ impl Channel {
             descriptors += 1;
         };
         let (length, cut) = loop {
-            match sys::receive(self.socket.as_fd(), buffer, &mut keep) {
+            match socket::receive(self.socket.as_fd(), buffer, &mut keep) {
                 Err(Errno::INTR) => {}
                 other => break other.during(Call::Receive)?,
             }
@@ -87,7 +87,7 @@ impl Channel {
         Ok((header, body))
     }
 
-    /// Sends a report, with a descriptor or without.
+    /// Sends a report, with or without a descriptor.
     pub(crate) fn send(
         &mut self,
         report: &Report<'_>,
@@ -109,7 +109,7 @@ impl Channel {
         let message = message.get(..HEADER + length).unwrap_or_default();
 
         loop {
-            match sys::send(self.socket.as_fd(), message, descriptor) {
+            match socket::send(self.socket.as_fd(), message, descriptor) {
                 Err(Errno::INTR) => {}
                 other => break other.during(Call::Send)?,
             }
@@ -117,6 +117,11 @@ impl Channel {
         self.sent += 1;
         Ok(())
     }
+}
+
+/// Decodes a message from the front of a body, and returns its length.
+pub(crate) fn decode<'b, T: Incoming<'b>>(bytes: &'b [u8]) -> Result<(T, usize)> {
+    Wire::decode(bytes).map_err(|_| Failure::unexpected(Call::Decode))
 }
 
 #[cfg(test)]
@@ -131,14 +136,14 @@ mod tests {
     use super::*;
     use crate::peer::{Peer, is_closed, pipe};
 
-    /// What receiving the next message answers: its type and the length of its body.
+    /// Receives the next message: its type and the length of its body.
     fn receive(channel: &mut Channel, slots: &mut Slots) -> Result<(FrameType, usize)> {
         let mut buffer = vec![0; limits::FRAME];
         let (header, body) = channel.receive(&mut buffer, slots)?;
         Ok((header.frame_type, body.len()))
     }
 
-    /// How a message is refused.
+    /// Returns how a message is refused.
     fn refusal(bytes: &[u8], files: &[BorrowedFd<'_>]) -> Failure {
         let (peer, mut channel) = Peer::pair();
         peer.send_bytes(bytes, files).unwrap();
@@ -149,7 +154,7 @@ mod tests {
         Failure { detail, ..Failure::new(Call::Receive, errno) }
     }
 
-    /// A `Proceed` without a fault.
+    /// A valid `Proceed`.
     fn proceed() -> [u8; HEADER] {
         let header = Header {
             frame_type: FrameType::Proceed,
@@ -161,7 +166,7 @@ mod tests {
         header.to_bytes()
     }
 
-    /// The same with a byte changed.
+    /// The same with one byte changed.
     fn changed(place: usize, byte: u8) -> [u8; HEADER] {
         let mut bytes = proceed();
         bytes[place] = byte;
@@ -230,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_is_not_used_twice() {
+    fn a_repeated_sequence_number_is_refused() {
         let (peer, mut channel) = Peer::pair();
         let mut slots = Slots::new();
         peer.send_bytes(&proceed(), &[]).unwrap();
@@ -241,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn descriptors_that_were_not_told_are_refused_and_closed() {
+    fn descriptors_not_in_the_header_are_refused_and_closed() {
         let (ours, theirs) = pipe();
         assert_eq!(refusal(&proceed(), &[theirs.as_fd()]), refused(Errno::PROTO, 7));
         let two = [theirs.as_fd(), theirs.as_fd()];
@@ -261,12 +266,12 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_the_end() {
+    fn an_empty_message_is_end_of_file() {
         assert_eq!(refusal(b"", &[]), refused(Errno::PIPE, 0));
         let (ours, theirs) = pipe();
         assert_eq!(refusal(b"", &[theirs.as_fd()]), refused(Errno::PIPE, 0));
         drop(theirs);
-        assert!(is_closed(&ours), "a descriptor of an empty message is not lost");
+        assert!(is_closed(&ours), "a descriptor of an empty message is closed");
         let (peer, mut channel) = Peer::pair();
         drop(peer);
         let failure = receive(&mut channel, &mut Slots::new()).unwrap_err();
@@ -274,12 +279,12 @@ mod tests {
     }
 
     #[test]
-    fn reports_are_numbered_and_bring_their_descriptor() {
+    fn reports_are_numbered_and_carry_their_descriptor() {
         let (peer, mut channel) = Peer::pair();
         let (_ours, theirs) = pipe();
         channel.send(&Report::Barrier { id: 7 }, None).unwrap();
         channel.send(&Report::Console, Some(theirs.as_fd())).unwrap();
-        // The parent sent one that the child must count.
+        // The parent sent a report that the child must count.
         channel.forked();
         channel.send(&Report::Executing, None).unwrap();
         let barrier = peer.receive();
@@ -294,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_report_has_room() {
+    fn the_longest_report_fits() {
         let (peer, mut channel) = Peer::pair();
         let nanoseconds = [0xff; 8 * limits::TIMES_PER_REPORT];
         let report = Report::Times { first: u32::MAX, nanoseconds: &nanoseconds };
@@ -309,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_that_is_gone_is_an_error() {
+    fn sending_to_a_host_that_is_gone_fails() {
         let (peer, mut channel) = Peer::pair();
         drop(peer);
         let failure = channel.send(&Report::Executing, None).unwrap_err();

@@ -1,15 +1,12 @@
 //! The image of the init: a static program without libc.
 //!
-//! It is only itself when built with `--cfg init_image`, as the build script of the `pidone`
-//! library does; a workspace build must not have two panic handlers in it.
+//! It is only built as such with `--cfg init_image`, as the build script of the `pidone` library
+//! does: a workspace build must not contain two panic handlers.
 #![cfg_attr(init_image, no_std, no_main)]
 
+/// The library has the entry point, which is linked with it.
 #[cfg(init_image)]
-mod start;
-
-/// What [`start`] enters.
-#[cfg(init_image)]
-use pidone_init::{program, strings};
+use pidone_init as _;
 
 #[cfg(not(init_image))]
 fn main() -> std::process::ExitCode {

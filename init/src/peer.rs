@@ -1,4 +1,4 @@
-//! The host's end of the socket, for tests: it sends whatever they want.
+//! The host's end of the socket, for tests: it sends whatever they need.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use core::mem::MaybeUninit;
@@ -16,13 +16,13 @@ use rustix::net::{
 
 use crate::channel::{Channel, Wire};
 
-/// The host, as far as tests need one.
+/// The host.
 pub(crate) struct Peer {
     socket: OwnedFd,
     sent: u32,
 }
 
-/// A report and what came with it.
+/// A received report with its descriptors.
 pub(crate) struct Received {
     pub(crate) header: Header,
     pub(crate) body: Vec<u8>,
@@ -39,7 +39,7 @@ impl Received {
 }
 
 impl Peer {
-    /// Both ends.
+    /// Makes both ends of a socket.
     pub(crate) fn pair() -> (Self, Channel) {
         let flags = SocketFlags::CLOEXEC;
         let (ours, theirs) =
@@ -47,7 +47,7 @@ impl Peer {
         (Self { socket: ours, sent: 0 }, Channel::new(theirs))
     }
 
-    /// Sends a message as it should be.
+    /// Sends a valid message.
     pub(crate) fn send(&mut self, frame_type: FrameType, body: &[u8], files: &[BorrowedFd<'_>]) {
         let header = Header {
             frame_type,
@@ -75,7 +75,7 @@ impl Peer {
         sendmsg(&self.socket, &[IoSlice::new(bytes)], &mut ancillary, SendFlags::empty())
     }
 
-    /// Receives what the init sent.
+    /// Receives a message of the init.
     pub(crate) fn receive(&self) -> Received {
         let mut buffer = vec![0; limits::FRAME];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
@@ -98,13 +98,13 @@ impl Peer {
     }
 }
 
-/// A pipe: one can tell by the other end whether an end is open.
+/// Makes a connected pair: each end shows whether the other is still open.
 pub(crate) fn pipe() -> (OwnedFd, OwnedFd) {
     let flags = SocketFlags::CLOEXEC;
     socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None).unwrap()
 }
 
-/// Whether the other end of a pipe is closed.
+/// Returns whether the other end is closed.
 pub(crate) fn is_closed(end: &OwnedFd) -> bool {
     let mut byte = [0];
     match rustix::net::recv(end, &mut byte, RecvFlags::DONTWAIT) {

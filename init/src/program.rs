@@ -1,25 +1,34 @@
 //! The command line of the image.
+#![allow(unsafe_code, reason = "takes the control socket by its number")]
 
 use core::ffi::CStr;
 
+use rustix::fd::{FromRawFd as _, OwnedFd};
+
+use crate::channel::Channel;
+use crate::kernel::process::exit;
 #[cfg(feature = "standalone")]
 use crate::standalone;
+use crate::state::Init;
 use crate::strings::Strings;
-use crate::{interpret, sys};
+#[cfg(feature = "supervise")]
+use crate::supervise;
+use crate::{decimal, failure, interpret, kernel};
 
-/// What goes before the number of the control socket's descriptor.
+/// The prefix of the argument with the control socket's descriptor.
 const CONTROL: &[u8] = b"--control=";
 
-/// The argument behind it of a host that wants to know when this program began.
+/// The argument after it if the host wants to know when this program began.
 const TIMED: &[u8] = b"--timed";
 
 /// Runs the image with its arguments, the program's name first.
 ///
-/// `--control=FD` alone, or with `--timed` behind it, runs the plan that comes through the socket
-/// at that descriptor. All else is the command line of the init that stands alone, if it can.
+/// `--control=FD`, optionally followed by `--timed`, runs the plan that comes through the socket
+/// at that descriptor. Anything else is the command line of the standalone init, if the image has
+/// it.
 #[cfg_attr(
     not(feature = "standalone"),
-    allow(unused_variables, reason = "only a program that is run gets it")
+    allow(unused_variables, reason = "only the standalone init passes it on")
 )]
 pub fn main(arguments: Strings, environment: Strings) -> ! {
     let first = { arguments }.nth(1).map(CStr::to_bytes);
@@ -29,48 +38,21 @@ pub fn main(arguments: Strings, environment: Strings) -> ! {
         standalone::run(arguments, environment)
     }
     let timed = { arguments }.nth(2).is_some_and(|argument| argument.to_bytes() == TIMED);
-    let begun = if timed { sys::now() } else { 0 };
-    match control.and_then(number).filter(|&fd| fd > 2) {
-        Some(fd) => interpret::run(sys::adopt(fd), begun),
-        None => sys::exit(interpret::FAILED),
+    let begun = if timed { kernel::now() } else { 0 };
+    let Some(fd) = control.and_then(decimal::parse).filter(|&fd| fd > 2) else { abort() };
+    // SAFETY: the host left this descriptor for the init, and nothing else in this program has it.
+    let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+    let mut init = Init::new(Channel::new(socket));
+    match interpret::run_plan(&mut init, begun) {
+        #[cfg(feature = "supervise")]
+        Ok(next) => supervise::run(&mut init, next),
+        #[cfg(not(feature = "supervise"))]
+        Ok(next) => match next {},
+        Err(failure) => init.fail(failure),
     }
 }
 
-/// A decimal number of digits alone.
-#[inline(never)]
-pub(crate) fn number(digits: &[u8]) -> Option<i32> {
-    digits.iter().try_fold(0_i32, |number, digit| {
-        let digit = char::from(*digit).to_digit(10)?;
-        number.checked_mul(10)?.checked_add_unsigned(digit)
-    })
-}
-
-/// Ends the image for a broken invariant.
+/// Ends the image because of a broken invariant.
 pub fn abort() -> ! {
-    sys::exit(interpret::FAILED)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_number_is_digits_alone() {
-        for (text, expected) in [
-            ("3", Some(3)),
-            ("0042", Some(42)),
-            ("2147483647", Some(i32::MAX)),
-            ("2147483648", None),
-            ("99999999999999999999", None),
-            ("-3", None),
-            ("+3", None),
-            ("3 ", None),
-            ("0x3", None),
-            ("3\n", None),
-        ] {
-            assert_eq!(number(text.as_bytes()), expected, "{text:?}");
-        }
-        // Not above stdio, and so refused.
-        assert_eq!(number(b""), Some(0));
-    }
+    exit(failure::EXIT_STATUS)
 }

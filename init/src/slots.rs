@@ -17,7 +17,8 @@ impl Slots {
         Self { table: [const { None }; limits::SLOTS] }
     }
 
-    /// Keeps a descriptor that came with a message; too many are closed, and the header tells.
+    /// Keeps a descriptor that came with a message. Closes it if there are too many, which the check of the
+    /// header finds.
     pub(crate) fn put_received(&mut self, index: usize, fd: OwnedFd) {
         if let Some(place) = self.table.get_mut(index) {
             *place = Some(fd);
@@ -30,18 +31,17 @@ impl Slots {
         Ok(())
     }
 
-    /// Lends a descriptor.
+    /// Borrows a descriptor.
     pub(crate) fn get(&self, slot: Slot) -> Result<BorrowedFd<'_>> {
         self.table.get(usize::from(slot.0)).and_then(Option::as_ref).map(AsFd::as_fd).ok_or(EMPTY)
     }
 
-    /// Gives a descriptor away.
+    /// Removes a descriptor from its slot.
     pub(crate) fn take(&mut self, slot: Slot) -> Result<OwnedFd> {
         self.place(slot)?.take().ok_or(EMPTY)
     }
 
-    /// Moves all descriptors to numbers that are not below one.
-    #[cfg(feature = "supervise")]
+    /// Moves all descriptors to numbers that are not below `number`.
     pub(crate) fn move_above(&mut self, number: i32) -> core::result::Result<(), Errno> {
         use rustix::fd::AsRawFd as _;
         for fd in self.table.iter_mut().flatten().filter(|fd| fd.as_raw_fd() < number) {
@@ -50,9 +50,7 @@ impl Slots {
         Ok(())
     }
 
-    /// The lowest descriptor that is not below a number, or another one: the caller's, or a number
-    /// that no descriptor has.
-    #[cfg(feature = "supervise")]
+    /// Returns the lowest descriptor from `number` up, or `other` if that is lower.
     pub(crate) fn lowest_from(&self, number: i32, other: i32) -> i32 {
         use rustix::fd::AsRawFd as _;
         let mut lowest = other;
@@ -65,7 +63,7 @@ impl Slots {
         lowest
     }
 
-    /// Gives the first of those received away; the others take the slots before theirs.
+    /// Removes the first descriptor that was received; the others move down by one slot.
     pub(crate) fn take_first(&mut self) -> Result<OwnedFd> {
         let first = self.take(Slot(0))?;
         if let Some(received) = self.table.get_mut(..limits::DESCRIPTORS) {
@@ -88,10 +86,10 @@ mod tests {
     use crate::peer::{is_closed, pipe};
 
     const LAST: Slot = Slot(511);
-    const BEHIND: Slot = Slot(512);
+    const BEYOND: Slot = Slot(512);
 
     #[test]
-    fn a_slot_lends_and_gives_what_was_put() {
+    fn a_descriptor_is_borrowed_and_taken_from_its_slot() {
         let mut slots = Slots::new();
         let (ours, theirs) = pipe();
         slots.put(LAST, theirs).unwrap();
@@ -105,19 +103,19 @@ mod tests {
     }
 
     #[test]
-    fn slots_that_are_not_there_are_empty() {
+    fn slots_out_of_range_are_empty() {
         let mut slots = Slots::new();
         let (ours, theirs) = pipe();
-        for slot in [Slot(0), LAST, BEHIND, Slot(u16::MAX)] {
+        for slot in [Slot(0), LAST, BEYOND, Slot(u16::MAX)] {
             assert_eq!(slots.get(slot).unwrap_err(), EMPTY);
             assert_eq!(slots.take(slot).unwrap_err(), EMPTY);
         }
-        assert_eq!(slots.put(BEHIND, theirs).unwrap_err(), EMPTY);
-        assert!(is_closed(&ours), "what could not be put is not lost");
+        assert_eq!(slots.put(BEYOND, theirs).unwrap_err(), EMPTY);
+        assert!(is_closed(&ours), "a descriptor without a slot is closed");
     }
 
     #[test]
-    fn what_is_replaced_is_closed() {
+    fn a_replaced_descriptor_is_closed() {
         let mut slots = Slots::new();
         let (first, theirs) = pipe();
         slots.put_received(3, theirs);
@@ -132,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_place_is_closed() {
+    fn a_received_descriptor_out_of_range_is_closed() {
         let mut slots = Slots::new();
         let (ours, theirs) = pipe();
         slots.put_received(limits::SLOTS, theirs);

@@ -1,34 +1,35 @@
-//! When each operation was done.
+//! When each operation was finished.
 
 use pidone_proto::{Report, limits};
 use rustix::io::Errno;
 
 use crate::channel::Channel;
 use crate::failure::Result;
-use crate::sys;
+use crate::kernel::memory::allocate;
+use crate::kernel::now;
 
-/// The bytes of a stamp.
+/// The size of a stamp.
 const STAMP: usize = size_of::<u64>();
 
 /// The stamps so far.
 pub(crate) struct Times {
-    /// What [`sys::now`] told, as little-endian numbers of 64 bits.
+    /// Results of [`now`] as little-endian numbers of 64 bits.
     stamps: &'static mut [u8],
     count: usize,
 }
 
 impl Times {
-    /// Begins with when the program did, 0 if that is not known, and with now.
+    /// Starts with the time when the program began, 0 if that is not known, and the current time.
     pub(crate) fn new(begun: u64) -> core::result::Result<Self, Errno> {
-        let mut times = Self { stamps: sys::memory(STAMP * limits::TIMED)?, count: 0 };
+        let mut times = Self { stamps: allocate(STAMP * limits::TIMED)?, count: 0 };
         times.push(begun);
         times.stamp();
         Ok(times)
     }
 
-    /// An operation is done.
+    /// Records that an operation is finished.
     pub(crate) fn stamp(&mut self) {
-        self.push(sys::now());
+        self.push(now());
     }
 
     fn push(&mut self, stamp: u64) {
@@ -38,7 +39,7 @@ impl Times {
         }
     }
 
-    /// Tells the host.
+    /// Reports the stamps to the host.
     pub(crate) fn report(&self, channel: &mut Channel) -> Result {
         let stamps = self.stamps.get(..STAMP * self.count).unwrap_or_default();
         let mut first = 0;
@@ -60,7 +61,7 @@ mod tests {
     use super::*;
     use crate::peer::Peer;
 
-    /// The batches that are reported behind a number of operations: the first number and how many.
+    /// Returns the batches that are reported after some operations: the first number and how many.
     fn batches(operations: usize) -> Vec<(u32, usize)> {
         let (peer, mut channel) = Peer::pair();
         let mut times = Times::new(7).unwrap();
@@ -79,22 +80,22 @@ mod tests {
     }
 
     #[test]
-    fn times_come_in_batches() {
+    fn times_are_reported_in_batches() {
         assert_eq!(batches(0), [(0, 2)]);
         assert_eq!(batches(254), [(0, 256)]);
         assert_eq!(batches(255), [(0, 256), (256, 1)]);
     }
 
     #[test]
-    fn operations_behind_the_limit_are_not_timed() {
+    fn operations_beyond_the_limit_are_not_timed() {
         let batches = batches(limits::TIMED + 10);
         assert_eq!(batches.len(), 16);
         assert_eq!(batches.last(), Some(&(3840, 256)));
     }
 
     #[test]
-    fn a_stamp_is_the_clock() {
-        let before = sys::now();
+    fn a_stamp_is_the_monotonic_clock() {
+        let before = now();
         let mut times = Times::new(before).unwrap();
         std::thread::sleep(Duration::from_millis(20));
         times.stamp();
@@ -102,6 +103,6 @@ mod tests {
         let [begun, read, slept] = [0, 1, 2].map(|at| u64::from_le_bytes(stamps[at]));
         assert_eq!(begun, before);
         assert!(read >= begun && slept - read >= 20_000_000, "{read} {slept}");
-        assert!(slept <= sys::now());
+        assert!(slept <= now());
     }
 }

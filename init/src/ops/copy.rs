@@ -1,4 +1,4 @@
-//! A tmpfs that begins with what it covers.
+//! A tmpfs that starts with a copy of the directory that it covers.
 
 use core::ffi::CStr;
 use core::mem::MaybeUninit;
@@ -13,30 +13,30 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use crate::failure::{Context, Failure, Result};
-use crate::interpret::Init;
+use crate::state::Init;
 
-/// How deep directories may lie in each other. Each takes a few KiB of the stack.
+/// How deeply directories may be nested. Each level takes a few KiB of the stack.
 const DEPTH: usize = 128;
 
 /// Gives a mount the mode of the directory that it will cover, or a copy of the directory.
-pub(crate) fn up(init: &mut Init, mount: Slot, from: Text<'_>, contents: bool) -> Result {
+pub(crate) fn copy_up(init: &mut Init, mount: Slot, from: Text<'_>, contents: bool) -> Result {
     let path = from.as_c_str();
     let from = match init.open(path, OFlags::RDONLY | OFlags::DIRECTORY, true) {
         Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
         other => other.during(Call::Open)?,
     };
-    // A mount's own descriptor stands for its root, and is only good to look names up.
+    // The mount's own descriptor is `O_PATH`: it can only be used to resolve names.
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let to = openat(init.slots.get(mount)?, c".", flags, Mode::empty()).during(Call::Open)?;
     if contents {
-        return directory(from.as_fd(), to.as_fd(), 0);
+        return copy_directory(from.as_fd(), to.as_fd(), 0);
     }
     let mode = fstat(&from).during(Call::Stat)?.st_mode;
     fchmod(&to, Mode::from_raw_mode(mode & 0o7777)).during(Call::Attributes)
 }
 
-/// Copies a directory's files, and then its attributes, which the copying changes.
-fn directory(from: BorrowedFd<'_>, to: BorrowedFd<'_>, depth: usize) -> Result {
+/// Copies a directory's files, and then its attributes, which copying the files changes.
+fn copy_directory(from: BorrowedFd<'_>, to: BorrowedFd<'_>, depth: usize) -> Result {
     if depth >= DEPTH {
         return Err(Failure::new(Call::Read, Errno::NAMETOOLONG));
     }
@@ -46,14 +46,14 @@ fn directory(from: BorrowedFd<'_>, to: BorrowedFd<'_>, depth: usize) -> Result {
         let entry = entry.during(Call::Read)?;
         let name = entry.file_name();
         if name != c"." && name != c".." {
-            file(from, to, name, depth)?;
+            copy_file(from, to, name, depth)?;
         }
     }
-    attributes(from, to, &fstat(from).during(Call::Stat)?)
+    copy_attributes(from, to, &fstat(from).during(Call::Stat)?)
 }
 
-/// Copies one file of whatever kind, below descriptors and never through a link.
-fn file(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr, depth: usize) -> Result {
+/// Copies one file of any type, below descriptors and never through a link.
+fn copy_file(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr, depth: usize) -> Result {
     let stat = statat(from, name, AtFlags::SYMLINK_NOFOLLOW).during(Call::Stat)?;
     let mode = Mode::from_raw_mode(stat.st_mode & 0o7777);
     let file_type = FileType::from_raw_mode(stat.st_mode);
@@ -62,13 +62,13 @@ fn file(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr, depth: usize) -> 
             mkdirat(to, name, Mode::RWXU).during(Call::MakeDirectory)?;
             let from = open(from, name, OFlags::RDONLY | OFlags::DIRECTORY)?;
             let to = open(to, name, OFlags::RDONLY | OFlags::DIRECTORY)?;
-            directory(from.as_fd(), to.as_fd(), depth + 1)
+            copy_directory(from.as_fd(), to.as_fd(), depth + 1)
         }
         FileType::RegularFile => {
             let from = open(from, name, OFlags::RDONLY)?;
             let to = open(to, name, OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL)?;
             while sendfile(&to, &from, None, 1 << 30).during(Call::Write)? > 0 {}
-            attributes(from.as_fd(), to.as_fd(), &stat)
+            copy_attributes(from.as_fd(), to.as_fd(), &stat)
         }
         FileType::Symlink => {
             let mut buffer = [MaybeUninit::<u8>::uninit(); 4096];
@@ -78,11 +78,11 @@ fn file(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr, depth: usize) -> 
             place.copy_from_slice(target);
             let target = CStr::from_bytes_until_nul(&text).unwrap_or(c"");
             symlinkat(target, to, name).during(Call::MakeLink)?;
-            owner_and_times(to, name, &stat)
+            set_owner_and_times(to, name, &stat)
         }
         _ => {
             mknodat(to, name, file_type, mode, stat.st_rdev).during(Call::MakeNode)?;
-            owner_and_times(to, name, &stat)
+            set_owner_and_times(to, name, &stat)
         }
     }
 }
@@ -92,15 +92,15 @@ fn open(at: BorrowedFd<'_>, name: &CStr, flags: OFlags) -> Result<OwnedFd> {
         .during(Call::Open)
 }
 
-fn owner(at: BorrowedFd<'_>, name: &CStr, stat: &Stat) -> Result {
+fn set_owner(at: BorrowedFd<'_>, name: &CStr, stat: &Stat) -> Result {
     let (uid, gid) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
     chownat(at, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW | AtFlags::EMPTY_PATH)
         .during(Call::ChangeOwner)
 }
 
-/// Copies owner and times of what cannot be opened.
-fn owner_and_times(at: BorrowedFd<'_>, name: &CStr, stat: &Stat) -> Result {
-    owner(at, name, stat)?;
+/// Sets owner and times of a file that cannot be opened.
+fn set_owner_and_times(at: BorrowedFd<'_>, name: &CStr, stat: &Stat) -> Result {
+    set_owner(at, name, stat)?;
     utimensat(at, name, &times(stat), AtFlags::SYMLINK_NOFOLLOW).during(Call::Attributes)
 }
 
@@ -112,16 +112,16 @@ fn times(stat: &Stat) -> Timestamps {
     }
 }
 
-/// Copies owner, mode, extended attributes and times, in the order in which none undoes another.
-fn attributes(from: BorrowedFd<'_>, to: BorrowedFd<'_>, stat: &Stat) -> Result {
-    owner(to, c"", stat)?;
+/// Copies owner, mode, extended attributes and times, in an order in which none undoes another.
+fn copy_attributes(from: BorrowedFd<'_>, to: BorrowedFd<'_>, stat: &Stat) -> Result {
+    set_owner(to, c"", stat)?;
     fchmod(to, Mode::from_raw_mode(stat.st_mode & 0o7777)).during(Call::Attributes)?;
-    extended(from, to).during(Call::Attributes)?;
+    copy_extended(from, to).during(Call::Attributes)?;
     futimens(to, &times(stat)).during(Call::Attributes)
 }
 
-/// Copies the extended attributes, as far as the file systems have them.
-fn extended(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> core::result::Result<(), Errno> {
+/// Copies the extended attributes, as far as the file systems support them.
+fn copy_extended(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> core::result::Result<(), Errno> {
     let mut names = [0_u8; 1024];
     let length = match flistxattr(from, &mut names[..]) {
         Err(Errno::OPNOTSUPP) => 0,

@@ -9,14 +9,14 @@ use rustix::fs::{AtFlags, CWD, FileType, OFlags, Stat, fstat, statat};
 use rustix::io::Errno;
 
 use crate::failure::{Context, Failure, Result};
-use crate::interpret::Init;
-use crate::ops::process;
-use crate::sys;
+use crate::kernel::{descriptor, process};
+use crate::ops::process::install_filter;
+use crate::state::Init;
 
-/// As many pointers to arguments, or to variables, need no memory of their own.
+/// Up to this many pointers to arguments, or to variables, are kept on the stack.
 const FEW: usize = 48;
 
-/// What is executed.
+/// The program to execute.
 pub(crate) struct Program<'a> {
     /// The paths to try.
     pub(crate) candidates: Strings<'a>,
@@ -26,8 +26,8 @@ pub(crate) struct Program<'a> {
     pub(crate) environment: Strings<'a>,
 }
 
-/// Executes the first candidate that can be; only a failure returns.
-pub(crate) fn exec(
+/// Executes the first candidate that can be executed; only a failure returns.
+pub(crate) fn execute(
     init: &mut Init,
     program: Program<'_>,
     preserved: u32,
@@ -37,25 +37,25 @@ pub(crate) fn exec(
     let [some, others] = &mut few;
     let arguments = pointers(init, program.arguments, some)?;
     let environment = pointers(init, program.environment, others)?;
-    // Everything the init owns is close-on-exec; this is for what it does not know of.
-    sys::close_on_exec_from(3_u32.saturating_add(preserved)).during(Call::CloseRange)?;
-    init.executing()?;
+    // All descriptors of the init are close-on-exec; this is for those that it does not know.
+    descriptor::close_on_exec_from(3_u32.saturating_add(preserved)).during(Call::CloseRange)?;
+    init.report_executing()?;
     if !filter.is_empty() {
-        process::seccomp(init, filter_flags, filter)?;
+        install_filter(init, filter_flags, filter)?;
     }
 
     let mut worst = Failure::new(Call::Exec, Errno::NOENT);
     for (path, detail) in program.candidates.iter().zip(1..) {
-        // SAFETY: every pointer was made from a string that ends in NUL and is still borrowed.
-        let errno = unsafe { sys::execve(path, arguments.as_ptr(), environment.as_ptr()) };
+        // SAFETY: every pointer was made from a string that ends with NUL and is still borrowed.
+        let errno = unsafe { process::execve(path, arguments.as_ptr(), environment.as_ptr()) };
         let failure = Failure { call: Call::Exec, detail, errno };
         match errno {
-            // The file is there, so that what is missing is its interpreter.
+            // The file exists, so its interpreter is missing.
             Errno::NOENT if exists(path) => {
                 return Err(Failure { call: Call::Interpreter, ..failure });
             }
             Errno::NOENT | Errno::NOTDIR => {}
-            // As execvp(3): one directory without access does not hide the next.
+            // As in execvp(3): one directory without access does not hide the next.
             Errno::ACCESS => worst = failure,
             _ => return Err(failure),
         }
@@ -63,15 +63,15 @@ pub(crate) fn exec(
     Err(worst)
 }
 
-/// Makes sure that one of the candidates could be executed, as far as its file tells.
-pub(crate) fn find(init: &mut Init, candidates: Strings<'_>) -> Result {
+/// Checks that one of the candidates can be executed, as far as its type and mode show.
+pub(crate) fn find_program(init: &mut Init, candidates: Strings<'_>) -> Result {
     const EXECUTE: u32 = 0o111;
     let mut worst = Failure::new(Call::Exec, Errno::NOENT);
     for (path, detail) in candidates.iter().zip(1..) {
         let failure = |errno| Failure { call: Call::Exec, detail, errno };
         match init.open(path, OFlags::PATH, true).and_then(fstat) {
             Ok(stat) if is_file(&stat) && stat.st_mode & EXECUTE != 0 => return Ok(()),
-            // What cannot be followed here may lead to a program for who executes it.
+            // A link that is not followed here may lead to a program at exec.
             Err(Errno::LOOP) => return Ok(()),
             Err(Errno::NOENT | Errno::NOTDIR) => {}
             Ok(_) | Err(Errno::ACCESS) => worst = failure(Errno::ACCESS),
@@ -85,8 +85,8 @@ fn is_file(stat: &Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
 }
 
-/// A list of pointers to strings, ended by a null pointer: in the place for few of them, or in memory
-/// of its own, which costs a call and a page fault.
+/// Makes a list of pointers to strings that ends with a null pointer: in `few` if they fit, or else
+/// in new memory, which costs a system call and a page fault.
 fn pointers<'a>(
     init: &mut Init,
     strings: Strings<'_>,
@@ -97,8 +97,8 @@ fn pointers<'a>(
         few
     } else {
         let memory = init.memory(count * size_of::<*const c_char>()).during(Call::Memory)?;
-        // SAFETY: it is aligned, as a mapping or a number of pointers behind one, and whatever is in
-        // it is a pointer.
+        // SAFETY: it is aligned, as a mapping or as what follows other lists in one, and any bytes are
+        // a valid pointer.
         let (_, list, _) = unsafe { memory.align_to_mut::<*const c_char>() };
         list
     };
@@ -111,7 +111,7 @@ fn pointers<'a>(
     Ok(list)
 }
 
-/// Whether there is a file at a path.
+/// Returns whether a file exists.
 fn exists(path: &CStr) -> bool {
     statat(CWD, path, AtFlags::empty()).is_ok()
 }

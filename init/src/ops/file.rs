@@ -8,9 +8,9 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use crate::failure::{Context, Failure, Result};
-use crate::interpret::Init;
+use crate::state::Init;
 
-/// Makes a directory, unless something is there.
+/// Makes a directory, unless the path exists.
 pub(crate) fn make_directory(init: &mut Init, path: Text<'_>, mode: u32) -> Result {
     let path = path.as_c_str();
     let (parent, name) = init.parent(path, true)?;
@@ -20,7 +20,7 @@ pub(crate) fn make_directory(init: &mut Init, path: Text<'_>, mode: u32) -> Resu
     }
 }
 
-/// A node to make: type and permissions, device number, owner.
+/// A node to make: type and mode, device number, owner.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Node {
     pub(crate) mode: u32,
@@ -30,19 +30,18 @@ pub(crate) struct Node {
     pub(crate) gid: u32,
 }
 
-/// Makes a device node, with the exact mode: the init's mask is empty.
+/// Makes a device node with exactly this mode: the umask of the init is empty.
 pub(crate) fn make_node(init: &mut Init, path: Text<'_>, node: Node) -> Result {
-    // No link on the way: /dev is the runtime's, and an image that brings it as a link would
-    // have its nodes made elsewhere.
-    let (parent, name) = init.parent_in_run(path.0)?;
+    // No links in the directories: if the image has /dev as a link, nodes would be made elsewhere.
+    let (parent, name) = init.parent_in_series(path.0)?;
     let file_type = FileType::from_raw_mode(node.mode);
     let device = makedev(node.major, node.minor);
     match mknodat(parent, name, file_type, Mode::from_raw_mode(node.mode), device) {
         Ok(()) => {}
         Err(Errno::EXIST) => {
-            let there = statat(parent, name, AtFlags::SYMLINK_NOFOLLOW).during(Call::Stat)?;
-            let same = FileType::from_raw_mode(there.st_mode) == file_type
-                && (file_type == FileType::Fifo || there.st_rdev == device);
+            let existing = statat(parent, name, AtFlags::SYMLINK_NOFOLLOW).during(Call::Stat)?;
+            let same = FileType::from_raw_mode(existing.st_mode) == file_type
+                && (file_type == FileType::Fifo || existing.st_rdev == device);
             if !same {
                 return Err(Failure::new(Call::NodeDiffers, Errno::EXIST));
             }
@@ -64,7 +63,7 @@ pub(crate) fn make_link(
     path: Text<'_>,
     replace: bool,
 ) -> Result {
-    let (parent, name) = init.parent_in_run(path.0)?;
+    let (parent, name) = init.parent_in_series(path.0)?;
     match symlinkat(target.as_c_str(), parent, name) {
         Err(Errno::EXIST) if replace => {
             unlinkat(parent, name, AtFlags::empty()).during(Call::Remove)?;
@@ -93,8 +92,8 @@ mod tests {
 
     const FIFO: u32 = 0o010_640;
 
-    /// An interpreter whose root is a new directory, `root`, beside the file `outside`.
-    fn rooted() -> (TempDir, PathBuf, Init) {
+    /// Makes an interpreter whose root is a new directory, `root`, next to the file `outside`.
+    fn init_with_root() -> (TempDir, PathBuf, Init) {
         let base = tempfile::tempdir().unwrap();
         let root = base.path().join("root");
         fs::create_dir(&root).unwrap();
@@ -114,15 +113,15 @@ mod tests {
         Node { mode, major: 0, minor: 0, uid: 0, gid: 0 }
     }
 
-    /// Nothing beside the root is made or changed.
+    /// Asserts that nothing outside the root was made or changed.
     fn assert_untouched(base: &Path) {
         assert_eq!(fs::read_dir(base).unwrap().count(), 2);
         assert_eq!(fs::read(base.join("outside")).unwrap(), b"host");
     }
 
     #[test]
-    fn a_directory_that_exists_is_left() {
-        let (base, root, mut init) = rooted();
+    fn an_existing_directory_is_kept() {
+        let (base, root, mut init) = init_with_root();
         make_directory(&mut init, Text(c"/a/b"), 0o700).unwrap();
         let mode = || fs::metadata(root.join("a/b")).unwrap().permissions().mode();
         assert_eq!(mode(), 0o040_700);
@@ -130,7 +129,7 @@ mod tests {
         assert_eq!(mode(), 0o040_700);
         make_directory(&mut init, Text(c"top/c"), 0o700).unwrap();
         assert!(root.join("c").is_dir());
-        // Links and files count as something that is there.
+        // Links and files count as existing.
         make_directory(&mut init, Text(c"out"), 0o700).unwrap();
         make_directory(&mut init, Text(c"new"), 0o700).unwrap();
         let failure = make_directory(&mut init, Text(c"a/"), 0o700).unwrap_err();
@@ -139,8 +138,8 @@ mod tests {
     }
 
     #[test]
-    fn a_node_is_made_once_and_must_be_what_it_should() {
-        let (base, root, mut init) = rooted();
+    fn an_existing_node_must_be_the_same() {
+        let (base, root, mut init) = init_with_root();
         make_node(&mut init, Text(c"/dev/pipe"), node(FIFO)).unwrap();
         let made = fs::symlink_metadata(root.join("dev/pipe")).unwrap();
         assert!(made.file_type().is_fifo());
@@ -151,7 +150,7 @@ mod tests {
             let failure = make_node(&mut init, Text(path), node(FIFO)).unwrap_err();
             assert_eq!(failure, differs, "{path:?}");
         }
-        // A character device is something else than a pipe of the same number.
+        // A character device differs from a pipe with the same number.
         let failure = make_node(&mut init, Text(c"dev/pipe"), node(0o020_640)).unwrap_err();
         assert!([differs, Failure::new(Call::MakeNode, Errno::PERM)].contains(&failure));
         assert_untouched(base.path());
@@ -159,7 +158,7 @@ mod tests {
 
     #[test]
     fn a_node_is_not_made_through_a_link() {
-        let (base, root, mut init) = rooted();
+        let (base, root, mut init) = init_with_root();
         let failure = make_node(&mut init, Text(c"top/pipe"), node(FIFO)).unwrap_err();
         assert_eq!(failure, Failure::new(Call::Open, Errno::LOOP));
         assert!(!root.join("pipe").exists());
@@ -167,8 +166,8 @@ mod tests {
     }
 
     #[test]
-    fn a_link_is_left_or_replaced() {
-        let (base, root, mut init) = rooted();
+    fn an_existing_link_is_kept_or_replaced() {
+        let (base, root, mut init) = init_with_root();
         let target = |name: &str| fs::read_link(root.join(name)).unwrap();
         make_link(&mut init, Text(c"/proc/self/fd"), Text(c"/dev/fd"), false).unwrap();
         assert_eq!(target("dev/fd"), Path::new("/proc/self/fd"));

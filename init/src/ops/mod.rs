@@ -8,6 +8,7 @@ pub(crate) mod namespace;
 pub(crate) mod process;
 pub(crate) mod rootfs;
 pub(crate) mod schedule;
-pub(crate) mod start;
+pub(crate) mod stdio;
 pub(crate) mod system;
 pub(crate) mod terminal;
+pub(crate) mod wait;

@@ -1,4 +1,4 @@
-//! File systems as detached mounts, and where they are attached.
+//! File systems as detached mounts, and how they are attached.
 
 use core::ffi::CStr;
 
@@ -9,21 +9,21 @@ use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags,
     OpenTreeFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount,
-    mount_change, move_mount, open_tree,
+    mount_change, move_mount,
 };
 
 use crate::failure::{Context, Failure, Result};
-use crate::interpret::Init;
-use crate::sys;
+use crate::kernel::mount::mount_setattr;
+use crate::state::Init;
 
-/// Changes the propagation of every mount that the init sees.
-pub(crate) fn propagation(flags: u32) -> Result {
+/// Changes the propagation of all mounts of this mount namespace.
+pub(crate) fn set_propagation(flags: u32) -> Result {
     let flags = MountPropagationFlags::from_bits_retain(flags);
     mount_change(c"/", flags).during(Call::Mount)
 }
 
-/// Makes a file system; nothing is attached yet.
-pub(crate) fn make(
+/// Makes a file system as a detached mount.
+pub(crate) fn make_mount(
     init: &mut Init,
     into: Slot,
     fstype: Text<'_>,
@@ -53,18 +53,18 @@ pub(crate) fn make(
     init.slots.put(into, mount)
 }
 
-/// Copies a mount of the host that is still in sight.
-pub(crate) fn open_host(init: &mut Init, into: Slot, path: Text<'_>, recursive: bool) -> Result {
+/// Clones a mount of the host, before its root is left.
+pub(crate) fn open_tree(init: &mut Init, into: Slot, path: Text<'_>, recursive: bool) -> Result {
     let path = path.as_c_str();
     let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     if recursive {
         flags |= OpenTreeFlags::AT_RECURSIVE;
     }
-    let tree = open_tree(CWD, path, flags).during(Call::OpenTree)?;
+    let tree = rustix::mount::open_tree(CWD, path, flags).during(Call::OpenTree)?;
     init.slots.put(into, tree)
 }
 
-/// Changes attributes of a mount.
+/// Changes attributes of a mount in a slot.
 pub(crate) fn set_attributes(
     init: &Init,
     mount: Slot,
@@ -74,10 +74,10 @@ pub(crate) fn set_attributes(
     recursive: bool,
 ) -> Result {
     let mount = init.slots.get(mount)?;
-    sys::mount_setattr(mount, set, clear, propagation, recursive).during(Call::MountSetAttr)
+    mount_setattr(mount, set, clear, propagation, recursive).during(Call::MountSetAttr)
 }
 
-/// Changes attributes of a mount that is attached.
+/// Changes attributes of an attached mount.
 pub(crate) fn remount(
     init: &mut Init,
     at: Text<'_>,
@@ -86,10 +86,10 @@ pub(crate) fn remount(
     recursive: bool,
 ) -> Result {
     let mount = init.open(at.as_c_str(), OFlags::PATH, true).during(Call::Open)?;
-    sys::mount_setattr(mount.as_fd(), set, clear, 0, recursive).during(Call::MountSetAttr)
+    mount_setattr(mount.as_fd(), set, clear, 0, recursive).during(Call::MountSetAttr)
 }
 
-/// Attaches a mount at a name below the root.
+/// Attaches a mount at a path below the root.
 pub(crate) fn attach(
     init: &mut Init,
     mount: Slot,
@@ -99,11 +99,11 @@ pub(crate) fn attach(
 ) -> Result {
     let mount = init.slots.take(mount)?;
     let at = at.as_c_str();
-    let target = target(init, at, create, follow)?;
+    let target = open_target(init, at, create, follow)?;
     attach_to(mount.as_fd(), target.as_fd()).during(Call::MoveMount)
 }
 
-/// Attaches a mount to the very file that `target` stands for.
+/// Attaches a mount to the file that `target` refers to.
 pub(crate) fn attach_to(
     mount: BorrowedFd<'_>,
     target: BorrowedFd<'_>,
@@ -112,19 +112,22 @@ pub(crate) fn attach_to(
     move_mount(mount, c"", target, c"", flags)
 }
 
-/// Copies the mount that `of` is on, from that file down.
-pub(crate) fn copy(of: BorrowedFd<'_>, recursive: bool) -> core::result::Result<OwnedFd, Errno> {
+/// Clones the mount that `of` is on, from that file down.
+pub(crate) fn clone_mount(
+    of: BorrowedFd<'_>,
+    recursive: bool,
+) -> core::result::Result<OwnedFd, Errno> {
     let mut flags = OpenTreeFlags::OPEN_TREE_CLONE
         | OpenTreeFlags::OPEN_TREE_CLOEXEC
         | OpenTreeFlags::AT_EMPTY_PATH;
     if recursive {
         flags |= OpenTreeFlags::AT_RECURSIVE;
     }
-    open_tree(of, c"", flags)
+    rustix::mount::open_tree(of, c"", flags)
 }
 
-/// Opens the place of a mount, and makes it if asked to.
-fn target(init: &mut Init, at: &CStr, create: Create, follow: bool) -> Result<OwnedFd> {
+/// Opens the target of a mount, and makes it if `create` says so.
+fn open_target(init: &mut Init, at: &CStr, create: Create, follow: bool) -> Result<OwnedFd> {
     if matches!(create, Create::Directory) {
         return init.root().during(Call::Open)?.make_directories(at, follow);
     }
@@ -141,7 +144,7 @@ fn target(init: &mut Init, at: &CStr, create: Create, follow: bool) -> Result<Ow
 }
 
 /// Mounts with options that are too long for `fsconfig(2)`.
-pub(crate) fn legacy(
+pub(crate) fn legacy_mount(
     init: &mut Init,
     source: Text<'_>,
     fstype: Text<'_>,
@@ -151,7 +154,7 @@ pub(crate) fn legacy(
 ) -> Result {
     let at = at.as_c_str();
     let directory = init.root().during(Call::Open)?.make_directories(at, true)?;
-    // mount(2) takes a name for its target: "." of the directory that was resolved.
+    // mount(2) takes a path for its target: "." in the directory that was resolved.
     rustix::process::fchdir(&directory).during(Call::ChangeDirectory)?;
     let flags = MountFlags::from_bits_retain(flags);
     mount(source.as_c_str(), c".", fstype.as_c_str(), flags, data.as_c_str()).during(Call::Mount)

@@ -7,23 +7,23 @@ use rustix::io::{Errno, write};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 
 use crate::failure::{Context, Failure, Result};
-use crate::interpret::Init;
-use crate::sys;
+use crate::kernel::socket::loopback_up;
+use crate::state::Init;
 
 /// Sets the host name.
-pub(crate) fn host_name(name: Text<'_>) -> Result {
+pub(crate) fn set_host_name(name: Text<'_>) -> Result {
     let name = name.as_c_str();
     rustix::system::sethostname(name.to_bytes()).during(Call::HostName)
 }
 
 /// Sets the NIS domain name.
-pub(crate) fn domain_name(name: Text<'_>) -> Result {
+pub(crate) fn set_domain_name(name: Text<'_>) -> Result {
     let name = name.as_c_str();
     rustix::system::setdomainname(name.to_bytes()).during(Call::DomainName)
 }
 
-/// Writes a file below a mount of proc that only the init has seen: what the container finds on
-/// `/proc` may be anything.
+/// Writes a file below a mount of proc that only the init has: the container's `/proc` may be
+/// anything.
 pub(crate) fn write_proc(
     init: &Init,
     proc: Slot,
@@ -36,7 +36,7 @@ pub(crate) fn write_proc(
     let open = |from, name: &core::ffi::CStr, flags, resolve| {
         openat2(from, name, flags | OFlags::CLOEXEC, Mode::empty(), resolve)
     };
-    // `thread-self` is a plain link to a name in the same mount.
+    // `thread-self` is an ordinary link to a path in the same mount.
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
     let directory =
         open(proc, directory, OFlags::PATH | OFlags::DIRECTORY, resolve).during(Call::Open)?;
@@ -51,8 +51,8 @@ pub(crate) fn write_proc(
 }
 
 /// Brings the interface `lo` up.
-pub(crate) fn loopback() -> Result {
+pub(crate) fn enable_loopback() -> Result {
     let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)
         .during(Call::Socket)?;
-    sys::loopback_up(socket.as_fd()).during(Call::Ioctl)
+    loopback_up(socket.as_fd()).during(Call::Ioctl)
 }

@@ -1,11 +1,12 @@
-//! The options: those of tini, and those of catatonit, which are the same where both have them.
+//! The options: those of tini and those of catatonit, which do not contradict each other.
 
 use core::ffi::CStr;
 
 use super::exec::variable;
 use super::message::{self, Level};
+use super::signal_name;
+use crate::decimal;
 use crate::strings::Strings;
-use crate::{program, signal};
 
 const HELP: &[u8] = b"\
 Usage: pidone-init [OPTIONS] [--] PROGRAM [ARGS]
@@ -25,44 +26,44 @@ const USAGE: usize = 49;
 
 const LICENSE: &[u8] = b"Apache-2.0: https://www.apache.org/licenses/LICENSE-2.0\n";
 
-/// In tini's words, which dockerd looks for.
+/// Worded as by tini, since dockerd parses it.
 const VERSION: &[u8] =
     concat!("tini version ", env!("CARGO_PKG_VERSION"), "_pidone-init\n").as_bytes();
 
-/// What the program is run with.
+/// The options and the program.
 pub(super) struct Options {
-    /// Signals are for the process group.
+    /// Whether signals are sent to the process group.
     pub(super) group: bool,
-    /// Zombies that are reaped are warned of.
+    /// Whether reaping a zombie is a warning.
     pub(super) warn: bool,
-    /// There is no program.
+    /// Whether there is no program to run.
     pub(super) pause: bool,
-    /// The signal for the death of the parent, or 0.
+    /// The signal to get when the parent ends, or 0.
     pub(super) parent_death: u8,
-    /// The program with its arguments, with one string before that may be overwritten.
+    /// The program with its arguments, after one string that may be overwritten.
     pub(super) before_program: Strings,
-    /// The levels up to this are told.
+    /// Messages up to this level are written.
     verbosity: i32,
-    /// The statuses that are turned into 0, a bit for each.
+    /// The statuses that become 0, one bit each.
     expected: [u32; 8],
 }
 
-/// Why nothing is run.
+/// Why no program is run.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Stop {
-    /// This text was asked for.
+    /// This text was requested.
     Print(&'static [u8]),
-    /// What is wrong, and with what.
+    /// What is wrong, and with which argument.
     Refuse(&'static [u8], &'static [u8]),
 }
 
-/// What is told with everything that is refused.
+/// Returns the text that is printed when the command line is refused.
 pub(super) fn usage() -> &'static [u8] {
     HELP.get(..USAGE).unwrap_or_default()
 }
 
 impl Options {
-    /// The defaults, for arguments that begin with the name of this program.
+    /// The defaults. The arguments begin with the name of this program.
     pub(super) fn new(arguments: Strings) -> Self {
         Self {
             group: false,
@@ -75,7 +76,7 @@ impl Options {
         }
     }
 
-    /// Reads the arguments. Options end at the first argument that is none, and at `--`.
+    /// Parses the arguments. Options end at the first argument that is not one, or at `--`.
     pub(super) fn parse(&mut self) -> Result<(), Stop> {
         loop {
             let before = self.before_program;
@@ -84,14 +85,14 @@ impl Options {
                 _ if argument == c"--" => break,
                 _ if argument == c"--version" => return Err(Stop::Print(VERSION)),
                 _ if argument == c"--help" => return Err(Stop::Print(HELP)),
-                [b'-', letters @ ..] if !letters.is_empty() => self.letters(letters)?,
+                [b'-', letters @ ..] if !letters.is_empty() => self.parse_letters(letters)?,
                 _ => {
-                    self.find_program(before);
+                    self.end_at_program(before);
                     return Ok(());
                 }
             }
         }
-        // After `--`, or behind all.
+        // After `--`, or at the end.
         let mut rest = self.before_program;
         rest.next();
         if self.pause || rest.first().is_some() {
@@ -100,14 +101,14 @@ impl Options {
         Err(Stop::Refuse(b"missing program name", b""))
     }
 
-    /// Goes on to the next argument: [`Self::before_program`] then begins with it.
+    /// Advances to the next argument: [`Self::before_program`] then begins with it.
     fn advance(&mut self) -> Option<&'static CStr> {
         self.before_program.next();
         self.before_program.first()
     }
 
-    /// Reads the letters of one argument. A value is what follows its letter, or the next argument.
-    fn letters(&mut self, mut letters: &'static [u8]) -> Result<(), Stop> {
+    /// Parses the letters of one argument. A value follows its letter, or is the next argument.
+    fn parse_letters(&mut self, mut letters: &'static [u8]) -> Result<(), Stop> {
         while let Some((letter, rest)) = letters.split_first() {
             match letter {
                 b'g' => self.group = true,
@@ -124,7 +125,7 @@ impl Options {
                     let Some(value) = next else {
                         return Err(Stop::Refuse(b"option requires an argument: -", &letters[..1]));
                     };
-                    return self.value(*letter, value);
+                    return self.parse_value(*letter, value);
                 }
                 b'h' => return Err(Stop::Print(HELP)),
                 b'l' | b'L' => return Err(Stop::Print(LICENSE)),
@@ -136,14 +137,14 @@ impl Options {
         Ok(())
     }
 
-    /// Takes the value of an option.
-    fn value(&mut self, letter: u8, value: &'static [u8]) -> Result<(), Stop> {
+    /// Parses the value of an option.
+    fn parse_value(&mut self, letter: u8, value: &'static [u8]) -> Result<(), Stop> {
         if letter == b'p' {
-            self.parent_death =
-                signal::parse(value).ok_or(Stop::Refuse(b"Not a valid option for -p: ", value))?;
+            self.parent_death = signal_name::parse(value)
+                .ok_or(Stop::Refuse(b"Not a valid option for -p: ", value))?;
             return Ok(());
         }
-        let status = (!value.is_empty()).then(|| program::number(value)).flatten();
+        let status = (!value.is_empty()).then(|| decimal::parse(value)).flatten();
         let status = status.and_then(|status| u8::try_from(status).ok());
         let status = status.ok_or(Stop::Refuse(b"Not a valid option for -e: ", value))?;
         if let Some(word) = self.expected.get_mut(usize::from(status / 32)) {
@@ -152,35 +153,34 @@ impl Options {
         Ok(())
     }
 
-    /// The arguments have come to the program. A `--` right behind it is left out, which is how
-    /// tini's own usage has it.
-    fn find_program(&mut self, before: Strings) {
-        let mut behind = self.before_program;
-        let name = behind.next().unwrap_or_default();
-        if behind.first().is_some_and(|argument| argument == c"--") {
-            behind.replace(name);
+    /// Ends the options at the program. Omits a `--` directly after it, as tini's own usage has it.
+    fn end_at_program(&mut self, before: Strings) {
+        let mut after = self.before_program;
+        let name = after.next().unwrap_or_default();
+        if after.first().is_some_and(|argument| argument == c"--") {
+            after.replace(name);
         } else {
             self.before_program = before;
         }
     }
 
-    /// Reads the variables of tini, which stay for the program.
-    pub(super) fn read(&mut self, environment: Strings) {
+    /// Reads the variables of tini, which the program gets too.
+    pub(super) fn read_environment(&mut self, environment: Strings) {
         if variable(environment, b"TINI_KILL_PROCESS_GROUP=").is_some() {
             self.group = true;
         }
         if let Some(verbosity) = variable(environment, b"TINI_VERBOSITY=") {
-            self.verbosity = program::number(verbosity).unwrap_or(0);
+            self.verbosity = decimal::parse(verbosity).unwrap_or(0);
         }
     }
 
-    /// Whether a status counts as success.
+    /// Returns whether a status counts as success.
     pub(super) fn is_expected(&self, status: u8) -> bool {
         let word = self.expected.get(usize::from(status / 32));
         word.is_some_and(|word| word >> (status % 32) & 1 == 1)
     }
 
-    /// Writes a message, if so much is to be told.
+    /// Writes a message if the verbosity includes its level.
     pub(super) fn note(&self, level: Level, text: &[u8], number: i32) {
         if self.verbosity >= level as i32 {
             message::note(level, text, number);

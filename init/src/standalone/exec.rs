@@ -6,23 +6,23 @@ use core::ffi::CStr;
 use rustix::io::Errno;
 
 use super::message::{self, Level};
+use crate::kernel::process::execve;
 use crate::strings::Strings;
-use crate::sys;
 
-/// Where a program is looked for without `$PATH`, as with glibc.
+/// The search path without `$PATH`, as in glibc.
 const PATH: &[u8] = b"/bin:/usr/bin";
 
 /// The longest path that the kernel takes, with its NUL.
-const LENGTH: usize = 4096;
+const LENGTH: usize = linux_raw_sys::general::PATH_MAX as usize;
 
-/// The status for a program that is not there, as in a shell.
+/// The status for a program that does not exist, as in a shell.
 const NOT_FOUND: u8 = 127;
 
-/// The status for one that cannot be executed.
+/// The status for a program that cannot be executed, as in a shell.
 const NOT_EXECUTABLE: u8 = 126;
 
-/// Executes the program behind the first string of a list. Only a failure returns: the status that
-/// tells it.
+/// Executes the program after the first string of a list. Only a failure returns, with the status
+/// to exit with.
 pub(super) fn exec(before_program: Strings, environment: Strings) -> u8 {
     let mut arguments = before_program;
     arguments.next();
@@ -40,7 +40,7 @@ pub(super) fn exec(before_program: Strings, environment: Strings) -> u8 {
     status
 }
 
-/// Executes the first program of the name, as `execvp(3)` does; why there is none.
+/// Executes the first program with the name, as `execvp(3)`; returns why it failed.
 #[allow(clippy::manual_contains, reason = "contains() compares words, with four times the code")]
 fn find(name: &'static CStr, before_program: Strings, environment: Strings) -> Errno {
     let bytes = name.to_bytes();
@@ -67,7 +67,7 @@ fn find(name: &'static CStr, before_program: Strings, environment: Strings) -> E
             continue;
         };
         match attempt(path, before_program, environment) {
-            // Another directory may have one that this user may execute.
+            // Another directory may have one that is executable for this user.
             Errno::ACCESS => reason = Errno::ACCESS,
             Errno::NOENT | Errno::NOTDIR | Errno::NODEV | Errno::STALE | Errno::TIMEDOUT => {}
             errno => return errno,
@@ -76,7 +76,7 @@ fn find(name: &'static CStr, before_program: Strings, environment: Strings) -> E
     reason
 }
 
-/// Executes a file, or the shell with it if it is a script that names no interpreter.
+/// Executes a file, or the shell with it if it is a script without an interpreter line.
 fn attempt(path: &CStr, before_program: Strings, environment: Strings) -> Errno {
     let mut arguments = before_program;
     arguments.next();
@@ -84,21 +84,21 @@ fn attempt(path: &CStr, before_program: Strings, environment: Strings) -> Errno 
     if errno != Errno::NOEXEC {
         return errno;
     }
-    // execvp(3): the shell gets the path in the place of the name, and stands before it.
+    // As in execvp(3): the arguments are the shell, the path instead of the name, and the rest.
     const SHELL: &CStr = c"/bin/sh";
     before_program.replace(SHELL);
-    // SAFETY: the path outlives this function only if exec fails, and then nothing more is read
-    // of the arguments but the name, which the caller holds.
+    // SAFETY: the path does not outlive the caller. If exec fails, the arguments are not read again:
+    // the caller has the name.
     arguments.replace(unsafe { CStr::from_ptr(path.as_ptr()) });
     execute(SHELL, before_program, environment)
 }
 
 fn execute(path: &CStr, arguments: Strings, environment: Strings) -> Errno {
-    // SAFETY: both lists are made of strings, with a null pointer behind.
-    unsafe { sys::execve(path, arguments.as_ptr(), environment.as_ptr()) }
+    // SAFETY: both are lists of strings with a null pointer at the end.
+    unsafe { execve(path, arguments.as_ptr(), environment.as_ptr()) }
 }
 
-/// The value of a variable; its name comes with the `=`.
+/// Returns the value of a variable; `name` includes the `=`.
 pub(super) fn variable(mut environment: Strings, name: &[u8]) -> Option<&'static [u8]> {
     environment.find_map(|variable| variable.to_bytes().strip_prefix(name))
 }

@@ -1,8 +1,8 @@
-//! What is written to standard error, one call for each line.
+//! Messages on standard error, one call for each line.
 
-use crate::sys;
+use crate::kernel::descriptor::stdio;
 
-/// How important a message is: the verbosity from which on it is written.
+/// The level of a message: the lowest verbosity at which it is written.
 #[derive(Clone, Copy)]
 pub(super) enum Level {
     Fatal = 0,
@@ -11,13 +11,13 @@ pub(super) enum Level {
     Debug = 3,
 }
 
-/// The names of the levels, of the same length each.
+/// The names of the levels, padded to the same length.
 const NAMES: &[u8] = b"FATALWARN INFO DEBUG";
 
-/// The longest line. What is longer is cut.
+/// The longest line. A longer one is cut off.
 const LENGTH: usize = 512;
 
-/// Writes `[LEVEL pidone-init (PID)]` and the text with a value behind.
+/// Writes `[LEVEL pidone-init (PID)]`, the text and the value.
 #[inline(never)]
 pub(super) fn say(level: Level, text: &[u8], value: &[u8]) {
     let start = level as usize * 5;
@@ -38,7 +38,7 @@ pub(super) fn say(level: Level, text: &[u8], value: &[u8]) {
     print(2, line.end());
 }
 
-/// Writes a message that ends in a number, which is not negative.
+/// Writes a message that ends with a number, which is not negative.
 #[inline(never)]
 pub(super) fn note(level: Level, text: &[u8], number: i32) {
     say(level, text, digits(number, &mut [0; DIGITS]));
@@ -47,8 +47,8 @@ pub(super) fn note(level: Level, text: &[u8], number: i32) {
 /// Writes to a descriptor of stdio.
 #[inline(never)]
 pub(super) fn print(descriptor: u8, text: &[u8]) {
-    if let Some(output) = sys::stdio(descriptor) {
-        // Nobody is left to tell if it is closed.
+    if let Some(output) = stdio(descriptor) {
+        // If it is closed, nothing can be reported.
         let _ = rustix::io::write(output, text);
     }
 }
@@ -68,7 +68,7 @@ impl Line {
         }
     }
 
-    /// The line with its end.
+    /// Ends the line and returns it.
     fn end(&mut self) -> &[u8] {
         let last = self.length.min(LENGTH - 1);
         if let Some(place) = self.bytes.get_mut(last) {
@@ -78,10 +78,10 @@ impl Line {
     }
 }
 
-/// The digits of the greatest number.
+/// The number of digits of the greatest number.
 const DIGITS: usize = 10;
 
-/// Writes a number that is not negative in decimal digits, at the end of the bytes.
+/// Writes a number that is not negative in decimal, at the end of the bytes.
 #[inline(never)]
 fn digits(number: i32, bytes: &mut [u8; DIGITS]) -> &[u8] {
     let mut left = number.unsigned_abs();
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_has_an_end_however_long_it_is() {
+    fn a_line_that_is_too_long_is_cut_off() {
         let mut line = Line { bytes: [0; LENGTH], length: 0 };
         line.push(b"short");
         assert_eq!(line.end(), b"short\n");

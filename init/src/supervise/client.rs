@@ -9,14 +9,14 @@ use crate::channel::Channel;
 /// A connection.
 pub(super) struct Client {
     pub(super) channel: Channel,
-    /// Its number: the place in the table may be another's later.
+    /// Identifies it: its place in the table may be another client's later.
     pub(super) number: u32,
 }
 
 impl Supervisor<'_> {
-    /// Takes a connection in. Where there is no room it is closed at once.
+    /// Adds a connection. If the table is full, it is closed at once.
     pub(super) fn admit(&mut self, channel: Channel) {
-        let number = self.number();
+        let number = self.next_number();
         let Some(place) = self.clients.iter().position(Option::is_none) else { return };
         let data = CLIENTS + u64::try_from(place).unwrap_or(0);
         if watch(&self.epoll, channel.as_fd(), data).is_ok()
@@ -26,16 +26,16 @@ impl Supervisor<'_> {
         }
     }
 
-    /// Closes a connection. Its processes go on.
+    /// Closes a connection. Its processes keep running.
     pub(super) fn dismiss(&mut self, place: usize) {
         if let Some(client) = self.clients.get_mut(place).and_then(Option::take) {
             self.unwatch(client.channel.as_fd());
         }
     }
 
-    /// Tells the client with a number something, if it is still there. One that does not read what
-    /// it is told is let go.
-    pub(super) fn tell(
+    /// Sends a report to the client with a number, if it still exists. A client that does not read
+    /// its reports is dismissed.
+    pub(super) fn report(
         &mut self,
         number: u32,
         report: &Report<'_>,

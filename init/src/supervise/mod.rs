@@ -1,32 +1,39 @@
-//! The init as process 1 that stays: it starts processes for its clients, reaps everything, passes
-//! signals on, and tells what became of whom.
+//! Process 1 that stays: it starts processes for its clients, reaps everything, passes signals on,
+//! and reports how processes end.
 //!
-//! The clients are the host's. One that dies, stalls, floods or lies must not harm the others: no
-//! send waits for a reader, each gets one request served at a time, and all tables have a fixed
-//! size. The processes are hostile, and have nothing of this one but what the kernel gives everybody
-//! in the pid namespace.
+//! The clients are the host's. One that dies, stalls, floods or sends garbage must not affect the
+//! others: no send waits for a reader, each client gets one request served at a time, and all
+//! tables have a fixed size. The processes are hostile; they have no more access to this one than
+//! the kernel gives every process in the pid namespace.
+#![allow(unsafe_code, reason = "closes descriptors by their numbers")]
 
 mod client;
 mod process;
 mod reap;
-mod room;
 mod serve;
-pub(crate) mod stdio;
+mod workspace;
+
+use core::convert::Infallible;
+use core::ffi::CStr;
 
 use pidone_proto::{Call, Report, Slot, limits};
 use rustix::event::{Timespec, epoll};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, accept_with};
 
 use crate::channel::Channel;
 use crate::failure::{Context, Result};
-use crate::interpret::Init;
+use crate::interpret::Next;
+use crate::kernel::descriptor::{close_range, duplicate_to_stdio};
+use crate::kernel::{now, process::become_subreaper, signal};
+use crate::ops::terminal::is_null;
 use crate::slots::Slots;
-use crate::{child, signal, sys};
+use crate::state::Init;
 use client::Client;
 use process::Process;
-use room::Room;
+use workspace::Workspace;
 
 /// What an event is about: the listener, the signals, or a place in one of the tables.
 const LISTENER: u64 = 0;
@@ -43,33 +50,39 @@ pub(crate) struct Supervisor<'a> {
     processes: [Option<Process>; limits::PROCESSES],
     /// The number of the next process or client.
     next: u32,
-    /// The process that the container ends with, by its number.
+    /// The number of the process whose end is the container's end.
     main: Option<u32>,
-    /// When everything is killed, in nanoseconds, once the end was asked for.
+    /// When everything is killed, in nanoseconds, once a client has requested the end.
     deadline: Option<u64>,
-    /// Where requests are received: the room of the next child, unless one has it.
-    room: Option<Room>,
+    /// Where requests are received: the workspace of the next child, unless a child has it.
+    workspace: Option<Workspace>,
     slots: Slots,
 }
 
+/// Becomes a supervisor, which serves for ever.
+pub(crate) fn run(init: &mut Init, Next::Supervisor { listener }: Next) -> ! {
+    let Err(failure) = serve(init, listener);
+    init.fail(failure)
+}
+
 /// Serves for ever; only a failure at the beginning returns.
-pub(crate) fn run(init: &mut Init, listener: Slot) -> Result {
+fn serve(init: &mut Init, listener: Slot) -> Result<Infallible> {
     let listener = init.slots.take(listener)?;
-    stdio::let_go(init)?;
-    init.forget();
-    // Also what it does not know of: all others are the maker's.
+    release_stdio(init)?;
+    init.close_all();
+    // Also descriptors that the init does not know: all others belong to the creator.
     init.slots.put(Slot(0), listener)?;
     close_others(init);
     let listener = init.slots.take(Slot(0))?;
     // As process 1 it gets the orphans anyway.
-    let _ = child::become_subreaper();
-    let signals = signal::descriptor().during(Call::Supervise)?;
+    let _ = become_subreaper();
+    let signals = signal::open().during(Call::Supervise)?;
     let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).during(Call::Supervise)?;
     for (fd, data) in [(listener.as_fd(), LISTENER), (signals.as_fd(), SIGNALS)] {
         watch(&epoll, fd, data).during(Call::Supervise)?;
     }
     init.channel.send(&Report::Supervising, None)?;
-    // Who made the container is the first client.
+    // The creator of the container is the first client.
     let own = core::mem::replace(&mut init.channel, Channel::new(listener));
     let mut supervisor = Supervisor {
         epoll,
@@ -80,41 +93,54 @@ pub(crate) fn run(init: &mut Init, listener: Slot) -> Result {
         next: 1,
         main: None,
         deadline: None,
-        room: None,
+        workspace: None,
         slots: Slots::new(),
     };
     let _ = rustix::io::ioctl_fionbio(own.as_fd(), true);
     supervisor.admit(own);
     loop {
-        supervisor.turn();
+        supervisor.handle_events();
     }
 }
 
-/// Has events of a descriptor told.
+/// Replaces stdio with the container's null device: this process outlives the creator of the
+/// container and must not keep its files open. Without a null device stdio is kept.
+fn release_stdio(init: &mut Init) -> Result {
+    const PATH: &CStr = c"/dev/null";
+    match init.open(PATH, OFlags::RDWR | OFlags::NONBLOCK, false) {
+        Ok(null) if is_null(null.as_fd()) => {
+            duplicate_to_stdio(null.as_fd()).during(Call::Duplicate)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Watches a descriptor for input; `data` identifies its events.
 fn watch(epoll: &OwnedFd, fd: BorrowedFd<'_>, data: u64) -> core::result::Result<(), Errno> {
     epoll::add(epoll, fd, epoll::EventData::new_u64(data), epoll::EventFlags::IN)
 }
 
-/// Closes all descriptors behind stdio but those that the interpreter has.
+/// Closes all descriptors above stdio that the interpreter does not own.
 fn close_others(init: &Init) {
     let socket = init.channel.as_fd().as_raw_fd();
     let mut first = 3;
     while first != i32::MAX {
         let other = if socket < first { i32::MAX } else { socket };
         let kept = init.slots.lowest_from(first, other);
-        // An empty range is refused, which is as well.
-        sys::close_range(first.cast_unsigned(), kept.wrapping_sub(1).cast_unsigned());
+        // SAFETY: these are the numbers between two descriptors that the interpreter owns, and this
+        // process uses no others at this point. The kernel refuses an empty range.
+        unsafe { close_range(first.cast_unsigned(), kept.wrapping_sub(1).cast_unsigned()) };
         first = kept.saturating_add(1);
     }
 }
 
 impl Supervisor<'_> {
-    /// Waits for something to happen, and deals with it.
-    fn turn(&mut self) {
+    /// Waits for events and handles them.
+    fn handle_events(&mut self) {
         let mut events = [const {
             epoll::Event { flags: epoll::EventFlags::empty(), data: epoll::EventData::new_u64(0) }
         }; 16];
-        let left = self.deadline.map(|deadline| deadline.saturating_sub(sys::now()));
+        let left = self.deadline.map(|deadline| deadline.saturating_sub(now()));
         let timeout = left.map(|left| Timespec {
             tv_sec: i64::try_from(left / 1_000_000_000).unwrap_or(i64::MAX),
             tv_nsec: i64::try_from(left % 1_000_000_000).unwrap_or(0),
@@ -122,29 +148,29 @@ impl Supervisor<'_> {
         let count = epoll::wait(&self.epoll, &mut events[..], timeout.as_ref()).unwrap_or(0);
         for event in events.iter().take(count) {
             let data = { event.data }.u64();
-            // Below the first of the next kind.
+            // The place is below the first value of the next kind.
             let place = usize::try_from(data & 0xffff).unwrap_or(usize::MAX);
             match data {
                 LISTENER => self.accept(),
-                SIGNALS => self.signalled(),
+                SIGNALS => self.handle_signals(),
                 CLIENTS..PROCESSES => self.serve(place),
-                _ => self.progressed(place),
+                _ => self.receive_all(place),
             }
         }
         if left == Some(0) {
-            // Once: whoever is left is about to end.
+            // Only once: all processes that are left are about to end.
             self.deadline = None;
             let _ = self.signal_all(signal::KILL);
         }
     }
 
-    /// Before a descriptor is closed: a child that was just forked may still hold a copy, which
-    /// would keep it watched.
+    /// Stops watching a descriptor that is about to be closed: a child that was just cloned may
+    /// still have a copy of it, which would keep it watched.
     fn unwatch(&self, fd: BorrowedFd<'_>) {
         let _ = epoll::delete(&self.epoll, fd);
     }
 
-    /// Lets a client in.
+    /// Accepts a client.
     fn accept(&mut self) {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         if let Ok(socket) = accept_with(self.listener, flags) {
@@ -152,8 +178,8 @@ impl Supervisor<'_> {
         }
     }
 
-    /// A number that nobody had before.
-    fn number(&mut self) -> u32 {
+    /// Returns a number that was not used before.
+    fn next_number(&mut self) -> u32 {
         let number = self.next;
         self.next = self.next.wrapping_add(1).max(1);
         number

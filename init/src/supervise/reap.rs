@@ -7,31 +7,31 @@ use rustix::process::{Pid, getpid};
 
 use super::Supervisor;
 use super::process::Process;
-use crate::child::{self, Ended, Waited};
-use crate::{signal, sys};
+use crate::kernel::process::{Ended, Waited, exit, reap};
+use crate::kernel::signal;
 
 impl Supervisor<'_> {
-    /// Deals with the signals that came.
-    pub(super) fn signalled(&mut self) {
+    /// Handles the signals that are pending.
+    pub(super) fn handle_signals(&mut self) {
         while let Some(signal) = signal::next(self.signals.as_fd()) {
             if signal == signal::CHLD {
-                self.reap();
+                self.reap_all();
             } else if let Some(main) = self.find(self.main) {
-                // What somebody sends to process 1 is meant for the container's program.
+                // A signal to process 1 is meant for the container's program.
                 let _ = signal::send(main.pid, signal);
             }
         }
     }
 
-    /// Reaps everything that has ended, and the init ends with the last.
-    fn reap(&mut self) {
+    /// Reaps everything that has ended. During a shutdown the init exits with the last process.
+    fn reap_all(&mut self) {
         loop {
-            match child::reap() {
-                Waited::Ended(ended) => self.ended(&ended),
+            match reap() {
+                Waited::Ended(ended) => self.report_exit(&ended),
                 Waited::Running => return,
                 Waited::Nobody => {
                     if self.deadline.is_some() {
-                        sys::exit(0);
+                        exit(0);
                     }
                     return;
                 }
@@ -39,20 +39,21 @@ impl Supervisor<'_> {
         }
     }
 
-    fn ended(&mut self, ended: &Ended) {
+    /// Removes a process that has ended from the table, and reports its end to its client.
+    fn report_exit(&mut self, ended: &Ended) {
         let is_it = |process: &Option<Process>| {
             process.as_ref().is_some_and(|process| process.pid == ended.pid)
         };
-        // One that nobody asked for: its parent ended before it.
+        // A process that is not in the table is an orphan.
         let Some(place) = self.processes.iter().position(is_it) else { return };
-        // What it told before its end comes first.
-        self.progressed(place);
+        // Its reports come before its end.
+        self.receive_all(place);
         let Some(process) = self.processes.get_mut(place).and_then(Option::take) else { return };
-        let Process { number, client, terminal, spawned, room, .. } = process;
+        let Process { number, client, terminal, spawned, workspace, .. } = process;
         drop(terminal);
-        self.give_back(room);
+        self.give_back(workspace);
         if !spawned {
-            // Who asked for it was told why it did not come.
+            // The client has a report of why it was not spawned.
             self.main = self.main.filter(|&main| main != number);
             return;
         }
@@ -68,15 +69,15 @@ impl Supervisor<'_> {
             minor_faults,
             major_faults,
         };
-        self.tell(client, &report, None);
+        self.report(client, &report, None);
         if self.main == Some(number) {
-            // The kernel kills the others.
-            sys::exit(ended.shell_status());
+            // The kernel kills the others when process 1 exits.
+            exit(ended.shell_status());
         }
     }
 
-    /// Sends a signal to every process of the container. Where the init has no pid namespace of its
-    /// own, those that it spawned are all that it may touch.
+    /// Sends a signal to every process of the container. If the init is not process 1 of a pid
+    /// namespace, only to those that it spawned.
     pub(super) fn signal_all(&self, signal: u8) -> Result<(), Errno> {
         if getpid() == Pid::INIT {
             return signal::send(-1, signal);
@@ -88,7 +89,7 @@ impl Supervisor<'_> {
         outcome
     }
 
-    /// The process with a number.
+    /// Finds the process with a number.
     pub(super) fn find(&self, number: Option<u32>) -> Option<&Process> {
         self.processes.iter().flatten().find(|process| Some(process.number) == number)
     }

@@ -1,4 +1,5 @@
 //! Requests of clients.
+#![allow(unsafe_code, reason = "requests are received in the memory of a child")]
 
 use pidone_proto::{Codec, FrameType, Report, Request, Words, limits};
 use rustix::io::Errno;
@@ -6,60 +7,80 @@ use rustix::termios::{Winsize, tcsetwinsize};
 
 use super::Supervisor;
 use super::process::Spawn;
-use super::room::Room;
+use super::workspace::Workspace;
 use crate::channel::Wire;
 use crate::failure::Failure;
-use crate::interpret::map_sealed;
+use crate::kernel::memory::Mapping;
+use crate::kernel::process::exit;
+use crate::kernel::{now, signal};
 use crate::slots::Slots;
-use crate::{signal, sys};
 
 impl Supervisor<'_> {
-    /// Serves one request of a client; the next comes after those of the others.
+    /// Serves one request of a client. Its next request is served after those of the others.
     pub(super) fn serve(&mut self, place: usize) {
-        let Ok(mut room) = self.room.take().map_or_else(Room::new, Ok) else {
+        let Ok(mut workspace) = self.workspace.take().map_or_else(Workspace::new, Ok) else {
             return self.dismiss(place);
         };
-        let message = room.message();
-        self.room = Some(room);
+        // SAFETY: the last request is done, and a workspace that a child uses is in its `Process`.
+        // This one stays while the request is served, or becomes that of the child.
+        let message = unsafe { workspace.message() };
+        self.workspace = Some(workspace);
         let Some(Some(client)) = self.clients.get_mut(place) else { return };
         let number = client.number;
         self.slots = Slots::new();
         let received = client.channel.receive(message, &mut self.slots);
-        let known = match received.map(|(header, body)| (header.frame_type, body)) {
-            Ok((FrameType::Request, body)) => self.request(number, body, &[]),
+        let valid = match received.map(|(header, body)| (header.frame_type, body)) {
+            Ok((FrameType::Request, body)) => {
+                if let Some(workspace) = &mut self.workspace {
+                    workspace.set_length(body.len());
+                }
+                // SAFETY: the body is in the workspace.
+                unsafe { self.handle_request(number, body) }
+            }
             Ok((FrameType::RequestInMemfd, b"")) => {
-                let mapped = self.slots.take_first().and_then(|file| map_sealed(&file));
-                mapped.is_ok_and(|body| self.request(number, b"", body))
+                let file = self.slots.take_first();
+                let mapping = file.and_then(|file| Mapping::sealed(&file, limits::PLAN));
+                match (mapping, &mut self.workspace) {
+                    (Ok(mapping), Some(workspace)) => {
+                        // SAFETY: the workspace keeps the plan until the request is served, or
+                        // until the child no longer uses it.
+                        let body = unsafe { workspace.keep_plan(mapping) };
+                        // SAFETY: as above.
+                        unsafe { self.handle_request(number, body) }
+                    }
+                    _ => false,
+                }
             }
             Err(Failure { errno: Errno::AGAIN, .. }) => true,
             _ => false,
         };
-        let room = self.room.take();
-        self.give_back(room);
+        let workspace = self.workspace.take();
+        self.give_back(workspace);
         self.slots = Slots::new();
-        // There is no way to go on behind what is no request.
-        if !known {
+        // After an invalid request the connection cannot be used any more.
+        if !valid {
             self.dismiss(place);
         }
     }
 
-    /// Does what a request asks for; answers whether it was one. It is in the room, or mapped.
-    fn request(&mut self, client: u32, body: &'static [u8], mapped: &'static [u8]) -> bool {
-        if let Some(room) = &mut self.room {
-            room.received(body.len(), mapped);
-        }
-        let body = if mapped.is_empty() { body } else { mapped };
+    /// Handles a request; returns whether it is valid.
+    ///
+    /// # Safety
+    /// The body must be in the workspace, or in the mapping that the workspace keeps.
+    unsafe fn handle_request(&mut self, client: u32, body: &'static [u8]) -> bool {
         let Ok((request, length)) = Wire::decode::<Request<'_>>(body) else { return false };
         if body.len() != length {
             return false;
         }
-        let done = match request {
+        let outcome = match request {
             Request::Spawn { tag, main, operations, plan } => {
                 let spawn = Spawn { client, tag, main, operations };
-                if let Err(Failure { call, detail, errno }) = self.spawn(spawn, plan) {
+                // SAFETY: the plan is a part of the body.
+                let outcome = unsafe { self.spawn(spawn, plan) };
+                if let Err(Failure { call, detail, errno }) = outcome {
                     let errno = u16::try_from(errno.raw_os_error()).unwrap_or(0);
                     let report = Report::NotSpawned { tag, step: 0, call, detail, errno };
-                    self.tell(client, &report, None);
+                    self.report(client, &report, None);
                 }
                 return true;
             }
@@ -70,24 +91,25 @@ impl Supervisor<'_> {
             Request::Signal { process, signal, group } => self.signal(process, signal, group),
             Request::Resize { process, rows, columns } => self.resize(process, rows, columns),
             Request::Shutdown { signal, patience } => {
-                self.deadline = Some(sys::now() + u64::from(patience) * 1_000_000);
-                match known(signal).and_then(|signal| self.signal_all(signal)) {
-                    // Nobody is left to be told.
-                    Err(Errno::SRCH) => sys::exit(0),
+                self.deadline = Some(now() + u64::from(patience) * 1_000_000);
+                match signal_number(signal).and_then(|signal| self.signal_all(signal)) {
+                    // No process is left.
+                    Err(Errno::SRCH) => exit(0),
                     sent => sent,
                 }
             }
             _ => return false,
         };
-        let errno = done.err().map_or(0, |errno| u16::try_from(errno.raw_os_error()).unwrap_or(0));
-        self.tell(client, &Report::Done { errno }, None);
+        let errno =
+            outcome.err().map_or(0, |errno| u16::try_from(errno.raw_os_error()).unwrap_or(0));
+        self.report(client, &Report::Done { errno }, None);
         true
     }
 
     fn signal(&self, process: u32, signal: u32, group: bool) -> Result<(), Errno> {
         let pid = self.find(Some(process)).ok_or(Errno::SRCH)?.pid;
-        // It leads its group, if it leads any.
-        signal::send(if group { -pid } else { pid }, known(signal)?)
+        // If it is in a group of its own, it is that group's leader.
+        signal::send(if group { -pid } else { pid }, signal_number(signal)?)
     }
 
     fn resize(&self, process: u32, rows: u16, columns: u16) -> Result<(), Errno> {
@@ -97,7 +119,7 @@ impl Supervisor<'_> {
         tcsetwinsize(terminal, size)
     }
 
-    /// Lists the processes, some in each report.
+    /// Lists the processes, a fixed number in each report.
     fn list(&mut self, client: u32) {
         let mut words = [0; 8 * limits::PROCESSES_PER_REPORT];
         let mut length = 0;
@@ -114,14 +136,14 @@ impl Supervisor<'_> {
             }
             if last || length == words.len() {
                 let processes = words.get(..length).and_then(Words::new).unwrap_or_default();
-                self.tell(client, &Report::Processes { more: !last, processes }, None);
+                self.report(client, &Report::Processes { more: !last, processes }, None);
                 length = 0;
             }
         }
     }
 }
 
-/// A number that may be a signal's: the kernel refuses those that are none.
-fn known(signal: u32) -> Result<u8, Errno> {
+/// Converts the number of a signal; the kernel refuses numbers that are not signals.
+fn signal_number(signal: u32) -> Result<u8, Errno> {
     u8::try_from(signal).map_err(|_| Errno::INVAL)
 }

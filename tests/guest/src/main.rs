@@ -8,6 +8,9 @@
 //! Built for the host it is the same program with the standard library's entry.
 #![cfg_attr(init_image, no_std, no_main)]
 
+#[path = "../../../init/src/kernel/arch.rs"]
+#[allow(dead_code, reason = "the init makes children on a stack, too")]
+mod arch;
 mod attempt;
 mod capability;
 mod command;
@@ -25,15 +28,10 @@ mod program;
 mod report;
 mod signal;
 mod sys;
-#[path = "../../../init/src/syscall.rs"]
-mod syscall;
 mod terminal;
 mod trace;
 mod writable;
 
-#[cfg(init_image)]
-#[path = "../../../init/src/start.rs"]
-mod start;
 #[cfg(init_image)]
 #[path = "../../../init/src/strings.rs"]
 #[allow(dead_code, reason = "the image of the init executes what it is given, too")]

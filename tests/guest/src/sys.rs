@@ -5,7 +5,7 @@ use core::ffi::CStr;
 
 use rustix::io::Errno;
 
-use crate::syscall::syscall;
+use crate::arch::syscall;
 
 /// Numbers of system calls.
 #[cfg(target_arch = "x86_64")]

@@ -1,7 +1,7 @@
-//! Names below the container's root.
+//! Paths below the container's root.
 //!
-//! The root file system is hostile: every name is resolved by `openat2(2)` inside the root, and
-//! everything is done to the descriptor that comes out, or to one last component of it that is
+//! The root file system is hostile. So every path is resolved by `openat2(2)` inside the root, and
+//! everything is done to the resulting descriptor, or to one last component below it, which is
 //! never followed.
 
 use core::ffi::CStr;
@@ -13,29 +13,29 @@ use rustix::io::Errno;
 
 use crate::failure::{Failure, Result};
 
-/// A resolution that raced with a rename answers `EAGAIN`. With 128 tries a determined attacker
-/// makes about one in a thousand fail, with 32 three in a hundred.
+/// How often a resolution that raced with a rename (`EAGAIN`) is tried. With 128 tries a determined
+/// attacker makes about one in a thousand fail, with 32 three in a hundred.
 const TRIES: usize = 128;
 
-/// The longest path that the kernel takes, with its NUL: `PATH_MAX`.
-const PATH: usize = 4096;
+/// The longest path that the kernel takes, with its NUL.
+const PATH: usize = linux_raw_sys::general::PATH_MAX as usize;
 
-/// The root that names are resolved in.
+/// The root that paths are resolved in.
 pub(crate) struct Root(OwnedFd);
 
 impl Root {
-    /// Takes the descriptor of the root's directory.
+    /// Takes ownership of the root's directory.
     pub(crate) fn new(directory: OwnedFd) -> Self {
         Self(directory)
     }
 
-    /// The process's own root.
+    /// Opens the process's own root.
     pub(crate) fn current() -> core::result::Result<Self, Errno> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         rustix::fs::openat(CWD, c"/", flags, Mode::empty()).map(Self)
     }
 
-    /// Opens what is at `path`, following symbolic links inside the root if asked to.
+    /// Opens `path`; follows symbolic links, inside the root, if `follow` is set.
     pub(crate) fn open(
         &self,
         path: &CStr,
@@ -46,7 +46,7 @@ impl Root {
         if !follow {
             resolve |= ResolveFlags::NO_SYMLINKS;
         }
-        // The root itself has the path "/" or "", which openat2 takes as "." here.
+        // The root itself is "/" or "", and openat2 does not take the latter.
         let path = if path.is_empty() { c"." } else { path };
         let mut tries = 0;
         loop {
@@ -57,17 +57,17 @@ impl Root {
         }
     }
 
-    /// Opens the directory that holds the last component of `path`, makes it and those above it
-    /// if they are missing, and tells the last component.
+    /// Opens the directory that contains the last component of `path`, and returns it with that
+    /// component. Makes it and its parents if they are missing.
     ///
-    /// `follow` is about links in the directories; the last component is the caller's to treat.
+    /// `follow` is about links in the directories. The last component is not looked at.
     pub(crate) fn parent<'p>(&self, path: &'p CStr, follow: bool) -> Result<(OwnedFd, &'p CStr)> {
         let (above, name) = Self::split(path)?;
         let directory = self.directories(path, above.len(), follow)?;
         Ok((directory, name))
     }
 
-    /// The path of the directory that holds the last component of `path`, and that component.
+    /// Splits `path` into the path of its directory and its last component.
     pub(crate) fn split(path: &CStr) -> Result<(&[u8], &CStr)> {
         let bytes = path.to_bytes();
         let cut = bytes.iter().rposition(|&b| b == b'/').map_or(0, |slash| slash + 1);
@@ -78,14 +78,14 @@ impl Root {
         Ok((bytes.get(..cut).unwrap_or_default(), name))
     }
 
-    /// Opens the directory at `path`, and makes it and those above it if they are missing.
+    /// Opens the directory at `path`. Makes it and its parents if they are missing.
     pub(crate) fn make_directories(&self, path: &CStr, follow: bool) -> Result<OwnedFd> {
         self.directories(path, path.count_bytes(), follow)
     }
 
-    /// The directory at the first `length` bytes of `path`.
+    /// Opens the directory at the first `length` bytes of `path`.
     ///
-    /// Missing ones are made one at a time, each below a descriptor: a name that turns into a
+    /// Missing directories are made one at a time, each below a descriptor. A name that becomes a
     /// link meanwhile is an error, since `mkdirat(2)` does not follow it.
     fn directories(&self, path: &CStr, length: usize, follow: bool) -> Result<OwnedFd> {
         const DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY);
@@ -97,7 +97,7 @@ impl Root {
                 .ok_or(Failure::new(Call::Open, Errno::NAMETOOLONG))?;
             match self.open(path, DIRECTORY, follow) {
                 Ok(directory) => break directory,
-                // Most often the one above is there.
+                // Usually its parent exists.
                 Err(Errno::NOENT) if start > 0 => start -= 1,
                 Err(errno) => return Err(Failure::new(Call::Open, errno)),
             }
@@ -130,7 +130,7 @@ impl AsFd for Root {
     }
 }
 
-/// The string without its first `skip` bytes, of which there are at least as many.
+/// Returns a string without its first `skip` bytes; it is at least that long.
 fn bytes_from(string: &CStr, skip: usize) -> &CStr {
     string
         .to_bytes_with_nul()
@@ -139,7 +139,7 @@ fn bytes_from(string: &CStr, skip: usize) -> &CStr {
         .unwrap_or(c"")
 }
 
-/// Copies bytes without NUL into the buffer and ends them in NUL, if they fit.
+/// Copies bytes without NUL into the buffer and adds a NUL; `None` if they do not fit.
 fn prefix<'b>(buffer: &'b mut [u8; PATH], bytes: &[u8]) -> Option<&'b CStr> {
     buffer.get_mut(..bytes.len())?.copy_from_slice(bytes);
     *buffer.get_mut(bytes.len())? = 0;

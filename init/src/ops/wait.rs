@@ -1,4 +1,4 @@
-//! The wait between a container that is made and its start.
+//! Waiting: at a barrier, and between the creation of a container and its start.
 
 use pidone_proto::{Call, FrameType, Report, Slot};
 use rustix::fd::{BorrowedFd, OwnedFd};
@@ -7,33 +7,39 @@ use rustix::net::{SocketFlags, accept_with};
 
 use crate::channel::Channel;
 use crate::failure::{Context, Result};
-use crate::interpret::Init;
+use crate::state::Init;
 
-/// Lets the host go and waits until somebody starts the container.
+/// Reports a barrier to the host, and waits until the host lets the init proceed.
+pub(crate) fn wait_at_barrier(init: &mut Init, id: u32) -> Result {
+    init.channel.send(&Report::Barrier { id }, None)?;
+    init.wait()
+}
+
+/// Waits until the container is started, without a connection to the host.
 ///
-/// Whoever joins the container meanwhile must find nothing of the host's in this process, so that
-/// all is closed but the socket, and the namespaces hold what was made.
-pub(crate) fn wait(init: &mut Init, listener: Slot) -> Result {
+/// A process that joins the container meanwhile must not find a descriptor of the host here. So
+/// everything except the socket is closed; the namespaces keep what was made in them.
+pub(crate) fn await_start(init: &mut Init, listener: Slot) -> Result {
     let listener = init.slots.take(listener)?;
-    init.forget();
+    init.close_all();
     init.channel.send(&Report::Waiting, None)?;
-    // Who starts it is told the rest.
+    // Later reports go to the process that starts the container.
     #[cfg(feature = "supervise")]
     if let Some(shared) = &mut init.shared {
         shared.executing = None;
     }
-    // In its place, so that the connection to the host closes.
+    // This replaces the connection to the host, which is closed.
     init.channel = Channel::new(listener);
     init.channel = loop {
         let socket = accept(init.channel.as_fd())?;
         let mut channel = Channel::new(socket);
-        // One that was killed before it could send, or sends something else, is not the one.
+        // A peer that is killed before it sends, or sends anything else, does not start it.
         let mut buffer = [0; pidone_proto::frame::HEADER];
         let received = channel.receive(&mut buffer, &mut init.slots);
         if received.is_ok_and(|(header, _)| header.frame_type == FrameType::Start) {
             break channel;
         }
-        init.forget();
+        init.close_all();
     };
     Ok(())
 }

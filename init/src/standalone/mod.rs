@@ -1,15 +1,19 @@
-//! The init that stands alone: it runs one program, forwards signals to it and reaps what it
-//! leaves behind, as tini and catatonit do and with their options.
+//! The standalone init: it runs one program, forwards signals to it and reaps orphans, like tini
+//! and catatonit and with their options.
 //!
-//! It sleeps in the kernel until there is a signal: nothing is looked at again and again.
+//! It sleeps in the kernel until a signal comes, and never polls.
+#![allow(unsafe_code, reason = "closes descriptors by their numbers")]
 
 mod arguments;
 mod exec;
 mod message;
+mod signal_name;
 
-use crate::child::{self, Waited};
+use crate::failure::EXIT_STATUS;
+use crate::kernel::descriptor::close_range;
+use crate::kernel::process::{self, Waited};
+use crate::kernel::signal;
 use crate::strings::Strings;
-use crate::{interpret, signal, sys};
 use arguments::{Options, Stop};
 use message::Level;
 
@@ -18,7 +22,7 @@ pub(crate) fn run(arguments: Strings, environment: Strings) -> ! {
     let mut options = Options::new(arguments);
     let status = match options.parse() {
         Ok(()) => {
-            options.read(environment);
+            options.read_environment(environment);
             supervise(&options, environment)
         }
         Err(Stop::Print(text)) => {
@@ -28,55 +32,56 @@ pub(crate) fn run(arguments: Strings, environment: Strings) -> ! {
         Err(Stop::Refuse(what, which)) => {
             message::say(Level::Fatal, what, which);
             message::print(2, arguments::usage());
-            interpret::FAILED
+            EXIT_STATUS
         }
     };
-    sys::exit(status)
+    process::exit(status)
 }
 
-/// Runs the program until it ends: the status to exit with.
+/// Runs the program until it ends; returns the status to exit with.
 fn supervise(options: &Options, environment: Strings) -> u8 {
-    let before = signal::block();
+    let saved = signal::block();
     if options.parent_death != 0 {
-        // The number is that of a signal, which is all that the kernel asks.
-        let _ = child::set_parent_death(options.parent_death);
+        // It cannot fail: the number is a signal.
+        let _ = process::set_parent_death(options.parent_death);
     }
     // As PID 1 it gets the orphans anyway.
-    let _ = child::become_subreaper();
+    let _ = process::become_subreaper();
     let mut program = 0;
     if !options.pause {
-        // Before there is a child, whose group this process changes, too.
-        let had_terminal = child::has_terminal();
-        match child::fork() {
+        // Before there is a child, whose process group this process changes too.
+        let in_foreground = process::is_in_foreground();
+        match process::fork() {
             Ok(None) => {
-                let _ = child::lead_group(0);
-                if had_terminal {
-                    // By the child: an init above may put this one in the background any time.
-                    child::take_terminal();
+                let _ = process::lead_group(0);
+                if in_foreground {
+                    // In the child: this process may be put in the background at any time.
+                    process::enter_foreground();
                 }
-                before.restore();
+                saved.restore();
                 return exec::exec(options.before_program, environment);
             }
             Ok(Some(child)) => program = child,
             Err(errno) => {
                 message::note(Level::Fatal, b"fork failed: errno ", errno.raw_os_error());
-                return interpret::FAILED;
+                return EXIT_STATUS;
             }
         }
-        // Here too: a signal for the group may come before the child has made it.
-        let _ = child::lead_group(program);
+        // Here too: a signal for the group may come before the child has made the group.
+        let _ = process::lead_group(program);
         options.note(Level::Info, b"Spawned child process with pid ", program);
     }
-    // What is held here could not be unmounted, and the other end of a pipe would wait for ever.
+    // Otherwise this process would keep file systems busy and pipes open.
     let _ = rustix::process::chdir(c"/");
-    sys::close_range(3, u32::MAX);
-    let status = attend(options, program);
+    // SAFETY: this program owns no descriptor.
+    unsafe { close_range(3, u32::MAX) };
+    let status = wait_for_program(options, program);
     if options.is_expected(status) { 0 } else { status }
 }
 
-/// Forwards signals and reaps children until the program ends: its status. Without a program, which
-/// is number 0, it ends at `SIGTERM` and `SIGINT`.
-fn attend(options: &Options, program: i32) -> u8 {
+/// Forwards signals and reaps children until the program ends; returns its status. Without a program
+/// (0), returns at `SIGTERM` and `SIGINT`.
+fn wait_for_program(options: &Options, program: i32) -> u8 {
     loop {
         let signal = signal::wait();
         if signal == signal::CHLD {
@@ -91,14 +96,14 @@ fn attend(options: &Options, program: i32) -> u8 {
     }
 }
 
-/// Reaps all that have ended: the status of the program, if it is among them.
+/// Reaps all children that have ended; returns the status of the program if it is one of them.
 fn reap(options: &Options, program: i32) -> Option<u8> {
     let mut status = None;
-    while let Waited::Ended(ended) = child::reap() {
+    while let Waited::Ended(ended) = process::reap() {
         if ended.pid == program {
-            let told = ended.shell_status();
-            options.note(Level::Info, b"Main child exited with status ", i32::from(told));
-            status = Some(told);
+            let code = ended.shell_status();
+            options.note(Level::Info, b"Main child exited with status ", i32::from(code));
+            status = Some(code);
         } else {
             let level = if options.warn { Level::Warn } else { Level::Debug };
             options.note(level, b"Reaped zombie process with pid=", ended.pid);
@@ -112,7 +117,7 @@ fn forward(options: &Options, program: i32, signal: u8) {
     options.note(Level::Debug, b"Passing signal ", i32::from(signal));
     let target = if options.group { -program } else { program };
     if signal::send(target, signal).is_err() {
-        // The program may have changed its user: no reason to end.
+        // The program may have changed its user, so this is not fatal.
         options.note(Level::Warn, b"Failed to forward signal ", i32::from(signal));
     }
 }
