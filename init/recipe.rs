@@ -1,8 +1,8 @@
-//! How a program without libc is built: the image of the init, and the test programs like it.
+//! Builds programs without libc: the image of the init, and test programs like it.
 //!
-//! Included by build scripts. A nested cargo builds one binary of one package with flags of its
-//! own, in a target directory of its own, so that neither features nor flags of the build around
-//! it reach the program.
+//! Build scripts include this file. A nested cargo builds one binary of one package with its own
+//! flags in its own target directory, so that neither features nor flags of the outer build reach
+//! the program.
 
 use std::env;
 use std::fs;
@@ -12,19 +12,19 @@ use std::process::Command;
 
 /// A freestanding program to build.
 pub(crate) struct Program<'a> {
-    /// The directory of its package. A linker script `image.ld` there says how it is laid out.
+    /// The directory of its package. A linker script `image.ld` there defines its layout.
     pub(crate) directory: &'a Path,
     /// The name of the package and of its binary.
     pub(crate) package: &'a str,
-    /// Cargo features, which are all that it has: none is on by default.
+    /// All its Cargo features: the default ones are off.
     pub(crate) features: &'a [&'a str],
 }
 
 impl Program<'_> {
-    /// Builds the program and tells where it is: a file named after the package and the features.
+    /// Builds the program and returns its path: a file named after the package and the features.
     ///
     /// # Errors
-    /// What cargo printed.
+    /// Returns what cargo printed.
     pub(crate) fn build(&self) -> Result<PathBuf, String> {
         let variable = |name: &str| env::var(name).map_err(|_| format!("{name} is not set"));
         let target = variable("TARGET")?;
@@ -44,7 +44,7 @@ impl Program<'_> {
         cargo.args(["--bin", self.package, "--target", &target]);
         cargo.arg("--manifest-path").arg(&manifest).arg("--target-dir").arg(&output);
         cargo.args(["--no-default-features", "--features", &self.features.join(",")]);
-        // Flags and wrappers of the build around must not reach this one.
+        // Flags and wrappers of the outer build must not reach this one.
         for name in [
             "RUSTC_WORKSPACE_WRAPPER",
             "RUSTFLAGS",
@@ -56,11 +56,11 @@ impl Program<'_> {
         }
         let mut flags = flags();
         if target.ends_with("musl") {
-            // The compiler would link a C library of its own, and its start.
+            // Otherwise the compiler links its own C library with its start code.
             flags.push("-Clink-self-contained=no".to_owned());
         }
         if gnu_ld(&target) {
-            // GNU ld makes two segments where others make three: a mapping less at each exec.
+            // GNU ld makes two segments where others make three: one mapping less at each exec.
             flags.push("-Clink-arg=-fuse-ld=bfd".to_owned());
             flags.extend(self.layout(&output)?);
         }
@@ -72,17 +72,17 @@ impl Program<'_> {
             return Err(format!("building {} failed:\n{said}", self.package));
         }
         let program = output.join(target).join("init").join(self.package);
-        // One package with other features is built in the same place.
+        // The same package with other features is built in the same place.
         let name = [&[self.package], self.features].concat().join("-");
         let own = output.join(name);
         fs::copy(&program, &own).map_err(|error| format!("{}: {error}", own.display()))?;
         Ok(own)
     }
 
-    /// The flag for the package's linker script, if it has one.
+    /// Returns the flag for the package's linker script, if it has one.
     ///
-    /// Cargo links again when a flag changes and knows nothing of files that flags name: the
-    /// script is used from a copy whose name follows its text.
+    /// Cargo links again when a flag changes, but not when a file that a flag names changes. So the
+    /// linker gets a copy of the script whose name contains a hash of the text.
     fn layout(&self, output: &Path) -> Result<Option<String>, String> {
         let script = self.directory.join("image.ld");
         let fail = |error| format!("{}: {error}", script.display());
@@ -99,17 +99,17 @@ impl Program<'_> {
     }
 }
 
-/// The flags of the compiler: static, at a fixed address, nothing that a loader would need.
+/// Returns the flags of the compiler: static, at a fixed address, without a loader.
 fn flags() -> Vec<String> {
     let mut flags = vec![
         "--cfg=init_image".to_owned(),
         "-Crelocation-model=static".to_owned(),
         "-Cforce-unwind-tables=no".to_owned(),
-        // Inlining makes the interpreter of operations smaller up to here, and larger beyond.
+        // Inlining makes the interpreter of operations smaller up to this value, and larger above.
         "-Cllvm-args=-inline-threshold=35".to_owned(),
-        // A table takes eight bytes for each value, small ones more than comparing does.
+        // A jump table takes eight bytes for each value; comparing is smaller for few values.
         "-Cllvm-args=-min-jump-table-entries=50".to_owned(),
-        // Code that stands in several places becomes a function: 3 % less.
+        // Code that occurs several times becomes a function: 3 % less.
         "-Cllvm-args=-enable-machine-outliner".to_owned(),
     ];
     let mut link = |argument: &str| flags.push(format!("-Clink-arg={argument}"));
@@ -120,9 +120,9 @@ fn flags() -> Vec<String> {
     flags
 }
 
-/// Whether the C compiler that links for the target can be told to use GNU ld.
+/// Returns whether the C compiler that links for the target can use GNU ld.
 fn gnu_ld(target: &str) -> bool {
-    // Nothing of the C library is linked: the compiler of another one on this machine will do.
+    // Nothing of the C library is linked, so any C compiler for this machine will do.
     let native = env::var("HOST").is_ok_and(|host| machine(&host) == machine(target));
     let linker = if native { "cc".to_owned() } else { format!("{}-gcc", short(target)) };
     Command::new(linker)
@@ -131,12 +131,12 @@ fn gnu_ld(target: &str) -> bool {
         .is_ok_and(|output| output.status.success())
 }
 
-/// The processor of a target.
+/// Returns the processor of a target.
 fn machine(target: &str) -> Option<&str> {
     target.split('-').next()
 }
 
-/// The prefix of cross tools: `aarch64-linux-gnu` for `aarch64-unknown-linux-gnu`.
+/// Returns the prefix of cross tools: `aarch64-linux-gnu` for `aarch64-unknown-linux-gnu`.
 fn short(target: &str) -> String {
     target.replace("-unknown-", "-")
 }

@@ -17,8 +17,8 @@ impl Slots {
         Self { table: [const { None }; limits::SLOTS] }
     }
 
-    /// Keeps a descriptor that came with a message. Closes it if there are too many, which the check of the
-    /// header finds.
+    /// Keeps a descriptor that came with a message. Closes it if there are too many; the check of
+    /// the header then fails.
     pub(crate) fn put_received(&mut self, index: usize, fd: OwnedFd) {
         if let Some(place) = self.table.get_mut(index) {
             *place = Some(fd);

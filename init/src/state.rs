@@ -108,7 +108,8 @@ impl Init {
         Ok((place.directory.as_fd(), name))
     }
 
-    /// Ends a series of [`Init::parent_in_series`]: other operations may change what its path means.
+    /// Ends a series of [`Init::parent_in_series`]: other operations may change what the path leads
+    /// to.
     pub(crate) fn end_series(&mut self) {
         self.place = None;
     }
@@ -141,7 +142,7 @@ impl Init {
         kernel::memory::allocate(length)
     }
 
-    /// Waits until the host tells the init to proceed.
+    /// Waits until the host lets the init proceed.
     pub(crate) fn wait(&mut self) -> Result {
         let mut buffer = [0; HEADER];
         match self.channel.receive(&mut buffer, &mut self.slots) {
@@ -171,7 +172,7 @@ impl Init {
         let errno = u16::try_from(failure.errno.raw_os_error()).unwrap_or(0);
         let Failure { call, detail, .. } = failure;
         let report = Report::Failed { step: self.step, call, detail, errno };
-        // If the host is gone, there is nobody to report to.
+        // If the host is gone, nothing can be reported.
         let _ = self.channel.send(&report, None);
         kernel::process::exit(failure::EXIT_STATUS)
     }

@@ -22,14 +22,12 @@ use crate::ops::{
 };
 use crate::state::Init;
 use crate::times::Times;
-#[cfg(feature = "supervise")]
-use pidone_proto::Slot;
 
 /// What the init becomes after a plan that executes no program.
 pub(crate) enum Next {
     /// A supervisor, with the listener in this slot.
     #[cfg(feature = "supervise")]
-    Supervisor { listener: Slot },
+    Supervisor { listener: pidone_proto::Slot },
 }
 
 /// Receives and runs a plan, part after part. Does not return if it executes a program.

@@ -8,7 +8,7 @@ use std::{fs, vec};
 
 use rustix::fs::Mode;
 
-use pidone_proto::{Codec as _, Report};
+use pidone_proto::{Codec as _, Report, Slot};
 use rustix::fd::AsFd as _;
 use rustix::fs::OFlags;
 use rustix::io::Errno;

@@ -17,7 +17,7 @@ use super::syscall;
 
 /// Sets the supplementary groups: `setgroups(2)`. `ids` are native 32-bit numbers.
 ///
-/// Rustix takes a slice of its own type, which must be aligned.
+/// Rustix takes a slice of `Gid`, which must be aligned.
 pub(crate) fn setgroups(ids: &[u8]) -> Result<(), Errno> {
     // SAFETY: the kernel copies as many numbers as the slice holds, and requires no alignment.
     unsafe { syscall(__NR_setgroups, [ids.len() / 4, ids.as_ptr() as usize, 0, 0, 0, 0]) }.map(drop)

@@ -1,11 +1,8 @@
-//! The kernel's interface as far as rustix does not offer it, or not as this program needs it.
+//! System calls that rustix does not offer, or not as this program needs them.
 //!
-//! [`arch`] is what differs by architecture. The other files are calls by subject; each call that
-//! rustix has too says why it is made here. Numbers, flags and structures are those of
+//! [`arch`] is what differs by architecture; the other modules are calls by subject. Where rustix
+//! has a call too, a comment says why it is not used. Numbers, flags and structures come from
 //! `linux-raw-sys`, as in rustix, except the few that it does not have.
-//!
-//! Every function here makes one system call with little code around it: the image is small
-//! because rustix's own conversions are left out where they cost something.
 #![allow(unsafe_code, reason = "raw system calls")]
 
 mod arch;
@@ -38,7 +35,8 @@ fn raw(fd: BorrowedFd<'_>) -> usize {
 
 /// Returns the monotonic clock in nanoseconds.
 ///
-/// Rustix reads the clock through the vDSO, which it has to find first.
+/// Rustix finds the vDSO first and keeps its address in writable data, which the image does not
+/// have.
 pub(crate) fn now() -> u64 {
     let mut time = [0_u64; 2];
     let args = [CLOCK_MONOTONIC as usize, (&raw mut time) as usize, 0, 0, 0, 0];

@@ -1,16 +1,16 @@
-//! Processes: how children are made, found and reaped, how this one executes a program, and how it
-//! exits.
+//! Processes: children are made and reaped, and this one executes a program or exits.
+//!
+//! Rustix has none of these calls in its public interface, or none that returns what is needed.
 #![allow(unsafe_code, reason = "raw system calls")]
 
 use core::ffi::{CStr, c_char};
 
 use linux_raw_sys::general::{
     __NR_clone, __NR_clone3, __NR_execve, __NR_exit_group, __NR_getpgid, __NR_ioctl, __NR_prctl,
-    __NR_setpgid, __NR_wait4, CLONE_PARENT, CLONE_PIDFD, CLONE_VM, SIGCHLD, WNOHANG, clone_args,
-    rusage,
+    __NR_wait4, CLONE_PARENT, CLONE_PIDFD, CLONE_VM, SIGCHLD, WNOHANG, clone_args, rusage,
 };
 use linux_raw_sys::ioctl::{TIOCGPGRP, TIOCSPGRP};
-use linux_raw_sys::prctl::{PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG};
+use linux_raw_sys::prctl::PR_SET_PDEATHSIG;
 use rustix::fd::{FromRawFd as _, OwnedFd, RawFd};
 use rustix::io::Errno;
 
@@ -70,8 +70,8 @@ pub(crate) fn fork() -> Result<Option<i32>, Errno> {
 /// process. Returns its pid and a pidfd. Its stack is the memory below `argument`.
 ///
 /// # Safety
-/// The stack must be large enough and `argument` aligned to 16. Both must be the child's alone until
-/// it has executed a program or ended. `body` must not touch anything else that this process
+/// The stack must be large enough and `argument` aligned to 16. Both must be the child's alone
+/// until it has executed a program or ended. `body` must not touch anything else that this process
 /// writes to.
 pub(crate) unsafe fn clone_sharing_memory(
     argument: *mut u8,
@@ -169,7 +169,7 @@ pub(crate) enum Waited {
 
 /// Reaps a child that has ended, without waiting for one: `wait4(2)`.
 ///
-/// Rustix has no call that returns the resource usage.
+/// What rustix offers returns no resource usage.
 pub(crate) fn reap() -> Waited {
     const ANY: usize = usize::MAX;
     // SAFETY: the structure is plain numbers.
@@ -186,12 +186,6 @@ pub(crate) fn reap() -> Waited {
         }
         Err(_) => Waited::Nobody,
     }
-}
-
-/// Makes a process the leader of its own process group; 0 is this one: `setpgid(2)`.
-pub(crate) fn lead_group(process: i32) -> Result<(), Errno> {
-    // SAFETY: no memory is involved.
-    unsafe { syscall(__NR_setpgid, [process.cast_unsigned() as usize, 0, 0, 0, 0, 0]) }.map(drop)
 }
 
 /// Returns whether standard input is the controlling terminal, with this process's group in the
@@ -222,18 +216,11 @@ fn own_group() -> usize {
     unsafe { syscall(__NR_getpgid, [0; 6]) }.unwrap_or(0)
 }
 
-/// Makes orphans below this process its children: `PR_SET_CHILD_SUBREAPER`.
-pub(crate) fn become_subreaper() -> Result<(), Errno> {
-    prctl(PR_SET_CHILD_SUBREAPER, 1)
-}
-
-/// Sets the signal that this process gets when its parent ends: `PR_SET_PDEATHSIG`. Rustix takes
-/// named signals only.
+/// Sets the signal that this process gets when its parent ends: `PR_SET_PDEATHSIG`.
+///
+/// Rustix takes only signals that have a name.
 pub(crate) fn set_parent_death(signal: u8) -> Result<(), Errno> {
-    prctl(PR_SET_PDEATHSIG, signal)
-}
-
-fn prctl(option: u32, value: u8) -> Result<(), Errno> {
-    // SAFETY: neither option that is used here involves memory.
-    unsafe { syscall(__NR_prctl, [option as usize, usize::from(value), 0, 0, 0, 0]) }.map(drop)
+    let args = [PR_SET_PDEATHSIG as usize, usize::from(signal), 0, 0, 0, 0];
+    // SAFETY: no memory is involved.
+    unsafe { syscall(__NR_prctl, args) }.map(drop)
 }

@@ -1,7 +1,6 @@
 //! Signals that are waited for instead of handled: all are blocked, and taken one by one.
 //!
-//! Rustix leaves these calls to libc implementations, except `kill(2)`, which it offers for named
-//! signals and positive numbers.
+//! Rustix does not offer these calls, except `kill(2)` for signals that have a name.
 #![allow(unsafe_code, reason = "raw system calls")]
 
 use core::ptr;

@@ -1,7 +1,7 @@
 //! Messages with descriptors, and the loopback interface.
 //!
-//! Rustix has `sendmsg(2)` and `recvmsg(2)` too, with buffers for every kind of control message,
-//! which make the image larger.
+//! Rustix has `sendmsg(2)` and `recvmsg(2)` too, with buffers for every kind of control message.
+//! They make the image 0.5 and 1.1 KB larger.
 #![allow(unsafe_code, reason = "raw system calls")]
 
 use core::ffi::{c_char, c_void};

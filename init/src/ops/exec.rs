@@ -97,8 +97,8 @@ fn pointers<'a>(
         few
     } else {
         let memory = init.memory(count * size_of::<*const c_char>()).during(Call::Memory)?;
-        // SAFETY: it is aligned, as a mapping or as what follows other lists in one, and any bytes are
-        // a valid pointer.
+        // SAFETY: any bytes are a valid pointer. The whole slice is aligned, since it is a mapping
+        // or follows another list in one.
         let (_, list, _) = unsafe { memory.align_to_mut::<*const c_char>() };
         list
     };

@@ -1,4 +1,4 @@
-//! Names below a root that somebody hostile has made.
+//! Paths below a hostile root.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::ffi::CString;
@@ -15,22 +15,22 @@ use tempfile::TempDir;
 
 use super::*;
 
-/// A root with something beside it that must not be reached.
+/// A root, and next to it a directory that must not be reached.
 struct Tree {
     base: TempDir,
     root: Root,
 }
 
-/// A name for the kernel.
+/// Converts a path for the kernel.
 fn name(path: impl AsRef<Path>) -> CString {
     CString::new(path.as_ref().as_os_str().as_bytes()).unwrap()
 }
 
 impl Tree {
     /// ```text
-    /// outside/secret            what must not be reached
-    /// root/file, root/d/        what may be
-    /// root/up -> ../outside     and links of every kind
+    /// outside/secret            must not be reached
+    /// root/file, root/d/        may be reached
+    /// root/up -> ../outside     and other links of every kind
     /// ```
     fn new() -> Self {
         let base = tempfile::tempdir().unwrap();
@@ -66,17 +66,17 @@ impl Tree {
         self.base.path().join("root").join(below)
     }
 
-    /// The inode that a path leads to below the root.
+    /// Returns the inode of a path below the root.
     fn inode(&self, path: &str, follow: bool) -> core::result::Result<u64, Errno> {
         self.root.open(&name(path), OFlags::PATH, follow).map(|fd| fstat(&fd).unwrap().st_ino)
     }
 
-    /// The inode of a path of the host.
+    /// Returns the inode of a path as the host sees it.
     fn inode_of(&self, below: &str) -> u64 {
         fs::symlink_metadata(self.path(below)).unwrap().ino()
     }
 
-    /// What is beside the root, each with its inode: it never changes.
+    /// Lists everything outside the root with its inode; it must never change.
     fn outside(&self) -> Vec<(PathBuf, u64)> {
         let mut found = Vec::new();
         for directory in [self.base.path(), &self.base.path().join("outside")] {
@@ -91,9 +91,9 @@ impl Tree {
     }
 }
 
-/// The other tests would pass with links that lead nowhere.
+/// Without this, the other tests would pass with links that lead nowhere.
 #[test]
-fn the_links_lead_outside_for_who_follows_them() {
+fn the_links_lead_outside_when_followed() {
     let tree = Tree::new();
     for path in ["up/secret", "absolute/secret"] {
         assert_eq!(fs::read_to_string(tree.path(path)).unwrap(), "host");
@@ -105,7 +105,7 @@ fn the_links_lead_outside_for_who_follows_them() {
 }
 
 #[test]
-fn names_stay_below_the_root() {
+fn paths_stay_below_the_root() {
     let tree = Tree::new();
     let open = |path| tree.inode(path, true);
     let top = tree.inode_of("");
@@ -127,7 +127,7 @@ fn names_stay_below_the_root() {
 }
 
 #[test]
-fn links_are_not_followed_where_none_may_be() {
+fn links_are_not_followed_without_follow() {
     let tree = Tree::new();
     for path in
         ["slash", "to-d/e", "to-file", "chain", "dangling", "up/secret", "loop", "d/../to-d"]
@@ -139,14 +139,14 @@ fn links_are_not_followed_where_none_may_be() {
 }
 
 #[test]
-fn what_is_no_directory_has_nothing_below_it() {
+fn a_path_below_a_file_is_not_a_directory() {
     let tree = Tree::new();
     for path in ["file/x", "fifo/x", "to-file/x", "file/", "fifo/.", "file/.."] {
         assert_eq!(tree.inode(path, true), Err(Errno::NOTDIR), "{path:?}");
         let failure = tree.root.make_directories(&name(path), true).unwrap_err();
         assert_eq!(failure, Failure::new(Call::Open, Errno::NOTDIR), "{path:?}");
     }
-    // Opened as a path, a pipe does not wait for its other end.
+    // With O_PATH, opening a pipe does not wait for its other end.
     assert_eq!(tree.inode("fifo", true), Ok(tree.inode_of("fifo")));
 }
 
@@ -156,20 +156,20 @@ fn magic_links_are_not_followed() {
     let proc = Root::new(rustix::fs::open(c"/proc", flags, Mode::empty()).unwrap());
     let machine = Root::current().unwrap();
     for path in ["self/root", "self/cwd", "self/exe", "self/fd/0", "self/root/etc", "self/cwd/."] {
-        // The very name leads somewhere without the rule.
+        // Without the rule, the same path leads somewhere.
         assert!(fs::symlink_metadata(format!("/proc/{path}")).is_ok(), "{path}");
         let errno = proc.open(&name(path), OFlags::PATH, true).unwrap_err();
         assert_eq!(errno, Errno::LOOP, "{path}");
         let path = format!("proc/{path}");
         assert_eq!(machine.open(&name(&path), OFlags::PATH, true).unwrap_err(), Errno::LOOP);
     }
-    // `self` is a link to a name, and works.
+    // `self` is an ordinary link, and is followed.
     assert!(proc.open(c"self/status", OFlags::PATH, true).is_ok());
     assert!(machine.open(c"proc/thread-self/status", OFlags::PATH, true).is_ok());
 }
 
 #[test]
-fn long_names_are_errors() {
+fn long_paths_and_names_are_errors() {
     let tree = Tree::new();
     let component = "n".repeat(255);
     let too_long = "n".repeat(256);
@@ -217,7 +217,7 @@ fn directories_are_made_below_the_root() {
 }
 
 #[test]
-fn nothing_is_made_through_a_link_that_leads_out() {
+fn nothing_is_made_through_a_link_that_leads_outside() {
     let tree = Tree::new();
     let before = tree.outside();
     for path in ["up/x", "absolute/x", "dangling/x", "up", "absolute", "dangling", "up/x/y/z"] {
@@ -252,7 +252,7 @@ fn the_last_component_must_be_a_name() {
         ("new/deep/x", "new/deep", c"x"),
         ("to-d/x", "d", c"x"),
         ("slash/../x", "", c"x"),
-        // The last component is the caller's, link or not.
+        // The last component is returned as it is, link or not.
         ("up", "", c"up"),
     ] {
         let path = name(path);
@@ -266,9 +266,9 @@ fn the_last_component_must_be_a_name() {
     assert_eq!(failure, Failure::new(Call::Open, Errno::LOOP));
 }
 
-/// A directory that turns into a link and back while names below it are made.
+/// A directory becomes a link and back while paths below it are made.
 #[test]
-fn a_race_with_a_link_does_not_lead_out() {
+fn a_race_with_a_link_does_not_lead_outside() {
     let tree = Tree::new();
     fs::create_dir(tree.path("swap")).unwrap();
     let before = tree.outside();
@@ -287,7 +287,7 @@ fn a_race_with_a_link_does_not_lead_out() {
         let mut through = 0_u32;
         for number in 0..2000 {
             let path = name(format!("swap/x{number}/y"));
-            // Made below the directory, or an error while it is a link: never outside.
+            // It is made below the directory, or fails while that is a link.
             if tree.root.make_directories(&path, true).is_ok() {
                 through += 1;
             }
@@ -296,6 +296,6 @@ fn a_race_with_a_link_does_not_lead_out() {
         (swapper.join().unwrap(), through)
     });
     assert_eq!(tree.outside(), before);
-    assert!(exchanges > 100, "the other thread came to {exchanges} exchanges");
+    assert!(exchanges > 100, "the other thread made {exchanges} exchanges");
     assert!(through > 0, "none was made");
 }

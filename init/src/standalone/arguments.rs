@@ -15,8 +15,8 @@ Usage: pidone-init [OPTIONS] [--] PROGRAM [ARGS]
   -p SIG  get this signal when the parent ends
   -P      run no program, wait for SIGTERM or SIGINT
   -s      be a subreaper, as always
-  -v      tell more, up to -vvv
-  -w      warn of zombies that are reaped
+  -v      log more, up to -vvv
+  -w      warn about reaped zombies
   -h, -l, -V: help, license, version
 Environment: TINI_KILL_PROCESS_GROUP, TINI_SUBREAPER, TINI_VERBOSITY
 ";

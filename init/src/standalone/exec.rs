@@ -87,8 +87,8 @@ fn attempt(path: &CStr, before_program: Strings, environment: Strings) -> Errno 
     // As in execvp(3): the arguments are the shell, the path instead of the name, and the rest.
     const SHELL: &CStr = c"/bin/sh";
     before_program.replace(SHELL);
-    // SAFETY: the path does not outlive the caller. If exec fails, the arguments are not read again:
-    // the caller has the name.
+    // SAFETY: the list must not be read after the path is gone. The path stays until exec fails,
+    // and then the list is not read again: the caller has the name.
     arguments.replace(unsafe { CStr::from_ptr(path.as_ptr()) });
     execute(SHELL, before_program, environment)
 }

@@ -9,6 +9,8 @@ mod exec;
 mod message;
 mod signal_name;
 
+use rustix::process::{Pid, chdir, set_child_subreaper, setpgid};
+
 use crate::failure::EXIT_STATUS;
 use crate::kernel::descriptor::close_range;
 use crate::kernel::process::{self, Waited};
@@ -46,14 +48,14 @@ fn supervise(options: &Options, environment: Strings) -> u8 {
         let _ = process::set_parent_death(options.parent_death);
     }
     // As PID 1 it gets the orphans anyway.
-    let _ = process::become_subreaper();
+    let _ = set_child_subreaper(Some(Pid::INIT));
     let mut program = 0;
     if !options.pause {
         // Before there is a child, whose process group this process changes too.
         let in_foreground = process::is_in_foreground();
         match process::fork() {
             Ok(None) => {
-                let _ = process::lead_group(0);
+                let _ = setpgid(None, None);
                 if in_foreground {
                     // In the child: this process may be put in the background at any time.
                     process::enter_foreground();
@@ -68,19 +70,19 @@ fn supervise(options: &Options, environment: Strings) -> u8 {
             }
         }
         // Here too: a signal for the group may come before the child has made the group.
-        let _ = process::lead_group(program);
+        let _ = setpgid(Pid::from_raw(program), None);
         options.note(Level::Info, b"Spawned child process with pid ", program);
     }
     // Otherwise this process would keep file systems busy and pipes open.
-    let _ = rustix::process::chdir(c"/");
+    let _ = chdir(c"/");
     // SAFETY: this program owns no descriptor.
     unsafe { close_range(3, u32::MAX) };
     let status = wait_for_program(options, program);
     if options.is_expected(status) { 0 } else { status }
 }
 
-/// Forwards signals and reaps children until the program ends; returns its status. Without a program
-/// (0), returns at `SIGTERM` and `SIGINT`.
+/// Forwards signals and reaps children until the program ends; returns its status. Without a
+/// program (0), returns at `SIGTERM` and `SIGINT`.
 fn wait_for_program(options: &Options, program: i32) -> u8 {
     loop {
         let signal = signal::wait();

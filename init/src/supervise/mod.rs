@@ -22,12 +22,13 @@ use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, accept_with};
+use rustix::process::{Pid, set_child_subreaper};
 
 use crate::channel::Channel;
 use crate::failure::{Context, Result};
 use crate::interpret::Next;
 use crate::kernel::descriptor::{close_range, duplicate_to_stdio};
-use crate::kernel::{now, process::become_subreaper, signal};
+use crate::kernel::{now, signal};
 use crate::ops::terminal::is_null;
 use crate::slots::Slots;
 use crate::state::Init;
@@ -75,7 +76,7 @@ fn serve(init: &mut Init, listener: Slot) -> Result<Infallible> {
     close_others(init);
     let listener = init.slots.take(Slot(0))?;
     // As process 1 it gets the orphans anyway.
-    let _ = become_subreaper();
+    let _ = set_child_subreaper(Some(Pid::INIT));
     let signals = signal::open().during(Call::Supervise)?;
     let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).during(Call::Supervise)?;
     for (fd, data) in [(listener.as_fd(), LISTENER), (signals.as_fd(), SIGNALS)] {

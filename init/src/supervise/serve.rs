@@ -108,7 +108,7 @@ impl Supervisor<'_> {
 
     fn signal(&self, process: u32, signal: u32, group: bool) -> Result<(), Errno> {
         let pid = self.find(Some(process)).ok_or(Errno::SRCH)?.pid;
-        // If it is in a group of its own, it is that group's leader.
+        // A process group of it has its number, if there is one.
         signal::send(if group { -pid } else { pid }, signal_number(signal)?)
     }
 
