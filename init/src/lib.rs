@@ -4,13 +4,13 @@
 //! freestanding image of `main.rs`. This is a library so that tests reach it under `std`.
 //!
 //! The modules, each of which uses only those before it:
-//! - [`kernel`]: system calls that rustix does not offer as needed here;
-//! - [`slots`], [`channel`], [`root`], [`times`] and [`state`]: what an interpreter has;
-//! - [`ops`]: what each operation does;
-//! - [`interpret`]: receives a plan and runs its operations;
-//! - [`supervise`]: process 1 that stays and starts processes for its clients;
-//! - [`standalone`]: the init that runs one program, without a plan;
-//! - [`program`]: the command line, which selects one of them.
+//! - `kernel`: system calls that rustix does not offer as needed here;
+//! - `slots`, `channel`, `root`, `times` and `state`: what an interpreter has;
+//! - `ops`: what each operation does;
+//! - `interpret`: receives a plan and runs its operations;
+//! - `supervise`: process 1 that stays and starts processes for its clients;
+//! - `standalone`: the init that runs one program, without a plan;
+//! - `program`: the command line, which selects one of them.
 #![no_std]
 #![cfg_attr(
     not(all(feature = "standalone", feature = "supervise")),
