@@ -1,7 +1,7 @@
 //! The init's end of the socket: it receives whole frames and sends reports.
 
-use pidone_proto::codec::Incoming;
-use pidone_proto::frame::HEADER;
+use pidone_proto::codec::Decode;
+use pidone_proto::frame::HEADER_LENGTH;
 use pidone_proto::{Call, Codec, FrameType, Header, Report, limits};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
@@ -18,7 +18,7 @@ pub(crate) type Wire = pidone_proto::Bincode;
 pub(crate) type Wire = pidone_proto::Postcard;
 
 /// The space for a header and the longest report: a batch of times, and its integers.
-const REPORT: usize = HEADER + 8 * limits::TIMES_PER_REPORT + 64;
+const REPORT: usize = HEADER_LENGTH + 8 * limits::TIMES_PER_REPORT + 64;
 
 /// The socket to the host.
 pub(crate) struct Channel {
@@ -94,7 +94,7 @@ impl Channel {
         descriptor: Option<BorrowedFd<'_>>,
     ) -> Result {
         let mut message = [0; REPORT];
-        let (head, body) = message.split_at_mut(HEADER);
+        let (head, body) = message.split_at_mut(HEADER_LENGTH);
         let length =
             Wire::encode(report, body).map_err(|_| Failure::new(Call::Send, Errno::MSGSIZE))?;
         let header = Header {
@@ -106,7 +106,7 @@ impl Channel {
             length: u32::try_from(length).unwrap_or(u32::MAX),
         };
         head.copy_from_slice(&header.to_bytes());
-        let message = message.get(..HEADER + length).unwrap_or_default();
+        let message = message.get(..HEADER_LENGTH + length).unwrap_or_default();
 
         loop {
             match socket::send(self.socket.as_fd(), message, descriptor) {
@@ -120,7 +120,7 @@ impl Channel {
 }
 
 /// Decodes a message from the front of a body, and returns its length.
-pub(crate) fn decode<'b, T: Incoming<'b>>(bytes: &'b [u8]) -> Result<(T, usize)> {
+pub(crate) fn decode<'b, T: Decode<'b>>(bytes: &'b [u8]) -> Result<(T, usize)> {
     Wire::decode(bytes).map_err(|_| Failure::unexpected(Call::Decode))
 }
 
@@ -155,7 +155,7 @@ mod tests {
     }
 
     /// A valid `Proceed`.
-    fn proceed() -> [u8; HEADER] {
+    fn proceed() -> [u8; HEADER_LENGTH] {
         let header = Header {
             frame_type: FrameType::Proceed,
             codec: Wire::ID,
@@ -167,7 +167,7 @@ mod tests {
     }
 
     /// The same with one byte changed.
-    fn changed(place: usize, byte: u8) -> [u8; HEADER] {
+    fn changed(place: usize, byte: u8) -> [u8; HEADER_LENGTH] {
         let mut bytes = proceed();
         bytes[place] = byte;
         bytes
@@ -179,11 +179,11 @@ mod tests {
         let mut slots = Slots::new();
         peer.send(FrameType::Part, b"one", &[]);
         peer.send(FrameType::Proceed, b"", &[]);
-        peer.send(FrameType::PartInMemfd, &[7; limits::FRAME - HEADER], &[]);
+        peer.send(FrameType::PartInMemfd, &[7; limits::FRAME - HEADER_LENGTH], &[]);
         let mut received = || receive(&mut channel, &mut slots).unwrap();
         assert_eq!(received(), (FrameType::Part, 3));
         assert_eq!(received(), (FrameType::Proceed, 0));
-        assert_eq!(received(), (FrameType::PartInMemfd, limits::FRAME - HEADER));
+        assert_eq!(received(), (FrameType::PartInMemfd, limits::FRAME - HEADER_LENGTH));
     }
 
     #[test]
@@ -260,7 +260,7 @@ mod tests {
         assert_eq!(refusal(&vec![0; limits::FRAME + 1], &[]), refused(Errno::MSGSIZE, 0));
         let (mut peer, mut channel) = Peer::pair();
         peer.send(FrameType::Proceed, b"x", &[]);
-        let mut short = [0; HEADER];
+        let mut short = [0; HEADER_LENGTH];
         let failure = channel.receive(&mut short, &mut Slots::new()).unwrap_err();
         assert_eq!(failure, refused(Errno::MSGSIZE, 0));
     }
@@ -306,7 +306,7 @@ mod tests {
         channel.send(&report, None).unwrap();
         let received = peer.receive();
         assert_eq!(received.report(), report);
-        assert!(HEADER + received.body.len() <= REPORT);
+        assert!(HEADER_LENGTH + received.body.len() <= REPORT);
         let longer = [0; REPORT];
         let report = Report::Times { first: 1, nanoseconds: &longer };
         let failure = channel.send(&report, None).unwrap_err();

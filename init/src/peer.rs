@@ -5,7 +5,7 @@ use core::mem::MaybeUninit;
 use std::vec;
 use std::vec::Vec;
 
-use pidone_proto::frame::HEADER;
+use pidone_proto::frame::HEADER_LENGTH;
 use pidone_proto::{Codec, FrameType, Header, Report, limits};
 use rustix::fd::{BorrowedFd, OwnedFd};
 use rustix::io::{Errno, IoSlice, IoSliceMut};
@@ -93,7 +93,7 @@ impl Peer {
         let sequence = u32::from_le_bytes(*buffer[8..].first_chunk().unwrap());
         let bytes = &buffer[..message.bytes];
         let (header, body) = Header::split(bytes, files.len(), Wire::ID, sequence).unwrap();
-        assert_eq!(bytes.len(), HEADER + body.len());
+        assert_eq!(bytes.len(), HEADER_LENGTH + body.len());
         Received { header, body: body.to_vec(), files }
     }
 }

@@ -7,7 +7,7 @@ use core::ffi::CStr;
 #[cfg(feature = "supervise")]
 use core::sync::atomic::{AtomicBool, Ordering};
 
-use pidone_proto::frame::HEADER;
+use pidone_proto::frame::HEADER_LENGTH;
 use pidone_proto::{Call, FrameType, Header, Report};
 use rustix::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use rustix::fs::OFlags;
@@ -144,7 +144,7 @@ impl Init {
 
     /// Waits until the host lets the init proceed.
     pub(crate) fn wait(&mut self) -> Result {
-        let mut buffer = [0; HEADER];
+        let mut buffer = [0; HEADER_LENGTH];
         match self.channel.receive(&mut buffer, &mut self.slots) {
             Ok((Header { frame_type: FrameType::Proceed, descriptors: 0, .. }, b"")) => Ok(()),
             Ok(_) => Err(Failure::unexpected(Call::Receive)),

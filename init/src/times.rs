@@ -21,7 +21,7 @@ pub(crate) struct Times {
 impl Times {
     /// Starts with the time when the program began, 0 if that is not known, and the current time.
     pub(crate) fn new(begun: u64) -> core::result::Result<Self, Errno> {
-        let mut times = Self { stamps: allocate(STAMP * limits::TIMED)?, count: 0 };
+        let mut times = Self { stamps: allocate(STAMP * limits::TIMES)?, count: 0 };
         times.push(begun);
         times.stamp();
         Ok(times)
@@ -45,7 +45,7 @@ impl Times {
         let mut first = 0;
         for batch in stamps.chunks(STAMP * limits::TIMES_PER_REPORT) {
             channel.send(&Report::Times { first, nanoseconds: batch }, None)?;
-            // At most `limits::TIMED`.
+            // At most `limits::TIMES`.
             first += u32::try_from(batch.len() / STAMP).unwrap_or(0);
         }
         Ok(())
@@ -70,7 +70,7 @@ mod tests {
         }
         times.report(&mut channel).unwrap();
         drop(channel);
-        let stamps = (operations + 2).min(limits::TIMED);
+        let stamps = (operations + 2).min(limits::TIMES);
         (0..stamps.div_ceil(limits::TIMES_PER_REPORT))
             .map(|_| match peer.receive().report() {
                 Report::Times { first, nanoseconds } => (first, nanoseconds.len() / STAMP),
@@ -88,7 +88,7 @@ mod tests {
 
     #[test]
     fn operations_beyond_the_limit_are_not_timed() {
-        let batches = batches(limits::TIMED + 10);
+        let batches = batches(limits::TIMES + 10);
         assert_eq!(batches.len(), 16);
         assert_eq!(batches.last(), Some(&(3840, 256)));
     }

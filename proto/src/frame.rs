@@ -9,7 +9,7 @@ pub const MAGIC: [u8; 4] = *b"pid1";
 pub const VERSION: u8 = 1;
 
 /// The length of the header in bytes.
-pub const HEADER: usize = 16;
+pub const HEADER_LENGTH: usize = 16;
 
 /// What a message is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -131,8 +131,8 @@ impl FrameError {
 impl Header {
     /// Writes the header.
     #[must_use]
-    pub fn to_bytes(self) -> [u8; HEADER] {
-        let mut bytes = [0; HEADER];
+    pub fn to_bytes(self) -> [u8; HEADER_LENGTH] {
+        let mut bytes = [0; HEADER_LENGTH];
         bytes[..4].copy_from_slice(&MAGIC);
         bytes[4] = VERSION;
         bytes[5] = self.codec;
@@ -155,7 +155,8 @@ impl Header {
         codec: u8,
         sequence: u32,
     ) -> Result<(Self, &[u8]), FrameError> {
-        let (header, body) = message.split_first_chunk::<HEADER>().ok_or(FrameError::Short)?;
+        let (header, body) =
+            message.split_first_chunk::<HEADER_LENGTH>().ok_or(FrameError::Short)?;
         let [m0, m1, m2, m3, version, its_codec, frame_type, count, tail @ ..] = *header;
         let [s0, s1, s2, s3, l0, l1, l2, l3] = tail;
         if [m0, m1, m2, m3] != MAGIC {

@@ -30,7 +30,7 @@
 //! [`Codec::append`] for vectors.
 //!
 //! ```
-//! use pidone_proto::frame::HEADER;
+//! use pidone_proto::frame::HEADER_LENGTH;
 //! use pidone_proto::{Bincode, Codec, FrameType, Header, Op, Part, Strings, Text};
 //!
 //! let plan = [
@@ -46,7 +46,7 @@
 //! ];
 //! let mut message = [0; 512];
 //! let head = Part { first: 1, operations: 2, more: false, timed: false };
-//! let mut end = HEADER + Bincode::encode(&head, &mut message[HEADER..])?;
+//! let mut end = HEADER_LENGTH + Bincode::encode(&head, &mut message[HEADER_LENGTH..])?;
 //! for op in &plan {
 //!     end += Bincode::encode(op, &mut message[end..])?;
 //! }
@@ -55,9 +55,9 @@
 //!     codec: Bincode::ID,
 //!     descriptors: 0,
 //!     sequence: 0,
-//!     length: (end - HEADER) as u32,
+//!     length: (end - HEADER_LENGTH) as u32,
 //! };
-//! message[..HEADER].copy_from_slice(&header.to_bytes());
+//! message[..HEADER_LENGTH].copy_from_slice(&header.to_bytes());
 //!
 //! // The init reads it like this.
 //! let (header, body) = Header::split(&message[..end], 0, Bincode::ID, 0).expect("it is whole");

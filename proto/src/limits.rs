@@ -16,7 +16,7 @@ pub const SLOTS: usize = 512;
 pub const FIRST_MADE_SLOT: u16 = 256;
 
 /// Stamps of one plan: of its first operations, and two before them.
-pub const TIMED: usize = 4096;
+pub const TIMES: usize = 4096;
 
 /// Times in one report.
 pub const TIMES_PER_REPORT: usize = 256;

@@ -34,7 +34,7 @@ pub(crate) fn await_start(init: &mut Init, listener: Slot) -> Result {
         let socket = accept(init.channel.as_fd())?;
         let mut channel = Channel::new(socket);
         // A peer that is killed before it sends, or sends anything else, does not start it.
-        let mut buffer = [0; pidone_proto::frame::HEADER];
+        let mut buffer = [0; pidone_proto::frame::HEADER_LENGTH];
         let received = channel.receive(&mut buffer, &mut init.slots);
         if received.is_ok_and(|(header, _)| header.frame_type == FrameType::Start) {
             break channel;

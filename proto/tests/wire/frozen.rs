@@ -6,7 +6,7 @@
 
 use std::fmt::Debug;
 
-use pidone_proto::codec::{Incoming, Outgoing};
+use pidone_proto::codec::{Decode, Encode};
 use pidone_proto::{
     Bincode, Call, Codec, CodecError, Create, Header, Op, Postcard, Report, Request, limits,
 };
@@ -119,7 +119,7 @@ fn made(kind: &str, number: u32, name: &str, told: &str) -> Vector {
 /// What bytes decode to as Rust prints it, and encoded again.
 fn through<'a, C: Codec, T>(bytes: &'a [u8]) -> Result<(String, Vec<u8>), CodecError>
 where
-    T: Incoming<'a> + Outgoing + Debug,
+    T: Decode<'a> + Encode + Debug,
 {
     let (message, length) = C::decode::<T>(bytes)?;
     assert_eq!(length, bytes.len(), "{message:?} leaves bytes");
@@ -209,7 +209,7 @@ fn no_limit_is_lower_than_it_was() {
         ("PLAN", limits::PLAN),
         ("DESCRIPTORS", limits::DESCRIPTORS),
         ("SLOTS", limits::SLOTS),
-        ("TIMED", limits::TIMED),
+        ("TIMED", limits::TIMES),
         ("TIMES_PER_REPORT", limits::TIMES_PER_REPORT),
         ("PROCESSES", limits::PROCESSES),
         ("PROCESSES_PER_REPORT", limits::PROCESSES_PER_REPORT),

@@ -2,8 +2,8 @@
 
 use std::fmt::Debug;
 
-use pidone_proto::codec::{Incoming, Outgoing};
-use pidone_proto::frame::{HEADER, MAGIC};
+use pidone_proto::codec::{Decode, Encode};
+use pidone_proto::frame::{HEADER_LENGTH, MAGIC};
 use pidone_proto::{
     Bincode, Codec, CodecError, FrameError, FrameType, Header, Op, Part, Postcard, Report, Strings,
     Text, Words, limits,
@@ -19,7 +19,7 @@ type Outcome = Result<(), TestCaseError>;
 /// A message comes back as it was, from exactly its bytes; from fewer it does not.
 fn survives<'a, C: Codec, T>(message: &T, bytes: &'a mut Vec<u8>) -> Outcome
 where
-    T: Outgoing + Incoming<'a> + PartialEq + Debug,
+    T: Encode + Decode<'a> + PartialEq + Debug,
 {
     C::append(message, bytes).map_err(|_| TestCaseError::fail("not encoded"))?;
     let length = bytes.len();
@@ -38,7 +38,7 @@ where
 /// Bytes of any kind are refused or are a message, which is then no longer than they are.
 fn harmless<'a, C: Codec, T>(bytes: &'a [u8]) -> Outcome
 where
-    T: Outgoing + Incoming<'a> + PartialEq + Debug,
+    T: Encode + Decode<'a> + PartialEq + Debug,
 {
     let Ok((message, length)) = C::decode::<T>(bytes) else { return Ok(()) };
     prop_assert!(length <= bytes.len());
@@ -189,7 +189,7 @@ proptest! {
         );
         // A message that is cut is refused wherever it is.
         for end in 0..bytes.len() {
-            let expected = if end < HEADER { FrameError::Short } else { FrameError::Length };
+            let expected = if end < HEADER_LENGTH { FrameError::Short } else { FrameError::Length };
             let cut = Header::split(&bytes[..end], descriptors, Bincode::ID, sequence);
             prop_assert_eq!(cut, Err(expected));
         }
@@ -199,7 +199,7 @@ proptest! {
     }
 
     #[test]
-    fn no_byte_of_a_header_is_idle(place in 0..HEADER, byte: u8, sequence: u32) {
+    fn no_byte_of_a_header_is_idle(place in 0..HEADER_LENGTH, byte: u8, sequence: u32) {
         let (_, mut bytes) = frame(b"body", 2, sequence);
         let before = bytes[place];
         bytes[place] = byte;
@@ -214,7 +214,7 @@ proptest! {
             6 => Some(FrameError::Type(byte)),
             7 => Some(FrameError::Descriptors),
             8..12 => {
-                let [.., s0, s1, s2, s3, _, _, _, _] = *bytes.first_chunk::<HEADER>().expect("long");
+                let [.., s0, s1, s2, s3, _, _, _, _] = *bytes.first_chunk::<HEADER_LENGTH>().expect("long");
                 Some(FrameError::Sequence(u32::from_le_bytes([s0, s1, s2, s3])))
             }
             _ => Some(FrameError::Length),
@@ -277,9 +277,9 @@ fn the_longest_messages_have_room() {
     let mut frame = vec![0; limits::FRAME];
     assert_eq!(Bincode::encode(&op, &mut frame), Err(CodecError::TooLarge));
     assert_eq!(Postcard::encode(&op, &mut frame), Err(CodecError::TooLarge));
-    let op = Op::Seccomp { flags: 0, filter: &filter[HEADER + 8..] };
-    assert!(Bincode::encode(&op, &mut frame[HEADER..]).is_ok());
-    assert!(Postcard::encode(&op, &mut frame[HEADER..]).is_ok());
+    let op = Op::Seccomp { flags: 0, filter: &filter[HEADER_LENGTH + 8..] };
+    assert!(Bincode::encode(&op, &mut frame[HEADER_LENGTH..]).is_ok());
+    assert!(Postcard::encode(&op, &mut frame[HEADER_LENGTH..]).is_ok());
 
     let nanoseconds = [0xff; 8 * limits::TIMES_PER_REPORT];
     let report = Report::Times { first: u32::MAX, nanoseconds: &nanoseconds };

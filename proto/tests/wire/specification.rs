@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use pidone_proto::frame::{HEADER, MAGIC, VERSION};
+use pidone_proto::frame::{HEADER_LENGTH, MAGIC, VERSION};
 use pidone_proto::{Bincode, Call, Codec, FrameError, Header, Op, Postcard, limits};
 
 use crate::samples;
@@ -153,8 +153,8 @@ fn frames_are_as_the_page_says() {
 /// A message with everything wrong, put right from the first check to the last.
 #[test]
 fn checks_are_made_in_the_order_that_the_page_says() {
-    let mut bytes = vec![0; HEADER + 1];
-    let mut codes = vec![Header::split(&bytes[..HEADER - 1], 1, 1, 0).unwrap_err().code()];
+    let mut bytes = vec![0; HEADER_LENGTH + 1];
+    let mut codes = vec![Header::split(&bytes[..HEADER_LENGTH - 1], 1, 1, 0).unwrap_err().code()];
     let check = |bytes: &[u8]| Header::split(bytes, 1, 1, 0).unwrap_err().code();
     bytes[8] = 1;
     codes.push(check(&bytes));
@@ -187,12 +187,12 @@ fn limits_are_as_the_page_says() {
         format!("the memfd among them | {}", limits::DESCRIPTORS),
         format!("| slots | {}", limits::SLOTS),
         format!("by convention | {}", limits::FIRST_MADE_SLOT),
-        format!("stamps of a plan | {}", limits::TIMED),
+        format!("stamps of a plan | {}", limits::TIMES),
         format!("times in a report | {}", limits::TIMES_PER_REPORT),
         format!("processes at a time | {}", limits::PROCESSES),
         format!("processes in a report | {}", limits::PROCESSES_PER_REPORT),
         format!("clients at a time | {}", limits::CLIENTS),
-        format!("| {} bytes", HEADER + 8 * limits::TIMES_PER_REPORT + 64),
+        format!("| {} bytes", HEADER_LENGTH + 8 * limits::TIMES_PER_REPORT + 64),
     ] {
         assert!(text.contains(&limit), "{limit}");
     }

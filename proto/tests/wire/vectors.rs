@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Debug;
 
-use pidone_proto::codec::{Incoming, Outgoing};
+use pidone_proto::codec::{Decode, Encode};
 use pidone_proto::{
     Bincode, Call, Codec, CodecError, FrameType, Header, Op, Part, Postcard, Report, Request,
 };
@@ -23,7 +23,7 @@ fn codec(name: &str) -> u8 {
     }
 }
 
-fn encoded<C: Codec>(message: &impl Outgoing) -> Vec<u8> {
+fn encoded<C: Codec>(message: &impl Encode) -> Vec<u8> {
     let mut bytes = Vec::new();
     C::append(message, &mut bytes).unwrap();
     // Both ways of writing write the same, and not a byte more than is needed.
@@ -37,7 +37,7 @@ fn encoded<C: Codec>(message: &impl Outgoing) -> Vec<u8> {
 }
 
 /// The vector of a message; `number` is left out where a message has none.
-fn vector(number: Option<u32>, message: &(impl Outgoing + Debug)) -> Vector {
+fn vector(number: Option<u32>, message: &(impl Encode + Debug)) -> Vector {
     let number = number.map(|number| format!("{number} ")).unwrap_or_default();
     Vector::new(format!("{number}{message:?}"))
         .with("bincode", hex(&encoded::<Bincode>(message)))
@@ -45,7 +45,7 @@ fn vector(number: Option<u32>, message: &(impl Outgoing + Debug)) -> Vector {
 }
 
 /// What the bytes of a vector decode to, with the bytes that were left.
-fn decoded<'a, T: Incoming<'a>>(codec: &str, bytes: &'a [u8]) -> Result<(T, usize), CodecError> {
+fn decoded<'a, T: Decode<'a>>(codec: &str, bytes: &'a [u8]) -> Result<(T, usize), CodecError> {
     let (message, length) = match codec {
         "bincode" => Bincode::decode::<T>(bytes)?,
         "postcard" => Postcard::decode::<T>(bytes)?,
@@ -57,7 +57,7 @@ fn decoded<'a, T: Incoming<'a>>(codec: &str, bytes: &'a [u8]) -> Result<(T, usiz
 /// Decodes both lines of a vector to the same message.
 fn assert_decodes<T>(vector: &Vector, expected: &T)
 where
-    T: for<'a> Incoming<'a> + Copy + PartialEq + Debug,
+    T: for<'a> Decode<'a> + Copy + PartialEq + Debug,
 {
     for codec in ["bincode", "postcard"] {
         let bytes = vector.bytes(codec);

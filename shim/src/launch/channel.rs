@@ -11,7 +11,7 @@ use pidone_config::{Code, Error, Result};
 use pidone_host::exit::{Exit, Usage};
 use pidone_host::unix::connect_to;
 use pidone_plan::Part;
-use pidone_proto::frame::{HEADER, VERSION};
+use pidone_proto::frame::{HEADER_LENGTH, VERSION};
 use pidone_proto::{Bincode, Codec as _, FrameError, FrameType, Header, Report, Request, limits};
 use rustix::fs::MemfdFlags;
 use rustix::io::{Errno, IoSlice, IoSliceMut};
@@ -124,7 +124,7 @@ impl Channel {
             }
         };
         let request = Request::Spawn { tag: 0, main, operations: part.operations, plan };
-        let mut body = Vec::with_capacity(HEADER + 32 + plan.len());
+        let mut body = Vec::with_capacity(HEADER_LENGTH + 32 + plan.len());
         match self.codec {
             Codec::Bincode => Bincode::append(&request, &mut body),
             #[cfg(feature = "postcard")]
@@ -143,7 +143,7 @@ impl Channel {
         head: pidone_proto::Part,
         files: &[BorrowedFd<'_>],
     ) -> Result<bool> {
-        let mut body = Vec::with_capacity(HEADER + 32 + part.bytes.len());
+        let mut body = Vec::with_capacity(HEADER_LENGTH + 32 + part.bytes.len());
         match self.codec {
             Codec::Bincode => {
                 Bincode::append(&head, &mut body).map_err(unencodable)?;
@@ -167,7 +167,7 @@ impl Channel {
         body: &[u8],
         files: &[BorrowedFd<'_>],
     ) -> Result<bool> {
-        if HEADER + body.len() <= limits::FRAME {
+        if HEADER_LENGTH + body.len() <= limits::FRAME {
             return self.send(short, body, files);
         }
         if body.len() > limits::PLAN {
@@ -226,7 +226,7 @@ impl Channel {
     /// Receives one report; `None` if there is none yet.
     pub(crate) fn receive(&mut self) -> Result<Option<Message>> {
         // The longest report is a batch of times.
-        let mut buffer = [0; HEADER + 8 * limits::TIMES_PER_REPORT + 64];
+        let mut buffer = [0; HEADER_LENGTH + 8 * limits::TIMES_PER_REPORT + 64];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
         let received = loop {

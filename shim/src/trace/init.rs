@@ -160,7 +160,7 @@ impl Life {
             // The last one has no stamp: the host has seen its end.
             over = stamp.is_none() || failed;
             let end = stamp.unwrap_or(gone);
-            if stamp.is_none() && self.stamps.len() >= limits::TIMED {
+            if stamp.is_none() && self.stamps.len() >= limits::TIMES {
                 each(None, "more operations", String::new(), [begin, end], false);
             } else {
                 let lost = stamp.is_none() && self.outcome == Outcome::Lost;

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::Stdio;
 
-use pidone_proto::frame::HEADER;
+use pidone_proto::frame::HEADER_LENGTH;
 use pidone_proto::{Bincode, Call, Codec, FrameType, Op, Part, Slot, Strings, Text, limits};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
 use rustix::net::{Shutdown, shutdown};
@@ -81,7 +81,7 @@ fn headers_are_refused_with_their_code() {
 fn a_message_cut_anywhere_is_refused() {
     let good = good();
     for length in 1..good.len() {
-        let code = if length < HEADER { 1 } else { 6 };
+        let code = if length < HEADER_LENGTH { 1 } else { 6 };
         assert_eq!(answer(&good[..length]), (0, Call::Receive, code, EPROTO), "{length} bytes");
     }
 }
@@ -260,7 +260,7 @@ fn a_barrier_takes_nothing_but_proceed() {
     assert_eq!(init.failed(), (1, Call::Receive, 8, EPROTO));
     let mut init = barred();
     let header = init.header(FrameType::Proceed, b"", 0).to_bytes();
-    init.send_bytes(&header[..HEADER - 1], &[]);
+    init.send_bytes(&header[..HEADER_LENGTH - 1], &[]);
     assert_eq!(init.failed(), (1, Call::Receive, 1, EPROTO));
     let init = barred();
     let Init { mut child, socket, .. } = init;

@@ -6,7 +6,7 @@ use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
 use std::process::Command;
 
-use pidone_proto::frame::HEADER;
+use pidone_proto::frame::HEADER_LENGTH;
 use pidone_proto::{Bincode, Codec, FrameType, Header, Op, Part, Report, Strings, Text};
 use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
@@ -65,7 +65,7 @@ fn send_plan(socket: &mut File, plan: &[Op<'_>]) -> Result<(), Box<dyn std::erro
 /// What the init reports until it is no more.
 fn hear(socket: &mut File) -> Result<String, Box<dyn std::error::Error>> {
     let mut said = Vec::new();
-    let mut message = [0; HEADER + 2048];
+    let mut message = [0; HEADER_LENGTH + 2048];
     for sequence in 0.. {
         let length = socket.read(&mut message)?;
         if length == 0 {

@@ -183,7 +183,7 @@ impl Client {
     }
 }
 
-pub(crate) fn encoded(message: &impl pidone_proto::codec::Outgoing) -> Result<Vec<u8>, Stop> {
+pub(crate) fn encoded(message: &impl pidone_proto::codec::Encode) -> Result<Vec<u8>, Stop> {
     let mut buffer = vec![0; 1 << 20];
     let length = Bincode::encode(message, &mut buffer)
         .map_err(|error| Stop::Failed(format!("{error:?}")))?;

@@ -8,7 +8,7 @@ use std::os::fd::AsFd as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 
-use pidone_proto::frame::HEADER;
+use pidone_proto::frame::HEADER_LENGTH;
 use pidone_proto::{Call, FrameType, Op, Request, Slot, limits};
 use pidone_tests::{Case, GUEST, Outcome, Sandbox, Stop, case};
 use rustix::fs::MemfdFlags;
@@ -176,7 +176,7 @@ fn a_long_request_comes_in_a_memfd(sandbox: &Sandbox) -> Outcome {
     let mut spawn = Spawn::new(&[GUEST, "exit", "9"]);
     spawn.env = (0..10_000).map(|number| format!("VARIABLE_{number}=value")).collect();
     let body = spawn.body()?;
-    assert!(HEADER + body.len() > limits::FRAME);
+    assert!(HEADER_LENGTH + body.len() > limits::FRAME);
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     let memory = rustix::fs::memfd_create("request", flags)?;
     rustix::io::write(&memory, &body)?;
