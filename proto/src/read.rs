@@ -1,11 +1,11 @@
-//! How messages are read from bincode's bytes.
+//! A decoder for bincode that is small enough for the init.
 //!
-//! bincode's own reading is right and large: each field can fail in its own way, and the compiler
-//! follows each with a branch and an error value. Here what is malformed empties the reader, which
-//! then answers zeros up to the end of the message, and only the end asks. This takes a fourth of
-//! the code in the init. `WIRE.md` says what the bytes are.
+//! bincode's own decoder is correct but large: each field returns a `Result`, so each is followed
+//! by a branch and an error value. Here malformed input empties the reader. Every later read
+//! returns zero or an empty string, and only the end of the message is checked for an error. In the
+//! init this takes a quarter of the code. `WIRE.md` specifies the bytes.
 
-/// Bytes that messages are read from.
+/// The bytes that a message is read from.
 #[derive(Debug)]
 pub struct Reader<'a> {
     rest: &'a [u8],
@@ -17,17 +17,17 @@ impl<'a> Reader<'a> {
         Self { rest: bytes, malformed: false }
     }
 
-    /// How many bytes are left, if all was well.
+    /// Returns the number of bytes that are left, or `None` if something was malformed.
     pub(crate) fn left(&self) -> Option<usize> {
         (!self.malformed).then_some(self.rest.len())
     }
 
-    /// Makes everything that follows zero, or empty.
+    /// Records malformed input. Everything read from now on is zero or empty.
     pub(crate) fn refuse(&mut self) {
         *self = Self { rest: &[], malformed: true };
     }
 
-    /// The next `length` bytes.
+    /// Reads the next `length` bytes.
     #[inline(never)]
     fn bytes(&mut self, length: u64) -> &'a [u8] {
         let length = usize::try_from(length).unwrap_or(usize::MAX);
@@ -39,7 +39,7 @@ impl<'a> Reader<'a> {
         bytes
     }
 
-    /// The next integer of variable length, which must fit into `width` bytes.
+    /// Reads an integer of variable length, whose encoding must not be wider than `width` bytes.
     #[inline(never)]
     fn integer(&mut self, width: u64) -> u64 {
         let Some((&mark, rest)) = self.rest.split_first() else {
@@ -50,7 +50,8 @@ impl<'a> Reader<'a> {
         if mark <= 250 {
             return mark.into();
         }
-        // 251 is followed by two bytes, 252 by four, 253 by eight.
+        // 251 is followed by two bytes, 252 by four, 253 by eight. Marks above are wider than any
+        // integer of the wire.
         let length = 2_u64 << (mark - 251);
         if length > width {
             self.refuse();
@@ -59,7 +60,7 @@ impl<'a> Reader<'a> {
         self.bytes(length).iter().rev().fold(0, |value, &byte| value << 8 | u64::from(byte))
     }
 
-    /// The next byte string, if the rest of the message says that it may be so.
+    /// Reads a byte string: its length and its bytes.
     #[inline(never)]
     pub(crate) fn string(&mut self) -> &'a [u8] {
         let length = self.integer(8);
@@ -67,9 +68,10 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// What can be read from bincode's bytes.
+/// A value that can be decoded from bincode's encoding.
 pub trait Read<'a>: Sized {
-    /// Reads the next bytes. What is malformed is remembered by the reader and answers anything.
+    /// Reads the value. If the bytes are malformed, the reader records it and the returned value
+    /// has no meaning.
     fn read(reader: &mut Reader<'a>) -> Self;
 }
 
@@ -77,7 +79,7 @@ macro_rules! integers {
     ($($integer:ident),+) => {
         $(impl Read<'_> for $integer {
             #[inline(always)]
-            #[allow(clippy::cast_possible_truncation, reason = "no larger one is read")]
+            #[allow(clippy::cast_possible_truncation, reason = "`integer` refuses a larger one")]
             fn read(reader: &mut Reader<'_>) -> Self {
                 reader.integer(size_of::<Self>() as u64) as Self
             }
@@ -108,8 +110,8 @@ impl<'a> Read<'a> for &'a [u8] {
     }
 }
 
-/// Declares an enumeration and how it is read: the number of a variant, counted from 0 in the
-/// order of the declaration, then its fields.
+/// Declares an enumeration and decodes it: the number of the variant, counted from 0 in the order
+/// of the declaration, then its fields.
 macro_rules! message {
     (
         $(#[$attribute:meta])*
@@ -128,6 +130,15 @@ macro_rules! message {
             )+
         }
 
+        impl $(<$lifetime>)? $name $(<$lifetime>)? {
+            /// The names of the variants as `WIRE.md` has them, in the order of their numbers from
+            /// 0 up.
+            pub const VARIANTS: &'static [&'static str] = &[$(stringify!($variant),)+];
+
+            /// The number of variants.
+            pub const COUNT: usize = Self::VARIANTS.len();
+        }
+
         impl<'a> $crate::read::Read<'a> for $name $(<$lifetime>)? {
             #[inline(never)]
             fn read(reader: &mut $crate::read::Reader<'a>) -> Self {
@@ -141,7 +152,7 @@ macro_rules! message {
                         })?,
                     )+
                     _ => {
-                        // There is a variant of the number 0, which an empty reader answers.
+                        // An empty reader returns the number 0, which is a variant: this ends.
                         reader.refuse();
                         Self::read(reader)
                     }

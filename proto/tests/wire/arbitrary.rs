@@ -1,25 +1,25 @@
-//! Any operation and any report, with whatever numbers and strings.
+//! Operations and reports with arbitrary field values, for property tests.
 
 use std::ffi::CStr;
 
 use pidone_proto::{Call, Create, Op, Report, Slot, Strings, Text, Words};
 use proptest::prelude::{Strategy, any, prop};
 
-/// What a message is made of.
+/// Field values that a message can be made of.
 #[derive(Debug, Clone)]
-pub(crate) struct Parts {
+pub(crate) struct Values {
     numbers: [u64; 5],
     slots: [u16; 2],
     flags: [bool; 2],
-    /// Each without NUL but for the one at its end.
+    /// Each has one NUL, at its end.
     texts: [Vec<u8>; 5],
-    /// Each empty or with a NUL at its end.
+    /// Each is empty or ends in NUL.
     lists: [Vec<u8>; 3],
     words: Vec<u8>,
     bytes: Vec<u8>,
 }
 
-/// Numbers of every length on the wire, not only large ones.
+/// Integers of every length on the wire: uniform ones would nearly all be large.
 fn number() -> impl Strategy<Value = u64> {
     (any::<u64>(), 0..=64_u32).prop_map(|(bits, shift)| bits.checked_shr(shift).unwrap_or(0))
 }
@@ -35,8 +35,8 @@ fn list() -> impl Strategy<Value = Vec<u8>> {
     prop::collection::vec(text(), 0..4).prop_map(|texts| texts.concat())
 }
 
-/// Whatever a message can be made of.
-pub(crate) fn parts() -> impl Strategy<Value = Parts> {
+/// Arbitrary field values.
+pub(crate) fn values() -> impl Strategy<Value = Values> {
     (
         prop::array::uniform5(number()),
         prop::array::uniform2(number()),
@@ -46,7 +46,7 @@ pub(crate) fn parts() -> impl Strategy<Value = Parts> {
         prop::collection::vec(any::<[u8; 4]>(), 0..80).prop_map(|words| words.concat()),
         prop::collection::vec(any::<u8>(), 0..300),
     )
-        .prop_map(|(numbers, slots, flags, texts, lists, words, bytes)| Parts {
+        .prop_map(|(numbers, slots, flags, texts, lists, words, bytes)| Values {
             numbers,
             slots: slots.map(low16),
             flags,
@@ -65,8 +65,8 @@ fn low16(number: u64) -> u16 {
     u16::try_from(number & u64::from(u16::MAX)).expect("masked")
 }
 
-impl Parts {
-    /// The operation of a number; `None` behind the last one.
+impl Values {
+    /// Returns the operation with a number, or `None` after the last one.
     pub(crate) fn operation(&self, number: usize) -> Option<Op<'_>> {
         let [a, b, c, d, _] = self.numbers;
         let [one, two, three, four, five] = self.numbers.map(low32);
@@ -154,16 +154,16 @@ impl Parts {
             47 => Op::TimeOffsets { proc: first, offsets: text(0) },
             48 => Op::CopyUp { mount: first, from: text(0), contents: yes },
             49 => Op::FindProgram { candidates: list(0) },
+            50 => Op::Remount { at: text(0), set: a, clear: b, recursive: yes },
             51 => Op::Supervise { listener: first },
             52 => Op::Stdio { count: one },
             53 => Op::JoinCgroup { procs: first },
             54 => Op::Descriptor { from: first, number: second.0 },
-            50 => Op::Remount { at: text(0), set: a, clear: b, recursive: yes },
             _ => return None,
         })
     }
 
-    /// The report of a number; `None` behind the last one.
+    /// Returns the report with a number, or `None` after the last one.
     pub(crate) fn report(&self, number: usize) -> Option<Report<'_>> {
         let [one, two, three, ..] = self.numbers.map(low32);
         let [a, b, c, d, e] = self.numbers;

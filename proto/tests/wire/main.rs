@@ -1,4 +1,5 @@
-//! The wire, in both codecs: what it looks like, what is refused, and what is written about it.
+//! Tests of the wire in both codecs: the bytes of each message, what is refused, and that
+//! `WIRE.md` and the vectors agree with the code.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 

@@ -1,4 +1,4 @@
-//! What holds for every message and for every string of bytes that is none.
+//! Properties of every message, and of arbitrary bytes.
 
 use std::fmt::Debug;
 
@@ -11,22 +11,22 @@ use pidone_proto::{
 use proptest::prelude::{Strategy, any, prop, prop_assert, prop_assert_eq, proptest};
 use proptest::test_runner::TestCaseError;
 
-use crate::arbitrary::{Parts, parts};
+use crate::arbitrary::{Values, values};
 use crate::samples;
 
 type Outcome = Result<(), TestCaseError>;
 
-/// A message comes back as it was, from exactly its bytes; from fewer it does not.
-fn survives<'a, C: Codec, T>(message: &T, bytes: &'a mut Vec<u8>) -> Outcome
+/// A message decodes from exactly its bytes, and from no fewer.
+fn round_trips<'a, C: Codec, T>(message: &T, bytes: &'a mut Vec<u8>) -> Outcome
 where
     T: Encode + Decode<'a> + PartialEq + Debug,
 {
     C::append(message, bytes).map_err(|_| TestCaseError::fail("not encoded"))?;
     let length = bytes.len();
-    // What comes behind a message is left.
+    // Bytes after the message are left.
     bytes.extend_from_slice(&[0xff; 9]);
-    let (again, read) = C::decode::<T>(bytes).map_err(|_| TestCaseError::fail("not decoded"))?;
-    prop_assert_eq!(&again, message);
+    let (decoded, read) = C::decode::<T>(bytes).map_err(|_| TestCaseError::fail("not decoded"))?;
+    prop_assert_eq!(&decoded, message);
     prop_assert_eq!(read, length);
     for end in 0..length {
         let outcome = C::decode::<T>(&bytes[..end]).err();
@@ -35,108 +35,112 @@ where
     Ok(())
 }
 
-/// Bytes of any kind are refused or are a message, which is then no longer than they are.
-fn harmless<'a, C: Codec, T>(bytes: &'a [u8]) -> Outcome
+/// Bytes are refused, or begin with a message whose encoding is not longer than what was read.
+fn refused_or_decoded<'a, C: Codec, T>(bytes: &'a [u8]) -> Outcome
 where
     T: Encode + Decode<'a> + PartialEq + Debug,
 {
     let Ok((message, length)) = C::decode::<T>(bytes) else { return Ok(()) };
     prop_assert!(length <= bytes.len());
-    // Written again it is not longer: every integer is in its shortest form.
-    let mut again = Vec::new();
-    C::append(&message, &mut again).map_err(|_| TestCaseError::fail("not encoded"))?;
-    prop_assert!(again.len() <= length);
+    // The encoder writes every integer in its shortest form; the bytes may have a longer one.
+    let mut encoded = Vec::new();
+    C::append(&message, &mut encoded).map_err(|_| TestCaseError::fail("not encoded"))?;
+    prop_assert!(encoded.len() <= length);
     Ok(())
 }
 
-fn operation(parts: &Parts, number: usize) -> Op<'_> {
-    parts.operation(number).expect("every operation can be made")
+fn operation(values: &Values, number: usize) -> Op<'_> {
+    values.operation(number).expect("has an arm in tests/wire/arbitrary.rs")
 }
 
-/// Bytes that are often nearly a message: the start of one with some bytes changed.
-fn nearly_a_message() -> impl Strategy<Value = Vec<u8>> {
+/// The bytes of an operation with one to three bytes changed.
+fn mutated_operation() -> impl Strategy<Value = Vec<u8>> {
     let changes = prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4);
-    (parts(), 0..Op::COUNT, any::<bool>(), changes).prop_map(|(parts, number, bincode, changes)| {
-        let op = operation(&parts, number);
-        let mut bytes = Vec::new();
-        let encoded = if bincode {
-            Bincode::append(&op, &mut bytes)
-        } else {
-            Postcard::append(&op, &mut bytes)
-        };
-        encoded.expect("a vector grows");
-        for (place, byte) in changes {
-            let place = place.index(bytes.len());
-            bytes[place] = byte;
-        }
-        bytes
-    })
+    (values(), 0..Op::COUNT, any::<bool>(), changes).prop_map(
+        |(values, number, bincode, changes)| {
+            let op = operation(&values, number);
+            let mut bytes = Vec::new();
+            let encoded = if bincode {
+                Bincode::append(&op, &mut bytes)
+            } else {
+                Postcard::append(&op, &mut bytes)
+            };
+            encoded.expect("a vector grows");
+            for (place, byte) in changes {
+                let place = place.index(bytes.len());
+                bytes[place] = byte;
+            }
+            bytes
+        },
+    )
 }
 
 proptest! {
     #[test]
-    fn operations_survive_bincode(parts in parts(), number in 0..Op::COUNT) {
-        survives::<Bincode, _>(&operation(&parts, number), &mut Vec::new())?;
+    fn operations_round_trip_in_bincode(values in values(), number in 0..Op::COUNT) {
+        round_trips::<Bincode, _>(&operation(&values, number), &mut Vec::new())?;
     }
 
     #[test]
-    fn operations_survive_postcard(parts in parts(), number in 0..Op::COUNT) {
-        survives::<Postcard, _>(&operation(&parts, number), &mut Vec::new())?;
+    fn operations_round_trip_in_postcard(values in values(), number in 0..Op::COUNT) {
+        round_trips::<Postcard, _>(&operation(&values, number), &mut Vec::new())?;
     }
 
     #[test]
-    fn reports_survive_both(parts in parts(), number in 0..samples::REPORTS) {
-        let report = parts.report(number).expect("every report can be made");
-        survives::<Bincode, _>(&report, &mut Vec::new())?;
-        survives::<Postcard, _>(&report, &mut Vec::new())?;
+    fn reports_round_trip_in_both_codecs(values in values(), number in 0..Report::COUNT) {
+        let report = values.report(number).expect("has an arm in tests/wire/arbitrary.rs");
+        round_trips::<Bincode, _>(&report, &mut Vec::new())?;
+        round_trips::<Postcard, _>(&report, &mut Vec::new())?;
     }
 
     #[test]
-    fn heads_survive_both(
+    fn part_heads_round_trip_in_both_codecs(
         first: u32, operations: u32, more: bool, timed: bool,
     ) {
         let part = Part { first, operations, more, timed };
-        survives::<Bincode, _>(&part, &mut Vec::new())?;
-        survives::<Postcard, _>(&part, &mut Vec::new())?;
+        round_trips::<Bincode, _>(&part, &mut Vec::new())?;
+        round_trips::<Postcard, _>(&part, &mut Vec::new())?;
     }
 
     #[test]
-    fn any_bytes_are_harmless(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-        harmless::<Bincode, Part>(&bytes)?;
-        harmless::<Postcard, Part>(&bytes)?;
-        harmless::<Bincode, Op<'_>>(&bytes)?;
-        harmless::<Postcard, Op<'_>>(&bytes)?;
-        harmless::<Bincode, Report<'_>>(&bytes)?;
-        harmless::<Postcard, Report<'_>>(&bytes)?;
-        // Whatever the receiver expects.
+    fn arbitrary_bytes_are_refused_or_decoded(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        refused_or_decoded::<Bincode, Part>(&bytes)?;
+        refused_or_decoded::<Postcard, Part>(&bytes)?;
+        refused_or_decoded::<Bincode, Op<'_>>(&bytes)?;
+        refused_or_decoded::<Postcard, Op<'_>>(&bytes)?;
+        refused_or_decoded::<Bincode, Report<'_>>(&bytes)?;
+        refused_or_decoded::<Postcard, Report<'_>>(&bytes)?;
+        // With either codec as the receiver's.
         for codec in [Bincode::ID, Postcard::ID] {
             let _ = Header::split(&bytes, 0, codec, 0);
         }
     }
 
     #[test]
-    fn nearly_a_message_is_harmless(bytes in nearly_a_message()) {
-        harmless::<Bincode, Op<'_>>(&bytes)?;
-        harmless::<Postcard, Op<'_>>(&bytes)?;
+    fn mutated_operations_are_refused_or_decoded(bytes in mutated_operation()) {
+        refused_or_decoded::<Bincode, Op<'_>>(&bytes)?;
+        refused_or_decoded::<Postcard, Op<'_>>(&bytes)?;
     }
 
     #[test]
-    fn a_length_beyond_the_input_is_refused(there in 0_u32..300, beyond in 1..=u32::MAX) {
-        // The name of a host: number 22, a length, and fewer bytes than that.
-        let told = u64::from(there) + u64::from(beyond);
+    fn a_length_beyond_the_input_is_refused(present in 0_u32..300, beyond in 1..=u32::MAX) {
+        // `HostName`, number 22: a length, and fewer bytes than that.
+        let length = u64::from(present) + u64::from(beyond);
         let mut bincode = vec![22];
-        Bincode::append(&Number(told), &mut bincode).expect("a vector grows");
+        Bincode::append(&Number(length), &mut bincode).expect("a vector grows");
         let mut postcard = vec![22];
-        Postcard::append(&Number(told), &mut postcard).expect("a vector grows");
+        Postcard::append(&Number(length), &mut postcard).expect("a vector grows");
         for bytes in [&mut bincode, &mut postcard] {
-            bytes.extend((1..there).map(|_| b'x').chain([0]));
+            bytes.extend((1..present).map(|_| b'x').chain([0]));
         }
         prop_assert_eq!(Bincode::decode::<Op<'_>>(&bincode), Err(CodecError::Malformed));
         prop_assert_eq!(Postcard::decode::<Op<'_>>(&postcard), Err(CodecError::Malformed));
     }
 
     #[test]
-    fn strings_are_what_ends_in_nul(bytes in prop::collection::vec(0..3_u8, 0..12)) {
+    fn byte_strings_that_break_the_rule_of_their_type_are_refused(
+        bytes in prop::collection::vec(0..3_u8, 0..12),
+    ) {
         let ends = bytes.last() == Some(&0);
         let count = bytes.iter().filter(|&&byte| byte == 0).count();
         let mut encoded = Vec::new();
@@ -166,7 +170,7 @@ proptest! {
     }
 
     #[test]
-    fn a_frame_is_what_its_header_says(
+    fn a_frame_is_split_only_by_what_its_header_says(
         body in prop::collection::vec(any::<u8>(), 0..100),
         descriptors in 0..=limits::DESCRIPTORS,
         sequence: u32,
@@ -174,7 +178,7 @@ proptest! {
         let (header, bytes) = frame(&body, descriptors, sequence);
         let split = Header::split(&bytes, descriptors, Bincode::ID, sequence);
         prop_assert_eq!(split, Ok((header, &body[..])));
-        // Nothing else was expected.
+        // A receiver that expects something else refuses it.
         prop_assert_eq!(
             Header::split(&bytes, descriptors, Postcard::ID, sequence),
             Err(FrameError::Codec(Bincode::ID))
@@ -187,7 +191,7 @@ proptest! {
             Header::split(&bytes, descriptors, Bincode::ID, sequence.wrapping_add(1)),
             Err(FrameError::Sequence(sequence))
         );
-        // A message that is cut is refused wherever it is.
+        // A truncated message is refused, wherever it was cut.
         for end in 0..bytes.len() {
             let expected = if end < HEADER_LENGTH { FrameError::Short } else { FrameError::Length };
             let cut = Header::split(&bytes[..end], descriptors, Bincode::ID, sequence);
@@ -199,7 +203,7 @@ proptest! {
     }
 
     #[test]
-    fn no_byte_of_a_header_is_idle(place in 0..HEADER_LENGTH, byte: u8, sequence: u32) {
+    fn a_changed_byte_of_a_header_is_refused(place in 0..HEADER_LENGTH, byte: u8, sequence: u32) {
         let (_, mut bytes) = frame(b"body", 2, sequence);
         let before = bytes[place];
         bytes[place] = byte;
@@ -209,13 +213,13 @@ proptest! {
             0..4 => Some(FrameError::Magic),
             4 => Some(FrameError::Version(byte)),
             5 => Some(FrameError::Codec(byte)),
-            // Another type that there is.
+            // Another known type.
             6 if [1, 2, 3, 4, 5, 6, 0x81].contains(&byte) => None,
             6 => Some(FrameError::Type(byte)),
             7 => Some(FrameError::Descriptors),
             8..12 => {
-                let [.., s0, s1, s2, s3, _, _, _, _] = *bytes.first_chunk::<HEADER_LENGTH>().expect("long");
-                Some(FrameError::Sequence(u32::from_le_bytes([s0, s1, s2, s3])))
+                let bytes = bytes[8..12].try_into().expect("4 bytes");
+                Some(FrameError::Sequence(u32::from_le_bytes(bytes)))
             }
             _ => Some(FrameError::Length),
         };
@@ -223,7 +227,7 @@ proptest! {
     }
 }
 
-/// A message with a body.
+/// Returns a message with a body.
 fn frame(body: &[u8], descriptors: usize, sequence: u32) -> (Header, Vec<u8>) {
     let header = Header {
         frame_type: FrameType::Part,
@@ -237,29 +241,30 @@ fn frame(body: &[u8], descriptors: usize, sequence: u32) -> (Header, Vec<u8>) {
     (header, bytes)
 }
 
-/// An integer, and bytes behind their length, as the codecs write them.
+/// An integer, as both codecs write it.
 #[derive(Debug, bincode::Encode, serde::Serialize)]
 struct Number(u64);
 
+/// A byte string, as both codecs write it.
 #[derive(Debug, bincode::Encode, serde::Serialize)]
 struct Bytes<'a>(&'a [u8]);
 
 #[test]
-fn every_operation_and_report_can_be_made() {
+fn arbitrary_values_make_every_operation_and_report() {
     let mut runner = proptest::test_runner::TestRunner::deterministic();
-    let parts = proptest::strategy::ValueTree::current(
-        &parts().new_tree(&mut runner).expect("a strategy without conditions"),
+    let values = proptest::strategy::ValueTree::current(
+        &values().new_tree(&mut runner).expect("a strategy without conditions"),
     );
-    assert!(parts.operation(Op::COUNT).is_none());
-    assert!(parts.report(samples::REPORTS).is_none());
-    for (number, name) in samples::OPERATIONS {
-        let op = operation(&parts, usize::try_from(*number).expect("small"));
-        assert!(format!("{op:?}").starts_with(name), "{op:?} is not {name}");
-    }
+    let names =
+        |make: &dyn Fn(usize) -> Option<String>| -> Vec<_> { (0..).map_while(make).collect() };
+    let operations = names(&|number| values.operation(number).as_ref().map(samples::name));
+    assert_eq!(operations, Op::VARIANTS, "tests/wire/arbitrary.rs");
+    let reports = names(&|number| values.report(number).as_ref().map(samples::name));
+    assert_eq!(reports, Report::VARIANTS, "tests/wire/arbitrary.rs");
 }
 
 #[test]
-fn an_integer_in_a_longer_form_is_read() {
+fn an_integer_in_a_longer_form_is_accepted() {
     let op = Op::Unshare { flags: 1 };
     for bytes in [&[2, 1][..], &[2, 251, 1, 0], &[2, 252, 1, 0, 0, 0], &[251, 2, 0, 1]] {
         assert_eq!(Bincode::decode(bytes), Ok((op, bytes.len())));
@@ -270,13 +275,13 @@ fn an_integer_in_a_longer_form_is_read() {
 }
 
 #[test]
-fn the_longest_messages_have_room() {
-    // 65535 bytes with their header in a frame.
+fn the_largest_messages_fit_into_a_frame() {
     let filter = vec![0; limits::FRAME];
     let op = Op::Seccomp { flags: 0, filter: &filter };
     let mut frame = vec![0; limits::FRAME];
     assert_eq!(Bincode::encode(&op, &mut frame), Err(CodecError::TooLarge));
     assert_eq!(Postcard::encode(&op, &mut frame), Err(CodecError::TooLarge));
+    // 8 bytes are left for the number, the flags and the length of the filter.
     let op = Op::Seccomp { flags: 0, filter: &filter[HEADER_LENGTH + 8..] };
     assert!(Bincode::encode(&op, &mut frame[HEADER_LENGTH..]).is_ok());
     assert!(Postcard::encode(&op, &mut frame[HEADER_LENGTH..]).is_ok());

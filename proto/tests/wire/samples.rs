@@ -1,116 +1,51 @@
-//! A value of every message, and of every kind of integer and string in them.
+//! Samples: at least one value of every message, with integers and strings of every length on
+//! the wire.
+
+use std::fmt::Debug;
 
 use pidone_proto::{Call, Create, Op, Part, Report, Request, Slot, Strings, Text, Words};
 
-/// The number of an operation or a report, and its name in the source.
-pub(crate) type Name = (u32, &'static str);
-
-/// Adding an operation without a number here and a sample below fails the build.
-const _: () = assert!(Op::COUNT == OPERATIONS.len());
-
-/// The numbers of the operations. They are never changed: a new one goes to the end.
-pub(crate) const OPERATIONS: &[Name] = &[
-    (0, "SetNamespaces"),
-    (1, "Fork"),
-    (2, "Unshare"),
-    (3, "Barrier"),
-    (4, "Loopback"),
-    (5, "Propagation"),
-    (6, "MakeMount"),
-    (7, "OpenTree"),
-    (8, "SetAttributes"),
-    (9, "Root"),
-    (10, "PivotRoot"),
-    (11, "MoveRoot"),
-    (12, "Chroot"),
-    (13, "Attach"),
-    (14, "LegacyMount"),
-    (15, "MakeDirectory"),
-    (16, "MakeNode"),
-    (17, "MakeLink"),
-    (18, "Mask"),
-    (19, "ReadOnly"),
-    (20, "ReadOnlyRoot"),
-    (21, "ReopenNull"),
-    (22, "HostName"),
-    (23, "Sysctl"),
-    (24, "Label"),
-    (25, "Close"),
-    (26, "Console"),
-    (27, "Session"),
-    (28, "Rlimit"),
-    (29, "Bounding"),
-    (30, "Groups"),
-    (31, "Ids"),
-    (32, "Capabilities"),
-    (33, "NoNewPrivileges"),
-    (34, "Seccomp"),
-    (35, "Umask"),
-    (36, "ChangeDirectory"),
-    (37, "ParentDeath"),
-    (38, "Exec"),
-    (39, "AwaitStart"),
-    (40, "DomainName"),
-    (41, "Keyring"),
-    (42, "Personality"),
-    (43, "Scheduler"),
-    (44, "IoPriority"),
-    (45, "Affinity"),
-    (46, "MemoryPolicy"),
-    (47, "TimeOffsets"),
-    (48, "CopyUp"),
-    (49, "FindProgram"),
-    (50, "Remount"),
-    (51, "Supervise"),
-    (52, "Stdio"),
-    (53, "JoinCgroup"),
-    (54, "Descriptor"),
-];
-
-/// The number of a report. A new report does not build without one.
-#[must_use]
-pub(crate) fn report_name(report: &Report<'_>) -> Name {
-    match report {
-        Report::Barrier { .. } => (0, "Barrier"),
-        Report::Forked => (1, "Forked"),
-        Report::Console => (2, "Console"),
-        Report::Times { .. } => (3, "Times"),
-        Report::Executing => (4, "Executing"),
-        Report::Failed { .. } => (5, "Failed"),
-        Report::Waiting => (6, "Waiting"),
-        Report::Listener => (7, "Listener"),
-        Report::Supervising => (8, "Supervising"),
-        Report::Spawned { .. } => (9, "Spawned"),
-        Report::NotSpawned { .. } => (10, "NotSpawned"),
-        Report::SpawnConsole { .. } => (11, "SpawnConsole"),
-        Report::Exited { .. } => (12, "Exited"),
-        Report::Processes { .. } => (13, "Processes"),
-        Report::Done { .. } => (14, "Done"),
-    }
+/// Returns the name of a message: its variant, as `Debug` prints it.
+pub(crate) fn name(message: &impl Debug) -> String {
+    let text = format!("{message:?}");
+    text.split([' ', '{']).next().unwrap_or_default().to_owned()
 }
 
-/// How many reports there are.
-pub(crate) const REPORTS: usize = 15;
-
-/// Strings for the wire.
+/// Returns the number of a message: the index of its name in the `VARIANTS` of its type.
 ///
 /// # Panics
-/// If the bytes are not strings.
+/// If the name is not among them.
+pub(crate) fn number(variants: &[&str], message: &impl Debug) -> u32 {
+    let name = name(message);
+    let index = variants.iter().position(|variant| *variant == name);
+    let index = index.unwrap_or_else(|| panic!("{name} is not in {variants:?}"));
+    index.try_into().expect("fits")
+}
+
+/// Returns the names with their numbers, as a table of `WIRE.md` lists them.
+pub(crate) fn numbered<'a>(variants: &[&'a str]) -> Vec<(u32, &'a str)> {
+    (0..).zip(variants.iter().copied()).collect()
+}
+
+/// Returns a list of strings.
+///
+/// # Panics
+/// If a string does not end in NUL.
 #[must_use]
 pub(crate) fn strings(bytes: &[u8]) -> Strings<'_> {
     Strings::new(bytes).expect("each string ends in NUL")
 }
 
-/// Numbers for the wire.
+/// Returns a list of 32-bit integers, little-endian.
 ///
 /// # Panics
-/// If the bytes are not numbers.
+/// If the length is not a multiple of four.
 #[must_use]
 pub(crate) fn words(bytes: &[u8]) -> Words<'_> {
     Words::new(bytes).expect("four bytes each")
 }
 
-/// Operations: each at least once, numbers at the borders of both codecs.
+/// Returns operations: each at least once, with the integers at which an encoding gets longer.
 #[must_use]
 pub(crate) fn operations() -> Vec<Op<'static>> {
     let mut samples = namespaces();
@@ -202,7 +137,7 @@ fn files() -> Vec<Op<'static>> {
         Op::ReadOnly { path: Text(c"/proc/sys") },
         Op::ReadOnlyRoot,
         Op::ReopenNull,
-        // Any bytes but NUL, valid UTF-8 or not; and none.
+        // Any bytes but NUL, also invalid UTF-8; and an empty text.
         Op::HostName { name: Text(c"h\xff\xc3\xa4") },
         Op::HostName { name: Text(c"") },
         Op::Sysctl { proc: Slot(510), path: Text(c"net/ipv4/ip_forward"), value: Text(c"1") },
@@ -270,7 +205,7 @@ fn additions() -> Vec<Op<'static>> {
     ]
 }
 
-/// Reports: each at least once.
+/// Returns reports: each at least once.
 #[must_use]
 pub(crate) fn reports() -> Vec<Report<'static>> {
     vec![
@@ -304,7 +239,7 @@ pub(crate) fn reports() -> Vec<Report<'static>> {
     ]
 }
 
-/// Requests: each at least once, in the order of their numbers.
+/// Returns requests: each at least once.
 #[must_use]
 pub(crate) fn requests() -> Vec<Request<'static>> {
     vec![
@@ -316,7 +251,7 @@ pub(crate) fn requests() -> Vec<Request<'static>> {
     ]
 }
 
-/// Heads of parts.
+/// Returns heads of parts.
 #[must_use]
 pub(crate) fn parts() -> Vec<Part> {
     vec![

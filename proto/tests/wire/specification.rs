@@ -1,30 +1,33 @@
-//! `WIRE.md` says what the code does: its tables are read and compared.
+//! `WIRE.md` agrees with the code: its tables are parsed and compared.
 
+use std::fmt::Debug;
 use std::path::Path;
 
 use pidone_proto::frame::{HEADER_LENGTH, MAGIC, VERSION};
-use pidone_proto::{Bincode, Call, Codec, FrameError, Header, Op, Postcard, limits};
+use pidone_proto::{
+    Bincode, Call, Codec, Create, FrameError, Header, Op, Postcard, Report, Request, limits,
+};
 
 use crate::samples;
 use crate::vector::{from_hex, read};
 
-/// The lines of a section: from a heading to the next one of its rank.
+/// Returns the lines of a section: from a heading to the next one of its level.
 fn section(heading: &str) -> Vec<String> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("WIRE.md");
     let text = std::fs::read_to_string(path).unwrap();
-    let rank = heading.split(' ').next().unwrap();
+    let level = heading.split(' ').next().unwrap();
     let lines: Vec<_> = text
         .lines()
         .map(str::to_owned)
         .skip_while(|line| line != heading)
         .skip(1)
-        .take_while(|line| !line.starts_with(&format!("{rank} ")))
+        .take_while(|line| !line.starts_with(&format!("{level} ")))
         .collect();
     assert!(!lines.is_empty(), "no section {heading}");
     lines
 }
 
-/// The rows of the tables of a section that begin with a number: it and the other cells.
+/// Returns the rows of a section's tables that begin with a number: it and the other cells.
 pub(crate) fn rows(heading: &str) -> Vec<(u32, Vec<String>)> {
     let cells = |line: &String| -> Option<(u32, Vec<String>)> {
         let line = line.strip_prefix("| ")?.strip_suffix('|')?;
@@ -36,7 +39,7 @@ pub(crate) fn rows(heading: &str) -> Vec<(u32, Vec<String>)> {
     section(heading).iter().filter_map(cells).collect()
 }
 
-/// Names and types of fields, as Rust prints a value: its names, and what its values look like.
+/// Returns the fields of a message as `Debug` prints it: their names and their values.
 fn fields(printed: &str) -> Vec<(String, String)> {
     let Some((_, rest)) = printed.split_once(" { ") else { return Vec::new() };
     let rest = rest.strip_suffix(" }").unwrap();
@@ -57,87 +60,80 @@ fn fields(printed: &str) -> Vec<(String, String)> {
     fields
 }
 
-/// Whether a value can be of a type of the page.
-fn fits(value: &str, kind: &str) -> bool {
-    match kind {
+/// Returns whether a printed value can have a type of the specification.
+///
+/// Integers of different sizes look the same here; `frozen.rs` tells them apart by their bytes.
+fn has_type(value: &str, field_type: &str) -> bool {
+    match field_type {
         "slot" => value.starts_with("Slot("),
         "text" => value.starts_with("Text("),
         "bool" => ["true", "false"].contains(&value),
         "strings" | "words" | "bytes" => value.starts_with('['),
         "u16" | "u32" | "u64" => value.parse::<u64>().is_ok(),
-        "create" => ["Nothing", "Directory", "File"].contains(&value),
+        "create" => Create::VARIANTS.contains(&value),
         "call" => Call::ALL.iter().any(|call| format!("{call:?}") == value),
         _ => false,
     }
 }
 
-/// The fields of a row are those of a value, in their order.
-fn assert_fields(printed: &str, row: &str) {
-    let told: Vec<_> = row
-        .split(", ")
-        .filter(|field| !field.is_empty())
-        .map(|field| field.split_once(' ').unwrap())
-        .collect();
-    let real = fields(printed);
-    let names: Vec<_> = real.iter().map(|(name, _)| name.as_str()).collect();
-    assert_eq!(told.iter().map(|(name, _)| *name).collect::<Vec<_>>(), names, "{printed}");
-    for ((_, kind), (name, value)) in told.iter().zip(&real) {
-        assert!(fits(value, kind), "{name} of {printed} is no {kind}");
+/// Parses a cell of fields with their types.
+fn specified_fields(cell: &str) -> Vec<(&str, &str)> {
+    let fields = cell.split(", ").filter(|field| !field.is_empty());
+    fields.map(|field| field.split_once(' ').unwrap()).collect()
+}
+
+/// The numbered rows of a section are the variants of an enumeration, and the fields in a row are
+/// those of the samples of the variant, in their order.
+fn assert_specified(heading: &str, variants: &[&str], samples: &[impl Debug]) {
+    let mut rows = rows(heading);
+    rows.sort_by_key(|(number, _)| *number);
+    let names: Vec<_> = rows.iter().map(|(number, cells)| (*number, cells[0].as_str())).collect();
+    assert_eq!(names, samples::numbered(variants));
+    for sample in samples {
+        let printed = format!("{sample:?}");
+        let index = usize::try_from(samples::number(variants, sample)).unwrap();
+        let specified = specified_fields(&rows[index].1[1]);
+        let fields = fields(&printed);
+        let names: Vec<_> = fields.iter().map(|(name, _)| name.as_str()).collect();
+        let specified_names: Vec<_> = specified.iter().map(|(name, _)| *name).collect();
+        assert_eq!(specified_names, names, "{printed}");
+        for ((_, field_type), (name, value)) in specified.iter().zip(&fields) {
+            assert!(has_type(value, field_type), "{name} of {printed} is not a {field_type}");
+        }
     }
 }
 
 #[test]
-fn operations_are_as_the_page_says() {
-    let mut told = rows("## Operations");
-    told.sort_by_key(|(number, _)| *number);
-    let names: Vec<_> = told.iter().map(|(number, cells)| (*number, cells[0].as_str())).collect();
-    assert_eq!(names, samples::OPERATIONS);
-    for op in samples::operations() {
-        let printed = format!("{op:?}");
-        let name = printed.split(' ').next().unwrap();
-        let (_, cells) = told.iter().find(|(_, cells)| cells[0] == name).unwrap();
-        assert_fields(&printed, &cells[1]);
-    }
-    let last = format!("Numbers behind {} are unknown", Op::COUNT - 1);
+fn operations_match_the_specification() {
+    assert_specified("## Operations", Op::VARIANTS, &samples::operations());
+    let last = format!("Numbers above {} are unknown", Op::COUNT - 1);
     assert!(section("## Operations").iter().any(|line| line.contains(&last)), "{last}");
 }
 
 #[test]
-fn reports_are_as_the_page_says() {
-    let told = rows("## Reports");
-    assert_eq!(told.len(), samples::REPORTS);
-    for report in samples::reports() {
-        let (number, name) = samples::report_name(&report);
-        let (_, cells) = told.iter().find(|(told, _)| *told == number).unwrap();
-        assert_eq!(cells[0], name);
-        assert_fields(&format!("{report:?}"), &cells[1]);
-    }
+fn reports_match_the_specification() {
+    assert_specified("## Reports", Report::VARIANTS, &samples::reports());
 }
 
 #[test]
-fn requests_are_as_the_page_says() {
-    let told = rows("## Requests");
-    assert_eq!(told.len(), samples::requests().len());
-    for (request, (number, cells)) in samples::requests().iter().zip(&told) {
-        let printed = format!("{request:?}");
-        assert_eq!(cells[0], printed.split(' ').next().unwrap(), "{number}");
-        assert_fields(&printed, &cells[1]);
-    }
+fn requests_match_the_specification() {
+    assert_specified("## Requests", Request::VARIANTS, &samples::requests());
 }
 
 #[test]
-fn calls_are_as_the_page_says() {
-    let told = rows("## Calls");
-    let told: Vec<_> = told.iter().map(|(number, cells)| (*number, cells[0].as_str())).collect();
-    let real: Vec<_> = Call::ALL.iter().map(|call| format!("{call:?}")).collect();
-    let real: Vec<_> = (0..).zip(real.iter().map(String::as_str)).collect();
-    assert_eq!(told, real);
+fn calls_match_the_specification() {
+    let rows = rows("## Calls");
+    let specified: Vec<_> =
+        rows.iter().map(|(number, cells)| (*number, cells[0].as_str())).collect();
+    let names: Vec<_> = Call::ALL.iter().map(|call| format!("{call:?}")).collect();
+    let names: Vec<_> = names.iter().map(String::as_str).collect();
+    assert_eq!(specified, samples::numbered(&names));
 }
 
 #[test]
-fn frames_are_as_the_page_says() {
+fn frames_match_the_specification() {
     let rows = rows("## Frames");
-    // Offsets, types, then codes.
+    // The tables in their order: fields by their offsets, types, codes of refusal.
     let offsets: Vec<_> = rows.iter().take(7).map(|(offset, _)| *offset).collect();
     assert_eq!(offsets, [0, 4, 5, 6, 7, 8, 12]);
     let types: Vec<_> = rows.iter().skip(7).take(7).map(|(number, _)| *number).collect();
@@ -150,9 +146,9 @@ fn frames_are_as_the_page_says() {
     assert!(header.contains(&crate::vector::hex(&MAGIC)));
 }
 
-/// A message with everything wrong, put right from the first check to the last.
+/// Begins with a message that fails every check, and corrects it one check at a time.
 #[test]
-fn checks_are_made_in_the_order_that_the_page_says() {
+fn header_checks_run_in_the_specified_order() {
     let mut bytes = vec![0; HEADER_LENGTH + 1];
     let mut codes = vec![Header::split(&bytes[..HEADER_LENGTH - 1], 1, 1, 0).unwrap_err().code()];
     let check = |bytes: &[u8]| Header::split(bytes, 1, 1, 0).unwrap_err().code();
@@ -172,14 +168,14 @@ fn checks_are_made_in_the_order_that_the_page_says() {
     codes.push(check(&bytes));
     bytes[12] = 1;
     assert!(Header::split(&bytes, 1, 1, 0).is_ok());
-    let told: Vec<_> =
+    let specified: Vec<_> =
         rows("## Frames").iter().skip(14).map(|(code, _)| u16::try_from(*code).unwrap()).collect();
-    assert_eq!(codes, told);
+    assert_eq!(codes, specified);
     assert_eq!(FrameError::Length.code(), 6);
 }
 
 #[test]
-fn limits_are_as_the_page_says() {
+fn limits_match_the_specification() {
     let text = section("## Limits").join("\n");
     for limit in [
         format!("header and body | {} bytes", limits::FRAME),
@@ -199,7 +195,7 @@ fn limits_are_as_the_page_says() {
 }
 
 #[test]
-fn the_example_is_made_of_vectors() {
+fn the_example_consists_of_vectors() {
     let frames = read("frames.txt");
     let vectors: Vec<_> = frames.iter().map(|frame| frame.get("bytes")).collect();
     let page = section("## An example");
@@ -209,7 +205,7 @@ fn the_example_is_made_of_vectors() {
     for message in messages {
         assert!(vectors.contains(&message.as_str()), "{message}");
     }
-    // The explanation has every byte of the first one.
+    // The table explains every byte of the first message.
     let explained: Vec<u8> = page
         .iter()
         .filter_map(|line| line.strip_prefix("| `")?.split_once(" |"))
@@ -219,11 +215,11 @@ fn the_example_is_made_of_vectors() {
 }
 
 #[test]
-fn integers_are_as_the_page_says() {
+fn integers_are_encoded_as_in_the_table() {
     let values = [0, 127, 128, 250, 251, 65_535, 65_536, u64::from(u32::MAX), u64::MAX];
     let page = section("## Codecs").join("\n");
     for value in values {
-        // The bounding set has one field of 64 bits behind the number of the operation.
+        // `Bounding` has one field, of 64 bits, after the number of the operation.
         let op = Op::Bounding { keep: value };
         let mut both = [Vec::new(), Vec::new()];
         Bincode::append(&op, &mut both[0]).unwrap();

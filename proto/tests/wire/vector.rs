@@ -1,4 +1,5 @@
-//! The files of vectors: a title, and below it lines of a key and a value.
+//! The format of the files in `vectors/`: a title, and below it indented lines of a key and a
+//! value.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -6,52 +7,52 @@ use std::path::Path;
 /// One vector.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Vector {
-    /// What it is, in one line.
+    /// What the vector is, in one line.
     pub(crate) title: String,
-    /// Keys and values in their order.
+    /// Keys and values in the order of the file.
     pub(crate) lines: Vec<(String, String)>,
 }
 
 impl Vector {
-    /// A vector with a title.
+    /// Creates a vector without lines.
     pub(crate) fn new(title: impl Into<String>) -> Self {
         Self { title: title.into(), lines: Vec::new() }
     }
 
-    /// Adds a line.
+    /// Appends a line.
     #[must_use]
     pub(crate) fn with(mut self, key: &str, value: impl Into<String>) -> Self {
         self.lines.push((key.to_owned(), value.into()));
         self
     }
 
-    /// The value of a key.
+    /// Returns the value of a key.
     ///
     /// # Panics
-    /// If there is none.
+    /// If the vector has no such key.
     pub(crate) fn get(&self, key: &str) -> &str {
         let found = self.lines.iter().find(|(name, _)| name == key);
         let (_, value) = found.unwrap_or_else(|| panic!("{}: no {key}", self.title));
         value
     }
 
-    /// A number.
+    /// Returns the decimal number of a key.
     ///
     /// # Panics
-    /// If it is none.
+    /// If the key is missing, or its value is not a number.
     pub(crate) fn number(&self, key: &str) -> usize {
-        self.get(key).parse().unwrap_or_else(|_| panic!("{}: {key} is no number", self.title))
+        self.get(key).parse().unwrap_or_else(|_| panic!("{}: {key} is not a number", self.title))
     }
 
-    /// Bytes.
+    /// Returns the hexadecimal bytes of a key.
     ///
     /// # Panics
-    /// If they are none.
+    /// If the key is missing, or its value is not hexadecimal.
     pub(crate) fn bytes(&self, key: &str) -> Vec<u8> {
         from_hex(self.get(key)).unwrap_or_else(|| panic!("{}: {key} is not hex", self.title))
     }
 
-    /// The vector as it stands in a file.
+    /// Returns the vector as it is written in a file.
     pub(crate) fn text(&self) -> String {
         let mut text = format!("{}\n", self.title);
         for (key, value) in &self.lines {
@@ -62,10 +63,10 @@ impl Vector {
     }
 }
 
-/// Reads a file of `vectors/`.
+/// Reads a file of `vectors/`. Lines that begin with `#` are comments.
 ///
 /// # Panics
-/// If there is none.
+/// If the file cannot be read.
 pub(crate) fn read(name: &str) -> Vec<Vector> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("vectors").join(name);
     let text = std::fs::read_to_string(&path)
@@ -84,21 +85,22 @@ pub(crate) fn read(name: &str) -> Vec<Vector> {
     vectors
 }
 
-/// Compares the vectors of a file with those that the code makes.
+/// Compares the vectors of a file with those that the code produces.
 ///
 /// # Panics
-/// At the first difference, with the text that would be right.
-pub(crate) fn compare(name: &str, made: &[Vector]) {
+/// At the first difference, with the expected text.
+pub(crate) fn compare(name: &str, expected: &[Vector]) {
     let written = read(name);
-    for (written, made) in written.iter().zip(made) {
-        assert!(written == made, "{name} has\n{}and not\n{}", written.text(), made.text());
+    for (written, expected) in written.iter().zip(expected) {
+        let differ = format!("{name} has\n{}but needs\n{}", written.text(), expected.text());
+        assert!(written == expected, "{differ}");
     }
-    let missing: String = made.iter().skip(written.len()).map(Vector::text).collect();
+    let missing: String = expected.iter().skip(written.len()).map(Vector::text).collect();
     assert!(missing.is_empty(), "{name} lacks\n{missing}");
-    assert_eq!(written.len(), made.len(), "{name} has vectors of nothing");
+    assert_eq!(written.len(), expected.len(), "{name} has more vectors than there are samples");
 }
 
-/// Bytes in hexadecimal digits, a space behind each.
+/// Returns bytes as pairs of hexadecimal digits, separated by spaces.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     let mut text = String::new();
     for byte in bytes {
@@ -107,7 +109,7 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     text.trim_end().to_owned()
 }
 
-/// The bytes of such a text.
+/// Parses the output of [`hex`].
 pub(crate) fn from_hex(text: &str) -> Option<Vec<u8>> {
     text.split_ascii_whitespace().map(|byte| u8::from_str_radix(byte, 16).ok()).collect()
 }

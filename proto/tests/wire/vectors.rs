@@ -1,7 +1,7 @@
-//! The vectors: what every message looks like in bytes, now and for ever.
+//! The vectors: the bytes of each message, which later versions of the code must keep.
 //!
-//! A change of the wire that is not an addition makes one of these tests fail. What is added must
-//! be added here: the failing test prints the lines.
+//! A change of the wire that is not an addition makes one of these tests fail. An addition needs a
+//! sample in `samples.rs` and its vector in `vectors/`: the failing test prints the lines.
 
 use std::collections::BTreeSet;
 use std::fmt::Debug;
@@ -11,11 +11,11 @@ use pidone_proto::{
     Bincode, Call, Codec, CodecError, FrameType, Header, Op, Part, Postcard, Report, Request,
 };
 
-use crate::samples;
+use crate::samples::{self, name, number};
 use crate::vector::{Vector, compare, hex, read};
 
-/// The codec of a frame's number.
-fn codec(name: &str) -> u8 {
+/// Returns the number of a codec in a frame.
+fn codec_number(name: &str) -> u8 {
     match name {
         "bincode" => Bincode::ID,
         "postcard" => Postcard::ID,
@@ -26,7 +26,7 @@ fn codec(name: &str) -> u8 {
 fn encoded<C: Codec>(message: &impl Encode) -> Vec<u8> {
     let mut bytes = Vec::new();
     C::append(message, &mut bytes).unwrap();
-    // Both ways of writing write the same, and not a byte more than is needed.
+    // `encode` and `append` write the same bytes, and a buffer of that length is enough.
     let mut exact = vec![0; bytes.len()];
     assert_eq!(C::encode(message, &mut exact), Ok(bytes.len()));
     assert_eq!(exact, bytes);
@@ -36,7 +36,7 @@ fn encoded<C: Codec>(message: &impl Encode) -> Vec<u8> {
     bytes
 }
 
-/// The vector of a message; `number` is left out where a message has none.
+/// Returns the vector of a message. `number` is `None` for a message without a number.
 fn vector(number: Option<u32>, message: &(impl Encode + Debug)) -> Vector {
     let number = number.map(|number| format!("{number} ")).unwrap_or_default();
     Vector::new(format!("{number}{message:?}"))
@@ -44,7 +44,12 @@ fn vector(number: Option<u32>, message: &(impl Encode + Debug)) -> Vector {
         .with("postcard", hex(&encoded::<Postcard>(message)))
 }
 
-/// What the bytes of a vector decode to, with the bytes that were left.
+/// Returns the vectors of messages whose numbers are the indices of their names in `variants`.
+fn numbered(variants: &[&str], messages: &[impl Encode + Debug]) -> Vec<Vector> {
+    messages.iter().map(|message| vector(Some(number(variants, message)), message)).collect()
+}
+
+/// Decodes a message with the named codec, and returns how many bytes follow it.
 fn decoded<'a, T: Decode<'a>>(codec: &str, bytes: &'a [u8]) -> Result<(T, usize), CodecError> {
     let (message, length) = match codec {
         "bincode" => Bincode::decode::<T>(bytes)?,
@@ -54,141 +59,107 @@ fn decoded<'a, T: Decode<'a>>(codec: &str, bytes: &'a [u8]) -> Result<(T, usize)
     Ok((message, bytes.len() - length))
 }
 
-/// Decodes both lines of a vector to the same message.
-fn assert_decodes<T>(vector: &Vector, expected: &T)
+/// Both encodings of each vector in a file decode to the message it was made of.
+fn assert_decodes<T>(file: &str, expected: &[T])
 where
-    T: for<'a> Decode<'a> + Copy + PartialEq + Debug,
+    T: Decode<'static> + PartialEq + Debug,
 {
-    for codec in ["bincode", "postcard"] {
-        let bytes = vector.bytes(codec);
-        assert_eq!(decoded::<T>(codec, &bytes), Ok((*expected, 0)), "{codec}");
-    }
-}
-
-/// The name of a message in the source.
-fn variant(message: &impl Debug) -> String {
-    let text = format!("{message:?}");
-    text.split([' ', '{']).next().unwrap_or_default().to_owned()
-}
-
-fn operation_number(op: &Op<'_>) -> u32 {
-    let name = variant(op);
-    let found = samples::OPERATIONS.iter().find(|(_, known)| *known == name);
-    found.unwrap_or_else(|| panic!("{name} has no number")).0
-}
-
-#[test]
-fn operations_are_written_as_ever() {
-    let ops = samples::operations();
-    let made: Vec<_> = ops.iter().map(|op| vector(Some(operation_number(op)), op)).collect();
-    compare("operations.txt", &made);
-    for (written, op) in read("operations.txt").iter().zip(&ops) {
+    for (vector, expected) in read(file).iter().zip(expected) {
         for codec in ["bincode", "postcard"] {
-            let bytes = written.bytes(codec);
-            assert_eq!(decoded::<Op<'_>>(codec, &bytes), Ok((*op, 0)), "{codec}");
-            assert_eq!(u32::from(bytes[0]), operation_number(op), "the number comes first");
+            let bytes = vector.bytes(codec).leak();
+            let (message, rest) = decoded::<T>(codec, bytes).unwrap();
+            assert_eq!((&message, rest), (expected, 0), "{codec}");
         }
     }
 }
 
-#[test]
-fn every_operation_has_its_number_and_a_vector() {
-    let numbers = samples::OPERATIONS.iter().map(|(number, _)| *number);
-    assert!(numbers.eq(0..u32::try_from(Op::COUNT).unwrap()), "numbers count from 0");
-    let present: BTreeSet<_> = samples::operations().iter().map(variant).collect();
-    for (_, name) in samples::OPERATIONS {
-        assert!(present.contains(*name), "{name} has no vector");
+/// Each variant has a sample. The number after the last one is refused.
+fn assert_complete<T>(variants: &[&str], samples: &[T])
+where
+    T: Decode<'static> + Debug,
+{
+    let present: BTreeSet<_> = samples.iter().map(name).collect();
+    for variant in variants {
+        assert!(present.contains(*variant), "{variant} has no sample in tests/wire/samples.rs");
     }
-    // The number behind the last one is refused, not taken for something else.
-    let unknown = [u8::try_from(Op::COUNT).unwrap()];
-    assert_eq!(Bincode::decode::<Op<'_>>(&unknown), Err(CodecError::Malformed));
-    assert_eq!(Postcard::decode::<Op<'_>>(&unknown), Err(CodecError::Malformed));
+    let unknown = &*vec![u8::try_from(variants.len()).unwrap()].leak();
+    assert_eq!(Bincode::decode::<T>(unknown).err(), Some(CodecError::Malformed));
+    assert_eq!(Postcard::decode::<T>(unknown).err(), Some(CodecError::Malformed));
 }
 
 #[test]
-fn reports_are_written_as_ever() {
+fn operations_encode_to_their_vectors_and_decode_from_them() {
+    let operations = samples::operations();
+    compare("operations.txt", &numbered(Op::VARIANTS, &operations));
+    assert_decodes("operations.txt", &operations);
+}
+
+#[test]
+fn every_operation_has_a_sample_and_the_next_number_is_refused() {
+    assert_complete(Op::VARIANTS, &samples::operations());
+}
+
+#[test]
+fn reports_encode_to_their_vectors_and_decode_from_them() {
     let reports = samples::reports();
-    let made: Vec<_> = reports
-        .iter()
-        .map(|report| {
-            let (number, name) = samples::report_name(report);
-            assert_eq!(name, variant(report));
-            vector(Some(number), report)
-        })
-        .collect();
-    compare("reports.txt", &made);
-    for (written, report) in read("reports.txt").iter().zip(&reports) {
-        for codec in ["bincode", "postcard"] {
-            let bytes = written.bytes(codec);
-            assert_eq!(decoded::<Report<'_>>(codec, &bytes), Ok((*report, 0)), "{codec}");
-            assert_eq!(u32::from(bytes[0]), samples::report_name(report).0);
-        }
-    }
-    let present: BTreeSet<_> =
-        reports.iter().map(|report| samples::report_name(report).0).collect();
-    assert!(present.into_iter().eq(0..u32::try_from(samples::REPORTS).unwrap()));
-    let unknown = [u8::try_from(samples::REPORTS).unwrap()];
-    assert_eq!(Bincode::decode::<Report<'_>>(&unknown), Err(CodecError::Malformed));
-    assert_eq!(Postcard::decode::<Report<'_>>(&unknown), Err(CodecError::Malformed));
+    assert_complete(Report::VARIANTS, &reports);
+    compare("reports.txt", &numbered(Report::VARIANTS, &reports));
+    assert_decodes("reports.txt", &reports);
 }
 
 #[test]
-fn requests_are_written_as_ever() {
+fn requests_encode_to_their_vectors_and_decode_from_them() {
     let requests = samples::requests();
-    assert_eq!(requests.len(), Request::COUNT);
-    let made: Vec<_> =
-        requests.iter().zip(0..).map(|(request, number)| vector(Some(number), request)).collect();
-    compare("requests.txt", &made);
-    for ((written, request), number) in read("requests.txt").iter().zip(&requests).zip(0_u8..) {
-        for codec in ["bincode", "postcard"] {
-            let bytes = written.bytes(codec);
-            assert_eq!(decoded::<Request<'_>>(codec, &bytes), Ok((*request, 0)), "{codec}");
-            assert_eq!(bytes[0], number);
+    assert_complete(Request::VARIANTS, &requests);
+    compare("requests.txt", &numbered(Request::VARIANTS, &requests));
+    assert_decodes("requests.txt", &requests);
+}
+
+#[test]
+fn calls_encode_to_their_vectors_and_decode_from_them() {
+    let vectors: Vec<_> =
+        Call::ALL.iter().zip(0..).map(|(call, number)| vector(Some(number), call)).collect();
+    compare("calls.txt", &vectors);
+    assert_decodes("calls.txt", Call::ALL);
+}
+
+#[test]
+fn part_heads_encode_to_their_vectors_and_decode_from_them() {
+    let parts = samples::parts();
+    let vectors: Vec<_> = parts.iter().map(|part| vector(None, part)).collect();
+    compare("parts.txt", &vectors);
+    assert_decodes("parts.txt", &parts);
+}
+
+#[test]
+fn messages_begin_with_their_number() {
+    for file in ["operations.txt", "reports.txt", "requests.txt", "calls.txt"] {
+        for vector in read(file) {
+            let number = vector.title.split(' ').next().unwrap();
+            for codec in ["bincode", "postcard"] {
+                assert_eq!(vector.bytes(codec)[0].to_string(), number, "{}", vector.title);
+            }
         }
     }
-    let unknown = [u8::try_from(Request::COUNT).unwrap()];
-    assert_eq!(Bincode::decode::<Request<'_>>(&unknown), Err(CodecError::Malformed));
-    assert_eq!(Postcard::decode::<Request<'_>>(&unknown), Err(CodecError::Malformed));
 }
 
 #[test]
-fn calls_are_written_as_ever() {
-    let made: Vec<_> =
-        Call::ALL.iter().zip(0..).map(|(call, number)| vector(Some(number), call)).collect();
-    compare("calls.txt", &made);
-    for (written, call) in read("calls.txt").iter().zip(Call::ALL) {
-        assert_decodes(written, call);
-    }
-}
-
-#[test]
-fn heads_of_parts_are_written_as_ever() {
-    let parts = samples::parts();
-    let made: Vec<_> = parts.iter().map(|part| vector(None, part)).collect();
-    compare("parts.txt", &made);
-    for (written, part) in read("parts.txt").iter().zip(&parts) {
-        assert_decodes(written, part);
-    }
-}
-
-#[test]
-fn frames_are_written_as_ever() {
+fn frames_are_split_and_joined_to_the_same_bytes() {
     let frames = read("frames.txt");
     for frame in &frames {
         let bytes = frame.bytes("bytes");
-        let codec = codec(frame.get("codec"));
+        let codec = codec_number(frame.get("codec"));
         let sequence = u32::try_from(frame.number("sequence")).unwrap();
         let descriptors = frame.number("descriptors");
         let (header, body) = Header::split(&bytes, descriptors, codec, sequence).unwrap();
-        let again = [&header.to_bytes()[..], body].concat();
-        assert_eq!(again, bytes, "{}", frame.title);
+        let joined = [&header.to_bytes()[..], body].concat();
+        assert_eq!(joined, bytes, "{}", frame.title);
         assert_eq!(body, frame.bytes("body"));
         let name = frame.get("type");
         assert_eq!(name, format!("{:?} {}", header.frame_type, header.frame_type as u8));
         assert_eq!(usize::from(header.descriptors), descriptors);
     }
     let present: BTreeSet<_> = frames.iter().map(|frame| frame.get("type").to_owned()).collect();
-    // A new type does not build without a vector.
     for frame_type in [
         FrameType::Part,
         FrameType::PartInMemfd,
@@ -198,6 +169,7 @@ fn frames_are_written_as_ever() {
         FrameType::RequestInMemfd,
         FrameType::Report,
     ] {
+        // The match fails to compile for a new type until it is added here.
         let name = match frame_type {
             FrameType::Part => "Part 1",
             FrameType::PartInMemfd => "PartInMemfd 2",
@@ -212,7 +184,7 @@ fn frames_are_written_as_ever() {
 }
 
 #[test]
-fn the_plan_of_a_frame_is_its_operations() {
+fn part_frames_decode_to_the_operations_they_list() {
     let frames = read("frames.txt");
     let parts = frames.iter().filter(|frame| frame.get("type") == "Part 1");
     for frame in parts {
@@ -237,24 +209,25 @@ fn the_plan_of_a_frame_is_its_operations() {
 }
 
 #[test]
-fn what_is_wrong_is_refused_for_the_reason_given() {
+fn refused_vectors_fail_with_their_error() {
     let refused = read("refused.txt");
     let mut codes = BTreeSet::new();
     for vector in &refused {
         let bytes = vector.bytes("bytes");
-        let name = vector.get("codec");
+        let codec = vector.get("codec");
         let error = match vector.get("as") {
             "frame" => {
                 let sequence = u32::try_from(vector.number("sequence")).unwrap();
-                let count = vector.number("descriptors");
-                let error = Header::split(&bytes, count, codec(name), sequence).unwrap_err();
+                let descriptors = vector.number("descriptors");
+                let error = Header::split(&bytes, descriptors, codec_number(codec), sequence);
+                let error = error.unwrap_err();
                 codes.insert(error.code());
                 format!("{} {}", error.code(), error.text())
             }
-            "part" => outcome(decoded::<Part>(name, &bytes)),
-            "operation" => outcome(decoded::<Op<'_>>(name, &bytes)),
-            "report" => outcome(decoded::<Report<'_>>(name, &bytes)),
-            "request" => outcome(decoded::<Request<'_>>(name, &bytes)),
+            "part" => outcome(decoded::<Part>(codec, &bytes)),
+            "operation" => outcome(decoded::<Op<'_>>(codec, &bytes)),
+            "report" => outcome(decoded::<Report<'_>>(codec, &bytes)),
+            "request" => outcome(decoded::<Request<'_>>(codec, &bytes)),
             other => panic!("{}: nothing is decoded as {other}", vector.title),
         };
         assert_eq!(error, vector.get("error"), "{}", vector.title);
@@ -262,7 +235,7 @@ fn what_is_wrong_is_refused_for_the_reason_given() {
     assert!(codes.into_iter().eq(1..=8), "each code of a refused frame has a vector");
 }
 
-/// Why decoding was refused.
+/// Returns the `error` line of a vector in `refused.txt`.
 fn outcome<T>(result: Result<(T, usize), CodecError>) -> String {
     match result {
         Err(error) => format!("{error:?}"),
