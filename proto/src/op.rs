@@ -11,7 +11,7 @@
 //! | `proto/tests/wire/arbitrary.rs` | an arm in `Values::operation` | `properties.rs` |
 //! | `proto/vectors/operations.txt` | the vectors of the samples | `vectors.rs`, which prints them |
 //! | `proto/vectors/version-1.txt` | its record: appended, then never changed | `frozen.rs`, which prints it |
-//! | `init/src/interpret.rs` | an arm in `Init::operation` | the compiler, in the image that supervises |
+//! | `init/src/interpret/mod.rs` | an arm in `run_operation` | the compiler, in the image that supervises |
 //! | `init/src/ops/` | the function that the arm calls | the compiler |
 //! | `shim`, `plan/display.rs` | an arm in `words` | `shim/tests/operations.rs` |
 //! | `tests/python/messages.py` | a line in `OPERATIONS` | `tests/tests/python.rs` |
