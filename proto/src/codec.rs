@@ -1,70 +1,74 @@
-//! How messages become bytes: bincode, and behind a feature its successor postcard.
+//! The encoding of messages: bincode, and with the feature `postcard` also postcard.
 //!
-//! Both write an enumeration as the number of its variant, fields in their order without names,
-//! and byte strings behind their length; they differ in how they write an integer. What bincode
-//! wrote is read by [`crate::read`].
+//! Both write an enumeration as the number of its variant, fields in order and without names, and
+//! byte strings with their length first. They differ in how they write an integer. `WIRE.md`
+//! specifies both. [`crate::read`] decodes bincode.
 
 use crate::read::{Read, Reader};
 
-/// What can be sent.
+/// A message that can be encoded by every [`Codec`].
 #[cfg(not(feature = "postcard"))]
 pub trait Encode: bincode::Encode {}
 #[cfg(not(feature = "postcard"))]
 impl<T: bincode::Encode> Encode for T {}
 
-/// What can be sent.
+/// A message that can be encoded by every [`Codec`].
 #[cfg(feature = "postcard")]
 pub trait Encode: bincode::Encode + serde::Serialize {}
 #[cfg(feature = "postcard")]
 impl<T: bincode::Encode + serde::Serialize> Encode for T {}
 
-/// What can be received; strings are borrowed from the bytes.
+/// A message that can be decoded by every [`Codec`]. Strings are borrowed from the bytes.
 #[cfg(not(feature = "postcard"))]
 pub trait Decode<'a>: Read<'a> {}
 #[cfg(not(feature = "postcard"))]
 impl<'a, T: Read<'a>> Decode<'a> for T {}
 
-/// What can be received; strings are borrowed from the bytes.
+/// A message that can be decoded by every [`Codec`]. Strings are borrowed from the bytes.
 #[cfg(feature = "postcard")]
 pub trait Decode<'a>: Read<'a> + serde::Deserialize<'a> {}
 #[cfg(feature = "postcard")]
 impl<'a, T: Read<'a> + serde::Deserialize<'a>> Decode<'a> for T {}
 
-/// Bytes that are not a message, or a message that does not fit.
+/// An error of encoding or decoding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CodecError {
-    /// The bytes end inside the message, or are none.
+    /// Decoding: the bytes do not begin with a message of the expected type. They end too early, a
+    /// number is unknown or too large, or a string breaks the rule of its type.
     Malformed,
-    /// The message is larger than the space for it.
+    /// Encoding: the message is longer than the buffer.
     TooLarge,
 }
 
-/// A way to write messages as bytes.
+/// An encoding of messages.
 pub trait Codec {
-    /// The number of the codec in the header of a frame.
+    /// The number of the codec in the header of a frame: [`Header::codec`](crate::Header::codec).
     const ID: u8;
 
-    /// Writes a message into a buffer and tells its length.
+    /// Encodes a message into the front of a buffer. Returns its length in bytes.
     ///
     /// # Errors
     /// [`CodecError::TooLarge`] if the buffer is too small.
     fn encode<T: Encode>(message: &T, buffer: &mut [u8]) -> Result<usize, CodecError>;
 
-    /// Appends a message to a vector.
+    /// Appends the encoding of a message to a vector.
     ///
     /// # Errors
-    /// None in practice: a vector grows.
+    /// None for the messages of this crate. [`CodecError::TooLarge`] stands for any error of the
+    /// encoder.
     #[cfg(feature = "alloc")]
     fn append<T: Encode>(message: &T, bytes: &mut alloc::vec::Vec<u8>) -> Result<(), CodecError>;
 
-    /// Reads one message from the front of `bytes` and tells how many bytes it took.
+    /// Decodes one message from the front of `bytes`. Returns it and its length in bytes.
+    ///
+    /// Bytes after the message are ignored. Where none are allowed, the caller has to check.
     ///
     /// # Errors
-    /// [`CodecError::Malformed`] if the bytes are not one.
+    /// [`CodecError::Malformed`] if `bytes` does not begin with a message of this type.
     fn decode<'a, T: Decode<'a>>(bytes: &'a [u8]) -> Result<(T, usize), CodecError>;
 }
 
-/// bincode 2 in its standard configuration: little-endian, variable-length integers.
+/// bincode 2 in its standard configuration: little-endian, variable-length integers. Codec 1.
 #[derive(Debug, Clone, Copy)]
 pub struct Bincode;
 
@@ -101,7 +105,7 @@ impl Codec for Bincode {
     }
 }
 
-/// postcard 1.
+/// postcard 1: integers as LEB128. Codec 2.
 #[cfg(feature = "postcard")]
 #[derive(Debug, Clone, Copy)]
 pub struct Postcard;

@@ -1,37 +1,39 @@
-//! The header in front of every message.
+//! The header of every message.
 
 use crate::limits;
 
-/// The first bytes of every message.
+/// The first bytes of every message: `pid1`.
 pub const MAGIC: [u8; 4] = *b"pid1";
 
-/// The version of the wire. A frame with another one is refused.
+/// The version of the wire. A frame of another version is refused.
 pub const VERSION: u8 = 1;
 
 /// The length of the header in bytes.
 pub const HEADER_LENGTH: usize = 16;
 
-/// What a message is.
+/// The type of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum FrameType {
-    /// To the init: a part of a plan; the body is a [`crate::Part`] and its operations.
+    /// To the init: a part of a plan. The body is a [`Part`](crate::Part) and its operations.
     Part = 1,
-    /// To the init: a part whose body is in a sealed memfd, the first descriptor, which takes no
-    /// slot; the message's own body is empty.
+    /// To the init: a part whose body is in a sealed memfd. The memfd is the first descriptor and
+    /// takes no slot; the body of the message is empty.
     PartInMemfd = 2,
-    /// To the init: go on behind a [`crate::Op::Barrier`] or [`crate::Op::Fork`]; the body is
-    /// empty.
+    /// To the init: continue after [`Op::Barrier`](crate::Op::Barrier) or
+    /// [`Op::Fork`](crate::Op::Fork). The body is empty.
     Proceed = 3,
-    /// To the init at [`crate::Op::AwaitStart`], first on a new connection: go on; the body is
-    /// empty.
+    /// To an init at [`Op::AwaitStart`](crate::Op::AwaitStart), as the first message of a new
+    /// connection: continue. The body is empty.
     Start = 4,
-    /// To the init at [`crate::Op::Supervise`]: the body is a [`crate::Request`].
+    /// To an init at [`Op::Supervise`](crate::Op::Supervise). The body is a
+    /// [`Request`](crate::Request).
     Request = 5,
-    /// To the init at [`crate::Op::Supervise`]: a request whose body is in a sealed memfd, the first
-    /// descriptor, which takes no slot; the message's own body is empty.
+    /// To an init at [`Op::Supervise`](crate::Op::Supervise): a request whose body is in a sealed
+    /// memfd. The memfd is the first descriptor and takes no slot; the body of the message is
+    /// empty.
     RequestInMemfd = 6,
-    /// From the init: the body is a [`crate::Report`].
+    /// From the init. The body is a [`Report`](crate::Report).
     Report = 0x81,
 }
 
@@ -58,46 +60,47 @@ impl FrameType {
 /// | 4 | 1 | version |
 /// | 5 | 1 | codec: 1 bincode, 2 postcard |
 /// | 6 | 1 | type |
-/// | 7 | 1 | number of descriptors that come along |
-/// | 8 | 4 | sequence: counts the messages of the sender from 0 |
-/// | 12 | 4 | length of the body |
+/// | 7 | 1 | number of descriptors sent with the message |
+/// | 8 | 4 | sequence number: counts the messages of the sender from 0 |
+/// | 12 | 4 | length of the body in bytes |
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header {
-    /// What the message is.
+    /// The type of the message.
     pub frame_type: FrameType,
-    /// The codec of the body.
+    /// The codec of the body: [`Codec::ID`](crate::Codec::ID).
     pub codec: u8,
-    /// How many descriptors come along.
+    /// The number of descriptors sent with the message, at most [`limits::DESCRIPTORS`].
     pub descriptors: u8,
-    /// The number of the message, from 0 up for each sender.
+    /// The number of the message. Each sender counts from 0.
     pub sequence: u32,
     /// The length of the body in bytes.
     pub length: u32,
 }
 
-/// A message that is refused.
+/// The reason why a message is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FrameError {
-    /// Shorter than a header.
+    /// The message is shorter than a header.
     Short,
-    /// Does not begin with [`MAGIC`].
+    /// The message does not begin with [`MAGIC`].
     Magic,
-    /// Another version of the wire.
+    /// The version is not [`VERSION`] but this one.
     Version(u8),
-    /// Another codec than the receiver's.
+    /// The codec is not the receiver's but this one.
     Codec(u8),
-    /// An unknown type.
+    /// The type is this unknown one.
     Type(u8),
-    /// The body is not as long as the header says.
+    /// The length of the body is not the one in the header.
     Length,
-    /// Not as many descriptors as the header says, or more than [`limits::DESCRIPTORS`].
+    /// The number of descriptors is not the one in the header, or is above
+    /// [`limits::DESCRIPTORS`].
     Descriptors,
-    /// Not the number that follows the sender's last one.
+    /// The sequence number is not the expected one but this one.
     Sequence(u32),
 }
 
 impl FrameError {
-    /// A number for reports, from 1 up.
+    /// Returns the code that [`Report::Failed`](crate::Report::Failed) has as its `detail`: 1 to 8.
     #[must_use]
     pub fn code(self) -> u16 {
         match self {
@@ -112,7 +115,7 @@ impl FrameError {
         }
     }
 
-    /// What is wrong, in words.
+    /// Returns a description for error messages.
     #[must_use]
     pub fn text(self) -> &'static str {
         match self {
@@ -129,7 +132,7 @@ impl FrameError {
 }
 
 impl Header {
-    /// Writes the header.
+    /// Encodes the header.
     #[must_use]
     pub fn to_bytes(self) -> [u8; HEADER_LENGTH] {
         let mut bytes = [0; HEADER_LENGTH];
@@ -143,12 +146,16 @@ impl Header {
         bytes
     }
 
-    /// Splits a message that came whole, with `descriptors` descriptors, into header and body.
+    /// Checks the header of a received message, and splits the message into header and body.
     ///
-    /// `codec` is the receiver's, `sequence` the number that it expects.
+    /// `descriptors` is the number of descriptors that were received with the message, `codec` the
+    /// receiver's codec, and `sequence` the expected sequence number. The caller has already
+    /// refused a truncated message (`MSG_TRUNC` or `MSG_CTRUNC` of `recvmsg(2)`).
     ///
     /// # Errors
-    /// One of [`FrameError`]; nothing of the message may be used then.
+    /// The first check that fails, in the order of the table in `WIRE.md`: [`FrameError::Short`],
+    /// `Magic`, `Version`, `Codec`, `Type`, `Descriptors`, `Sequence`, `Length`. The receiver must
+    /// not use anything of the message then.
     pub fn split(
         message: &[u8],
         descriptors: usize,

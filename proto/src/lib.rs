@@ -1,33 +1,34 @@
-//! The wire between the host and a container's init.
+//! The messages between a container runtime (the host) and the init of a container.
 //!
-//! The host compiles a container's configuration into a **plan**: a flat list of small
-//! operations ([`Op`]), each about one action of the kernel. The init is their interpreter. It
-//! answers with [`Report`]s. This crate knows both and nobody: no system call, no allocation, no
-//! policy. `WIRE.md` beside it specifies every byte; it is also the page [`specification`].
+//! The host compiles the configuration of a container into a **plan**: a flat list of small
+//! operations ([`Op`]), each about one action of the kernel. The init runs them and sends
+//! [`Report`]s. This crate defines the messages and their encoding. It makes no system call, does
+//! not allocate (unless the feature `alloc` is on) and contains no policy. `WIRE.md` specifies
+//! every byte; it is also the page [`specification`].
 //!
-//! The crate is all that a host needs to use the init: a static program of less than 32 KiB that
-//! takes any container runtime's decisions, and makes none. The crate `pidone` brings that program
-//! (`pidone::launch::image::EMBEDDED`) and a host for it, which need not be used.
+//! A host needs only this crate to use the init: a static program of less than 32 KiB that carries
+//! out the decisions of any container runtime and makes none. The crate `pidone` contains that
+//! program (`pidone::launch::image::EMBEDDED`) and a host for it, which is optional.
 //!
 //! # The channel
-//! One `AF_UNIX` `SOCK_SEQPACKET` socket pair; the kernel keeps the borders of messages. The init
-//! is executed with one end at a descriptor above 2 and the argument `--control=N`. Every message
-//! is a [`Header`] and a body. A zero-length message is illegal, so that nothing can be taken for
-//! end-of-file.
+//! One `AF_UNIX` `SOCK_SEQPACKET` socket pair: the kernel keeps the boundaries of messages. The
+//! init is executed with one end at a descriptor above 2 and the argument `--control=N`. Every
+//! message is a [`Header`] and a body. A message of no bytes is invalid, since a receiver could not
+//! distinguish it from the end of the stream.
 //!
 //! # A start
 //! 1. The host sends the plan in one or more [`Part`]s, each with the descriptors that its
-//!    operations name by [`Slot`].
-//! 2. The init runs the operations in their order. At a [`Op::Barrier`] it sends
-//!    [`Report::Barrier`] and waits for [`FrameType::Proceed`].
-//! 3. The last thing that it sends before `execve(2)` is [`Report::Executing`]. End-of-file
-//!    behind it is success: the socket was closed by exec. A [`Report::Failed`] behind it, or
-//!    anywhere, is failure. End-of-file without it means that the init died, and its pidfd says
-//!    how.
+//!    operations refer to by [`Slot`].
+//! 2. The init runs the operations in order. At an [`Op::Barrier`] it sends [`Report::Barrier`] and
+//!    waits for [`FrameType::Proceed`].
+//! 3. The last report before `execve(2)` is [`Report::Executing`]. If the end of the stream
+//!    follows, the start has succeeded: exec closed the socket. A [`Report::Failed`] at any time
+//!    means that the start has failed. The end of the stream without [`Report::Executing`] means
+//!    that the init died; its pidfd reports how.
 //!
 //! # An example
-//! A plan as one message, ready for `sendmsg(2)`. With the feature `alloc` there is
-//! [`Codec::append`] for vectors.
+//! A plan as one message, ready for `sendmsg(2)`. With the feature `alloc`, `Codec::append` encodes
+//! into a vector instead.
 //!
 //! ```
 //! use pidone_proto::frame::HEADER_LENGTH;
@@ -59,8 +60,8 @@
 //! };
 //! message[..HEADER_LENGTH].copy_from_slice(&header.to_bytes());
 //!
-//! // The init reads it like this.
-//! let (header, body) = Header::split(&message[..end], 0, Bincode::ID, 0).expect("it is whole");
+//! // The init decodes it.
+//! let (header, body) = Header::split(&message[..end], 0, Bincode::ID, 0).expect("is valid");
 //! assert_eq!(header.frame_type, FrameType::Part);
 //! let (head, length) = Bincode::decode::<Part>(body)?;
 //! let (op, _) = Bincode::decode::<Op<'_>>(&body[length..])?;
@@ -68,11 +69,11 @@
 //! # Ok::<(), pidone_proto::CodecError>(())
 //! ```
 //!
-//! A whole host in a hundred lines is `shim/tests/outside/wire.rs` of this crate's repository.
+//! `shim/tests/outside/wire.rs` in this crate's repository is a complete host in a hundred lines.
 //!
 //! # Features
 //! - `alloc`: encoding into a vector, for hosts. The init has no allocator.
-//! - `postcard`: a second codec, of the same messages, for images that speak it.
+//! - `postcard`: a second codec for the same messages, for images of the init that use it.
 #![no_std]
 
 #[cfg(feature = "alloc")]

@@ -1,6 +1,6 @@
-//! What the init tells the host.
+//! The reports of the init.
 //!
-//! All of it is hostile input to the host: the init may have been taken over by the container.
+//! A host must treat every report as hostile input: the container may control the init.
 
 use bincode::Encode;
 
@@ -9,121 +9,132 @@ use crate::text::Words;
 
 message! {
     /// A message from the init.
+    ///
+    /// The numbers on the wire count from 0 in the order of the variants.
     #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode)]
     #[cfg_attr(feature = "postcard", derive(serde::Serialize, serde::Deserialize))]
     #[cfg_attr(feature = "postcard", serde(bound(deserialize = "'de: 'a")))]
     pub enum Report<'a> {
-        /// The init stands at [`crate::Op::Barrier`] and waits for [`crate::FrameType::Proceed`].
+        /// The init is at [`Op::Barrier`](crate::Op::Barrier) and waits for
+        /// [`FrameType::Proceed`](crate::FrameType::Proceed).
         Barrier {
             /// The number in the operation.
             id: u32,
         },
-        /// [`crate::Op::Fork`] made the child whose pidfd comes along as the one descriptor; it waits
-        /// for [`crate::FrameType::Proceed`].
+        /// [`Op::Fork`](crate::Op::Fork) created a child. Its pidfd is the one descriptor of the
+        /// message. The child waits for [`FrameType::Proceed`](crate::FrameType::Proceed).
         Forked,
-        /// The master of the new terminal comes along as the one descriptor.
+        /// [`Op::Console`](crate::Op::Console) created a terminal. Its master is the one descriptor
+        /// of the message.
         Console,
         /// When operations were done.
         Times {
-            /// The number of the first stamp: 0 is that of the init's beginning, 1 that of the plan's
-            /// arrival, and the next are those of the operations.
+            /// The number of the first time stamp in this report. Stamp 0 is the beginning of the
+            /// init, stamp 1 the arrival of the plan, and stamp n + 1 the end of operation n.
             first: u32,
-            /// Nanoseconds of the init's `CLOCK_MONOTONIC`, as little-endian numbers of 64 bits.
+            /// Nanoseconds of the init's `CLOCK_MONOTONIC`, as 64-bit integers, little-endian. At
+            /// most [`TIMES_PER_REPORT`](crate::limits::TIMES_PER_REPORT).
             nanoseconds: &'a [u8],
         },
-        /// All operations are done; `execve(2)` is next.
+        /// All other operations are done, and `execve(2)` is next.
         Executing,
-        /// An operation failed. The init exits behind it with status 125.
+        /// An operation failed. The init exits with status 125.
         ///
-        /// What the operation was about is in the plan, which the host wrote.
+        /// The report does not repeat the fields of the operation, which the host wrote.
         Failed {
-            /// The number of the operation in the plan, counted from 1; 0 when the plan itself could
-            /// not be read.
+            /// The number of the operation in the plan, counted from 1; 0 if the first part could
+            /// not be received.
             step: u32,
-            /// The system call.
+            /// The system call that failed, or the rule that was broken.
             call: Call,
-            /// Which one of several things in the operation, counted from 1: an option of a mount, or
-            /// a candidate of exec; for a message that was refused, the code of
-            /// [`crate::FrameError`]; else 0.
+            /// Which of several things in the operation, counted from 1: an option of a mount, or a
+            /// candidate of exec. For a refused message
+            /// [`FrameError::code`](crate::FrameError::code). Otherwise 0.
             detail: u16,
-            /// The kernel's answer.
+            /// The kernel's error number, 1 to 4095: `errno(3)`.
             errno: u16,
         },
-        /// The init stands at [`crate::Op::AwaitStart`], and closes this connection.
+        /// The init is at [`Op::AwaitStart`](crate::Op::AwaitStart) and closes this connection.
         Waiting,
-        /// The descriptor that comes along answers for the system calls of the seccomp filter that was
-        /// installed: `seccomp_unotify(2)`.
+        /// A seccomp filter with `SECCOMP_FILTER_FLAG_NEW_LISTENER` was installed. Its listener is
+        /// the one descriptor of the message: `seccomp_unotify(2)`.
         Listener,
-        /// The init stands at [`crate::Op::Supervise`].
+        /// The init is at [`Op::Supervise`](crate::Op::Supervise).
         Supervising,
-        /// A process was started; its pidfd comes along as the one descriptor.
+        /// A process was started: the reply to [`Request::Spawn`](crate::Request::Spawn). Its pidfd
+        /// is the one descriptor of the message.
         Spawned {
-            /// The client's number in the request.
+            /// The tag in the request.
             tag: u32,
-            /// The number of the process: never used again.
+            /// The number of the process in later requests and reports. It is never reused.
             process: u32,
-            /// Its id in the container's pid namespace.
+            /// The process id in the pid namespace of the container.
             pid: u32,
         },
-        /// A process was not started.
+        /// A process was not started: the reply to [`Request::Spawn`](crate::Request::Spawn).
         NotSpawned {
-            /// The client's number in the request.
+            /// The tag in the request.
             tag: u32,
-            /// The number of the operation, counted from 1; 0 for the request as a whole.
+            /// The number of the operation that failed, counted from 1; 0 for the request as a
+            /// whole.
             step: u32,
-            /// The system call.
+            /// The system call that failed, or the rule that was broken.
             call: Call,
             /// As in [`Report::Failed`].
             detail: u16,
-            /// The kernel's answer.
+            /// As in [`Report::Failed`].
             errno: u16,
         },
-        /// The master of the terminal of a process that is being started comes along as the one
-        /// descriptor.
+        /// A process that is being started has a terminal. Its master is the one descriptor of the
+        /// message.
         SpawnConsole {
-            /// The client's number in the request.
+            /// The tag in the request.
             tag: u32,
         },
-        /// A process has ended.
+        /// A process has ended. The times and counts are those of `getrusage(2)`.
         Exited {
-            /// Its number.
+            /// The number of the process.
             process: u32,
-            /// What it exited with; 0 if a signal killed it.
+            /// The exit code; 0 if a signal killed the process.
             code: u32,
-            /// The signal that killed it; 0 if it exited.
+            /// The signal that killed the process; 0 if it exited.
             signal: u32,
-            /// Whether it left a core dump.
+            /// Whether a core was dumped.
             core: bool,
-            /// Microseconds of processor time outside the kernel.
+            /// CPU time in user mode, in microseconds.
             user: u64,
-            /// Microseconds of processor time in the kernel.
+            /// CPU time in the kernel, in microseconds.
             system: u64,
-            /// The largest resident memory in KiB.
+            /// The maximum resident set size, in KiB.
             max_rss: u64,
             /// Page faults without I/O.
             minor_faults: u64,
             /// Page faults with I/O.
             major_faults: u64,
         },
-        /// Processes that were spawned and have not ended.
+        /// The processes that were spawned and have not ended: the reply to
+        /// [`Request::List`](crate::Request::List).
         Processes {
             /// Whether another such report follows.
             more: bool,
-            /// Number and id of each in turn.
+            /// The number and the process id of each in turn.
             processes: Words<'a>,
         },
-        /// A request was done, or was not.
+        /// The reply to any other request.
         Done {
-            /// The kernel's answer; 0 if it was done.
+            /// 0 for success, otherwise the kernel's error number: `errno(3)`.
             errno: u16,
         },
     }
 }
 
-/// The system call that failed, so that an error says more than the operation's name.
+/// Declares [`Call`].
 macro_rules! calls {
     ($($variant:ident => $name:literal),+ $(,)?) => {
-        /// The system call that failed, or the rule that was broken.
+        /// The system call that failed, or the rule that was broken: an operation makes several.
+        ///
+        /// The numbers on the wire count from 0 in the order of the variants. Each variant has its
+        /// [`name`](Call::name) as documentation; `WIRE.md` has the man pages.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode)]
         #[cfg_attr(feature = "postcard", derive(serde::Serialize, serde::Deserialize))]
         #[non_exhaustive]
@@ -143,10 +154,11 @@ macro_rules! calls {
         }
 
         impl Call {
-            /// All calls, in the order of their numbers.
+            /// All calls in the order of their numbers, from 0 up.
             pub const ALL: &'static [Self] = &[$(Self::$variant),+];
 
-            /// The name of the call.
+            /// Returns what failed, for error messages: the name of a system call, or a verb
+            /// phrase.
             #[must_use]
             pub fn name(self) -> &'static str {
                 match self {

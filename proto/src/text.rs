@@ -1,7 +1,7 @@
-//! Strings as the kernel wants them: NUL-terminated on the wire, borrowed where they lie.
+//! Strings, NUL-terminated on the wire as the kernel takes them, and borrowed from the message.
 //!
-//! The init has no allocator. A path that already ends in NUL can go from the receive buffer
-//! straight into a system call.
+//! The init has no allocator. It passes a path from the receive buffer to a system call without a
+//! copy.
 
 use core::ffi::CStr;
 use core::fmt;
@@ -11,20 +11,20 @@ use bincode::error::EncodeError;
 
 use crate::read::{Read, Reader};
 
-/// One string: any bytes without NUL, then NUL.
+/// One string: any bytes but NUL, then one NUL. It has no encoding: a path is bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Text<'a>(pub &'a CStr);
 
-/// Strings one behind the other, each with its NUL.
+/// A list of strings, concatenated, each with its NUL.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
 pub struct Strings<'a>(&'a [u8]);
 
-/// Numbers of 32 bits, little-endian, one behind the other.
+/// A list of 32-bit integers, little-endian.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
 pub struct Words<'a>(&'a [u8]);
 
 impl<'a> Text<'a> {
-    /// The string with its NUL.
+    /// Returns the string with its NUL.
     #[must_use]
     pub fn as_c_str(self) -> &'a CStr {
         self.0
@@ -35,32 +35,32 @@ impl<'a> Text<'a> {
     }
 
     fn from_wire(bytes: &'a [u8]) -> Option<Self> {
-        // The init looks for the end of strings everywhere, and this way by one function.
+        // `from_bytes_until_nul` rather than `from_bytes_with_nul`: the init already contains it.
         let string = CStr::from_bytes_until_nul(bytes).ok()?;
         (string.count_bytes() + 1 == bytes.len()).then_some(Self(string))
     }
 }
 
 impl<'a> Strings<'a> {
-    /// Takes bytes that are empty or end in NUL.
+    /// Wraps bytes that are empty or end in NUL. Returns `None` for other bytes.
     #[must_use]
     pub fn new(bytes: &'a [u8]) -> Option<Self> {
         matches!(bytes.last(), None | Some(0)).then_some(Self(bytes))
     }
 
-    /// The bytes of all strings.
+    /// Returns the bytes of all strings, each with its NUL.
     #[must_use]
     pub fn as_bytes(self) -> &'a [u8] {
         self.0
     }
 
-    /// How many strings there are.
+    /// Returns the number of strings.
     #[must_use]
     pub fn count(self) -> usize {
         self.0.iter().filter(|&&b| b == 0).count()
     }
 
-    /// Each string.
+    /// Returns the strings in order.
     pub fn iter(self) -> impl Iterator<Item = &'a CStr> {
         let mut rest = self.0;
         core::iter::from_fn(move || {
@@ -72,25 +72,25 @@ impl<'a> Strings<'a> {
 }
 
 impl<'a> Words<'a> {
-    /// Takes bytes whose number is a multiple of four.
+    /// Wraps bytes whose number is a multiple of four. Returns `None` for other bytes.
     #[must_use]
     pub fn new(bytes: &'a [u8]) -> Option<Self> {
         bytes.len().is_multiple_of(4).then_some(Self(bytes))
     }
 
-    /// The bytes of all numbers.
+    /// Returns the bytes of all integers, 4 each, little-endian.
     #[must_use]
     pub fn as_bytes(self) -> &'a [u8] {
         self.0
     }
 
-    /// How many numbers there are.
+    /// Returns the number of integers.
     #[must_use]
     pub fn count(self) -> usize {
         self.0.len() / 4
     }
 
-    /// Each number.
+    /// Returns the integers in order.
     pub fn iter(self) -> impl Iterator<Item = u32> + 'a {
         self.0.as_chunks::<4>().0.iter().map(|bytes| u32::from_le_bytes(*bytes))
     }
@@ -108,7 +108,8 @@ impl fmt::Debug for Words<'_> {
     }
 }
 
-/// All three are byte strings on the wire and differ in what the bytes must look like.
+/// Implements encoding and decoding as a byte string. The three types differ in which bytes are
+/// valid.
 macro_rules! byte_string {
     ($name:ident, $bytes:expr, $from:expr, $expected:literal) => {
         impl Encode for $name<'_> {
