@@ -27,7 +27,7 @@
 //!   permits in `WIRE.md`, "Requests".
 //! - One that ends a plan, or closes the connection: the operations before which
 //!   `Init::operations` sends the times.
-//! - One that can fail in a new system call: a [`Call`](crate::Call), with places of its own in
+//! - One that can fail in a new system call: a [`Call`](crate::Call), which has its own places in
 //!   `report.rs`, `WIRE.md`, `calls.txt`, `version-1.txt` and `messages.py`. The same tests fail.
 //! - Its behaviour: a test in `tests/tests/`.
 //!

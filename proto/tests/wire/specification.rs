@@ -178,17 +178,20 @@ fn header_checks_run_in_the_specified_order() {
 fn limits_match_the_specification() {
     let text = section("## Limits").join("\n");
     for limit in [
-        format!("header and body | {} bytes", limits::FRAME),
-        format!("in a memfd | {} bytes", limits::PLAN),
+        format!("| a message, header and body | {} bytes", limits::FRAME),
+        format!("| a part in a memfd | {} bytes", limits::PLAN),
         format!("the memfd among them | {}", limits::DESCRIPTORS),
         format!("| slots | {}", limits::SLOTS),
         format!("by convention | {}", limits::FIRST_MADE_SLOT),
-        format!("stamps of a plan | {}", limits::TIMES),
-        format!("times in a report | {}", limits::TIMES_PER_REPORT),
-        format!("processes at a time | {}", limits::PROCESSES),
-        format!("processes in a report | {}", limits::PROCESSES_PER_REPORT),
-        format!("clients at a time | {}", limits::CLIENTS),
-        format!("| {} bytes", HEADER_LENGTH + 8 * limits::TIMES_PER_REPORT + 64),
+        format!("| time stamps of a plan | {}", limits::TIMES),
+        format!("| time stamps in a report | {}", limits::TIMES_PER_REPORT),
+        format!("| processes at a time | {}", limits::PROCESSES),
+        format!("| processes in a report | {}", limits::PROCESSES_PER_REPORT),
+        format!("| clients at a time | {}", limits::CLIENTS),
+        format!(
+            "| a report, header and body | {} bytes",
+            HEADER_LENGTH + 8 * limits::TIMES_PER_REPORT + 64
+        ),
     ] {
         assert!(text.contains(&limit), "{limit}");
     }
