@@ -88,7 +88,7 @@ fn assert_specified(heading: &str, variants: &[&str], samples: &[impl Debug]) {
     let mut rows = rows(heading);
     rows.sort_by_key(|(number, _)| *number);
     let names: Vec<_> = rows.iter().map(|(number, cells)| (*number, cells[0].as_str())).collect();
-    assert_eq!(names, samples::numbered(variants));
+    assert_eq!(names, samples::numbered(variants), "{heading} in WIRE.md");
     for sample in samples {
         let printed = format!("{sample:?}");
         let index = usize::try_from(samples::number(variants, sample)).unwrap();
