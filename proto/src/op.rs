@@ -13,20 +13,20 @@
 //! | `proto/vectors/version-1.txt` | its record: appended, then never changed | `frozen.rs`, which prints it |
 //! | `init/src/interpret/mod.rs` | an arm in `run_operation` | the compiler, in the image that supervises |
 //! | `init/src/ops/` | the function that the arm calls | the compiler |
-//! | `shim`, `plan/display.rs` | an arm in `words` | `shim/tests/operations.rs` |
+//! | `shim/plan/src/display.rs` | an arm in `words` | `shim/plan/tests/operations.rs` |
 //! | `tests/python/messages.py` | a line in `OPERATIONS` | `tests/tests/python.rs` |
 //!
 //! The tests without a directory are in `proto/tests/wire/`.
 //!
 //! These places depend on what the operation is, and no test knows:
 //!
-//! - The host that asks for it: `plan/` in `shim`. A path or a name in its fields belongs into
-//!   `plan::subject`, which completes error messages. One that fills a slot belongs into
-//!   `Slots::made` in `plan/display.rs`; flags get their names in `plan/names.rs`.
-//! - One that waits for the host: `waits` in `launch/outbox.rs` of `shim`, and what a `Spawn`
+//! - The host that asks for it: `shim/plan/`. A path or a name in its fields belongs into
+//!   `subject` in `lib.rs` there, which completes error messages. One that fills a slot belongs
+//!   into `Slots::made` in `display.rs`; flags get their names in `names.rs`.
+//! - One that waits for the host: `waits` in `shim/src/launch/outbox.rs`, and what a `Spawn`
 //!   permits in `WIRE.md`, "Requests".
 //! - One that ends a plan, or closes the connection: the operations before which
-//!   `Init::operations` sends the times.
+//!   `run_part` of the init sends the times.
 //! - One that can fail in a new system call: a [`Call`](crate::Call), which has its own places in
 //!   `report.rs`, `WIRE.md`, `calls.txt`, `version-1.txt` and `messages.py`. The same tests fail.
 //! - Its behaviour: a test in `tests/tests/`.

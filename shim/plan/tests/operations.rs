@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use pidone::plan::Plan;
+use pidone_plan::Plan;
 use pidone_proto::{Bincode, Codec, Op};
 
 /// Operations whose name alone says it: the listener of `AwaitStart` is always the same.
@@ -21,7 +21,7 @@ fn bytes(line: &str) -> Option<Vec<u8>> {
 
 #[test]
 fn every_operation_prints_its_name_and_its_fields() {
-    let vectors = Path::new(env!("CARGO_MANIFEST_DIR")).join("../proto/vectors/operations.txt");
+    let vectors = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../proto/vectors/operations.txt");
     let vectors = std::fs::read_to_string(vectors).unwrap();
     // For each operation, whether any of its vectors prints something about its fields. Some have
     // none, and some print nothing for a zero or an empty text.
