@@ -55,7 +55,7 @@ pub fn plan(config: &Config, process: &Process) -> Result<Plan> {
     let facts = Facts {
         dropped: DroppedPrivileges::default(),
         new,
-        network_beside: false,
+        parallel_netns: false,
         joined: Vec::new(),
         in_user_namespace: false,
         by_path: false,

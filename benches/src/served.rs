@@ -24,7 +24,7 @@ use crate::{Result, Sample, Starter, clock};
 const SIZE: u64 = 16;
 
 /// How long it may take until they do.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The payload in a container that waits for it in a service.
 #[derive(Debug)]
@@ -66,7 +66,7 @@ impl Served {
         };
         let begin = Instant::now();
         while !served.socket.exists() {
-            if begin.elapsed() > PATIENCE {
+            if begin.elapsed() > TIMEOUT {
                 return Err("the service does not come".into());
             }
             thread::sleep(Duration::from_millis(1));
@@ -79,7 +79,7 @@ impl Served {
     fn wait_until(&self, may_be: impl Fn(u64) -> bool) -> Result<()> {
         let begin = Instant::now();
         let mut enough = false;
-        while begin.elapsed() < PATIENCE {
+        while begin.elapsed() < TIMEOUT {
             let status = self.ask(r#"{"status":{}}"#)?;
             let number = |name| status["status"][name].as_u64().unwrap_or_default();
             let ready = number("ready");

@@ -16,7 +16,7 @@ use crate::{Result, Sample, Starter, clock};
 const SIZE: usize = 16;
 
 /// How long it may take until they do.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The payload in a container that waits for it.
 #[derive(Debug)]
@@ -45,7 +45,7 @@ impl Warm {
 impl Starter for Warm {
     fn start(&mut self) -> Result<Sample> {
         if self.pool.status().ready <= 1 {
-            self.pool.wait_until_full(PATIENCE)?;
+            self.pool.wait_until_full(TIMEOUT)?;
         }
         // What ended before is out of the way.
         while self.pool.status().ended > 0 {

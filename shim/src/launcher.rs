@@ -122,8 +122,8 @@ impl<'a> Launcher<'a> {
 
     /// How long nothing may be heard of the init; 60 s if nothing is said.
     #[must_use]
-    pub fn patience(mut self, patience: Duration) -> Self {
-        self.options = self.options.patience(patience);
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.options = self.options.timeout(timeout);
         self
     }
 
@@ -143,7 +143,7 @@ impl<'a> Launcher<'a> {
         let sealed = self.options.image.as_ref().map(Sealed::new).transpose()?;
         let [stdin, stdout, stderr] = &self.stdio;
         let descriptors = Descriptors::of([stdin, stdout, stderr], &self.extra)?;
-        let mut hosting = Hosting {
+        let mut hosting = HostSide {
             maps: (!self.users.is_empty())
                 .then_some(Maps { users: &self.users, groups: &self.groups }),
             at_barrier: self.at_barrier.take(),
@@ -158,7 +158,7 @@ impl<'a> Launcher<'a> {
             cgroup: &Entrance::default(),
             lent: Lent { others: &self.lent, ..Lent::default() },
             early: if self.users.is_empty() { usize::MAX } else { 0 },
-            patience: self.options.patience,
+            timeout: self.options.timeout,
         }
         .run(&mut hosting)
         .map_err(privilege::explain)?;
@@ -192,21 +192,21 @@ impl fmt::Debug for Launcher<'_> {
 }
 
 /// What the host does while a plan of the caller's own runs.
-struct Hosting<'a> {
+struct HostSide<'a> {
     maps: Option<Maps<'a>>,
     at_barrier: Option<AtBarrier<'a>>,
 }
 
-impl Host for Hosting<'_> {
-    fn born(&mut self, child: &Child) -> Result<()> {
+impl Host for HostSide<'_> {
+    fn on_cloned(&mut self, child: &Child) -> Result<()> {
         self.maps.map_or(Ok(()), |maps| maps.write(child.pid))
     }
 
-    fn meanwhile(&mut self, _: &Child) -> Result<()> {
+    fn while_running(&mut self, _: &Child) -> Result<()> {
         Ok(())
     }
 
-    fn barrier(&mut self, id: u32, child: &Child) -> Result<()> {
+    fn at_barrier(&mut self, id: u32, child: &Child) -> Result<()> {
         self.at_barrier.as_mut().map_or(Ok(()), |act| act(id, child.pid))
     }
 

@@ -45,7 +45,7 @@ const PYTHON_GRPC: &str = "/usr/lib/python3/dist-packages/grpc/__init__.py";
 const COMMON: [&str; 5] = ["busybox", "unshare", "script", "ip", "iptables"];
 
 /// How long a script may take. The longest takes less than one minute on two processors.
-const PATIENCE: Duration = Duration::from_secs(300);
+const TIMEOUT: Duration = Duration::from_secs(300);
 
 /// How long it may take to end what it started, once told so.
 const FAREWELL: Duration = Duration::from_secs(20);
@@ -89,7 +89,7 @@ impl Client {
             let _ = sender.send(());
             output
         });
-        let in_time = receiver.recv_timeout(PATIENCE).is_ok();
+        let in_time = receiver.recv_timeout(TIMEOUT).is_ok();
         if !in_time {
             // It ends its namespaces and removes its cgroups.
             kill(pid, Signal::SIGTERM)?;

@@ -178,7 +178,7 @@ const SELECTED: &str = "PIDONE_TEST_CASE";
 const LACKING: u8 = 77;
 
 /// How long a case may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Runs the cases that the command line selects; the whole `main` of the test program.
 #[must_use]
@@ -221,9 +221,9 @@ impl Run {
             // Nobody listens if it took too long.
             let _ = sender.send(self.run());
         })?;
-        match receiver.recv_timeout(PATIENCE) {
+        match receiver.recv_timeout(TIMEOUT) {
             Ok(outcome) => outcome,
-            Err(_) => Err(Stop::Failed(format!("not done in {} s", PATIENCE.as_secs()))),
+            Err(_) => Err(Stop::Failed(format!("not done in {} s", TIMEOUT.as_secs()))),
         }
     }
 

@@ -20,7 +20,7 @@ use crate::leftover::{self, MARK};
 use crate::{GUEST, Outcome, Report, Stop, install, need};
 
 /// How long a container may take to say something.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A root file system, a state directory and names that nobody else has.
 #[derive(Debug)]
@@ -413,9 +413,9 @@ fn read_line(output: &mut BufReader<File>) -> Result<String, Stop> {
 }
 
 fn wait_readable(file: &impl AsFd) -> Outcome {
-    let patience = Timespec::try_from(PATIENCE).ok();
+    let timeout = Timespec::try_from(TIMEOUT).ok();
     let mut fds = [PollFd::new(file, PollFlags::IN)];
-    match poll(&mut fds, patience.as_ref())? {
+    match poll(&mut fds, timeout.as_ref())? {
         0 => Err(Stop::Failed("said nothing".to_owned())),
         _ => Ok(()),
     }

@@ -115,7 +115,7 @@ fn starts_what_a_process_that_joins_would_be(sandbox: &Sandbox) -> Outcome {
     };
     for asked in [&plain as &dyn Fn() -> Process, &user, &bare] {
         let spawned = report(sandbox, &mut live.container, asked())?;
-        let joined = Process { own_child: true, ..asked() };
+        let joined = Process { as_child: true, ..asked() };
         let joined = report(sandbox, &mut live.container, joined)?;
         assert_eq!((spawned.ppid, joined.ppid), (1, 0));
         let same = |report: Report| Report {
@@ -202,7 +202,7 @@ fn a_sub_cgroup_of_a_further_process(sandbox: &Sandbox) -> Outcome {
 /// Something has to be done for them from outside.
 fn what_it_cannot_start_joins(sandbox: &Sandbox) -> Outcome {
     let mut live = sleeper(sandbox)?;
-    let own = Process { own_child: true, ..process(&["/guest", "sleep"]) };
+    let own = Process { as_child: true, ..process(&["/guest", "sleep"]) };
     let scored = Process { oom_score_adj: Some(1000), ..process(&["/guest", "sleep"]) };
     for asked in [own, scored] {
         let mut running = sandbox.join(&mut live.container, asked)?;

@@ -55,7 +55,7 @@ pub struct Process {
     pub no_new_privileges: bool,
     /// Join the container also where its init could start a further process, so that it is a child
     /// of the caller: for who passes its end on to a parent or a subreaper.
-    pub own_child: bool,
+    pub as_child: bool,
     /// Start a further process also in a paused container: it waits there for the resume, and so
     /// does who starts it.
     pub ignore_paused: bool,

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 /// How long a killed process may take to end.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The processes in the pid namespace of a process, and in those below it that are seen from
 /// here: for containers without a cgroup.
@@ -100,9 +100,9 @@ fn send_numbered(pidfd: BorrowedFd<'_>, signal: i32) -> rustix::io::Result<()> {
 /// Waits for a process to end, of which we need not be the parent.
 pub fn wait_for_end(pidfd: BorrowedFd<'_>, pid: i32) -> Result<()> {
     let mut fds = [PollFd::from_borrowed_fd(pidfd, PollFlags::IN)];
-    let patience = Timespec::try_from(PATIENCE).ok();
+    let timeout = Timespec::try_from(TIMEOUT).ok();
     loop {
-        match poll(&mut fds, patience.as_ref()) {
+        match poll(&mut fds, timeout.as_ref()) {
             Ok(0) => return Err(Error::system("kill", pid.to_string(), Errno::TIMEDOUT)),
             Ok(_) => return Ok(()),
             Err(Errno::INTR) => {}

@@ -16,7 +16,7 @@ use rustix::net::{
 };
 
 /// How long whoever listens may take to accept, and to make room for what is sent.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Connects to a socket at a path of any length; a path that starts with `@` is a name without a
 /// file: unix(7), "Address format".
@@ -27,7 +27,7 @@ pub fn connect_to(path: &Path, socket_type: SocketType) -> Result<OwnedFd> {
     let fail = |errno: Errno| Error::path("connect", path, errno);
     let socket =
         socket_with(AddressFamily::UNIX, socket_type, SocketFlags::CLOEXEC, None).map_err(fail)?;
-    set_socket_timeout(&socket, Timeout::Send, Some(PATIENCE)).map_err(fail)?;
+    set_socket_timeout(&socket, Timeout::Send, Some(TIMEOUT)).map_err(fail)?;
     let bytes = path.as_os_str().as_bytes();
     let file;
     let address = if let Some(name) = bytes.strip_prefix(b"@") {

@@ -57,7 +57,7 @@ pub(super) fn set_up(
     facts: &Facts<'_>,
 ) -> Result<()> {
     enter(plan, config, facts);
-    furnish(plan, config, process, facts)
+    configure(plan, config, process, facts)
 }
 
 /// Appends how the container's process comes to be in its namespaces.
@@ -76,7 +76,7 @@ pub(super) fn enter(plan: &mut Plan, config: &Config, facts: &Facts<'_>) {
 }
 
 /// Appends what is made inside of the namespaces.
-pub(super) fn furnish(
+pub(super) fn configure(
     plan: &mut Plan,
     config: &Config,
     process: &Process,
@@ -178,7 +178,7 @@ fn first_of_network(config: &Config, facts: &Facts<'_>) -> Option<usize> {
 /// Enters the network namespace that was made beside the clone. All before it is in a part that
 /// does not wait for it.
 fn enter_network(plan: &mut Plan, facts: &Facts<'_>) {
-    if facts.network_beside {
+    if facts.parallel_netns {
         plan.begin_part();
         let target = plan.source(Source::Network);
         plan.push(Op::SetNamespaces { target, flags: CLONE_NEWNET });

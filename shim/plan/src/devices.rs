@@ -21,7 +21,7 @@ const LINKS: [(&CStr, &CStr); 5] = [
 
 /// Appends the device nodes, and the links in `/dev`.
 pub(super) fn make(plan: &mut Plan, config: &Config, facts: &Facts<'_>) -> Result<()> {
-    // A /dev that comes from the host is the host's to furnish.
+    // A /dev that comes from the host is the host's to configure.
     let at_dev = |mount: &&Mount| clean(&mount.destination) == "/dev";
     let dev = config.mounts.iter().rev().find(at_dev);
     let from_host = dev.is_some_and(|mount| mount.device == "bind" || mount.flags & MS_BIND != 0);

@@ -12,7 +12,7 @@ pub struct Facts<'a> {
     /// The namespaces that are new.
     pub new: u32,
     /// Whether the new network namespace is made beside the clone, and the init enters it.
-    pub network_beside: bool,
+    pub parallel_netns: bool,
     /// The namespaces that are joined, and their files.
     pub joined: Vec<(u32, PathBuf)>,
     /// Whether the container has a user namespace that is not the host's.

@@ -11,7 +11,7 @@ use pidone_proto::{Op, Text};
 
 use super::allowed::{allows_the_init, is_plain};
 use super::barrier::{BARRIER_PARKED, BARRIER_START};
-use super::container::{enter, furnish, set_up};
+use super::container::{configure, enter, set_up};
 use super::facts::Facts;
 use super::process::{Done, Wait};
 use super::{Plan, Process, SOURCES, Source, clean, text};
@@ -121,13 +121,13 @@ pub fn enter_only(config: &Config, facts: &Facts<'_>) -> Plan {
 ///
 /// # Errors
 /// As [`super::container::compile`].
-pub fn furnish_later(
+pub fn configure_later(
     config: &Config,
     process: &Process,
     facts: &Facts<'_>,
 ) -> Result<Option<Plan>> {
     let mut plan = Plan::default();
-    furnish(&mut plan, config, process, facts)?;
+    configure(&mut plan, config, process, facts)?;
     // They take the first slots of their part.
     plan.begin_part();
     let before = plan.parts().len();

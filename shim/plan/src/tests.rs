@@ -44,7 +44,7 @@ fn process() -> Process {
 fn facts() -> Facts<'static> {
     Facts {
         new: NEWNS,
-        network_beside: false,
+        parallel_netns: false,
         joined: vec![],
         in_user_namespace: false,
         by_path: false,
@@ -119,7 +119,7 @@ fn nothing_is_mounted_before_the_old_root_goes() {
 fn what_needs_the_network_namespace_comes_in_a_part_of_its_own() {
     let mounts = vec![mount("proc", "/proc"), mount("sysfs", "/sys"), mount("tmpfs", "/run")];
     let config = Config { mounts, ..Config::default() };
-    let facts = Facts { new: NEWNS | NEWNET, network_beside: true, ..facts() };
+    let facts = Facts { new: NEWNS | NEWNET, parallel_netns: true, ..facts() };
     let plan = compile(&config, &process(), &facts).unwrap();
     let [early, network] = plan.parts() else { panic!("{} parts", plan.parts().len()) };
     assert_eq!(plan.early_parts(), 1);
@@ -136,7 +136,7 @@ fn what_needs_the_network_namespace_comes_in_a_part_of_its_own() {
 #[test]
 fn file_systems_of_an_unknown_type_are_mounted_in_the_networks_namespace() {
     let config = Config { mounts: vec![mount("nfs", "/data")], ..Config::default() };
-    let facts = Facts { new: NEWNS | NEWNET, network_beside: true, ..facts() };
+    let facts = Facts { new: NEWNS | NEWNET, parallel_netns: true, ..facts() };
     let plan = compile(&config, &process(), &facts).unwrap();
     assert!(position(&plan, "setns") < position(&plan, "mount"));
 }

@@ -52,7 +52,7 @@ impl Container {
             plan: &rest.plan,
             before: rest.first.saturating_sub(1),
             socket: (&sockets::path(directory, START), codec),
-            patience: self.options.patience,
+            timeout: self.options.timeout,
         }
         .run(child, &mut Release { hooks, plan: &rest.plan }, || {
             sockets::forget(directory, START);
@@ -78,26 +78,26 @@ impl Container {
         let rest =
             rest.map_or(Ok(()), |(first, rest)| Rest::write(self.directory.as_fd(), first, &rest));
         if let Err(error) = rest.and_then(|()| self.write_started(&identity)) {
-            self.abandon(&mut running);
+            self.discard(&mut running);
             return Err(error);
         }
         Ok(running)
     }
 
     /// Makes what the container has on the host, and starts something in it. Answers what that is,
-    /// and the cgroups that end with it. In haste, another processor takes a share.
+    /// and the cgroups that end with it. In priority, another processor takes a share.
     pub(super) fn make<T>(
         &self,
         process: &Process,
         listener: Option<BorrowedFd<'_>>,
-        haste: bool,
+        priority: bool,
         run: impl FnOnce(&Start<'_>) -> Result<T>,
     ) -> Result<(T, Option<Cgroups>)> {
         let config = &self.state.config;
         let network = network(config, &self.path)?;
-        let beside = haste && network_can_be_beside(config, &network);
+        let beside = priority && network_can_be_beside(config, &network);
         let begin = || trace::span("begin the network namespace", Network::begin);
-        let network_beside = beside.then(begin).transpose()?;
+        let parallel_netns = beside.then(begin).transpose()?;
         let mut cgroups = config
             .cgroups
             .as_ref()
@@ -123,7 +123,7 @@ impl Container {
             directory: self.directory.as_fd(),
             cgroups: cgroups.as_ref(),
             network: &network,
-            network_beside: network_beside.as_ref(),
+            parallel_netns: parallel_netns.as_ref(),
             listener,
             supervisor: supervisor.as_ref().map(AsFd::as_fd),
         });
@@ -140,7 +140,7 @@ impl Container {
     }
 
     /// Ends a first process whose start failed at last, and removes what it had.
-    pub(super) fn abandon(&self, running: &mut Running) {
+    pub(super) fn discard(&self, running: &mut Running) {
         let _ = running.signal(Signal::KILL.as_raw());
         let _ = running.wait();
         let _ = self.give_up();

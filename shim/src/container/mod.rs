@@ -26,7 +26,7 @@ use pidone_plan::resolve::Filter;
 use serde::Serialize;
 
 use crate::container::exec::join::Join;
-use crate::container::exec::running_init::Alive;
+use crate::container::exec::running_init::RunningInit;
 use crate::container::hook::Hooks;
 use crate::container::running::Running;
 use crate::container::state::journal::Journal;
@@ -51,7 +51,7 @@ pub struct Container {
     version: Option<Version>,
     filter: Filter,
     /// What is kept of its first process, for further ones.
-    alive: Option<Alive>,
+    alive: Option<RunningInit>,
     options: Options,
     /// The init of [`Options::image`], sealed.
     image: Option<Sealed>,
@@ -238,7 +238,7 @@ impl Container {
             None => {
                 let mut running = self.start_first(process, None)?;
                 if let Err(error) = self.poststart() {
-                    self.abandon(&mut running);
+                    self.discard(&mut running);
                     return Err(error);
                 }
                 Ok(running)
@@ -274,7 +274,7 @@ impl Container {
         let alive = self
             .state
             .identity()
-            .map(|identity| Alive::new(identity, init, self.cgroups()?.as_ref()));
+            .map(|identity| RunningInit::new(identity, init, self.cgroups()?.as_ref()));
         self.alive = alive.transpose()?;
         Ok(())
     }

@@ -12,7 +12,7 @@ use super::{Container, network};
 use crate::container::children::First;
 use crate::container::running::Running;
 use crate::container::running::running;
-use crate::container::start::facts::{Compilation, Compiled, Half};
+use crate::container::start::facts::{Compilation, Compiled, Stage};
 use crate::container::start::{Release, Waiting};
 use crate::container::state::lock::Lock;
 use crate::launch::stdio::Descriptors;
@@ -29,13 +29,13 @@ pub(crate) struct Parked {
 }
 
 impl Container {
-    /// Makes the first half of the container; the other comes by [`Container::occupy`], or
-    /// [`Container::furnish`]. What it has of a process is the given one's. For those that find the
+    /// Makes the first half of the container; the other comes by [`Container::assign`], or
+    /// [`Container::configure`]. What it has of a process is the given one's. For those that find the
     /// container by its id it runs from here on.
     ///
     /// # Errors
     /// As [`Container::start`].
-    pub(crate) fn park(&mut self, half: Half<'_>, process: &Process) -> Result<Parked> {
+    pub(crate) fn park(&mut self, half: Stage<'_>, process: &Process) -> Result<Parked> {
         let _lock = Lock::take(self.directory.as_fd(), self.id())?;
         let (waiting, cgroups) = self.make(process, None, false, |start| start.park(half))?;
         let Waiting { parked, identity } = waiting;
@@ -54,7 +54,7 @@ impl Container {
     ///
     /// # Errors
     /// As [`Container::start`]; the first process is gone then, and the container can be destroyed.
-    pub(crate) fn occupy(
+    pub(crate) fn assign(
         &mut self,
         parked: Parked,
         process: &Process,
@@ -80,13 +80,13 @@ impl Container {
         let all = descriptors.all();
         let lent = Lent { others: &all, ..Lent::default() };
         let mut host = Release { hooks: self.hooks(parked.cgroups.as_ref()), plan };
-        let started = parked.init.finish(plan, lent, self.options.patience, &mut host)?;
+        let started = parked.init.finish(plan, lent, self.options.timeout, &mut host)?;
         drop(all);
         let mut running = running(started, descriptors);
         running.cgroups = parked.cgroups;
         running.first = parked.first;
         if let Err(error) = self.poststart() {
-            self.abandon(&mut running);
+            self.discard(&mut running);
             return Err(error);
         }
         Ok(running)
@@ -96,8 +96,8 @@ impl Container {
     /// configuration must be the one that it was parked with in all that those are made of.
     ///
     /// # Errors
-    /// As [`Container::occupy`].
-    pub(crate) fn furnish(
+    /// As [`Container::assign`].
+    pub(crate) fn configure(
         &mut self,
         parked: Parked,
         config: Config,
@@ -122,7 +122,7 @@ impl Container {
         let mut running = self.finish(parked, descriptors, &plan)?;
         // The program is there already: others find the root that they join.
         if let Err(error) = self.write() {
-            self.abandon(&mut running);
+            self.discard(&mut running);
             return Err(error);
         }
         Ok(running)
@@ -139,11 +139,11 @@ impl Container {
             process,
             strategy: self.options.strategy,
             cgroups: cgroups.as_ref(),
-            network_beside: false,
+            parallel_netns: false,
             network: &network,
             keyring: self.hooks(None).keyring(),
             waits: false,
-            half: Half::Rest,
+            half: Stage::Rest,
         }
         .run()
     }

@@ -12,7 +12,7 @@ use super::clone::Child;
 
 /// Makes sure that a descriptor from the init is the pidfd of a child of ours, and finds its id.
 /// A stranger must not be signalled in its place.
-pub(super) fn own_child(pidfd: OwnedFd) -> Result<Child> {
+pub(super) fn as_child(pidfd: OwnedFd) -> Result<Child> {
     let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
     waitid(WaitId::PidFd(pidfd.as_fd()), look)
         .map_err(|_| violation("forked process that is no child"))?;
@@ -61,11 +61,11 @@ mod tests {
     #[test]
     fn only_a_child_is_taken_for_the_forked_process() {
         let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
-        assert_eq!(own_child(pidfd(child.id())).unwrap().pid.unsigned_abs(), child.id());
+        assert_eq!(as_child(pidfd(child.id())).unwrap().pid.unsigned_abs(), child.id());
         child.kill().unwrap();
         child.wait().unwrap();
-        assert!(own_child(pidfd(std::process::id())).is_err());
+        assert!(as_child(pidfd(std::process::id())).is_err());
         let file = OwnedFd::from(std::fs::File::open("/proc/self/stat").unwrap());
-        assert!(own_child(file).is_err());
+        assert!(as_child(file).is_err());
     }
 }

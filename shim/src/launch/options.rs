@@ -16,7 +16,7 @@ pub struct Options {
     /// Which mounts a new mount namespace is copied from.
     pub strategy: Strategy,
     /// How long a start may go on without a word from the init.
-    pub patience: Duration,
+    pub timeout: Duration,
 }
 
 /// Which mounts a new mount namespace is copied from.
@@ -37,7 +37,7 @@ pub enum Strategy {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { image: None, strategy: Strategy::default(), patience: Duration::from_secs(60) }
+        Self { image: None, strategy: Strategy::default(), timeout: Duration::from_secs(60) }
     }
 }
 
@@ -56,10 +56,10 @@ impl Options {
         self
     }
 
-    /// Sets [`Options::patience`].
+    /// Sets [`Options::timeout`].
     #[must_use]
-    pub fn patience(mut self, patience: Duration) -> Self {
-        self.patience = patience;
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
         self
     }
 }

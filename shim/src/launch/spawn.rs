@@ -26,7 +26,7 @@ pub(crate) struct Spawn<'a> {
     /// The pid and the pidfd of the init.
     pub(crate) init: (i32, BorrowedFd<'a>),
     /// How long nothing may be heard of it.
-    pub(crate) patience: Duration,
+    pub(crate) timeout: Duration,
 }
 
 /// A process that the init has started.
@@ -57,9 +57,9 @@ impl Spawn<'_> {
         }
         drop(opened);
         let mut console = None;
-        let deadline = Instant::now() + self.patience;
+        let deadline = Instant::now() + self.timeout;
         loop {
-            let until = (deadline, self.patience);
+            let until = (deadline, self.timeout);
             let wait = || wait(channel, PollFlags::IN, self.init.1, until);
             let ended = trace::span(trace::WAIT, wait)?;
             // All that was said is heard before an end is believed.
@@ -156,7 +156,7 @@ mod tests {
             main: false,
             lent: Lent::default(),
             init: (pid.cast_signed(), init.as_fd()),
-            patience: Duration::from_millis(100),
+            timeout: Duration::from_millis(100),
         }
         .run(&mut channel)
     }

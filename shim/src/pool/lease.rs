@@ -5,7 +5,7 @@ use std::sync::Arc;
 use pidone_config::{Error, Result};
 use pidone_host::exit::Exit;
 
-use super::keeper::Keeper;
+use super::manager::PoolManager;
 use crate::container::Container;
 use crate::container::running::Running;
 
@@ -18,7 +18,7 @@ pub struct Lease {
     parts: Option<Ended>,
     warm: bool,
     refill_error: Option<Error>,
-    keeper: Arc<Keeper>,
+    keeper: Arc<PoolManager>,
 }
 
 /// A container and its first process, which has ended or is to end.
@@ -46,7 +46,7 @@ impl Lease {
         running: Running,
         warm: bool,
         refill_error: Option<Error>,
-        keeper: &Arc<Keeper>,
+        keeper: &Arc<PoolManager>,
     ) -> Self {
         let parts = Some(Ended { container, running, reaped: false });
         Self { parts, warm, refill_error, keeper: Arc::clone(keeper) }
@@ -95,7 +95,7 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         if let Some(ended) = self.parts.take() {
-            self.keeper.bury(ended);
+            self.keeper.reap(ended);
         }
     }
 }

@@ -12,22 +12,22 @@
 //! left on the host is removed by the next pool in the same directory, or by
 //! [`Container::destroy`](crate::Container::destroy).
 
-mod keeper;
 mod key;
 mod lease;
+mod manager;
 mod owner;
 mod program;
-mod shelf;
+mod ready_queue;
 
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 pub use lease::Lease;
-pub use shelf::Status;
+pub use ready_queue::Status;
 
 use crate::container::factory::Factory;
-use keeper::Keeper;
+use manager::PoolManager;
 use pidone_config::config::Config;
 use pidone_config::error::{Error, Result};
 use pidone_config::process::Process;
@@ -88,7 +88,7 @@ impl Sizes {
 /// ```
 #[derive(Debug)]
 pub struct Pool {
-    keeper: Arc<Keeper>,
+    keeper: Arc<PoolManager>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -107,7 +107,7 @@ impl Pool {
     /// be one container only, since it names interfaces of the host or addresses;
     /// [`Code::SystemError`](pidone_config::Code::SystemError).
     pub fn new(factory: &Factory, config: &Config, model: Process, sizes: Sizes) -> Result<Self> {
-        Self::of(Keeper::new(factory, config, Some(model), sizes)?, sizes)
+        Self::of(PoolManager::new(factory, config, Some(model), sizes)?, sizes)
     }
 
     /// Makes a pool of containers that have their namespaces, cgroup and network, and nothing
@@ -118,22 +118,22 @@ impl Pool {
     /// # Errors
     /// As [`Pool::new`].
     pub fn without_root(factory: &Factory, config: &Config, sizes: Sizes) -> Result<Self> {
-        Self::of(Keeper::new(factory, config, None, sizes)?, sizes)
+        Self::of(PoolManager::new(factory, config, None, sizes)?, sizes)
     }
 
-    fn of(keeper: Keeper, sizes: Sizes) -> Result<Self> {
+    fn of(keeper: PoolManager, sizes: Sizes) -> Result<Self> {
         let keeper = Arc::new(keeper);
         let mut pool = Self { keeper, threads: Vec::new() };
         // One processor is left to those who start programs.
         let processors = thread::available_parallelism().map_or(1, usize::from);
         for _ in 0..processors.saturating_sub(1).clamp(1, sizes.size) {
-            pool.spawn("pidone-refill", Keeper::refill)?;
+            pool.spawn("pidone-refill", PoolManager::refill)?;
         }
-        pool.spawn("pidone-remove", Keeper::remove)?;
+        pool.spawn("pidone-remove", PoolManager::remove)?;
         Ok(pool)
     }
 
-    fn spawn(&mut self, name: &'static str, work: fn(&Keeper)) -> Result<()> {
+    fn spawn(&mut self, name: &'static str, work: fn(&PoolManager)) -> Result<()> {
         let keeper = Arc::clone(&self.keeper);
         let thread = thread::Builder::new()
             .name(name.into())
@@ -152,7 +152,7 @@ impl Pool {
     /// # Errors
     /// As [`Container::start`](crate::Container::start).
     pub fn start(&self, process: &Process) -> Result<Lease> {
-        Keeper::start(&self.keeper, process)
+        PoolManager::start(&self.keeper, process)
     }
 
     /// Starts a program with a root and all else that the pool left open. In a pool whose containers
@@ -165,7 +165,7 @@ impl Pool {
     /// [`Code::ConfigInvalid`](pidone_config::Code::ConfigInvalid) with the field that is not the same as
     /// the pool's; else as [`Pool::start`].
     pub fn start_in(&self, config: &Config, process: &Process) -> Result<Lease> {
-        Keeper::start_in(&self.keeper, config, process)
+        PoolManager::start_in(&self.keeper, config, process)
     }
 
     /// Starts several programs, about as many at a time as there are processors; the results are in

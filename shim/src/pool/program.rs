@@ -9,7 +9,7 @@ use pidone_plan::Plan;
 use pidone_plan::parked::Model;
 use pidone_plan::resolve::{filter, resolve_under};
 
-use crate::container::exec::cache::Known;
+use crate::container::exec::cache::ExecCache;
 use crate::container::start::facts::user_root;
 
 /// Compiles second halves.
@@ -22,7 +22,7 @@ pub(super) struct Programs {
     /// Where users are looked up.
     root: OwnedFd,
     /// Their halves of a plan, if there are any.
-    known: Known<Option<Arc<Plan>>>,
+    known: ExecCache<Option<Arc<Plan>>>,
 }
 
 impl Programs {
@@ -37,7 +37,7 @@ impl Programs {
             oom_score_adj: model.oom_score_adj,
             filter,
             root,
-            known: Known::default(),
+            known: ExecCache::default(),
         })
     }
 

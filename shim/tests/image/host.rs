@@ -21,7 +21,7 @@ use rustix::net::{
 const IMAGE: &str = env!("PIDONE_INIT_IMAGE");
 
 /// How long the init may take for anything. It takes a millisecond.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Descriptors without close-on-exec must not reach the children of other tests.
 static SPAWN: Mutex<()> = Mutex::new(());
@@ -44,7 +44,7 @@ pub(crate) fn spawn(inherited: OwnedFd, output: Stdio) -> Child {
 
 /// Waits for a child; one that does not end fails the test.
 pub(crate) fn wait(child: &mut Child) -> ExitStatus {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     loop {
         if let Some(status) = child.try_wait().unwrap() {
             return status;
@@ -186,8 +186,8 @@ impl Init {
     /// Fails the test if nothing comes.
     fn await_message(&self) {
         let mut fds = [PollFd::new(&self.socket, PollFlags::IN)];
-        let patience = Timespec::try_from(PATIENCE).unwrap();
-        assert_ne!(poll(&mut fds, Some(&patience)).unwrap(), 0, "the init says nothing");
+        let timeout = Timespec::try_from(TIMEOUT).unwrap();
+        assert_ne!(poll(&mut fds, Some(&timeout)).unwrap(), 0, "the init says nothing");
     }
 
     /// What the init says next, which comes without a descriptor.
@@ -255,8 +255,8 @@ pub(crate) fn pipe() -> (OwnedFd, OwnedFd) {
 /// Waits until all other ends are closed.
 pub(crate) fn await_close(end: &OwnedFd) {
     let mut fds = [PollFd::from_borrowed_fd(end.as_fd(), PollFlags::IN)];
-    let patience = Timespec::try_from(PATIENCE).unwrap();
-    assert_ne!(poll(&mut fds, Some(&patience)).unwrap(), 0, "still open");
+    let timeout = Timespec::try_from(TIMEOUT).unwrap();
+    assert_ne!(poll(&mut fds, Some(&timeout)).unwrap(), 0, "still open");
     assert_eq!(rustix::io::read(end, &mut [0]).unwrap(), 0);
 }
 

@@ -62,9 +62,9 @@ while True:
     signal.pause()
 ";
 
-fn call(subject: Subject, place: &str, patience: &str) -> String {
+fn call(subject: Subject, place: &str, timeout: &str) -> String {
     let mut command = Command::new("python3");
-    command.args(["-c", DRIVER, place, subject.path(), "--", "python3", "-c", PROGRAM, patience]);
+    command.args(["-c", DRIVER, place, subject.path(), "--", "python3", "-c", PROGRAM, timeout]);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let outcome = Program::start(&mut command).finish();
     assert_eq!(outcome.code(), 0, "{outcome:?}");

@@ -7,7 +7,7 @@ use pidone::pool::{Pool, Sizes};
 use pidone::{Config, Process, Stdio, TerminalSize};
 use pidone_tests::{Case, Outcome, Report, Sandbox, Stop, case};
 
-use super::{PATIENCE, config, first_line, init_of, marked, pool, report};
+use super::{TIMEOUT, config, first_line, init_of, marked, pool, report};
 
 pub(crate) const CASES: &[Case] = &[
     case!(a_warm_start_is_like_a_cold_one).and_unified(),
@@ -123,7 +123,7 @@ fn a_warm_start_under_a_filter(sandbox: &Sandbox) -> Outcome {
             ..marked(sandbox, &["/guest", "report", ",", "sleep"])
         };
         let pool = Pool::new(sandbox.factory(), &config, plain(), Sizes::of(1))?;
-        pool.wait_until_full(PATIENCE)?;
+        pool.wait_until_full(TIMEOUT)?;
         let mut lease = pool.start(&plain())?;
         assert!(lease.is_warm());
         let warm = first_line(&mut lease)?;
@@ -161,13 +161,13 @@ fn a_strict_filter_is_there_early(sandbox: &Sandbox) -> Outcome {
             ..marked(sandbox, &["/guest", "exit", "7"])
         };
         let pool = Pool::new(sandbox.factory(), &config, process(), Sizes::of(1))?;
-        pool.wait_until_full(PATIENCE)?;
+        pool.wait_until_full(TIMEOUT)?;
         let status = fs::read_to_string(format!("/proc/{}/status", init_of(sandbox)?))?;
         assert_eq!(status.contains("Seccomp:\t2"), without.is_empty(), "{without}");
         // One that may not even change its umask cannot be told to, if it is not left to the last.
         let other = Process { cwd: "/root".into(), ..process() };
         for process in [process(), other] {
-            pool.wait_until_full(PATIENCE)?;
+            pool.wait_until_full(TIMEOUT)?;
             match pool.start(&process) {
                 Ok(mut lease) => {
                     assert!(lease.is_warm());
@@ -240,7 +240,7 @@ fn compare_rootless(sandbox: &Sandbox, config: &Config) -> Outcome {
         true => Pool::without_root(sandbox.factory(), config, Sizes::of(1))?,
         false => pool?,
     };
-    pool.wait_until_full(PATIENCE)?;
+    pool.wait_until_full(TIMEOUT)?;
     let files = || -> Result<_, Stop> {
         let files = [(); 2].map(|()| fs::File::open("/proc/self/stat").map(Into::into));
         Ok(files.into_iter().collect::<Result<_, _>>()?)

@@ -29,7 +29,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(descriptors_stay_flat).once().alone(),
 ];
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The sandbox's configuration, with cgroups below one of its name.
 fn config(sandbox: &Sandbox) -> Config {
@@ -54,7 +54,7 @@ fn marked(sandbox: &Sandbox, args: &[&str]) -> Process {
 fn pool(sandbox: &Sandbox, config: &Config, size: usize) -> Result<Pool, Stop> {
     let model = marked(sandbox, &["/guest"]);
     let pool = Pool::new(sandbox.factory(), config, model, Sizes::of(size))?;
-    pool.wait_until_full(PATIENCE)?;
+    pool.wait_until_full(TIMEOUT)?;
     Ok(pool)
 }
 
@@ -79,7 +79,7 @@ fn each_is_used_once(sandbox: &Sandbox) -> Outcome {
     // The kernel gives an inode again when its namespace has gone.
     let mut leases = Vec::new();
     for _ in 0..8 {
-        pool.wait_until_full(PATIENCE)?;
+        pool.wait_until_full(TIMEOUT)?;
         let mut lease = pool.start(&marked(sandbox, &["/guest", "report", ",", "sleep"]))?;
         assert!(lease.is_warm());
         assert!(ids.insert(lease.container().id().to_owned()));
@@ -105,7 +105,7 @@ fn an_empty_pool_starts_cold(sandbox: &Sandbox) -> Outcome {
     pool.drain()?;
     assert!(!start()?.is_warm());
     pool.resume();
-    pool.wait_until_full(PATIENCE)?;
+    pool.wait_until_full(TIMEOUT)?;
     assert!(start()?.is_warm());
     Ok(())
 }
@@ -131,7 +131,7 @@ fn init_of(sandbox: &Sandbox) -> Result<i32, Stop> {
 
 /// Waits until something holds.
 fn until(what: &str, holds: impl Fn() -> bool) -> Outcome {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     while !holds() {
         if Instant::now() > deadline {
             return Err(Stop::Failed(format!("{what} does not come")));
@@ -154,7 +154,7 @@ fn a_dead_one_is_replaced(sandbox: &Sandbox) -> Outcome {
     let mut lease = pool.start(&marked(sandbox, &["/guest", "report"]))?;
     report(&mut lease)?;
     until("another", || pool.status().discarded == 1)?;
-    pool.wait_until_full(PATIENCE)?;
+    pool.wait_until_full(TIMEOUT)?;
     let next = init_of(sandbox)?;
     assert_ne!(next, pid);
     Ok(())
@@ -167,7 +167,7 @@ fn a_damaged_one_is_replaced(sandbox: &Sandbox) -> Outcome {
     stranger.kill()?;
     // Without a start that would look.
     until("another", || pool.status().discarded == 1)?;
-    pool.wait_until_full(PATIENCE)?;
+    pool.wait_until_full(TIMEOUT)?;
     assert_ne!(ids(sandbox)?, [id]);
     Ok(())
 }
@@ -224,7 +224,7 @@ fn descriptors_stay_flat(sandbox: &Sandbox) -> Outcome {
         for _ in 0..10 {
             report(&mut pool.start(&marked(sandbox, &["/guest", "report"]))?)?;
         }
-        pool.wait_until_full(PATIENCE)?;
+        pool.wait_until_full(TIMEOUT)?;
         until("the end of what was used", || pool.status().ended == 0)?;
         Ok(count()?)
     };

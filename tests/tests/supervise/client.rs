@@ -27,7 +27,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use serde::de::DeserializeOwned;
 
 /// How long the init may take for anything.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// What the init says, with its texts left out.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -107,8 +107,8 @@ impl Client {
     /// What the init says next.
     pub(crate) fn said(&mut self) -> Result<Said, Stop> {
         let mut fds = [PollFd::new(&self.socket, PollFlags::IN)];
-        let patience = Timespec::try_from(PATIENCE).ok();
-        if poll(&mut fds, patience.as_ref())? == 0 {
+        let timeout = Timespec::try_from(TIMEOUT).ok();
+        if poll(&mut fds, timeout.as_ref())? == 0 {
             return Err(Stop::Failed("the init says nothing".into()));
         }
         let mut buffer = vec![0; limits::FRAME];

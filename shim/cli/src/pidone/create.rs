@@ -7,7 +7,7 @@ use pidone_host::caller::Caller;
 use pidone_host::cgroup;
 use pidone_host::span::span_of;
 
-use super::around::Receivers;
+use super::console_setup::ExtraFds;
 use super::flags::{self, CgroupManager, Global, Rootless};
 use super::{begin, notify};
 use crate::arguments::Invocation;
@@ -149,7 +149,7 @@ fn start(
     container: &mut Container,
     process: &Process,
     waits: bool,
-    receivers: Receivers<'_>,
+    receivers: ExtraFds<'_>,
 ) -> Result<Running> {
     let mut running = if waits { container.prepare(process) } else { container.start(process) }?;
     receivers.tell(&mut running)?;

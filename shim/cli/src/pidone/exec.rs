@@ -8,7 +8,7 @@ use pidone_config::oci::{self, Bundle};
 use pidone_config::{Code, Error, Process, Result, TerminalSize};
 use pidone_host::span::{span, span_of};
 
-use super::around::Receivers;
+use super::console_setup::ExtraFds;
 use super::create::status;
 use super::{begin, flags, read};
 use crate::arguments::Invocation;
@@ -54,11 +54,11 @@ impl flags::Exec {
         global: &flags::Global,
         id: &str,
         args: &[String],
-    ) -> Result<(Running, Receivers<'_>)> {
+    ) -> Result<(Running, ExtraFds<'_>)> {
         let mut options = flags::Global::options();
         if self.ignore_paused {
             // Nobody can know when the container is resumed.
-            options = options.patience(FOREVER);
+            options = options.timeout(FOREVER);
         }
         let load = || {
             let container = global.factory(options)?.load(id)?;
@@ -89,7 +89,7 @@ impl flags::Exec {
         process.ignore_paused = self.ignore_paused;
         // Who is told of it waits for it: the caller's parent or a subreaper, once the caller has
         // ended.
-        process.own_child = self.detach || self.around.is_told();
+        process.as_child = self.detach || self.around.is_told();
         let receivers = self.around.prepare(&mut process, self.detach, "setns")?;
         Ok((container.exec(&process)?, receivers))
     }

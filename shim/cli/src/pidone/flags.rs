@@ -97,7 +97,7 @@ pub(super) struct Id {
 
 /// What stands around a process that is started: sockets, files, descriptors.
 #[derive(Debug, Default, Args)]
-pub(super) struct Around {
+pub(super) struct ConsoleSetup {
     /// Unix socket that is sent the master of the terminal
     #[arg(long, value_name = "SOCKET")]
     pub(super) console_socket: Option<PathBuf>,
@@ -141,7 +141,7 @@ pub(super) struct Create {
     pub(super) init: bool,
 
     #[command(flatten)]
-    pub(super) around: Around,
+    pub(super) around: ConsoleSetup,
 }
 
 /// `pidone run`.
@@ -227,7 +227,7 @@ pub(super) struct Exec {
     no_subreaper: bool,
 
     #[command(flatten)]
-    pub(super) around: Around,
+    pub(super) around: ConsoleSetup,
 }
 
 /// `pidone kill`.

@@ -1,6 +1,6 @@
 //! The verbs of `pidone`, the OCI runtime: those of runc, with its flags and formats.
 
-mod around;
+mod console_setup;
 mod control;
 mod create;
 mod describe;

@@ -12,7 +12,7 @@ use super::directory::{self, Directory, Version, is_gone, read_all, read_record}
 use super::{Cgroups, Mode};
 
 /// How long all processes may take: those that wait for a disk stop only afterwards.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 const PAUSE: Duration = Duration::from_millis(1);
 
@@ -26,12 +26,12 @@ impl Cgroups {
     /// No freezer is mounted; the processes did not stop within ten seconds, in which case they
     /// run again.
     pub fn freeze(&self) -> Result<()> {
-        self.freeze_within(PATIENCE)
+        self.freeze_within(TIMEOUT)
     }
 
-    pub(super) fn freeze_within(&self, patience: Duration) -> Result<()> {
+    pub(super) fn freeze_within(&self, timeout: Duration) -> Result<()> {
         let directory = self.freezer()?;
-        let stopped = change(&directory, true, patience);
+        let stopped = change(&directory, true, timeout);
         if stopped.is_err() {
             // A half-frozen container is neither running nor paused.
             let _ = let_go(&directory);
@@ -44,7 +44,7 @@ impl Cgroups {
     /// # Errors
     /// No freezer is mounted; a cgroup above this one is frozen.
     pub fn thaw(&self) -> Result<()> {
-        change(&self.freezer()?, false, PATIENCE)
+        change(&self.freezer()?, false, TIMEOUT)
     }
 
     /// Whether the processes stand still, or are being stopped.
@@ -166,8 +166,8 @@ fn request(directory: &Directory, frozen: bool) -> Result<()> {
     }
 }
 
-fn change(directory: &Directory, frozen: bool, patience: Duration) -> Result<()> {
-    let deadline = Instant::now() + patience;
+fn change(directory: &Directory, frozen: bool, timeout: Duration) -> Result<()> {
+    let deadline = Instant::now() + timeout;
     let done = if directory.has(V1_STATE) {
         change_v1(directory, frozen, deadline)?
     } else {
@@ -178,7 +178,7 @@ fn change(directory: &Directory, frozen: bool, patience: Duration) -> Result<()>
     }
     let verb = if frozen { "freeze" } else { "thaw" };
     let path = directory.path().to_string_lossy();
-    let reason = format!("not done within {} ms", patience.as_millis());
+    let reason = format!("not done within {} ms", timeout.as_millis());
     let error = Error::reason(Code::SystemError, verb, path, reason);
     Err(if frozen { error } else { error.with_hint("a cgroup above it may be frozen") })
 }
@@ -272,9 +272,9 @@ mod tests {
     #[test]
     fn writes_the_wanted_state() {
         let (_root, directory) = directory(&[(V1_STATE, "")]);
-        change(&directory, true, PATIENCE).unwrap();
+        change(&directory, true, TIMEOUT).unwrap();
         assert_eq!(directory.read(V1_STATE).unwrap().as_deref(), Some("FROZEN"));
-        change(&directory, false, PATIENCE).unwrap();
+        change(&directory, false, TIMEOUT).unwrap();
         assert_eq!(directory.read(V1_STATE).unwrap().as_deref(), Some("THAWED"));
     }
 

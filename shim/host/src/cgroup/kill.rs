@@ -11,7 +11,7 @@ use super::directory::{Directory, is_gone};
 use super::{Cgroups, freezer, tree};
 
 /// How long the processes may take to die: one that waits for a disk dies only afterwards.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long one round waits for processes to stop, before it kills those that it sees.
 const FREEZING: Duration = Duration::from_millis(200);
@@ -35,7 +35,7 @@ impl Cgroups {
     /// # Errors
     /// Processes that are left after ten seconds, by their ids; a process that may not be killed.
     pub fn kill(&self) -> Result<()> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         let by_kernel = self.write_kill()?;
         let begin = Instant::now();
         loop {
@@ -51,7 +51,7 @@ impl Cgroups {
             if Instant::now() >= deadline {
                 let reason = format!(
                     "processes are left after {} s: {}",
-                    PATIENCE.as_secs(),
+                    TIMEOUT.as_secs(),
                     tree::describe(&members)
                 );
                 let path = self.directories().first().map(|path| path.to_string_lossy());

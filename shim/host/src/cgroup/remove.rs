@@ -10,7 +10,7 @@ use super::directory::{Directory, is_gone};
 use super::{Cgroups, tree};
 
 /// How long a cgroup may stay busy. The last processes leave it a little after their death.
-const PATIENCE: Duration = Duration::from_secs(2);
+const TIMEOUT: Duration = Duration::from_secs(2);
 
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_millis(16);
@@ -36,7 +36,7 @@ impl Cgroups {
     /// A cgroup that still has processes after two seconds, with their ids. The other hierarchies
     /// are removed nevertheless.
     pub fn destroy(&self) -> Result<()> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         let mut outcome = Ok(());
         for path in self.directories() {
             outcome = outcome.and(remove(path, deadline));
@@ -119,7 +119,7 @@ mod tests {
         for below in ["a/b/c", "a/d", "e"] {
             std::fs::create_dir_all(path.join(below)).unwrap();
         }
-        remove(&path, Instant::now() + PATIENCE).unwrap();
+        remove(&path, Instant::now() + TIMEOUT).unwrap();
         assert!(!path.exists());
         remove(&path, Instant::now()).unwrap();
     }

@@ -26,7 +26,7 @@ const DATAGRAM_MAX: usize = 32 * 1024;
 
 /// The kernel does the work inside of send(2), so that an answer is there at once; this is for the
 /// case that it has none.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A socket that belongs to the network namespace in which it was opened.
 pub(super) struct Socket {
@@ -81,7 +81,7 @@ impl Socket {
             open().map_err(|error: io::Error| Error::system("socket", "netlink", error))?;
         let socket =
             Self { inner: socket, sequence: 0, datagram: Vec::with_capacity(DATAGRAM_MAX) };
-        set_socket_timeout(&socket, Timeout::Recv, Some(PATIENCE))
+        set_socket_timeout(&socket, Timeout::Recv, Some(TIMEOUT))
             .map_err(|errno| Error::system("setsockopt", "SO_RCVTIMEO", errno))?;
         Ok(socket)
     }

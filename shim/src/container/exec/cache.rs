@@ -11,7 +11,7 @@ const MOST: usize = 8;
 
 /// What was made for processes of one configuration, the newest first.
 #[derive(Debug)]
-pub(crate) struct Known<T>(Mutex<Vec<Entry<T>>>);
+pub(crate) struct ExecCache<T>(Mutex<Vec<Entry<T>>>);
 
 /// What was made for a process that runs as the files of the container said at that time.
 #[derive(Debug)]
@@ -21,13 +21,13 @@ struct Entry<T> {
     made: T,
 }
 
-impl<T> Default for Known<T> {
+impl<T> Default for ExecCache<T> {
     fn default() -> Self {
         Self(Mutex::default())
     }
 }
 
-impl<T: Clone> Known<T> {
+impl<T: Clone> ExecCache<T> {
     /// What was made for such a process while the files of users were as they are, else what is made
     /// now. Without the versions of these files nothing is found or kept.
     pub(crate) fn get(
@@ -130,7 +130,7 @@ impl Program {
             terminal,
             no_new_privileges,
             ignore_paused: _,
-            own_child: _,
+            as_child: _,
         } = process;
         self.args == *args
             && self.env == *env

@@ -15,7 +15,7 @@ use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 
 use crate::container::children;
-use crate::container::exec::running_init::Alive;
+use crate::container::exec::running_init::RunningInit;
 use crate::container::exec::supervised::Program;
 use crate::container::hook::Hooks;
 use crate::container::running::Running;
@@ -45,7 +45,7 @@ pub(crate) struct Join<'a> {
     /// The container's first process.
     pub(crate) pid: i32,
     /// What is kept of it.
-    pub(crate) alive: &'a Alive,
+    pub(crate) alive: &'a RunningInit,
     /// What its init has given up, if it stays.
     pub(crate) dropped: DroppedPrivileges,
     /// The directory of the container's state.
@@ -86,7 +86,7 @@ impl Join<'_> {
     /// for it from outside.
     fn can_be_spawned(&self) -> bool {
         self.config.supervise
-            && !self.process.own_child
+            && !self.process.as_child
             && self.process.oom_score_adj.is_none()
             && self.process.extra_files.len() < SPAWNED_FILES
     }
@@ -123,7 +123,7 @@ impl Join<'_> {
             cgroups: below.map_or_else(|| Ok(Vec::new()), |cgroups| cgroups.entry_files())?,
             main: false,
             listener: None,
-            patience: self.options.patience,
+            timeout: self.options.timeout,
         };
         // The number of files of those below is no part of what is kept.
         let users = self.alive.users(root).filter(|_| program.cgroups.is_empty());
@@ -167,7 +167,7 @@ impl Join<'_> {
             cgroup: &entrance,
             lent: Lent { container: Some(self.alive.pidfd()), ..Lent::default() },
             early: usize::MAX,
-            patience: self.options.patience,
+            timeout: self.options.timeout,
         }
         .run(&mut Joining {
             oom_score_adj: self.process.oom_score_adj,
@@ -187,15 +187,15 @@ pub(crate) struct Joining<'a> {
 }
 
 impl Host for Joining<'_> {
-    fn born(&mut self, child: &Child) -> Result<()> {
+    fn on_cloned(&mut self, child: &Child) -> Result<()> {
         adjust_oom_score(child.pid, self.oom_score_adj)
     }
 
-    fn meanwhile(&mut self, _: &Child) -> Result<()> {
+    fn while_running(&mut self, _: &Child) -> Result<()> {
         Ok(())
     }
 
-    fn barrier(&mut self, _: u32, _: &Child) -> Result<()> {
+    fn at_barrier(&mut self, _: u32, _: &Child) -> Result<()> {
         Ok(())
     }
 

@@ -11,26 +11,26 @@ use pidone_host::user;
 use pidone_plan::{self as plan, Plan};
 
 use crate::container::children::Connection;
-use crate::container::exec::cache::Known;
+use crate::container::exec::cache::ExecCache;
 use crate::container::state::{Identity, State};
 
 /// A first process that runs.
 #[derive(Debug)]
-pub(crate) struct Alive {
+pub(crate) struct RunningInit {
     identity: Identity,
     pidfd: OwnedFd,
     freezer: Option<Freezer>,
     /// The plans of those that its init starts; none for those that it cannot start.
-    pub(crate) plans: Known<Option<Arc<Plan>>>,
+    pub(crate) plans: ExecCache<Option<Arc<Plan>>>,
     /// Those that join it, by numbers.
-    pub(crate) joining: Known<Arc<plan::Process>>,
+    pub(crate) joining: ExecCache<Arc<plan::Process>>,
     /// A connection to its init.
     pub(crate) connection: Connection,
     /// Whether a further process was asked for.
     was_asked: AtomicBool,
 }
 
-impl Alive {
+impl RunningInit {
     /// Keeps a first process that runs, by its pidfd.
     pub(crate) fn new(
         identity: Identity,
@@ -42,8 +42,8 @@ impl Alive {
             identity,
             pidfd,
             freezer,
-            plans: Known::default(),
-            joining: Known::default(),
+            plans: ExecCache::default(),
+            joining: ExecCache::default(),
             connection: Connection::default(),
             was_asked: AtomicBool::new(false),
         })

@@ -24,7 +24,7 @@ pub(crate) struct Program<'a> {
     pub(crate) main: bool,
     /// The socket on which it waits for the start; none if it comes at once.
     pub(crate) listener: Option<BorrowedFd<'a>>,
-    pub(crate) patience: Duration,
+    pub(crate) timeout: Duration,
 }
 
 impl Program<'_> {
@@ -58,7 +58,7 @@ impl Program<'_> {
             main: self.main,
             lent: Lent { listener: self.listener, others: &lent, ..Lent::default() },
             init,
-            patience: self.patience,
+            timeout: self.timeout,
         }
         .run(channel)
     }

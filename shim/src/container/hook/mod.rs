@@ -126,7 +126,7 @@ impl Hooks<'_> {
             cgroup: &entrance,
             lent: Lent { container: Some(container), ..Lent::default() },
             early: usize::MAX,
-            patience: self.options.patience,
+            timeout: self.options.timeout,
         }
         .run(&mut Joining { oom_score_adj: None, container: None })?;
         let group = Pid::from_raw(started.child.pid)

@@ -28,24 +28,24 @@ pub(crate) struct Compilation<'a> {
     pub(crate) cgroups: Option<&'a Cgroups>,
     pub(crate) network: &'a net::Plan,
     /// Whether the new network namespace is made beside the clone: [`network_can_be_beside`].
-    pub(crate) network_beside: bool,
+    pub(crate) parallel_netns: bool,
     /// The name of a new session keyring.
     pub(crate) keyring: Option<String>,
     /// Whether the program waits for the start.
     pub(crate) waits: bool,
-    pub(crate) half: Half<'a>,
+    pub(crate) half: Stage<'a>,
 }
 
 /// How much of a plan is compiled.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Half<'a> {
+pub(crate) enum Stage<'a> {
     /// All of it.
     Whole,
     /// What can be done before the program is known, for processes like the model.
     Model(&'a Model),
     /// What can be done before the root is known.
     Entrance,
-    /// What follows [`Half::Entrance`].
+    /// What follows [`Stage::Entrance`].
     Rest,
 }
 
@@ -87,10 +87,10 @@ pub fn first_plan(config: &Config, process: &Process) -> Result<Plan> {
         strategy: Strategy::Host,
         cgroups: cgroups.as_ref(),
         network: &network,
-        network_beside: false,
+        parallel_netns: false,
         keyring: config.new_keyring.then(|| "_ses".to_owned()),
         waits: false,
-        half: Half::Whole,
+        half: Stage::Whole,
     };
     Ok(compilation.run()?.plan)
 }
@@ -121,7 +121,7 @@ impl Compilation<'_> {
         });
         let mut facts = Facts {
             new,
-            network_beside: self.network_beside,
+            parallel_netns: self.parallel_netns,
             in_user_namespace: config.namespace(NamespaceType::User).is_some()
                 || privilege::in_user_namespace(),
             by_path,
@@ -129,7 +129,7 @@ impl Compilation<'_> {
             at: self.at(place)?,
             cgroups: self.cgroups.map(|cgroups| cgroups.paths().clone()).unwrap_or_default(),
             // Parked, it has waited for the host.
-            barrier: !self.network.is_empty() && !matches!(self.half, Half::Rest),
+            barrier: !self.network.is_empty() && !matches!(self.half, Stage::Rest),
             waits: self.waits,
             keyring: self.keyring.clone(),
             dropped: DroppedPrivileges::default(),
@@ -138,16 +138,16 @@ impl Compilation<'_> {
         };
         let resolve = || resolve(config, self.process, user_root(config)?.as_fd());
         let (plan, process) = match self.half {
-            Half::Whole => {
+            Stage::Whole => {
                 let own = resolve()?;
                 facts.dropped = DroppedPrivileges::of(config, &own)?;
                 (plan::container::compile(config, &own, &facts)?, Some(own))
             }
-            Half::Model(model) => (model.begin(config, &facts)?, None),
-            Half::Entrance => (parked::enter_only(config, &facts), None),
-            Half::Rest => {
+            Stage::Model(model) => (model.begin(config, &facts)?, None),
+            Stage::Entrance => (parked::enter_only(config, &facts), None),
+            Stage::Rest => {
                 let own = resolve()?;
-                let plan = parked::furnish_later(config, &own, &facts)?.ok_or_else(|| {
+                let plan = parked::configure_later(config, &own, &facts)?.ok_or_else(|| {
                     let reason = "more than come with a program that is told later";
                     Error::config("extra_files", own.preserved, reason)
                 })?;
@@ -156,7 +156,7 @@ impl Compilation<'_> {
         };
         let forks = !facts.joined.is_empty();
         let later = CLONE_NEWCGROUP | CLONE_NEWTIME;
-        let later = if self.network_beside { later | CLONE_NEWNET } else { later };
+        let later = if self.parallel_netns { later | CLONE_NEWNET } else { later };
         let namespaces = if forks { 0 } else { new & !later };
         let dropped = facts.dropped;
         Ok(Compiled { plan, place, namespaces, forks, process, dropped })

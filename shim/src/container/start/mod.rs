@@ -18,7 +18,7 @@ use crate::container::children;
 use crate::container::exec::supervised::Program;
 use crate::container::hook::{Hooks, mount_command};
 use crate::container::running::{Running, running};
-use crate::container::start::facts::{Compilation, Compiled, Half};
+use crate::container::start::facts::{Compilation, Compiled, Stage};
 use crate::container::state::Identity;
 use crate::container::state::journal::{Entry, Journal};
 use crate::launch::image::Sealed;
@@ -39,7 +39,7 @@ pub(crate) struct Start<'a> {
     pub(crate) cgroups: Option<&'a Cgroups>,
     pub(crate) network: &'a net::Plan,
     /// The network namespace, where that is made beside the clone.
-    pub(crate) network_beside: Option<&'a Network>,
+    pub(crate) parallel_netns: Option<&'a Network>,
     /// The socket on which the program waits for the start; none if it comes at once.
     pub(crate) listener: Option<BorrowedFd<'a>>,
     /// The socket on which the init is asked, if it stays process 1.
@@ -65,7 +65,7 @@ pub(crate) struct Waiting {
 impl Start<'_> {
     /// Starts the process.
     pub(crate) fn run(&self) -> Result<First> {
-        let mut compiled = self.compile(Half::Whole)?;
+        let mut compiled = self.compile(Stage::Whole)?;
         let supervises = self.supervisor.is_some();
         // The last one may come only when the process is written down, as does all that waits for the
         // network namespace.
@@ -98,7 +98,7 @@ impl Start<'_> {
     }
 
     /// Makes the first half of a container.
-    pub(crate) fn park(&self, half: Half<'_>) -> Result<Waiting> {
+    pub(crate) fn park(&self, half: Stage<'_>) -> Result<Waiting> {
         let mut compiled = self.compile(half)?;
         // The calling thread runs at a low priority, which a clone would inherit.
         if compiled.place == Place::Caller {
@@ -112,14 +112,14 @@ impl Start<'_> {
     }
 
     /// Compiles the plan.
-    fn compile(&self, half: Half<'_>) -> Result<Compiled> {
+    fn compile(&self, half: Stage<'_>) -> Result<Compiled> {
         let compilation = Compilation {
             config: self.config,
             process: self.process,
             strategy: self.options.strategy,
             cgroups: self.cgroups,
             network: self.network,
-            network_beside: self.network_beside.is_some(),
+            parallel_netns: self.parallel_netns.is_some(),
             keyring: self.hooks().keyring(),
             waits: self.listener.is_some() && self.supervisor.is_none(),
             half,
@@ -134,14 +134,14 @@ impl Start<'_> {
         compiled: &Compiled,
         descriptors: &[BorrowedFd<'_>],
         early: usize,
-        run: impl FnOnce(&Launch<'_>, &mut Hosting<'_>) -> Result<T>,
+        run: impl FnOnce(&Launch<'_>, &mut HostSide<'_>) -> Result<T>,
     ) -> Result<(T, Identity)> {
         lsm::relabel(self.config)?;
         let Compiled { plan, place, namespaces, forks, .. } = compiled;
         let takes_more = self.supervisor.is_some() || compiled.process.is_none();
         let entrance = self.cgroups.map(Cgroups::entrance).transpose()?.unwrap_or_default();
         let moved = net::Moved::default();
-        let mut host = Hosting { start: self, plan, identity: None, moved };
+        let mut host = HostSide { start: self, plan, identity: None, moved };
         let launch = Launch {
             plan,
             image: image(self.image, self.options, takes_more)?,
@@ -153,11 +153,11 @@ impl Start<'_> {
             lent: Lent {
                 listener: self.listener,
                 supervisor: self.supervisor,
-                network: self.network_beside,
+                network: self.parallel_netns,
                 ..Lent::default()
             },
-            early: if self.is_born_late() { 0 } else { early },
-            patience: self.options.patience,
+            early: if self.ids_written_first() { 0 } else { early },
+            timeout: self.options.timeout,
         };
         let started = run(&launch, &mut host).map_err(|error| {
             match std::mem::take(&mut host.moved).give_back() {
@@ -185,7 +185,7 @@ impl Start<'_> {
             cgroups: Vec::new(),
             main: true,
             listener: self.listener,
-            patience: self.options.patience,
+            timeout: self.options.timeout,
         };
         let spawned = program.compile(self.config, process, dropped).and_then(|plan| {
             let init = (child.pid, child.pidfd.as_fd());
@@ -202,7 +202,7 @@ impl Start<'_> {
 
     /// Whether the init may have no part of the plan before it has its ids and its likelihood to be
     /// killed. Else it may have all but the one that ends with the program before it is written down.
-    fn is_born_late(&self) -> bool {
+    fn ids_written_first(&self) -> bool {
         let score = self.process.oom_score_adj.is_some() && !rustix::process::geteuid().is_root();
         // Who may not dump the init, which has operations, may not write its files either.
         self.config.has_new(NamespaceType::User) || score
@@ -232,7 +232,7 @@ impl Start<'_> {
 }
 
 /// What the host does while a first process starts.
-struct Hosting<'a> {
+struct HostSide<'a> {
     start: &'a Start<'a>,
     plan: &'a Plan,
     identity: Option<Identity>,
@@ -240,8 +240,8 @@ struct Hosting<'a> {
     moved: net::Moved,
 }
 
-impl Host for Hosting<'_> {
-    fn born(&mut self, child: &Child) -> Result<()> {
+impl Host for HostSide<'_> {
+    fn on_cloned(&mut self, child: &Child) -> Result<()> {
         let identity = trace::span("journal", || {
             let identity = Identity::of(child.pid)?;
             Journal::append(self.start.directory, &[Entry::Process(identity.clone())])?;
@@ -256,7 +256,7 @@ impl Host for Hosting<'_> {
         adjust_oom_score(child.pid, self.start.process.oom_score_adj)
     }
 
-    fn meanwhile(&mut self, child: &Child) -> Result<()> {
+    fn while_running(&mut self, child: &Child) -> Result<()> {
         if self.start.network.is_empty() {
             return Ok(());
         }
@@ -265,7 +265,7 @@ impl Host for Hosting<'_> {
         Ok(())
     }
 
-    fn barrier(&mut self, id: u32, child: &Child) -> Result<()> {
+    fn at_barrier(&mut self, id: u32, child: &Child) -> Result<()> {
         if let Some((index, behind)) = mount_of_barrier(id)
             && let Some(mount) = self.start.config.mounts.get(index)
         {
@@ -310,15 +310,15 @@ pub(crate) struct Release<'a> {
 }
 
 impl Host for Release<'_> {
-    fn born(&mut self, _: &Child) -> Result<()> {
+    fn on_cloned(&mut self, _: &Child) -> Result<()> {
         Ok(())
     }
 
-    fn meanwhile(&mut self, _: &Child) -> Result<()> {
+    fn while_running(&mut self, _: &Child) -> Result<()> {
         Ok(())
     }
 
-    fn barrier(&mut self, id: u32, child: &Child) -> Result<()> {
+    fn at_barrier(&mut self, id: u32, child: &Child) -> Result<()> {
         if id == BARRIER_START { self.hooks.start(child, self.plan) } else { Ok(()) }
     }
 

@@ -8,7 +8,7 @@ use rustix::fs::{FlockOperation, Mode, OFlags, flock, fstat, openat};
 use rustix::io::Errno;
 
 /// How long another process may take.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A container that nobody else changes, until dropped. It is released by the kernel when the
 /// process dies.
@@ -36,7 +36,7 @@ impl Lock {
             Err(Errno::NOENT) => return Err(gone()),
             Err(errno) => return Err(Error::system("open", id, errno)),
         };
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             match flock(&own, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => break,

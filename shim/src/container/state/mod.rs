@@ -152,7 +152,7 @@ const USUAL: usize = 16 * 1024;
 const LARGEST: u64 = 64 * 1024 * 1024;
 
 impl State {
-    /// Writes the first state into a directory. Half of one is as good as none to who reads it.
+    /// Writes the first state into a directory. Stage of one is as good as none to who reads it.
     pub(crate) fn write_first(&self, directory: BorrowedFd<'_>) -> Result<Version> {
         self.write_to(directory, STATE, OFlags::EXCL)
     }

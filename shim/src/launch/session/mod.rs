@@ -22,7 +22,7 @@ use rustix::io::Errno;
 use rustix::process::{Signal, WaitId, WaitIdOptions, WaitIdStatus, pidfd_send_signal, waitid};
 
 use super::channel::{Channel, Failed, Message, violation};
-use super::check::{checked_listener, checked_terminal, own_child};
+use super::check::{as_child, checked_listener, checked_terminal};
 use super::clone::{Child, Request, above};
 use super::image::{Codec, Sealed};
 use super::outbox::Outbox;
@@ -54,19 +54,19 @@ pub(crate) struct Launch<'a> {
     /// it for them.
     pub(crate) early: usize,
     /// How long nothing may be heard of the init.
-    pub(crate) patience: Duration,
+    pub(crate) timeout: Duration,
 }
 
 /// What the host does at a start, in the order of the methods.
 pub(crate) trait Host {
     /// The process of the container is there and stands still: the clone itself, or its fork.
-    fn born(&mut self, child: &Child) -> Result<()>;
+    fn on_cloned(&mut self, child: &Child) -> Result<()>;
 
     /// The init works on the plan; what needs no answer from it is done meanwhile.
-    fn meanwhile(&mut self, child: &Child) -> Result<()>;
+    fn while_running(&mut self, child: &Child) -> Result<()>;
 
     /// The init stands at a barrier.
-    fn barrier(&mut self, id: u32, child: &Child) -> Result<()>;
+    fn at_barrier(&mut self, id: u32, child: &Child) -> Result<()>;
 
     /// What answers for the system calls of a seccomp filter is there.
     fn listener(&mut self, listener: OwnedFd, child: &Child) -> Result<()>;
@@ -109,7 +109,7 @@ impl Launch<'_> {
             forks: self.forks,
             claims,
             parks,
-            ..Session::new((self.plan, 0), outbox, (channel, child), self.patience)
+            ..Session::new((self.plan, 0), outbox, (channel, child), self.timeout)
         };
         let entered = self.cgroup.finish(session.child.pid);
         let outcome = entered.and_then(|()| session.drive(host));
@@ -168,7 +168,7 @@ pub(crate) struct Resume<'a> {
     /// The socket of the init and how it is spoken to.
     pub(crate) socket: (&'a Path, Codec),
     /// How long nothing may be heard of the init.
-    pub(crate) patience: Duration,
+    pub(crate) timeout: Duration,
 }
 
 impl Resume<'_> {
@@ -186,7 +186,7 @@ impl Resume<'_> {
         let mut channel = Channel::connect(path, codec)?;
         channel.start()?;
         let (plan, outbox) = ((self.plan, self.before), Outbox::sent(self.plan));
-        let mut session = Session::new(plan, outbox, (channel, child), self.patience);
+        let mut session = Session::new(plan, outbox, (channel, child), self.timeout);
         let outcome = started().and_then(|()| session.lead(host));
         if outcome.is_err() {
             let Child { pid, pidfd } = &session.child;
@@ -218,7 +218,7 @@ struct Session<'a> {
     forks: bool,
     /// When the init says that it did what, if it was asked.
     claims: Option<Claims>,
-    patience: Duration,
+    timeout: Duration,
     channel: Channel,
     outbox: Outbox<'a>,
     child: Child,
@@ -239,7 +239,7 @@ impl<'a> Session<'a> {
         (plan, before): (&'a Plan, u32),
         outbox: Outbox<'a>,
         (channel, child): (Channel, Child),
-        patience: Duration,
+        timeout: Duration,
     ) -> Self {
         Self {
             plan,
@@ -247,7 +247,7 @@ impl<'a> Session<'a> {
             of: before.saturating_add(plan.len()),
             forks: false,
             claims: None,
-            patience,
+            timeout,
             channel,
             outbox,
             child,
@@ -280,18 +280,18 @@ impl<'a> Session<'a> {
     fn drive(&mut self, host: &mut impl Host) -> Result<()> {
         let forks = self.forks;
         if !forks {
-            host.born(&self.child)?;
+            host.on_cloned(&self.child)?;
         }
         self.send_parts()?;
         if !forks {
-            host.meanwhile(&self.child)?;
+            host.while_running(&self.child)?;
         }
         self.lead(host)
     }
 
     /// Listens to the init until it is no more.
     fn lead(&mut self, host: &mut impl Host) -> Result<()> {
-        let mut deadline = Instant::now() + self.patience;
+        let mut deadline = Instant::now() + self.timeout;
         loop {
             let watched = self.child.pid;
             let ended = trace::span(trace::WAIT, || self.wait(deadline))?;
@@ -302,7 +302,7 @@ impl<'a> Session<'a> {
                     trace::mark("start seen", None);
                     return Ok(());
                 }
-                deadline = Instant::now() + self.patience;
+                deadline = Instant::now() + self.timeout;
             }
             // An intermediate that ended behind its fork is nobody's loss.
             if ended && self.child.pid == watched {
@@ -322,7 +322,7 @@ impl<'a> Session<'a> {
         if self.outbox.is_pressing() {
             wanted |= PollFlags::OUT;
         }
-        wait(&self.channel, wanted, self.child.pidfd.as_fd(), (deadline, self.patience))
+        wait(&self.channel, wanted, self.child.pidfd.as_fd(), (deadline, self.timeout))
     }
 
     /// Sends parts as long as there is room.
@@ -345,7 +345,7 @@ impl<'a> Session<'a> {
                 Ok(true)
             }
             (Message::Barrier(id), Progress::Setup) => {
-                host.barrier(id, &self.child)?;
+                host.at_barrier(id, &self.child)?;
                 self.outbox.proceed(&mut self.channel)?;
                 Ok(false)
             }
@@ -377,19 +377,19 @@ impl<'a> Session<'a> {
 
     /// The init forked: its child is the process, and the init itself ends.
     fn forked(&mut self, pidfd: OwnedFd, host: &mut impl Host) -> Result<()> {
-        let child = own_child(pidfd)?;
+        let child = as_child(pidfd)?;
         self.forks = false;
         let init = std::mem::replace(&mut self.child, child);
         if let Some(claims) = &mut self.claims {
             claims.follow(self.child.pid);
         }
-        let born = host.born(&self.child);
+        let born = host.on_cloned(&self.child);
         let goes_on = born.and_then(|()| self.outbox.proceed(&mut self.channel));
         // It has nothing left to do, and is not waited for in good faith; its child goes on
         // meanwhile.
         init.end();
         goes_on?;
-        host.meanwhile(&self.child)
+        host.while_running(&self.child)
     }
 
     /// The error for an init that ended without a word.
@@ -413,7 +413,7 @@ pub(super) fn wait(
     channel: &Channel,
     wanted: PollFlags,
     pidfd: BorrowedFd<'_>,
-    (deadline, patience): (Instant, Duration),
+    (deadline, timeout): (Instant, Duration),
 ) -> Result<bool> {
     let mut fds = [
         PollFd::from_borrowed_fd(channel.as_fd(), wanted),
@@ -424,8 +424,8 @@ pub(super) fn wait(
         let left = Timespec::try_from(left).ok();
         match poll(&mut fds, left.as_ref()) {
             Ok(0) => {
-                let patience = format!("{} s", patience.as_secs());
-                return Err(Error::system("wait for the init", patience, Errno::TIMEDOUT));
+                let timeout = format!("{} s", timeout.as_secs());
+                return Err(Error::system("wait for the init", timeout, Errno::TIMEDOUT));
             }
             Ok(_) => return Ok(fds[1].revents().contains(PollFlags::IN)),
             Err(Errno::INTR) => {}

@@ -49,13 +49,13 @@ impl Parked {
         self,
         plan: &Plan,
         lent: Lent<'_>,
-        patience: Duration,
+        timeout: Duration,
         host: &mut impl Host,
     ) -> Result<Started> {
         let Self { channel, child, operations } = self;
         let outbox = Outbox::new(plan, lent, false).behind(operations);
         let waits = outbox.has_waits();
-        let mut session = Session::new((plan, operations), outbox, (channel, child), patience);
+        let mut session = Session::new((plan, operations), outbox, (channel, child), timeout);
         session.silent = !session.listens && !waits;
         let outcome = session.send_parts().and_then(|()| session.lead(host));
         session.end_if(outcome).map(Session::started)

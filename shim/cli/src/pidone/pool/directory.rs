@@ -21,7 +21,7 @@ const SOCKET: &str = "socket";
 const BACKLOG: i32 = 1024;
 
 /// How long the other side may take to send a line that it has begun, or to read one.
-pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A directory that this process serves at: nobody else does meanwhile.
 #[derive(Debug)]
@@ -99,7 +99,7 @@ pub(super) fn connect_in(path: &Path) -> Result<OwnedFd> {
 pub(super) fn limit(socket: &OwnedFd) -> Result<()> {
     [Timeout::Recv, Timeout::Send]
         .into_iter()
-        .try_for_each(|which| set_socket_timeout(socket, which, Some(PATIENCE)))
+        .try_for_each(|which| set_socket_timeout(socket, which, Some(TIMEOUT)))
         .map_err(|errno| Error::system("setsockopt", "pool", errno))
 }
 

@@ -57,7 +57,7 @@ pub struct Status {
 
 /// The containers that wait, the oldest first.
 #[derive(Debug)]
-pub(super) struct Shelf {
+pub(super) struct ReadyQueue {
     sizes: Sizes,
     places: VecDeque<Place>,
     /// How many are being made.
@@ -77,7 +77,7 @@ pub(super) struct Shelf {
     pub(super) discarded: u64,
 }
 
-impl Shelf {
+impl ReadyQueue {
     /// An empty one.
     pub(super) fn new(sizes: Sizes) -> Self {
         Self {
@@ -101,7 +101,7 @@ impl Shelf {
         self.places.pop_front()
     }
 
-    /// Takes all, and wants no more until [`Shelf::open`].
+    /// Takes all, and wants no more until [`ReadyQueue::open`].
     pub(super) fn close(&mut self) -> VecDeque<Place> {
         self.closed = true;
         std::mem::take(&mut self.places)
@@ -119,7 +119,7 @@ impl Shelf {
         self.rested = Instant::now();
     }
 
-    /// Whether another container is wanted now. One that is answers for [`Shelf::made`].
+    /// Whether another container is wanted now. One that is answers for [`ReadyQueue::made`].
     pub(super) fn begin(&mut self) -> bool {
         let Sizes { size, low } = self.sizes;
         let have = self.places.len() + self.making;
@@ -204,7 +204,7 @@ mod tests {
 
     #[test]
     fn a_burst_is_as_long_as_the_pool() {
-        let mut shelf = Shelf::new(Sizes { size: 3, low: 1 });
+        let mut shelf = ReadyQueue::new(Sizes { size: 3, low: 1 });
         let wanted = std::iter::from_fn(|| shelf.begin().then_some(())).count();
         assert_eq!(wanted, 3);
         // As if two of three were taken: one is left, and no burst begins.
@@ -218,7 +218,7 @@ mod tests {
 
     #[test]
     fn rests_behind_a_failure() {
-        let mut shelf = Shelf::new(Sizes { size: 2, low: 2 });
+        let mut shelf = ReadyQueue::new(Sizes { size: 2, low: 2 });
         assert!(shelf.begin());
         assert!(shelf.made(failed()).is_none());
         assert!(!shelf.begin(), "at once");
@@ -231,7 +231,7 @@ mod tests {
 
     #[test]
     fn closed_it_wants_nothing() {
-        let mut shelf = Shelf::new(Sizes { size: 2, low: 1 });
+        let mut shelf = ReadyQueue::new(Sizes { size: 2, low: 1 });
         assert!(shelf.close().is_empty());
         assert!(!shelf.begin() && !shelf.is_low());
         shelf.open();

@@ -12,7 +12,7 @@ use pidone_host::unix::{connect_to, send};
 use rustix::net::SocketType;
 
 use super::descriptor;
-use super::flags::Around;
+use super::flags::ConsoleSetup;
 use crate::terminal;
 
 /// A connected socket of the caller.
@@ -37,7 +37,7 @@ impl<'a> Receiver<'a> {
 
 /// The receivers, connected before anything is made.
 #[derive(Debug)]
-pub(super) struct Receivers<'a> {
+pub(super) struct ExtraFds<'a> {
     console: Option<Receiver<'a>>,
     pidfd: Option<Receiver<'a>>,
     pid_file: Option<&'a Path>,
@@ -45,7 +45,7 @@ pub(super) struct Receivers<'a> {
     name: &'static str,
 }
 
-impl Around {
+impl ConsoleSetup {
     /// Whether somebody is told which process it is.
     pub(super) fn is_told(&self) -> bool {
         self.pid_file.is_some() || self.pidfd_socket.is_some()
@@ -57,7 +57,7 @@ impl Around {
         process: &mut Process,
         detach: bool,
         name: &'static str,
-    ) -> Result<Receivers<'_>> {
+    ) -> Result<ExtraFds<'_>> {
         let refuse = |reason| Err(Error::config("--console-socket", "", reason));
         match (&mut process.terminal, detach, &self.console_socket) {
             (Some(_), true, None) => {
@@ -69,7 +69,7 @@ impl Around {
             _ => {}
         }
         descriptor::pass(process, self.preserve_fds)?;
-        Ok(Receivers {
+        Ok(ExtraFds {
             console: self.console_socket.as_deref().map(Receiver::connect).transpose()?,
             pidfd: self.pidfd_socket.as_deref().map(Receiver::connect).transpose()?,
             pid_file: self.pid_file.as_deref(),
@@ -78,7 +78,7 @@ impl Around {
     }
 }
 
-impl Receivers<'_> {
+impl ExtraFds<'_> {
     /// Tells of the process, which must not be left if that fails.
     pub(super) fn tell(self, running: &mut Running) -> Result<()> {
         if let Some(receiver) = self.console {
@@ -139,9 +139,9 @@ mod tests {
         let said = |terminal: bool, detach: bool, socket: bool| {
             let terminal = terminal.then(Default::default);
             let mut process = Process { terminal, ..Process::default() };
-            let around = Around {
+            let around = ConsoleSetup {
                 console_socket: socket.then(|| "/nonexistent/socket".into()),
-                ..Around::default()
+                ..ConsoleSetup::default()
             };
             around.prepare(&mut process, detach, "standard").map(drop).map_err(|e| e.to_string())
         };

@@ -14,12 +14,12 @@ use super::key::{Key, needs_host};
 use super::lease::{Ended, Lease};
 use super::owner::Owner;
 use super::program::Programs;
-use super::shelf::{Place, Shelf};
+use super::ready_queue::{Place, ReadyQueue};
 use super::{Sizes, Status};
 use crate::container::Container;
 use crate::container::factory::Factory;
 use crate::container::running::Running;
-use crate::container::start::facts::Half;
+use crate::container::start::facts::Stage;
 use crate::launch;
 use crate::launch::options::Strategy;
 
@@ -34,7 +34,7 @@ const BURIED: usize = 256;
 
 /// A pool without its threads.
 #[derive(Debug)]
-pub(super) struct Keeper {
+pub(super) struct PoolManager {
     factory: Factory,
     config: Config,
     process: Process,
@@ -46,7 +46,7 @@ pub(super) struct Keeper {
     /// A container without processes, where directories above the cgroups were missing: it has made
     /// them, so that they are there as long as another one may come, and go with the last.
     anchor: Option<Container>,
-    shelf: Mutex<Shelf>,
+    shelf: Mutex<ReadyQueue>,
     /// The shelf is not what it was.
     changed: Condvar,
     ended: Mutex<Buried>,
@@ -66,7 +66,7 @@ struct Buried {
     error: Option<Error>,
 }
 
-impl Keeper {
+impl PoolManager {
     pub(super) fn new(
         factory: &Factory,
         config: &Config,
@@ -87,7 +87,7 @@ impl Keeper {
             config,
             process: model.unwrap_or_default(),
             owner,
-            shelf: Mutex::new(Shelf::new(sizes)),
+            shelf: Mutex::new(ReadyQueue::new(sizes)),
             changed: Condvar::new(),
             ended: Mutex::default(),
             died: Condvar::new(),
@@ -109,7 +109,7 @@ impl Keeper {
         if let Some(plan) = &plan
             && let Some(Place { mut container, parked }) = this.take()
         {
-            let started = container.occupy(parked, process, plan);
+            let started = container.assign(parked, process, plan);
             return Self::lend(this, container, started);
         }
         Self::start_cold(this, &this.config, process)
@@ -132,7 +132,7 @@ impl Keeper {
             && let Some(Place { mut container, parked }) = this.take()
         {
             let config = named(&config, container.id());
-            let started = container.furnish(parked, config, process);
+            let started = container.configure(parked, config, process);
             return Self::lend(this, container, started);
         }
         Self::start_cold(this, &config, process)
@@ -194,8 +194,8 @@ impl Keeper {
         let (id, config) = self.next();
         let mut container = self.factory.create(&id, &config)?;
         let half = match &self.programs {
-            Some(programs) => Half::Model(programs.model()),
-            None => Half::Entrance,
+            Some(programs) => Stage::Model(programs.model()),
+            None => Stage::Entrance,
         };
         match container.park(half, &self.process) {
             Ok(parked) => Ok(Place { container, parked }),
@@ -225,7 +225,7 @@ impl Keeper {
                 }
             } else if looked.elapsed() >= ROUND {
                 drop(shelf);
-                self.look_round();
+                self.check_health();
                 looked = Instant::now();
             } else {
                 let waited = self.changed.wait_timeout(shelf, ROUND);
@@ -236,7 +236,7 @@ impl Keeper {
     }
 
     /// Looks at everything that waits, one after the other, and throws away what is broken.
-    fn look_round(&self) {
+    fn check_health(&self) {
         let count = self.shelf().len();
         for _ in 0..count {
             let Some(place) = self.shelf().take() else { return };
@@ -268,7 +268,7 @@ impl Keeper {
 
     /// Takes a container that was used. It is removed in the background, or at once where too many
     /// are or nobody does it.
-    pub(super) fn bury(&self, ended: Ended) {
+    pub(super) fn reap(&self, ended: Ended) {
         let mut buried = self.ended();
         if buried.closed || buried.waiting.len() >= BURIED {
             drop(buried);
@@ -352,7 +352,7 @@ impl Keeper {
         self.died.notify_all();
     }
 
-    fn shelf(&self) -> MutexGuard<'_, Shelf> {
+    fn shelf(&self) -> MutexGuard<'_, ReadyQueue> {
         // What is kept is whole at any time, so that a panic elsewhere does no harm.
         self.shelf.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -362,7 +362,7 @@ impl Keeper {
     }
 }
 
-impl Drop for Keeper {
+impl Drop for PoolManager {
     fn drop(&mut self) {
         if let Some(anchor) = &mut self.anchor {
             // What cannot be removed stays for the next pool.
