@@ -11,8 +11,13 @@ fn main() -> Result<(), String> {
     for source in ["payload/src", "payload/Cargo.toml", "../init/recipe.rs", "../Cargo.lock"] {
         println!("cargo::rerun-if-changed={}", root.join(source).display());
     }
-    let program =
-        recipe::Program { directory: &directory, package: "pidone-payload", features: &[] };
+    let program = recipe::Program {
+        manifest: &directory.join("Cargo.toml"),
+        package: "pidone-payload",
+        features: &[],
+        layout: None,
+        arguments: &["--locked".to_owned()],
+    };
     println!("cargo::rustc-env=PIDONE_PAYLOAD_IMAGE={}", program.build()?.display());
     Ok(())
 }

@@ -12,13 +12,31 @@ use std::process::Command;
 
 /// A freestanding program to build.
 pub(crate) struct Program<'a> {
-    /// The directory of its package. A linker script `image.ld` there defines its layout.
-    pub(crate) directory: &'a Path,
+    /// The manifest of its package.
+    pub(crate) manifest: &'a Path,
     /// The name of the package and of its binary.
     pub(crate) package: &'a str,
     /// All its Cargo features: the default ones are off.
     pub(crate) features: &'a [&'a str],
+    /// A linker script that defines the layout of the program.
+    pub(crate) layout: Option<&'a Path>,
+    /// Further arguments of cargo, such as where dependencies come from.
+    pub(crate) arguments: &'a [String],
 }
+
+/// The profile of freestanding programs: small code, in which overflowing arithmetic on hostile
+/// input panics. It is given on the command line so that it holds in any workspace.
+const PROFILE: [&str; 9] = [
+    "inherits = 'release'",
+    "opt-level = 'z'",
+    "lto = 'fat'",
+    "codegen-units = 1",
+    "panic = 'abort'",
+    "strip = true",
+    "debug = false",
+    "debug-assertions = false",
+    "overflow-checks = true",
+];
 
 impl Program<'_> {
     /// Builds the program and returns its path: a file named after the package and the features.
@@ -28,22 +46,21 @@ impl Program<'_> {
     pub(crate) fn build(&self) -> Result<PathBuf, String> {
         let variable = |name: &str| env::var(name).map_err(|_| format!("{name} is not set"));
         let target = variable("TARGET")?;
-        let output = PathBuf::from(variable("OUT_DIR")?).join("freestanding");
-        let manifest = self.directory.join("Cargo.toml");
+        let directory = PathBuf::from(variable("OUT_DIR")?);
+        let output = directory.join("freestanding");
 
         let mut cargo = Command::new(variable("CARGO")?);
-        cargo.args([
-            "build",
-            "--locked",
-            "--quiet",
-            "--profile",
-            "init",
-            "--package",
-            self.package,
-        ]);
+        // Cargo reads its configuration from the working directory and its parents. The output
+        // directory lies in the project that is built; the sources of this package may not.
+        cargo.current_dir(&directory);
+        cargo.args(["build", "--quiet", "--profile", "init", "--package", self.package]);
         cargo.args(["--bin", self.package, "--target", &target]);
-        cargo.arg("--manifest-path").arg(&manifest).arg("--target-dir").arg(&output);
+        cargo.arg("--manifest-path").arg(self.manifest).arg("--target-dir").arg(&output);
         cargo.args(["--no-default-features", "--features", &self.features.join(",")]);
+        for setting in PROFILE {
+            cargo.arg("--config").arg(format!("profile.init.{setting}"));
+        }
+        cargo.args(self.arguments);
         // Flags and wrappers of the outer build must not reach this one.
         for name in [
             "RUSTC_WORKSPACE_WRAPPER",
@@ -56,20 +73,22 @@ impl Program<'_> {
         }
         let mut flags = flags();
         if target.ends_with("musl") {
-            // Otherwise the compiler links its own C library with its start code.
+            // The compiler would link its own C library and start files.
             flags.push("-Clink-self-contained=no".to_owned());
         }
         if gnu_ld(&target) {
-            // GNU ld makes two segments where others make three: one mapping less at each exec.
+            // GNU ld makes two segments where others make three: a mapping less at each exec.
             flags.push("-Clink-arg=-fuse-ld=bfd".to_owned());
-            flags.extend(self.layout(&output)?);
+            if let Some(script) = self.layout {
+                flags.push(format!("-Clink-arg=-T{}", copy_layout(script, &output)?.display()));
+            }
         }
         cargo.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"));
 
         let result = cargo.output().map_err(|error| format!("cargo: {error}"))?;
         if !result.status.success() {
-            let said = String::from_utf8_lossy(&result.stderr);
-            return Err(format!("building {} failed:\n{said}", self.package));
+            let printed = String::from_utf8_lossy(&result.stderr);
+            return Err(format!("building {} failed:\n{printed}", self.package));
         }
         let program = output.join(target).join("init").join(self.package);
         // The same package with other features is built in the same place.
@@ -78,25 +97,20 @@ impl Program<'_> {
         fs::copy(&program, &own).map_err(|error| format!("{}: {error}", own.display()))?;
         Ok(own)
     }
+}
 
-    /// Returns the flag for the package's linker script, if it has one.
-    ///
-    /// Cargo links again when a flag changes, but not when a file that a flag names changes. So the
-    /// linker gets a copy of the script whose name contains a hash of the text.
-    fn layout(&self, output: &Path) -> Result<Option<String>, String> {
-        let script = self.directory.join("image.ld");
-        let fail = |error| format!("{}: {error}", script.display());
-        if !script.exists() {
-            return Ok(None);
-        }
-        println!("cargo::rerun-if-changed={}", script.display());
-        let text = fs::read_to_string(&script).map_err(fail)?;
-        let mut hash = DefaultHasher::new();
-        text.hash(&mut hash);
-        let copy = output.join(format!("image-{:x}.ld", hash.finish()));
-        fs::create_dir_all(output).and_then(|()| fs::write(&copy, text)).map_err(fail)?;
-        Ok(Some(format!("-Clink-arg=-T{}", copy.display())))
-    }
+/// Copies a linker script to a file whose name contains a hash of the text.
+///
+/// Cargo links again when a flag changes, but not when a file that a flag names changes.
+fn copy_layout(script: &Path, output: &Path) -> Result<PathBuf, String> {
+    let fail = |error| format!("{}: {error}", script.display());
+    println!("cargo::rerun-if-changed={}", script.display());
+    let text = fs::read_to_string(script).map_err(fail)?;
+    let mut hash = DefaultHasher::new();
+    text.hash(&mut hash);
+    let copy = output.join(format!("image-{:x}.ld", hash.finish()));
+    fs::create_dir_all(output).and_then(|()| fs::write(&copy, text)).map_err(fail)?;
+    Ok(copy)
 }
 
 /// Returns the flags of the compiler: static, at a fixed address, without a loader.

@@ -1,15 +1,7 @@
-//! The image of the init: a static program without libc.
+//! The init as a program: all of it is in the library, which has the entry point.
 //!
-//! It is only built as such with `--cfg init_image`, as the build script of the `pidone` library
-//! does: a workspace build must not contain two panic handlers.
-#![cfg_attr(init_image, no_std, no_main)]
+//! The build script compiles this file with `--cfg init_image`; the package has no binary otherwise.
+#![no_std]
+#![no_main]
 
-/// The library has the entry point, which is linked with it.
-#[cfg(init_image)]
 use pidone_init as _;
-
-#[cfg(not(init_image))]
-fn main() -> std::process::ExitCode {
-    eprintln!("pidone-init: built for the host; the image is built by the library's build script");
-    std::process::ExitCode::from(125)
-}

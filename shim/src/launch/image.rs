@@ -38,12 +38,11 @@ impl Codec {
 }
 
 /// The image that was built with this library. Run by itself it is the init of one program.
-pub const EMBEDDED: Image = Image::new(include_bytes!(env!("PIDONE_INIT_IMAGE")), Codec::Bincode);
+pub const EMBEDDED: Image = Image::new(pidone_init::STANDALONE, Codec::Bincode);
 
 /// The image of an init that gets programs when it has begun: it can do
 /// [`pidone_proto::Op::Supervise`] and [`pidone_proto::Op::Stdio`], and cannot run by itself.
-pub const SUPERVISOR: Image =
-    Image::new(include_bytes!(env!("PIDONE_SUPERVISOR_IMAGE")), Codec::Bincode);
+pub const SUPERVISOR: Image = Image::new(pidone_init::SUPERVISOR, Codec::Bincode);
 
 impl Image {
     /// Takes the bytes of a program.
