@@ -1,4 +1,4 @@
-//! Builds the program that the tests run inside containers, and the init with the other codec.
+//! Builds the program that the tests run inside containers.
 
 use std::path::Path;
 
@@ -7,19 +7,16 @@ mod recipe;
 
 fn main() -> Result<(), String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    for source in ["init/src", "init/recipe.rs", "proto/src", "tests/guest"] {
+    for source in ["init/src/kernel", "init/recipe.rs", "tests/guest", "Cargo.lock"] {
         println!("cargo::rerun-if-changed={}", root.join(source).display());
     }
-    println!("cargo::rerun-if-changed={}", root.join("Cargo.lock").display());
-    let programs: [(&str, &str, &str, &[&str]); 3] = [
-        ("PIDONE_GUEST", "tests/guest", "pidone-guest", &[]),
-        ("PIDONE_POSTCARD_INIT", "init", "pidone-init", &["postcard", "supervise"]),
-        ("PIDONE_SUPERVISING_INIT", "init", "pidone-init", &["supervise"]),
-    ];
-    for (variable, directory, package, features) in programs {
-        let program =
-            recipe::Program { directory: &root.join(directory), package, features }.build()?;
-        println!("cargo::rustc-env={variable}={}", program.display());
-    }
+    let guest = recipe::Program {
+        manifest: &root.join("tests/guest/Cargo.toml"),
+        package: "pidone-guest",
+        features: &[],
+        layout: None,
+        arguments: &["--locked".to_owned()],
+    };
+    println!("cargo::rustc-env=PIDONE_GUEST={}", guest.build()?.display());
     Ok(())
 }

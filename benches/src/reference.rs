@@ -1,11 +1,8 @@
 //! A filter that decides as another one does, as small as it can be written by hand.
 
-use pidone::seccomp::Filter;
+use pidone::seccomp::{Filter, evaluate};
 
 use crate::Result;
-
-#[path = "../../shim/host/src/seccomp/evaluate.rs"]
-mod evaluate;
 
 /// `AUDIT_ARCH_X86_64` and `AUDIT_ARCH_I386`: what the kernel calls the architectures.
 const ARCHITECTURES: [u32; 2] = [0xc000_003e, 0x4000_0003];

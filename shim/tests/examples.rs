@@ -1,12 +1,9 @@
-//! The examples, as who runs the tests and as an ordinary user.
+//! The examples, as the user who runs the tests and as an ordinary user.
 //!
-//! An ordinary user is become by root only. Where something is missing a test is ignored and says
-//! why; with `PIDONE_REQUIRE_ALL=1` it fails.
+//! Cargo builds them once more for this: not part of a plain `cargo test`, but
+//! `cargo test --test examples`. Only root can become an ordinary user.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-#[path = "need/mod.rs"]
-mod need;
 
 use std::collections::HashMap;
 use std::fs;
@@ -16,11 +13,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::sync::{Arc, OnceLock};
 
-use libtest_mimic::{Arguments, Completion, Trial};
+use libtest_mimic::Trial;
+use pidone_tests::need::NOBODY;
+use pidone_tests::{Need, completion};
 use tempfile::TempDir;
-
-/// The ordinary user.
-const NOBODY: u32 = 65534;
 
 /// An example, its arguments, and lines of what it prints.
 struct Example {
@@ -53,7 +49,6 @@ const EXAMPLES: [Example; 3] = [
 ];
 
 fn main() -> ExitCode {
-    let arguments = Arguments::from_args();
     let built: Arc<OnceLock<Built>> = Arc::default();
     let mut trials = Vec::new();
     for example in &EXAMPLES {
@@ -66,30 +61,17 @@ fn main() -> ExitCode {
                 // Before anything is spawned: a child that has a program open for writing would
                 // keep it from being executed.
                 let built = built.get_or_init(Built::new);
-                if let Some(missing) = missing(ordinary) {
-                    return need::lacking(&own, missing);
-                }
-                example.run(&built.programs[example.name], ordinary);
-                Ok(Completion::Completed)
+                let needs: &[Need] = if ordinary { &[Need::Root] } else { &[] };
+                let mut needs = needs.iter().chain(&[Need::UserNamespaces]);
+                let outcome = needs.try_for_each(|need| need.check());
+                completion(
+                    &own,
+                    outcome.map(|()| example.run(&built.programs[example.name], ordinary)),
+                )
             }));
         }
     }
-    libtest_mimic::run(&arguments, trials).exit_code()
-}
-
-/// What a run needs and the machine has not.
-fn missing(ordinary: bool) -> Option<&'static str> {
-    let root = rustix::process::geteuid().is_root();
-    if ordinary && !root {
-        return Some("needs root, to become another user");
-    }
-    let mut unshare = Command::new("unshare");
-    unshare.args(["-U", "true"]);
-    if root {
-        unshare.uid(NOBODY);
-    }
-    let made = unshare.status().is_ok_and(|status| status.success());
-    (!made).then_some("needs user namespaces, and unshare(1)")
+    pidone_tests::run_trials(trials)
 }
 
 /// The examples, in a directory that others may look into, as that of the build may not be.
@@ -112,7 +94,7 @@ impl Built {
     }
 }
 
-/// Builds the examples and tells where they are.
+/// Builds the examples, and returns their names and paths.
 fn build() -> Vec<(String, PathBuf)> {
     let output = Command::new(env!("CARGO"))
         .args(["build", "--locked", "--offline", "--examples", "--message-format=json"])
@@ -130,7 +112,7 @@ fn build() -> Vec<(String, PathBuf)> {
 }
 
 impl Example {
-    /// Runs the example in a directory of its own, which it leaves empty.
+    /// Runs the example in a new directory, which it leaves empty.
     fn run(&self, program: &Path, ordinary: bool) {
         let directory = tempfile::tempdir().unwrap();
         let temporary = directory.path();

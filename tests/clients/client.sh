@@ -1,6 +1,6 @@
 # Shared by the tests of real clients, each of which is CLIENT.sh RUNTIME host|v2
 #
-# The client runs in mount, network and process namespaces of its own, with a new /run that holds
+# The client runs in new mount, network and process namespaces, with a new /run that holds
 # all its files: nothing of it outlives the test, and the machine's own client is not seen. View
 # `host` is the machine's cgroups as they are, `v2` has nothing but a cgroup2 file system.
 #
@@ -18,7 +18,7 @@ failures=0
 
 # --- outside: namespaces, and an end for everything ---
 
-# Runs the calling script in namespaces of its own, and returns there only.
+# Runs the calling script in new namespaces, and returns there only.
 enter() {
     if [ -n "${PIDONE_CLIENT_NAME:-}" ]; then
         prepare

@@ -27,9 +27,9 @@ client ctr --address "$work/containerd.sock" --namespace "$name"
 settle ctr version >/dev/null || { cat "$work/containerd.log"; exit 1; }
 
 options=(--runc-binary "$runtime")
-# Unless told otherwise, ctr asks for a share.
+# By default ctr asks for a share.
 has_controllers || options+=(--cpu-shares 0)
-# run [OPTION]... -- COMMAND...: a container of its own for the command. Each check is a process.
+# run [OPTION]... -- COMMAND...: a new container for the command. Each check is a process.
 run() {
     local more=()
     while [ "$1" != -- ]; do more+=("$1"); shift; done

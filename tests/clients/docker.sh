@@ -19,8 +19,8 @@ init=$(command -v docker-init)
 ! "$runtime" init-image "$work/init" 2>/dev/null || init=$work/init
 
 # --default-ulimit: what needs no CAP_SYS_RESOURCE.
-dockerd --config-file "$work/daemon.json" --host "unix://$work/docker.sock" --pidfile "$work/docker.pid" \
-    --data-root "$work/data" --exec-root "$work/exec" --storage-driver overlay2 \
+dockerd --config-file "$work/daemon.json" --host "unix://$work/docker.sock" \
+    --pidfile "$work/docker.pid" --data-root "$work/data" --exec-root "$work/exec" --storage-driver overlay2 \
     --bridge none --iptables=false --ip6tables=false --userland-proxy=false \
     --init-path "$init" --default-ulimit nofile=1024:1024 --cgroup-parent "/$name" \
     >"$work/dockerd.log" 2>&1 &

@@ -1,8 +1,10 @@
 //! `pidone` as podman, buildah, containerd and docker use it.
 //!
-//! Each client has a script here, which says what is checked, and runs once with the cgroups of the
-//! machine and, where it can, once where there is only cgroup v2. A script can be run by hand with any runtime:
-//! `bash tests/clients/podman.sh /usr/sbin/runc host`.
+//! Each client has a script here, with its checks. It runs once with the cgroups of the machine and,
+//! where the client can, once where there is only cgroup v2. A script can be run by hand with any
+//! runtime: `bash tests/clients/podman.sh /usr/sbin/runc host`.
+//!
+//! Not part of a plain `cargo test`: `cargo test --test clients`. Needs root and the clients.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
@@ -32,7 +34,7 @@ const CLIENTS: [Client; 5] = [
     Client {
         name: "cri",
         programs: &["containerd", "ctr", "protoc", "/usr/bin/python3", PYTHON_GRPC],
-        // containerd gives every pod a share of the processor, whether there is a controller or not.
+        // containerd gives every pod a share of the processor, with or without a controller.
         views: &["host"],
     },
     Client { name: "docker", programs: &["dockerd", "docker", "docker-init"], views: BOTH },
@@ -47,7 +49,7 @@ const COMMON: [&str; 5] = ["busybox", "unshare", "script", "ip", "iptables"];
 /// How long a script may take. The longest takes less than one minute on two processors.
 const TIMEOUT: Duration = Duration::from_secs(300);
 
-/// How long it may take to end what it started, once told so.
+/// How long it may take to end what it started, after SIGTERM.
 const FAREWELL: Duration = Duration::from_secs(20);
 
 fn main() -> ExitCode {

@@ -100,7 +100,8 @@ fi
 
 # --- seccomp ---
 check 'the default profile' 0 'Seccomp:?2' run $image grep Seccomp: /proc/self/status
-# With the capability the kernel says that this is no swap file, and the profile that it may not ask.
+# With the capability the kernel reports that this is no swap file, and the profile that the call is
+# refused.
 refused='swapoff /etc/plain'
 check 'it refuses a call' 1 '*@(not permitted|not implemented)' run --cap-add SYS_ADMIN $image $refused
 check 'control: no profile' 1 '*nvalid argument' \
@@ -178,7 +179,8 @@ check 'healthy' 0 '' podman healthcheck run healthy
 podman rm --force --time 0 healthy >/dev/null
 
 # --- a pod ---
-# On cgroup v2 without systemd, podman gives the cgroup of a pod a device program that allows nothing.
+# On cgroup v2 without systemd, podman gives the cgroup of a pod a device program that allows
+# nothing.
 podman pod create --name pod "${options[@]}" --share pid,ipc,net,uts \
     --share-parent="$([ "$view" = v2 ] && echo false || echo true)" >/dev/null
 for member in a b; do
@@ -207,7 +209,7 @@ check 'build' 0 '*COMMIT*' podman build --isolation oci --network none --cgroup-
     --tag localhost/built:1 "$work/context"
 check 'what was built' 0 $'built\n0' run localhost/built:1
 
-# podman makes its store a mount of its own, which stays.
+# podman makes a mount of its store, which stays.
 ! mountpoint -q "$work/store/overlay" || umount "$work/store/overlay"
 # Its own are those of pods, of conmon and the parent of all.
 finish "[0-9a-f]{64}|conmon|$name" "/run/$(basename "$runtime")"

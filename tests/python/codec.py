@@ -8,7 +8,7 @@ class Malformed(Exception):
 
 
 class TrailingBytes(Malformed):
-    """A message, and bytes behind it."""
+    """A message, and bytes after it."""
 
 
 class Reader:

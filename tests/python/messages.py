@@ -121,7 +121,7 @@ minor_faults u64, major_faults u64
     """
 )
 
-# What stands before the operations of a part. It has no number.
+# What comes before the operations of a part. It has no number.
 PART = [("first", "u32"), ("operations", "u32"), ("more", "bool"), ("timed", "bool")]
 
 

@@ -129,7 +129,7 @@ def frames(path):
 
 
 def frozen(path):
-    """What stands as it was given out: fields and their types, and bytes."""
+    """The vectors as they were released: fields and their types, and bytes."""
     tables = {"operation": OPERATIONS, "request": REQUESTS, "report": REPORTS}
     for title, lines in read(path):
         kind, number, name = title.split()

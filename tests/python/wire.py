@@ -74,7 +74,7 @@ def split(message, descriptors, sequence, codec=Bincode):
 
 
 def operations(*ops, codec=Bincode):
-    """Operations in bytes, one behind the other. Each is a name and its fields."""
+    """Operations in bytes, in order. Each is a name and its fields."""
     return b"".join(encode(codec, OPERATIONS, name, **fields) for name, fields in ops)
 
 

@@ -9,10 +9,10 @@ use std::thread;
 use std::time::Duration;
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
-use pidone::Strategy;
+use nix::sys::signal::{SigHandler, Signal};
 
 use crate::leftover::Baseline;
-use crate::{Sandbox, View};
+use crate::{DEADLINE, Need, Sandbox, View};
 
 /// How a case ended.
 pub type Outcome = Result<(), Stop>;
@@ -22,8 +22,10 @@ pub type Outcome = Result<(), Stop>;
 pub enum Stop {
     /// It failed.
     Failed(String),
-    /// The machine lacks what it needs.
+    /// The machine lacks what it needs, which can be installed or is a matter of privileges.
     Lacking(String),
+    /// The processor of the machine cannot do it: nothing that can be installed would help.
+    Unable(String),
 }
 
 impl<E: Display> From<E> for Stop {
@@ -36,22 +38,91 @@ impl Stop {
     /// The text.
     fn text(&self) -> &str {
         match self {
-            Self::Failed(text) | Self::Lacking(text) => text,
+            Self::Failed(text) | Self::Lacking(text) | Self::Unable(text) => text,
         }
     }
 }
 
-/// What a case does.
-type Test = fn(&Sandbox) -> Outcome;
+/// What the cases of a test program work on: each run of a case gets its own.
+pub trait Ground: Sized + 'static {
+    /// How it is made, where there is more than one way.
+    type Way: Way;
 
-/// A test, and the views and ways it runs in.
-#[derive(Debug, Clone, Copy)]
-pub struct Case {
+    /// The ways in which a case runs that names none.
+    const WAYS: &'static [Self::Way];
+
+    /// Makes the ground for one run of the case with this name.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    fn open(name: &str, way: Self::Way) -> Result<Self, Stop>;
+
+    /// Removes the ground, and returns what is then still left on the host.
+    fn close(self) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+/// A way in which a case runs.
+pub trait Way: Copy + Send + Sync + 'static {
+    /// What it adds to the name of a case.
+    fn suffix(&self) -> &'static str;
+
+    /// What it needs of the machine.
+    fn needs(&self) -> &'static [Need] {
+        &[]
+    }
+}
+
+/// For cases that make whatever they need themselves.
+impl Ground for () {
+    type Way = ();
+
+    const WAYS: &'static [()] = &[()];
+
+    fn open(_: &str, (): ()) -> Result<Self, Stop> {
+        Ok(())
+    }
+}
+
+impl Way for () {
+    fn suffix(&self) -> &'static str {
+        ""
+    }
+}
+
+/// What a case does.
+enum Test<G> {
+    /// Returns whether it held; a panic is a failure as well.
+    Returns(fn(&G) -> Outcome),
+    /// Panics if something does not hold.
+    Panics(fn(&G)),
+}
+
+impl<G> Clone for Test<G> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<G> Copy for Test<G> {}
+
+/// A test, what it needs, and the views and ways it runs in.
+pub struct Case<G: Ground = Sandbox> {
     name: &'static str,
-    test: Test,
-    ways: &'static [Way],
+    test: Test<G>,
+    needs: &'static [Need],
+    ways: &'static [G::Way],
     views: &'static [View],
 }
+
+impl<G: Ground> Clone for Case<G> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<G: Ground> Copy for Case<G> {}
 
 /// Makes a [`Case`] that is named by the path of its function.
 #[macro_export]
@@ -61,49 +132,46 @@ macro_rules! case {
     };
 }
 
-/// How containers are started.
-#[derive(Debug, Clone, Copy)]
-struct Way {
-    strategy: Strategy,
-    /// Whether the init of a [`Sandbox::config`] stays process 1.
-    supervise: bool,
-    suffix: &'static str,
+/// The same for a function without arguments.
+#[macro_export]
+macro_rules! plain_case {
+    ($test:ident) => {
+        $crate::Case::new(concat!(module_path!(), "::", stringify!($test)), |_| $test())
+    };
 }
 
-const HOST: Way = Way { strategy: Strategy::Host, supervise: false, suffix: "::host" };
-const TEMPLATE: Way = Way { strategy: Strategy::Template, supervise: false, suffix: "::template" };
-const ONCE: Way = Way { strategy: Strategy::Auto, supervise: false, suffix: "" };
-const INIT: Way = Way { strategy: Strategy::Auto, supervise: true, suffix: "::init" };
-
-impl Case {
-    /// A case that runs under both launch strategies.
+impl<G: Ground> Case<G> {
+    /// A case that returns whether it held.
     #[must_use]
-    pub const fn new(name: &'static str, test: Test) -> Self {
-        Self { name, test, ways: &[HOST, TEMPLATE], views: &[View::Common] }
+    pub const fn new(name: &'static str, test: fn(&G) -> Outcome) -> Self {
+        Self::with(name, Test::Returns(test))
     }
 
-    /// Runs once, under the strategy that the library chooses.
+    /// A case that panics if something does not hold.
     #[must_use]
-    pub const fn once(mut self) -> Self {
-        self.ways = &[ONCE];
+    pub const fn panicking(name: &'static str, test: fn(&G)) -> Self {
+        Self::with(name, Test::Panics(test))
+    }
+
+    const fn with(name: &'static str, test: Test<G>) -> Self {
+        Self { name, test, needs: &[], ways: G::WAYS, views: &[View::Common] }
+    }
+
+    /// Needs this of the machine.
+    #[must_use]
+    pub const fn needs(mut self, needs: &'static [Need]) -> Self {
+        self.needs = needs;
         self
     }
 
-    /// Runs under both launch strategies, and with an init that stays process 1.
+    /// Runs in these ways.
     #[must_use]
-    pub const fn and_init(mut self) -> Self {
-        self.ways = &[HOST, TEMPLATE, INIT];
+    pub const fn ways(mut self, ways: &'static [G::Way]) -> Self {
+        self.ways = ways;
         self
     }
 
-    /// Runs once, with an init that stays process 1.
-    #[must_use]
-    pub const fn with_init(mut self) -> Self {
-        self.ways = &[INIT];
-        self
-    }
-
-    /// Runs in processes of their own.
+    /// Runs in its own process.
     #[must_use]
     pub const fn alone(mut self) -> Self {
         self.views = &[View::Alone];
@@ -151,12 +219,12 @@ impl Case {
     }
 
     /// All ways in which it runs, with their names.
-    fn runs(self) -> impl Iterator<Item = Run> {
+    fn runs(self) -> impl Iterator<Item = Run<G>> {
         let all =
             self.views.iter().flat_map(move |&view| self.ways.iter().map(move |&way| (view, way)));
         all.map(move |(view, way)| Run {
-            name: format!("{}{}{}", self.short_name(), way.suffix, view.suffix()),
-            test: self.test,
+            name: format!("{}{}{}", self.short_name(), way.suffix(), view.suffix()),
+            case: self,
             way,
             view,
         })
@@ -164,25 +232,27 @@ impl Case {
 }
 
 /// One way in which a case runs.
-struct Run {
+struct Run<G: Ground> {
     name: String,
-    test: Test,
-    way: Way,
+    case: Case<G>,
+    way: G::Way,
     view: View,
 }
 
-/// The variable that names the case of a process of its own.
-const SELECTED: &str = "PIDONE_TEST_CASE";
+/// The variable that names the case of a process that was started for one.
+pub const SELECTED: &str = "PIDONE_TEST_CASE";
 
 /// The status of a process whose case lacks something, as in automake.
 const LACKING: u8 = 77;
+/// The exit status of a process for a case that the processor cannot run.
+const UNABLE: u8 = 4;
 
-/// How long a case may take.
-const TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a case may take: longer than any one wait in it, which then says what it waited for.
+const LIMIT: Duration = DEADLINE.saturating_mul(5);
 
 /// Runs the cases that the command line selects; the whole `main` of the test program.
 #[must_use]
-pub fn main(groups: &[&[Case]]) -> ExitCode {
+pub fn main<G: Ground>(groups: &[&[Case<G>]]) -> ExitCode {
     let runs = groups.iter().copied().flatten().flat_map(|case| case.runs());
     if let Ok(selected) = std::env::var(SELECTED) {
         return match runs.into_iter().find(|run| run.name == selected) {
@@ -190,49 +260,85 @@ pub fn main(groups: &[&[Case]]) -> ExitCode {
             None => ExitCode::FAILURE,
         };
     }
+    run_trials(runs.map(Run::trial).collect())
+}
+
+/// The names of all runs of cases, by which [`SELECTED`] selects them.
+#[must_use]
+pub fn names<G: Ground>(groups: &[&[Case<G>]]) -> Vec<String> {
+    let cases = groups.iter().copied().flatten();
+    cases.flat_map(|case| case.runs()).map(|run| run.name).collect()
+}
+
+/// The trials of cases, for a test program that runs those of several grounds. None of them may be
+/// in another [`View`] than the common one.
+#[must_use]
+pub fn trials<G: Ground>(cases: &[Case<G>]) -> Vec<Trial> {
+    cases.iter().flat_map(|case| case.runs()).map(Run::trial).collect()
+}
+
+/// Runs the trials that the command line selects, and checks that the process is then as before.
+#[must_use]
+pub fn run_trials(trials: Vec<Trial>) -> ExitCode {
+    default_signals();
     let arguments = Arguments::from_args();
-    let trials: Vec<Trial> = runs.map(Run::trial).collect();
     let baseline = (!arguments.list).then(Baseline::take);
     let conclusion = libtest_mimic::run(&arguments, trials);
     let left = baseline.map(|baseline| baseline.left()).unwrap_or_default();
     for item in &left {
-        eprintln!("left behind by the tests: {item}");
+        eprintln!("left by the tests: {item}");
     }
     if left.is_empty() { conclusion.exit_code() } else { ExitCode::FAILURE }
 }
 
-impl Run {
-    /// The trial for the harness.
+/// Gives signals their default action. A shell starts what runs in the background with some of them
+/// ignored, nohup(1) another one, and every program that a test starts would inherit that.
+#[allow(unsafe_code, reason = "actions of signals")]
+fn default_signals() {
+    for signal in [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM] {
+        // SAFETY: No handler is installed or replaced: the test program has none for these.
+        let _ = unsafe { nix::sys::signal::signal(signal, SigHandler::SigDfl) };
+    }
+}
+
+impl<G: Ground> Run<G> {
+    /// The trial for the test runner.
     fn trial(self) -> Trial {
         Trial::ignorable_test(self.name.clone(), move || {
             let name = self.name.clone();
-            let outcome = match self.view {
-                View::Common => self.within_patience(),
+            let mut needs = self.way.needs().iter().chain(self.case.needs);
+            let outcome = needs.try_for_each(|need| need.check()).and_then(|()| match self.view {
+                View::Common => self.within_limit(),
                 _ => self.in_own_process(),
-            };
+            });
             completion(&name, outcome)
         })
     }
 
     /// Runs the case in a thread that is given up when it takes too long.
-    fn within_patience(self) -> Outcome {
+    fn within_limit(self) -> Outcome {
         let (sender, receiver) = mpsc::channel();
         thread::Builder::new().name(self.name.clone()).spawn(move || {
             // Nobody listens if it took too long.
             let _ = sender.send(self.run());
         })?;
-        match receiver.recv_timeout(TIMEOUT) {
+        match receiver.recv_timeout(LIMIT) {
             Ok(outcome) => outcome,
-            Err(_) => Err(Stop::Failed(format!("not done in {} s", TIMEOUT.as_secs()))),
+            Err(_) => Err(Stop::Failed(format!("not done in {} s", LIMIT.as_secs()))),
         }
     }
 
-    /// Runs the case, and looks at what it left behind.
+    /// Runs the case, and checks that it left nothing.
     fn run(self) -> Outcome {
-        let sandbox = Sandbox::new(self.way.strategy)?.supervised(self.way.supervise);
-        let outcome = catch_unwind(AssertUnwindSafe(|| (self.test)(&sandbox)))
-            .unwrap_or_else(|panic| Err(Stop::Failed(panic_text(&*panic))));
-        let left = sandbox.close();
+        let ground = caught(|| G::open(self.case.short_name(), self.way))?;
+        let outcome = caught(|| match self.case.test {
+            Test::Returns(test) => test(&ground),
+            Test::Panics(test) => {
+                test(&ground);
+                Ok(())
+            }
+        });
+        let left = ground.close();
         match (outcome, left) {
             (Ok(()), left) if !left.is_empty() => {
                 Err(Stop::Failed(format!("left behind: {}", left.join(", "))))
@@ -243,7 +349,7 @@ impl Run {
 
     /// Runs the case in this process, which was started for it.
     fn here(self) -> ExitCode {
-        let outcome = self.view.enter().and_then(|()| self.within_patience());
+        let outcome = self.view.enter().and_then(|()| self.within_limit());
         match outcome {
             Ok(()) => ExitCode::SUCCESS,
             Err(stop) => {
@@ -251,12 +357,13 @@ impl Run {
                 match stop {
                     Stop::Failed(_) => ExitCode::FAILURE,
                     Stop::Lacking(_) => ExitCode::from(LACKING),
+                    Stop::Unable(_) => ExitCode::from(UNABLE),
                 }
             }
         }
     }
 
-    /// Runs the case in a process of its own.
+    /// Runs the case in a new process.
     fn in_own_process(self) -> Outcome {
         let output = Command::new(std::env::current_exe()?)
             .env(SELECTED, &self.name)
@@ -267,14 +374,22 @@ impl Run {
         match output.status.code() {
             Some(0) => Ok(()),
             Some(code) if code == i32::from(LACKING) => Err(Stop::Lacking(said)),
+            Some(code) if code == i32::from(UNABLE) => Err(Stop::Unable(said)),
             Some(_) => Err(Stop::Failed(said)),
             None => Err(Stop::Failed(format!("{}\n{said}", output.status))),
         }
     }
 }
 
-/// What the harness hears of an outcome: what lacks something is skipped, aloud, or fails where
-/// nothing may be lacking.
+/// Calls a function; a panic becomes a failure with its message.
+fn caught<T>(call: impl FnOnce() -> Result<T, Stop>) -> Result<T, Stop> {
+    catch_unwind(AssertUnwindSafe(call))
+        .unwrap_or_else(|panic| Err(Stop::Failed(panic_text(&*panic))))
+}
+
+/// Converts an outcome for the test runner. A case that lacks something is ignored, with the reason
+/// on standard error, or fails where nothing may be lacking. What the processor cannot do is ignored
+/// there too.
 ///
 /// # Errors
 /// It failed.
@@ -282,11 +397,12 @@ pub fn completion(name: &str, outcome: Outcome) -> Result<Completion, Failed> {
     let required = std::env::var("PIDONE_REQUIRE_ALL").is_ok_and(|value| value == "1");
     match outcome {
         Ok(()) => Ok(Completion::Completed),
-        Err(Stop::Lacking(reason)) if !required => {
+        Err(Stop::Lacking(text)) if required => Err(Failed::from(text)),
+        Err(Stop::Lacking(reason) | Stop::Unable(reason)) => {
             eprintln!("{name}: skipped: {reason}");
             Ok(Completion::ignored_with(reason))
         }
-        Err(stop) => Err(Failed::from(stop.text())),
+        Err(Stop::Failed(text)) => Err(Failed::from(text)),
     }
 }
 

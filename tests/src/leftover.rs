@@ -2,12 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
-use std::time::{Duration, Instant};
+use std::path::{Path, PathBuf};
 
-use crate::Mount;
+use crate::{Mount, eventually};
 
-/// The variable that all containers of a sandbox have, with its name.
+/// Where cgroups are mounted.
+pub const CGROUPS: &str = "/sys/fs/cgroup";
+
+/// The variable that all processes of a sandbox or bench have, with its name.
 pub const MARK: &str = "PIDONE_TEST";
 
 /// How deep cgroups are looked for below the root of a hierarchy.
@@ -20,6 +22,33 @@ pub fn of(name: &str, directory: &Path) -> Vec<String> {
     left.extend(mounts(directory));
     left.extend(processes(name));
     left
+}
+
+/// Returns what is left once nothing more goes away: something that was just killed exists until it
+/// is reaped.
+pub fn settled(look: impl Fn() -> Vec<String>) -> Vec<String> {
+    let mut left = Vec::new();
+    eventually(|| {
+        left = look();
+        left.is_empty()
+    });
+    left
+}
+
+/// Finds a file or directory by its exact name, so many levels deep.
+#[must_use]
+pub fn find(directory: &Path, depth: u32, name: &str) -> Option<PathBuf> {
+    let entries = fs::read_dir(directory).ok()?;
+    for entry in entries.filter_map(Result::ok) {
+        if entry.file_name() == name {
+            return Some(entry.path());
+        }
+        let below = depth > 0 && entry.file_type().is_ok_and(|kind| kind.is_dir());
+        if let Some(found) = below.then(|| find(&entry.path(), depth - 1, name)).flatten() {
+            return Some(found);
+        }
+    }
+    None
 }
 
 /// The directories of cgroups that have the name in theirs.
@@ -54,13 +83,45 @@ pub fn host_mounts() -> Vec<Mount> {
 }
 
 /// The mounts that lie in a directory, or show it.
-fn mounts(directory: &Path) -> impl Iterator<Item = String> {
+pub fn mounts(directory: &Path) -> impl Iterator<Item = String> {
     let inside = move |mount: &Mount| {
         let shown = directory.strip_prefix("/").unwrap_or(directory);
         Path::new(&mount.point).starts_with(directory)
             || Path::new(&mount.root).strip_prefix("/").is_ok_and(|root| root.starts_with(shown))
     };
     host_mounts().into_iter().filter(inside).map(|mount| format!("mount {}", mount.point))
+}
+
+/// The entries of a state root.
+#[must_use]
+pub fn states(root: &Path) -> Vec<String> {
+    let entries = root.read_dir().into_iter().flatten().flatten();
+    entries.map(|entry| format!("state {}", entry.path().display())).collect()
+}
+
+/// The network interfaces whose alias names a state root, which says whom they belong to.
+#[must_use]
+pub fn interfaces(root: &str) -> Vec<String> {
+    let links = Path::new("/sys/class/net").read_dir().into_iter().flatten().flatten();
+    let owned = links.filter(|link| {
+        let alias = fs::read_to_string(link.path().join("ifalias"));
+        alias.is_ok_and(|alias| alias.contains(root))
+    });
+    owned.map(|link| format!("interface {}", link.path().display())).collect()
+}
+
+/// The processes that see something of a directory among their mounts.
+#[must_use]
+pub fn viewers(directory: &str) -> Vec<String> {
+    let sees = |pid: &i32| {
+        let mounts = fs::read(format!("/proc/{pid}/mountinfo")).unwrap_or_default();
+        mounts.windows(directory.len()).any(|part| part == directory.as_bytes())
+    };
+    let named = |pid| {
+        let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        format!("process {pid} {}", line.replace('\0', " "))
+    };
+    pids().into_iter().filter(sees).map(named).collect()
 }
 
 /// The processes that were marked with the name, but for those that have ended meanwhile.
@@ -97,18 +158,11 @@ impl Baseline {
         Self { descriptors: descriptors(), children: children() }
     }
 
-    /// What is there now and was not, apart from what the library keeps for the life of the
-    /// process. What is just ending gets a moment for it.
+    /// Returns what exists now and did not, apart from what the library keeps for the life of the
+    /// process.
     #[must_use]
     pub fn left(&self) -> Vec<String> {
-        let deadline = Instant::now() + Duration::from_secs(2);
-        loop {
-            let left = self.compare();
-            if left.is_empty() || Instant::now() > deadline {
-                return left;
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        settled(|| self.compare())
     }
 
     fn compare(&self) -> Vec<String> {

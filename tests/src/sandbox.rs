@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use pidone::{
     Code, Config, Container, Exit, Factory, Options, Process, Running, Status, Stdio, Strategy,
@@ -17,10 +17,67 @@ use serde::de::DeserializeOwned;
 use tempfile::TempDir;
 
 use crate::leftover::{self, MARK};
-use crate::{GUEST, Outcome, Report, Stop, install, need};
+use crate::{Case, DEADLINE, GUEST, Ground, Need, Outcome, Report, Stop, Way, install, need};
 
-/// How long a container may take to say something.
-const TIMEOUT: Duration = Duration::from_secs(20);
+/// How the containers of a sandbox are started.
+#[derive(Debug, Clone, Copy)]
+pub struct Launch {
+    strategy: Strategy,
+    /// Whether the init of a [`Sandbox::config`] stays process 1.
+    supervise: bool,
+    suffix: &'static str,
+}
+
+const HOST: Launch = Launch { strategy: Strategy::Host, supervise: false, suffix: "::host" };
+const TEMPLATE: Launch =
+    Launch { strategy: Strategy::Template, supervise: false, suffix: "::template" };
+const ONCE: Launch = Launch { strategy: Strategy::Auto, supervise: false, suffix: "" };
+const INIT: Launch = Launch { strategy: Strategy::Auto, supervise: true, suffix: "::init" };
+
+impl Way for Launch {
+    fn suffix(&self) -> &'static str {
+        self.suffix
+    }
+
+    fn needs(&self) -> &'static [Need] {
+        &[Need::Root]
+    }
+}
+
+/// A case runs under both launch strategies, unless it says otherwise.
+impl Ground for Sandbox {
+    type Way = Launch;
+
+    const WAYS: &'static [Launch] = &[HOST, TEMPLATE];
+
+    fn open(_: &str, way: Launch) -> Result<Self, Stop> {
+        Ok(Self::new(way.strategy)?.supervised(way.supervise))
+    }
+
+    fn close(self) -> Vec<String> {
+        self.remove()
+    }
+}
+
+impl Case<Sandbox> {
+    /// Runs once, under the strategy that the library chooses.
+    #[must_use]
+    pub const fn once(self) -> Self {
+        self.ways(&[ONCE])
+    }
+
+    /// Runs under both launch strategies, and with an init that stays process 1.
+    #[must_use]
+    pub const fn and_init(self) -> Self {
+        self.ways(&[HOST, TEMPLATE, INIT])
+    }
+
+    /// Runs once, with an init that stays process 1.
+    #[must_use]
+    pub const fn with_init(self) -> Self {
+        self.ways(&[INIT])
+    }
+}
 
 /// A root file system, a state directory and names that nobody else has.
 #[derive(Debug)]
@@ -274,8 +331,8 @@ impl Sandbox {
         parse(output.stdout.lines().next().unwrap_or_default())
     }
 
-    /// Removes the containers that are left, and tells what is then left of them.
-    pub(crate) fn close(self) -> Vec<String> {
+    /// Removes the containers that are left, and returns what is then left of them.
+    fn remove(self) -> Vec<String> {
         let mut left = Vec::new();
         for id in self.factory.list().unwrap_or_default() {
             let removed = self.factory.load(&id).and_then(|mut container| {
@@ -289,18 +346,8 @@ impl Sandbox {
             }
         }
         let path = self.path();
-        // A process that was just killed is there until it is reaped.
-        let deadline = Instant::now() + Duration::from_secs(2);
-        loop {
-            let now = leftover::of(&self.name, &path);
-            if now.is_empty() || Instant::now() > deadline {
-                left.extend(now);
-                break;
-            }
-            thread::sleep(Duration::from_millis(5));
-        }
-        let states = self.factory.root().read_dir().into_iter().flatten().flatten();
-        left.extend(states.map(|entry| format!("state {}", entry.path().display())));
+        left.extend(leftover::settled(|| leftover::of(&self.name, &path)));
+        left.extend(leftover::states(self.factory.root()));
         left
     }
 }
@@ -315,7 +362,7 @@ pub struct Live {
     output: Option<BufReader<File>>,
 }
 
-/// A test that failed leaves no child behind.
+/// A test that failed leaves no child.
 impl Drop for Live {
     fn drop(&mut self) {
         let _ = self.running.signal(libc::SIGKILL);
@@ -413,7 +460,7 @@ fn read_line(output: &mut BufReader<File>) -> Result<String, Stop> {
 }
 
 fn wait_readable(file: &impl AsFd) -> Outcome {
-    let timeout = Timespec::try_from(TIMEOUT).ok();
+    let timeout = Timespec::try_from(DEADLINE).ok();
     let mut fds = [PollFd::new(file, PollFlags::IN)];
     match poll(&mut fds, timeout.as_ref())? {
         0 => Err(Stop::Failed("said nothing".to_owned())),

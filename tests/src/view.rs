@@ -9,6 +9,8 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{Gid, Uid, setgid, setgroups, setuid};
 
+use crate::leftover::CGROUPS;
+use crate::need::NOBODY;
 use crate::{Stop, need};
 
 /// How a case sees the host, and in which process it runs.
@@ -16,24 +18,21 @@ use crate::{Stop, need};
 pub enum View {
     /// In the process of all tests, as it is.
     Common,
-    /// In a process of its own, with mounts of its own.
+    /// In its own process and mount namespace.
     Alone,
-    /// In a process of its own that sees cgroup v2 and no other.
+    /// In its own process, which sees cgroup v2 and no other.
     Unified,
-    /// In a process of its own, as a user without any privilege.
+    /// In its own process, as a user without any privilege.
     Ordinary,
     /// The same, with ranges of ids that the user may map: see [`DELEGATED`].
     Delegated,
-    /// In a process of its own, as root of a user namespace with 65536 ids, as below podman.
+    /// In its own process, as root of a user namespace with 65536 ids, as below podman.
     Nested,
 }
 
 /// The first of the 65536 ids that the user may map in [`View::Delegated`], and that exist in
 /// [`View::Nested`].
 pub const DELEGATED: u32 = 200_000;
-
-/// The user and the group that have nothing.
-const NOBODY: u32 = 65534;
 
 impl View {
     /// What the view adds to the name of a case.
@@ -70,7 +69,6 @@ fn own_mounts() -> Result<(), Stop> {
 
 /// A mount namespace whose only cgroup hierarchy is the second version's.
 fn unified() -> Result<(), Stop> {
-    const CGROUPS: &str = "/sys/fs/cgroup";
     own_mounts()?;
     // Several may lie above each other.
     while umount2(CGROUPS, MntFlags::MNT_DETACH).is_ok() {}

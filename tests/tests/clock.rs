@@ -35,7 +35,7 @@ fn seconds(uptime: &str) -> Option<f64> {
     uptime.split_whitespace().next()?.parse().ok()
 }
 
-/// The numbers behind the names of the clocks.
+/// The numbers of the clocks.
 fn numbers(offsets: &str) -> Vec<(String, i64, i64)> {
     let line = |line: &str| {
         let mut words = line.split_whitespace();
@@ -52,7 +52,7 @@ fn uptime() -> Result<f64, Stop> {
 const LOOK: [&str; 7] =
     ["/guest", "read", "/proc/self/timens_offsets", ",", "read", "/proc/uptime", ","];
 
-/// Checks what the first process and a further one see; answers the inode of the namespace.
+/// Checks what the first process and a further one see. Returns the inode of the namespace.
 fn check(
     sandbox: &Sandbox,
     config: &Config,
@@ -123,7 +123,8 @@ fn the_namespace_of_the_host_without_a_request(sandbox: &Sandbox) -> Outcome {
     Ok(())
 }
 
-/// Its first process enters the namespace only at exec; who joins before must be in it too.
+/// Its first process enters the namespace only at exec; a process that joins before must be in it
+/// too.
 fn a_prepared_container_has_its_clocks(sandbox: &Sandbox) -> Outcome {
     let mut config = config(sandbox)?;
     config.time_offsets = offsets();

@@ -15,11 +15,11 @@ use crate::mount::{errnos, file_system};
 
 pub(crate) const CASES: &[Case] = &[
     case!(a_tmpfs_has_the_mode_that_it_covers),
-    case!(a_mode_that_is_given_counts),
+    case!(a_given_mode_overrides_that_of_the_directory),
     case!(files_are_copied),
     case!(files_are_copied_in_a_user_namespace),
     case!(links_lead_nowhere_on_the_way),
-    case!(what_is_too_large_is_told).once(),
+    case!(a_copy_that_is_too_large_is_an_error).once(),
     case!(without_a_directory_nothing_is_copied),
 ];
 
@@ -194,7 +194,7 @@ fn a_tmpfs_has_the_mode_that_it_covers(sandbox: &Sandbox) -> Outcome {
     Ok(())
 }
 
-fn a_mode_that_is_given_counts(sandbox: &Sandbox) -> Outcome {
+fn a_given_mode_overrides_that_of_the_directory(sandbox: &Sandbox) -> Outcome {
     let place = sandbox.rootfs().join("place");
     fs::create_dir(&place)?;
     fs::set_permissions(&place, Permissions::from_mode(0o700))?;
@@ -240,7 +240,7 @@ fn links_lead_nowhere_on_the_way(sandbox: &Sandbox) -> Outcome {
     Ok(())
 }
 
-fn what_is_too_large_is_told(sandbox: &Sandbox) -> Outcome {
+fn a_copy_that_is_too_large_is_an_error(sandbox: &Sandbox) -> Outcome {
     let data = sandbox.rootfs().join("data");
     fs::create_dir(&data)?;
     fs::write(data.join("large"), vec![1; 300_000])?;

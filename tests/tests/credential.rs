@@ -178,7 +178,7 @@ fn a_missing_working_directory_is_made(sandbox: &Sandbox) -> Outcome {
     let report = sandbox.report_of(&config, with(true))?;
     assert_eq!(report.cwd.as_deref(), Some("/made/deep"));
     assert!(sandbox.rootfs().join("made/deep").is_dir());
-    // A second time it is there.
+    // The second time it exists.
     sandbox.report_of(&config, with(true))?;
     // A link of the image does not lead out.
     let outside = sandbox.path().join("outside");
@@ -216,7 +216,7 @@ fn keyrings(sandbox: &Sandbox, config: &Config) -> Outcome {
     let own = Command::new(GUEST).args(&commands[..5]).output()?;
     let own: i64 = String::from_utf8_lossy(&own.stdout).trim().parse()?;
     assert!(own > 0, "{own}");
-    // Without a session keyring of its own a process has that of its user.
+    // Without its own session keyring a process has that of its user.
     let in_user_namespace = !config.uid_mappings.is_empty();
     let user = if in_user_namespace { "1000" } else { "" };
     let inside = |config: &Config| -> Result<_, Stop> {

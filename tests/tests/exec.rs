@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use pidone::config::{NamespaceType, Rlimit};
 use pidone::{Code, Container, Process, Stdio};
-use pidone_tests::{Case, Live, Outcome, Read, Report, Sandbox, Stop, case, output, process};
+use pidone_tests::{
+    Case, DEADLINE, Live, Outcome, Read, Report, Sandbox, Stop, case, output, process,
+};
 
 pub(crate) const CASES: &[Case] = &[
     case!(sees_what_the_first_sees).and_unified(),
@@ -23,7 +25,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(is_refused_in_a_container_that_ended),
     case!(is_not_a_child_of_the_first),
     case!(many_at_once).and_unified(),
-    case!(the_first_may_end_meanwhile).and_init(),
+    case!(the_first_process_ends_during_a_join).and_init(),
     case!(an_orphan_belongs_to_the_first).and_init(),
     case!(leaves_nothing_open).once(),
 ];
@@ -218,7 +220,7 @@ fn ends_with_the_container(sandbox: &Sandbox) -> Outcome {
     let mut live = sleeper(sandbox)?;
     let mut running = sandbox.join(&mut live.container, process(&["/guest", "sleep"]))?;
     live.container.signal(libc::SIGKILL)?;
-    // As shells tell it: 137.
+    // As shells report it: 137.
     assert_eq!(running.wait()?.status(), 137);
     live.finish()?;
     Ok(())
@@ -277,17 +279,18 @@ fn many_at_once(sandbox: &Sandbox) -> Outcome {
     Ok(())
 }
 
-fn the_first_may_end_meanwhile(sandbox: &Sandbox) -> Outcome {
+fn the_first_process_ends_during_a_join(sandbox: &Sandbox) -> Outcome {
     for round in 0..10 {
         let mut live = sleeper(sandbox)?;
         let pid = live.running.pid();
         let killer = thread::spawn(move || {
+            // At another moment of the join in each round.
             thread::sleep(Duration::from_micros(round * 300));
             nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::SIGKILL)
         });
         let begun = Instant::now();
         let joined = sandbox.join(&mut live.container, process(&["/guest", "sleep"]));
-        assert!(begun.elapsed() < Duration::from_secs(10));
+        assert!(begun.elapsed() < DEADLINE);
         let _ = killer.join();
         if let Ok(mut running) = joined {
             // In time, it ends with the first; too late, it is the first of a new life.

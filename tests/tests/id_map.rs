@@ -1,4 +1,4 @@
-//! The ids of a user namespace, by who may map which.
+//! The ids of a user namespace: which users may map which.
 
 use pidone::Config;
 use pidone::config::IdMap;
@@ -7,7 +7,7 @@ use pidone_tests::{Case, DELEGATED, Outcome, Report, Sandbox, Stop, case, proces
 pub(crate) const CASES: &[Case] = &[
     case!(a_user_maps_himself_and_his_ranges).delegated(),
     case!(a_user_maps_no_more_than_his_ranges).delegated(),
-    // Without a pid namespace of its own it may make no proc, and so no template.
+    // Without its own pid namespace it may mount no proc, and so make no template.
     case!(root_of_a_namespace_maps_what_it_has).nested().once(),
     case!(root_of_a_namespace_maps_nothing_else).nested().once(),
 ];

@@ -10,7 +10,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(wrong_users_are_refused).once(),
     case!(a_user_named_by_a_number_is_that_number).and_init(),
     case!(additional_groups).and_init(),
-    case!(groups_of_the_caller_are_gone).alone(),
+    case!(groups_of_the_caller_are_dropped).alone(),
     case!(without_files_numbers_work).and_init(),
     case!(files_of_the_host_are_not_read).and_init(),
 ];
@@ -101,7 +101,7 @@ fn additional_groups(sandbox: &Sandbox) -> Outcome {
     Ok(())
 }
 
-fn groups_of_the_caller_are_gone(sandbox: &Sandbox) -> Outcome {
+fn groups_of_the_caller_are_dropped(sandbox: &Sandbox) -> Outcome {
     use nix::unistd::{Gid, setgroups};
     setgroups(&[Gid::from_raw(4), Gid::from_raw(24)])?;
     assert_eq!(sandbox.report(&sandbox.config())?.groups, [] as [u32; 0]);

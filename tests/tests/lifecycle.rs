@@ -7,28 +7,28 @@ use std::time::{Duration, Instant};
 
 use pidone::config::NamespaceType;
 use pidone::{Code, Factory, Options, Status, Strategy};
-use pidone_tests::{Case, Outcome, Sandbox, Stop, case, leftover, process};
+use pidone_tests::{Case, Outcome, Sandbox, Stop, case, eventually, leftover, process};
 
 use crate::role;
 
 pub(crate) const CASES: &[Case] = &[
     case!(states_of_a_life).and_unified(),
-    case!(the_state_is_the_seeds),
-    case!(states_are_the_owners_alone),
+    case!(the_state_file_is_as_libcontainers),
+    case!(state_files_are_readable_by_their_owner_only),
     case!(wrong_ids_are_refused).once(),
     case!(what_does_not_exist).once(),
     case!(a_running_container_is_not_destroyed).and_unified(),
     case!(loaded_by_another_handle).and_unified(),
     case!(all_are_listed).once(),
-    case!(one_of_twelve_wins).once(),
-    case!(one_destroys_and_the_others_are_told).once(),
+    case!(one_of_twelve_creates_of_an_id_succeeds).once(),
+    case!(one_of_many_destroys_succeeds_and_the_others_fail).once(),
     case!(many_threads_start_at_once).and_unified(),
-    case!(hundreds_that_end_at_once).once(),
+    case!(hundreds_of_containers_end_at_once).once(),
     case!(started_again_and_again),
     case!(nothing_is_left_of_a_failed_start).and_unified(),
     case!(nothing_is_left_of_a_killed_starter).and_unified(),
-    case!(a_lost_state_is_no_obstacle),
-    case!(a_strangers_pid_is_not_touched),
+    case!(a_container_with_a_damaged_state_file_can_be_destroyed),
+    case!(a_reused_pid_is_not_signalled),
     case!(the_root_may_vanish),
     case!(the_end_of_the_first_is_the_end_of_all),
     case!(the_end_of_the_first_is_the_end_without_a_pid_namespace).and_unified(),
@@ -56,7 +56,7 @@ fn states_of_a_life(sandbox: &Sandbox) -> Outcome {
 }
 
 /// The seed's `ContainerState`.
-fn the_state_is_the_seeds(sandbox: &Sandbox) -> Outcome {
+fn the_state_file_is_as_libcontainers(sandbox: &Sandbox) -> Outcome {
     let mut config = sandbox.config();
     config.remove_namespace(NamespaceType::Ipc);
     let live = sandbox.start(&config, process(&["/guest", "sleep"]))?;
@@ -92,7 +92,7 @@ fn the_state_is_the_seeds(sandbox: &Sandbox) -> Outcome {
     Ok(())
 }
 
-fn states_are_the_owners_alone(sandbox: &Sandbox) -> Outcome {
+fn state_files_are_readable_by_their_owner_only(sandbox: &Sandbox) -> Outcome {
     let live = sandbox.start(&sandbox.config(), process(&["/guest", "sleep"]))?;
     let mut left = vec![sandbox.factory().root().to_owned()];
     let mut count = 0;
@@ -160,7 +160,7 @@ fn a_running_container_is_not_destroyed(sandbox: &Sandbox) -> Outcome {
     live.container.pause()?;
     let error = live.container.destroy().err().ok_or("destroyed")?;
     assert_eq!(error.code(), Code::ContainerNotStopped);
-    // One that stands still can be killed.
+    // A paused container can be killed.
     live.kill()?;
     Ok(())
 }
@@ -200,7 +200,7 @@ fn all_are_listed(sandbox: &Sandbox) -> Outcome {
     Ok(fs::remove_file(sandbox.factory().root().join("not an id"))?)
 }
 
-fn one_of_twelve_wins(sandbox: &Sandbox) -> Outcome {
+fn one_of_twelve_creates_of_an_id_succeeds(sandbox: &Sandbox) -> Outcome {
     for _ in 0..5 {
         let config = sandbox.config();
         let results: Vec<_> = thread::scope(|scope| {
@@ -219,7 +219,7 @@ fn one_of_twelve_wins(sandbox: &Sandbox) -> Outcome {
     Ok(())
 }
 
-fn one_destroys_and_the_others_are_told(sandbox: &Sandbox) -> Outcome {
+fn one_of_many_destroys_succeeds_and_the_others_fail(sandbox: &Sandbox) -> Outcome {
     for _ in 0..10 {
         let container = sandbox.create(&sandbox.config())?;
         let id = container.id();
@@ -264,7 +264,7 @@ fn many_threads_start_at_once(sandbox: &Sandbox) -> Outcome {
     })
 }
 
-fn hundreds_that_end_at_once(sandbox: &Sandbox) -> Outcome {
+fn hundreds_of_containers_end_at_once(sandbox: &Sandbox) -> Outcome {
     let mut config = sandbox.config();
     config.cgroups = None;
     let mut container = sandbox.create(&config)?;
@@ -301,7 +301,7 @@ fn nothing_is_left_of_a_failed_start(sandbox: &Sandbox) -> Outcome {
     }
     // Others may be at work.
     let _ = before;
-    // It can be started all the same.
+    // It can still be started.
     let mut running = sandbox.join(&mut container, process(&["/guest", "exit", "0"]))?;
     assert_eq!(running.wait()?.code, Some(0));
     container.destroy()?;
@@ -340,26 +340,20 @@ fn nothing_is_left_of_a_killed_starter(sandbox: &Sandbox) -> Outcome {
     clean(sandbox, "whole")?;
     for round in 0..20 {
         let mut starter = role::starter(sandbox, "killed", strategy(sandbox), &config)?;
+        // Kills it at another moment in each round.
         thread::sleep(takes * round / 20);
         starter.kill()?;
         starter.wait()?;
         clean(sandbox, "killed").map_err(|error| format!("round {round}: {error:?}"))?;
-        let deadline = Instant::now() + Duration::from_secs(2);
-        loop {
-            let left = leftover::of(sandbox.name(), &sandbox.path());
-            if left.is_empty() {
-                break;
-            }
-            assert!(Instant::now() < deadline, "round {round}: {left:?}");
-            thread::sleep(Duration::from_millis(5));
-        }
+        let left = leftover::settled(|| leftover::of(sandbox.name(), &sandbox.path()));
+        assert!(left.is_empty(), "round {round}: {left:?}");
         // The id is free.
         sandbox.factory().create("killed", &config)?.destroy()?;
     }
     Ok(())
 }
 
-fn a_lost_state_is_no_obstacle(sandbox: &Sandbox) -> Outcome {
+fn a_container_with_a_damaged_state_file_can_be_destroyed(sandbox: &Sandbox) -> Outcome {
     for damage in ["", "{", "null", "[1]", "{\"id\": 5}", "\u{0}\u{0}"] {
         let live = sandbox.start(&sandbox.config(), process(&["/guest", "sleep"]))?;
         let id = live.container.id().to_owned();
@@ -384,13 +378,13 @@ fn a_lost_state_is_no_obstacle(sandbox: &Sandbox) -> Outcome {
 }
 
 /// A number that was given again must not be taken for the container's process.
-fn a_strangers_pid_is_not_touched(sandbox: &Sandbox) -> Outcome {
+fn a_reused_pid_is_not_signalled(sandbox: &Sandbox) -> Outcome {
     let mut config = sandbox.config();
     config.cgroups = None;
     let mut container = sandbox.create(&config)?;
     let mut running = sandbox.join(&mut container, process(&["/guest", "exit", "0"]))?;
     running.wait()?;
-    // Times are kept in ticks of 10 ms.
+    // Times are kept in ticks of 10 ms: that of the other process is to be another one.
     thread::sleep(Duration::from_millis(30));
     let mut stranger = std::process::Command::new("sleep").arg("60").spawn()?;
     let file = sandbox.factory().root().join(container.id()).join("state.json");
@@ -457,6 +451,7 @@ fn a_thread_may_end_before_the_container(sandbox: &Sandbox) -> Outcome {
             .join()
             .map_err(|_| "the thread panicked")
     })??;
+    // Long enough for a signal to end it.
     thread::sleep(Duration::from_millis(100));
     assert_eq!(live.container.status()?, Status::Running);
     live.running.signal(0)?;
@@ -464,17 +459,11 @@ fn a_thread_may_end_before_the_container(sandbox: &Sandbox) -> Outcome {
     Ok(())
 }
 
-/// Waits for a process that is no child to end.
-fn ends(pid: i32) -> Result<bool, Stop> {
-    let deadline = Instant::now() + Duration::from_secs(3);
-    while Instant::now() < deadline {
-        // Gone, or a zombie whose new parent is slow.
-        match fs::read_to_string(format!("/proc/{pid}/stat")) {
-            Ok(stat) if !stat.contains(") Z") => thread::sleep(Duration::from_millis(5)),
-            _ => return Ok(true),
-        }
-    }
-    Ok(false)
+/// Waits for a process that is no child to end. Returns whether it does.
+fn ends(pid: i32) -> bool {
+    // Gone, or a zombie whose new parent is slow.
+    let stat = || fs::read_to_string(format!("/proc/{pid}/stat"));
+    eventually(|| stat().map_or(true, |stat| stat.contains(") Z")))
 }
 
 fn dies_with_its_starter(sandbox: &Sandbox) -> Outcome {
@@ -492,7 +481,7 @@ fn dies_with_its_starter(sandbox: &Sandbox) -> Outcome {
         assert_eq!(loaded.status()?, Status::Running);
         starter.kill()?;
         starter.wait()?;
-        assert!(ends(pid)?, "{pid} lives on");
+        assert!(ends(pid), "{pid} lives on");
         assert_eq!(loaded.status()?, Status::Destroyed);
         clean(sandbox, "dies")?;
     }
@@ -513,7 +502,7 @@ fn outlives_its_starter_if_asked(sandbox: &Sandbox) -> Outcome {
     loaded.pause()?;
     assert_eq!(loaded.status()?, Status::Paused);
     loaded.kill()?;
-    assert!(ends(pid)?);
+    assert!(ends(pid));
     loaded.destroy()?;
     Ok(())
 }

@@ -17,7 +17,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(the_template_has_seven).and_unified(),
     case!(each_flag_of_a_bind_is_seen_and_works),
     case!(each_flag_of_a_file_system_is_seen),
-    case!(a_remount_changes_what_is_there),
+    case!(a_remount_changes_the_flags_of_a_mount),
     case!(a_file_is_bound),
     case!(a_missing_source_is_refused),
     case!(a_missing_destination_is_made),
@@ -30,7 +30,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(commands_run_around_a_mount),
     case!(a_command_that_fails_ends_the_start),
     case!(a_thousand).once(),
-    case!(many_behind_a_joined_namespace).once(),
+    case!(many_mounts_in_a_joined_namespace).once(),
 ];
 
 /// A bind mount of a path of the host.
@@ -188,7 +188,7 @@ fn each_flag_of_a_file_system_is_seen(sandbox: &Sandbox) -> Outcome {
     Ok(())
 }
 
-fn a_remount_changes_what_is_there(sandbox: &Sandbox) -> Outcome {
+fn a_remount_changes_the_flags_of_a_mount(sandbox: &Sandbox) -> Outcome {
     let remount = |at: &str, flags: u64, cleared: u64| Mount {
         destination: at.into(),
         device: "none".into(),
@@ -493,7 +493,7 @@ fn a_thousand(sandbox: &Sandbox) -> Outcome {
 }
 
 /// More than one message of descriptors, with an init that waits between them for its fork.
-fn many_behind_a_joined_namespace(sandbox: &Sandbox) -> Outcome {
+fn many_mounts_in_a_joined_namespace(sandbox: &Sandbox) -> Outcome {
     let source = sandbox.path().join("source");
     fs::create_dir(&source)?;
     let mut config = sandbox.config();

@@ -10,8 +10,8 @@ use pidone_tests::{Case, Outcome, Read, Report, Sandbox, Stop, case, need, outpu
 
 pub(crate) const CASES: &[Case] = &[
     case!(interfaces_are_moved_into_the_container).alone().once(),
-    case!(a_container_that_fails_to_start_gives_them_back).alone().once(),
-    case!(a_network_of_its_own_is_nobody_elses).alone().once(),
+    case!(a_failed_start_returns_the_interfaces).alone().once(),
+    case!(a_new_network_is_shared_with_nobody).alone().once(),
 ];
 
 /// A network namespace of this thread's own, for the host, with an interface to move.
@@ -45,14 +45,14 @@ fn interfaces_are_moved_into_the_container(sandbox: &Sandbox) -> Outcome {
     let looks = process(&["/guest", "read", "/proc/net/fib_trie", ",", "read", "/proc/net/route"]);
     let mut running = sandbox.join(&mut live.container, looks)?;
     let seen: Vec<Read> = output(&mut running)?.lines()?;
-    // Its address, and the route to its network, which is there only while it is up.
+    // Its address, and the route to its network, which exists only while it is up.
     assert!(seen[0].text.contains("192.0.2.5"), "{seen:?}");
     assert!(seen[1].text.contains("wan\t000200C0"), "{seen:?}");
     live.kill()?;
     Ok(())
 }
 
-fn a_container_that_fails_to_start_gives_them_back(sandbox: &Sandbox) -> Outcome {
+fn a_failed_start_returns_the_interfaces(sandbox: &Sandbox) -> Outcome {
     let mut config = config(sandbox)?;
     // Behind the network: the init enters the root later.
     config.system_properties.insert("net.ipv4.no_such_setting".into(), "1".into());
@@ -62,7 +62,7 @@ fn a_container_that_fails_to_start_gives_them_back(sandbox: &Sandbox) -> Outcome
     Ok(())
 }
 
-fn a_network_of_its_own_is_nobody_elses(sandbox: &Sandbox) -> Outcome {
+fn a_new_network_is_shared_with_nobody(sandbox: &Sandbox) -> Outcome {
     let network = |task: &str| fs::read_link(format!("/proc/{task}/ns/net"));
     let own = network("thread-self")?;
     // Nor is one left of a start that failed before it was entered.

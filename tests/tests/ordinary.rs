@@ -1,4 +1,4 @@
-//! An ordinary user, who has nothing but what a user namespace gives.
+//! An ordinary user, with nothing but what a user namespace gives.
 
 use pidone::Code;
 use pidone::config::{IdMap, NamespaceType};
@@ -16,7 +16,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(cannot_set_groups).ordinary(),
     case!(cannot_have_limits_without_a_cgroup).ordinary(),
     case!(needs_a_user_namespace).ordinary(),
-    case!(maps_no_foreign_ids).ordinary(),
+    case!(mapping_ids_of_others_is_refused).ordinary(),
     case!(cannot_read_states_of_root).ordinary(),
     case!(can_load_pause_nothing_and_kill).ordinary(),
 ];
@@ -179,7 +179,7 @@ fn needs_a_user_namespace(sandbox: &Sandbox) -> Outcome {
     Ok(())
 }
 
-fn maps_no_foreign_ids(sandbox: &Sandbox) -> Outcome {
+fn mapping_ids_of_others_is_refused(sandbox: &Sandbox) -> Outcome {
     for (host_id, size) in [(0, 1), (1000, 1), (NOBODY, 2)] {
         let mut config = config(sandbox);
         let map = vec![IdMap { container_id: 0, host_id, size }];

@@ -206,8 +206,8 @@ fn no_cgroup_outside_of_the_containers(sandbox: &Sandbox) -> Outcome {
     Ok(())
 }
 
-/// With namespaces of its own it makes cgroups and moves its processes, and sets no limit of its
-/// own.
+/// In its own namespaces it makes cgroups and moves its processes, and sets none of its
+/// own limits.
 fn root_of_a_user_namespace_manages_its_cgroup(sandbox: &Sandbox) -> Outcome {
     let mkdir = libc::SYS_mkdirat.to_string();
     let commands = [
@@ -245,7 +245,7 @@ fn root_of_a_user_namespace_manages_its_cgroup(sandbox: &Sandbox) -> Outcome {
     Ok(())
 }
 
-/// A user namespace may mount the sysfs and the message queues of its own namespaces only: those
+/// A user namespace may mount only the sysfs and the message queues of its namespaces: those
 /// of a namespace that it shares are the host's.
 fn file_systems_of_shared_namespaces(sandbox: &Sandbox) -> Outcome {
     // The host's /dev, which may be without message queues.

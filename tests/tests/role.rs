@@ -1,4 +1,4 @@
-//! What the test program does when a test starts it as a process of its own.
+//! What the test program does when a test starts it as another process.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::process::CommandExt as _;
@@ -11,7 +11,7 @@ use pidone_tests::{Outcome, Sandbox, Stop, process};
 /// The variable that names the role.
 const ROLE: &str = "PIDONE_TEST_ROLE";
 
-/// Starts a container with the configuration at standard input, tells its pid, and stays until
+/// Starts a container with the configuration at standard input, prints its pid, and stays until
 /// standard input ends. Then the process ends, and the container lives or dies.
 const STARTER: &str = "starter";
 
@@ -87,7 +87,7 @@ pub(crate) fn starter_of(
     Ok(child)
 }
 
-/// The pid that a starter tells.
+/// The pid that a starter prints.
 pub(crate) fn pid(starter: &mut Child) -> Result<i32, Stop> {
     let output = starter.stdout.as_mut().ok_or("no output")?;
     let mut line = String::new();

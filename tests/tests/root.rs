@@ -52,7 +52,7 @@ fn a_read_only_root(sandbox: &Sandbox) -> Outcome {
     let mut config = sandbox.config();
     assert_eq!(errnos(sandbox, &config, &["write", "/before", "x"])?, [0]);
     config.readonlyfs = true;
-    // A missing place for a mount is made all the same, and other mounts stay writable.
+    // A missing place for a mount is still made, and other mounts stay writable.
     config.mounts.push(file_system("tmpfs", "/missing", 0, ""));
     assert_eq!(
         errnos(

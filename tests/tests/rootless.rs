@@ -7,7 +7,7 @@ use std::process::Child;
 
 use pidone::Config;
 use pidone::config::{IdMap, NamespaceType};
-use pidone_tests::{Case, Outcome, Sandbox, Stop, case};
+use pidone_tests::{Case, Outcome, Sandbox, Stop, case, until};
 
 use crate::role;
 
@@ -103,18 +103,14 @@ fn a_user_has_his_containers_in_a_delegated_cgroup(sandbox: &Sandbox) -> Outcome
     let own = delegated.directory.join(sandbox.name());
     let processes = fs::read_to_string(own.join("cgroup.procs"))?;
     assert_eq!(processes.trim(), pid.to_string());
-    // Its root, who is the user, manages what is below.
+    // Its root, which is the user, manages what is below.
     let inside = format!("/proc/{pid}/root/sys/fs/cgroup/cgroup.procs");
     assert_eq!(fs::read_to_string(inside)?.trim(), pid.to_string());
     drop(starter.stdin.take());
     assert!(starter.wait()?.success());
     // The container died with the process that has started it; its state and cgroup are the
     // user's to remove.
-    let begin = std::time::Instant::now();
-    while !fs::read_to_string(own.join("cgroup.procs"))?.is_empty() {
-        assert!(begin.elapsed() < std::time::Duration::from_secs(10), "lives on");
-        std::thread::sleep(std::time::Duration::from_millis(10));
-    }
+    until("it dies", || Ok(fs::read_to_string(own.join("cgroup.procs"))?.is_empty()))?;
     fs::remove_dir(&own)?;
     Ok(())
 }
@@ -126,7 +122,7 @@ fn a_user_has_no_cgroup_elsewhere(sandbox: &Sandbox) -> Outcome {
     assert!(role::pid(&mut starter).is_err());
     assert!(!starter.wait()?.success());
     assert_eq!(pidone_tests::leftover::cgroups(sandbox.name()), [] as [String; 0]);
-    // Without any he starts all the same.
+    // Without any cgroup it still starts.
     let mut config = config(sandbox);
     config.cgroups = None;
     config.mounts.retain(|mount| mount.device != "cgroup");

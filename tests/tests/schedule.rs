@@ -14,9 +14,9 @@ pub(crate) const CASES: &[Case] = &[
     case!(priority_of_io),
     case!(processors_of_a_further_process).and_init(),
     case!(a_processor_that_does_not_exist).once(),
-    case!(likes_to_be_killed).and_init(),
-    case!(a_score_that_may_not_be_lowered).ordinary(),
-    case!(memory_lies_as_asked).and_init(),
+    case!(oom_score_adj_is_set).and_init(),
+    case!(lowering_oom_score_adj_without_privilege_is_an_error).ordinary(),
+    case!(memory_policy_is_set).and_init(),
     case!(execution_domain).and_init(),
 ];
 
@@ -172,7 +172,7 @@ fn a_processor_that_does_not_exist(sandbox: &Sandbox) -> Outcome {
     Ok(())
 }
 
-fn likes_to_be_killed(sandbox: &Sandbox) -> Outcome {
+fn oom_score_adj_is_set(sandbox: &Sandbox) -> Outcome {
     let said = both(sandbox, &sandbox.config(), &["/guest", "report"], |process| {
         process.oom_score_adj = Some(567);
     })?;
@@ -185,7 +185,7 @@ fn likes_to_be_killed(sandbox: &Sandbox) -> Outcome {
     Ok(())
 }
 
-fn a_score_that_may_not_be_lowered(sandbox: &Sandbox) -> Outcome {
+fn lowering_oom_score_adj_without_privilege_is_an_error(sandbox: &Sandbox) -> Outcome {
     let mut config = sandbox.config();
     let map = vec![pidone::config::IdMap { container_id: 0, host_id: 65534, size: 1 }];
     config.set_id_maps(map.clone(), map);
@@ -194,13 +194,13 @@ fn a_score_that_may_not_be_lowered(sandbox: &Sandbox) -> Outcome {
     let error = sandbox.start(&config, with(-999)).err().ok_or("started")?;
     assert_eq!(error.errno(), Some(rustix::io::Errno::ACCESS), "{error}");
     assert!(error.to_string().contains("CAP_SYS_RESOURCE"), "{error}");
-    // What is there already is no change.
+    // A score that it has already is no change.
     let own: i32 = fs::read_to_string("/proc/self/oom_score_adj")?.trim().parse()?;
     sandbox.run(&config, with(own))?;
     Ok(())
 }
 
-fn memory_lies_as_asked(sandbox: &Sandbox) -> Outcome {
+fn memory_policy_is_set(sandbox: &Sandbox) -> Outcome {
     need::file("/proc/self/numa_maps")?;
     // set_mempolicy(2)
     const MPOL_BIND: u32 = 2;

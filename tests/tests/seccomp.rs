@@ -46,7 +46,7 @@ fn with(sandbox: &Sandbox, profile: Seccomp) -> Config {
     config
 }
 
-/// The errnos of calls with arguments of 0, or those given behind the number.
+/// The errnos of calls with arguments of 0, or those given after the number.
 fn errnos(
     sandbox: &Sandbox,
     config: &Config,
@@ -126,7 +126,7 @@ fn each_rule_has_its_errno(sandbox: &Sandbox) -> Outcome {
     Ok(())
 }
 
-/// A program must be able to tell that a call does not exist and take another one.
+/// A program must be able to see that a call does not exist, and make another one.
 fn calls_newer_than_the_profile_do_not_exist(sandbox: &Sandbox) -> Outcome {
     let text = include_str!("../../shim/host/tests/seccomp/docker-default.json");
     let mut profile: Seccomp = serde_json::from_str(text)?;
@@ -182,7 +182,7 @@ impl Agent {
         config
     }
 
-    /// The next message and its descriptors, which is there already.
+    /// The next message and its descriptors, which has arrived already.
     fn message(&self) -> Result<(Value, Vec<OwnedFd>), Stop> {
         self.listener.set_nonblocking(true)?;
         let (mut stream, _) = self.listener.accept()?;
@@ -261,7 +261,7 @@ fn the_agent_answers(sandbox: &Sandbox) -> Outcome {
                 std::os::fd::AsRawFd::as_raw_fd(&listeners[0])
             ))?;
             assert_eq!(name.to_string_lossy(), "anon_inode:seccomp notify");
-            // The call waits for its answer.
+            // The call waits for its answer: this is long enough for one that does not.
             assert!(live.is_silent(Duration::from_millis(200))?);
             listeners.clear();
             assert_eq!(live.say::<i32>()?, libc::ENOSYS);
@@ -271,7 +271,7 @@ fn the_agent_answers(sandbox: &Sandbox) -> Outcome {
     Ok(())
 }
 
-/// Also of a further process, which has a listener of its own.
+/// Also of a further process, which has its own listener.
 fn a_listener_that_closes_makes_the_call_vanish(sandbox: &Sandbox) -> Outcome {
     let agent = Agent::new(sandbox)?;
     let mut live = sandbox.start(&agent.config(sandbox), process(&["/guest", "sleep"]))?;

@@ -8,24 +8,24 @@ use std::thread;
 use std::time::Duration;
 
 use pidone::{Code, Container, Process, Running, Status, Stdio};
-use pidone_tests::{Case, Outcome, Report, Sandbox, Stop, case, output, process};
+use pidone_tests::{Case, Outcome, Report, Sandbox, Stop, case, output, process, until};
 use rustix::net::{
     AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType, connect, send, socket_with,
 };
 
 pub(crate) const CASES: &[Case] = &[
     case!(waits_until_it_is_started).and_unified(),
-    case!(what_waits_is_small),
-    case!(a_missing_program_is_told_at_once).and_init(),
-    case!(what_cannot_be_executed_is_told_by_the_start).and_unified().and_init(),
-    case!(a_program_that_vanished_is_told_by_the_start).and_init(),
-    case!(only_one_starts_it).with_init(),
-    case!(only_one_starts_it).once(),
-    case!(a_stranger_does_not_start_it).once(),
+    case!(a_waiting_init_is_small),
+    case!(a_missing_program_fails_the_create).and_init(),
+    case!(a_program_that_cannot_be_executed_fails_the_start).and_unified().and_init(),
+    case!(a_program_removed_after_create_fails_the_start).and_init(),
+    case!(one_of_many_starts_succeeds).with_init(),
+    case!(one_of_many_starts_succeeds).once(),
+    case!(wrong_messages_do_not_start_the_container).once(),
     case!(killed_while_it_waits).and_unified().and_init(),
     case!(joined_while_it_waits).and_init(),
-    case!(a_terminal_is_there_before_the_start).and_init(),
-    case!(nothing_is_made_twice).once(),
+    case!(the_terminal_exists_before_the_start).and_init(),
+    case!(a_second_prepare_is_refused).once(),
 ];
 
 /// A container that waits.
@@ -45,9 +45,10 @@ fn waits_until_it_is_started(sandbox: &Sandbox) -> Outcome {
     let (container, mut running) = prepared(sandbox, process(&["/guest", "report"]))?;
     assert_eq!(container.status()?, Status::Created);
     assert_eq!(container.pid(), running.pid());
+    // Long enough for a start that nobody asked for.
     thread::sleep(Duration::from_millis(50));
     assert_eq!(container.status()?, Status::Created);
-    // Whoever starts it knows it by its id alone.
+    // The process that starts it has its id alone.
     let mut other = sandbox.factory().load(container.id())?;
     other.release()?;
     let output = output(&mut running)?;
@@ -61,19 +62,11 @@ fn waits_until_it_is_started(sandbox: &Sandbox) -> Outcome {
 }
 
 /// One thread, one descriptor besides stdio, and no more than 64 KiB.
-fn what_waits_is_small(sandbox: &Sandbox) -> Outcome {
+fn a_waiting_init_is_small(sandbox: &Sandbox) -> Outcome {
     let (mut container, mut running) = prepared(sandbox, process(&["/guest", "report"]))?;
     let of = |file: &str| format!("/proc/{}/{file}", running.pid());
-    let mut open = Vec::new();
-    // Its connection to the maker closes a moment behind its last word.
-    for _ in 0..100 {
-        open = fs::read_dir(of("fd"))?.flatten().map(|entry| entry.file_name()).collect();
-        if open.len() == 4 {
-            break;
-        }
-        thread::sleep(Duration::from_millis(5));
-    }
-    assert_eq!(open.len(), 4, "{open:?}");
+    // Its connection to the process that made it closes a moment after its last message.
+    until("the connection closes", || Ok(fs::read_dir(of("fd"))?.flatten().count() == 4))?;
     let status = fs::read_to_string(of("status"))?;
     let number = |name: &str| -> Option<u64> {
         let line = status.lines().find_map(|line| line.strip_prefix(name))?;
@@ -101,7 +94,7 @@ fn refused(sandbox: &Sandbox, program: &str) -> Result<String, Stop> {
 }
 
 /// As with runc and crun, which clients rely on.
-fn a_missing_program_is_told_at_once(sandbox: &Sandbox) -> Outcome {
+fn a_missing_program_fails_the_create(sandbox: &Sandbox) -> Outcome {
     let missing = "exec: \"nosuchprogram\": executable file not found in $PATH";
     assert_eq!(refused(sandbox, "nosuchprogram")?, missing);
     let missing = "exec: \"/no/such\": no such file or directory";
@@ -120,7 +113,7 @@ fn fails(container: &mut Container, running: &mut Running) -> Result<String, Sto
     Ok(error.to_string())
 }
 
-fn what_cannot_be_executed_is_told_by_the_start(sandbox: &Sandbox) -> Outcome {
+fn a_program_that_cannot_be_executed_fails_the_start(sandbox: &Sandbox) -> Outcome {
     for (text, said) in [
         ("#!/no/interpreter\n", "exec: find the interpreter of `/script`"),
         ("neither this nor that", "exec: \"/script\": exec format error"),
@@ -135,7 +128,7 @@ fn what_cannot_be_executed_is_told_by_the_start(sandbox: &Sandbox) -> Outcome {
     Ok(())
 }
 
-fn a_program_that_vanished_is_told_by_the_start(sandbox: &Sandbox) -> Outcome {
+fn a_program_removed_after_create_fails_the_start(sandbox: &Sandbox) -> Outcome {
     let program = sandbox.rootfs().join("bin/program");
     fs::copy(sandbox.rootfs().join("guest"), &program)?;
     let (mut container, mut running) = prepared(sandbox, process(&["program"]))?;
@@ -145,7 +138,7 @@ fn a_program_that_vanished_is_told_by_the_start(sandbox: &Sandbox) -> Outcome {
     Ok(())
 }
 
-fn only_one_starts_it(sandbox: &Sandbox) -> Outcome {
+fn one_of_many_starts_succeeds(sandbox: &Sandbox) -> Outcome {
     for _ in 0..20 {
         let (mut container, mut running) = prepared(sandbox, process(&["/guest", "sleep"]))?;
         let load = || sandbox.factory().load(container.id());
@@ -171,7 +164,7 @@ fn only_one_starts_it(sandbox: &Sandbox) -> Outcome {
 }
 
 /// Who connects without the right word, or dies before it, changes nothing.
-fn a_stranger_does_not_start_it(sandbox: &Sandbox) -> Outcome {
+fn wrong_messages_do_not_start_the_container(sandbox: &Sandbox) -> Outcome {
     let (mut container, mut running) = prepared(sandbox, process(&["/guest", "exit", "5"]))?;
     let directory = container.as_fd().try_clone_to_owned()?;
     let path = PathBuf::from(format!(
@@ -184,6 +177,7 @@ fn a_stranger_does_not_start_it(sandbox: &Sandbox) -> Outcome {
         connect(&socket, &SocketAddrUnix::new(&path)?)?;
         let _ = send(&socket, word, SendFlags::NOSIGNAL);
     }
+    // Long enough for a start by one of these.
     thread::sleep(Duration::from_millis(50));
     assert_eq!(container.status()?, Status::Created);
     container.release()?;
@@ -220,7 +214,7 @@ fn joined_while_it_waits(sandbox: &Sandbox) -> Outcome {
     Ok(())
 }
 
-fn a_terminal_is_there_before_the_start(sandbox: &Sandbox) -> Outcome {
+fn the_terminal_exists_before_the_start(sandbox: &Sandbox) -> Outcome {
     let mut process = process(&["/guest", "report"]);
     process.terminal = Some(pidone::TerminalSize { rows: 24, columns: 80 });
     (process.stdin, process.stdout, process.stderr) = (Stdio::Null, Stdio::Null, Stdio::Null);
@@ -238,7 +232,7 @@ fn a_terminal_is_there_before_the_start(sandbox: &Sandbox) -> Outcome {
     Ok(())
 }
 
-fn nothing_is_made_twice(sandbox: &Sandbox) -> Outcome {
+fn a_second_prepare_is_refused(sandbox: &Sandbox) -> Outcome {
     let (mut container, mut running) = prepared(sandbox, process(&["/guest", "sleep"]))?;
     let again = container.prepare(&process(&["/guest", "sleep"])).err().ok_or("made twice")?;
     assert_eq!(again.code(), Code::IdInUse);

@@ -178,7 +178,7 @@ fn nothing_else_comes_in(sandbox: &Sandbox) -> Outcome {
         if rustix::io::fcntl_dupfd_cloexec(&directory, number).is_err() {
             continue;
         }
-        // The copy is at that number, or behind it; it is never closed.
+        // The copy has that number, or a higher one; it is never closed.
         let copy = rustix::io::fcntl_dupfd_cloexec(&directory, number)?;
         rustix::io::fcntl_setfd(&copy, rustix::io::FdFlags::empty())?;
         std::mem::forget(copy);

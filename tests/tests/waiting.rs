@@ -2,17 +2,16 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
-use std::time::{Duration, Instant};
 
 use pidone::config::{IdMap, NamespaceType};
-use pidone_tests::{Case, Outcome, Report, Sandbox, case, output, process};
+use pidone_tests::{Case, Outcome, Report, Sandbox, case, output, process, until};
 
 pub(crate) const CASES: &[Case] = &[
     case!(has_stdio_and_a_socket_open),
     case!(has_the_container_as_its_root).and_init(),
-    case!(is_out_of_reach_for_those_inside),
+    case!(processes_inside_cannot_reach_it),
     case!(is_not_dumpable),
-    case!(those_who_join_have_nothing_of_the_host).and_init(),
+    case!(joining_processes_hold_nothing_of_the_host).and_init(),
 ];
 
 /// What is open in a process, by number.
@@ -40,13 +39,13 @@ fn has_stdio_and_a_socket_open(sandbox: &Sandbox) -> Outcome {
     let hook = pidone::config::Hook { path: "/guest".into(), ..Default::default() };
     config.hooks.start_container.push(hook);
     let live = sandbox.prepare(&config, process(&["/guest", "sleep"]))?;
-    // The connection to who prepared it goes behind the word that it waits.
-    let begin = Instant::now();
-    let mut open = descriptors(live.running.pid())?;
-    while open.len() > 4 && begin.elapsed() < Duration::from_secs(5) {
-        assert!(open[3..].iter().all(|(_, target)| target.starts_with("socket:")), "{open:?}");
+    // The connection to the process that prepared it closes after the message that it waits.
+    let mut open = Vec::new();
+    until("the connection closes", || {
         open = descriptors(live.running.pid())?;
-    }
+        assert!(open[3..].iter().all(|(_, target)| target.starts_with("socket:")), "{open:?}");
+        Ok(open.len() <= 4)
+    })?;
     let numbers: Vec<u32> = open.iter().map(|(number, _)| *number).collect();
     assert!(numbers.len() == 4 && numbers[..3] == [0, 1, 2], "{open:?}");
     assert!(open[3].1.starts_with("socket:"), "{open:?}");
@@ -71,8 +70,9 @@ fn has_the_container_as_its_root(sandbox: &Sandbox) -> Outcome {
     Ok(())
 }
 
-/// Who has no `CAP_SYS_PTRACE` gets at nothing that the process has: it has all capabilities itself.
-fn is_out_of_reach_for_those_inside(sandbox: &Sandbox) -> Outcome {
+/// A process without `CAP_SYS_PTRACE` reaches nothing that the waiting init has, which has all
+/// capabilities itself.
+fn processes_inside_cannot_reach_it(sandbox: &Sandbox) -> Outcome {
     let map = vec![IdMap { container_id: 0, host_id: 100_000, size: 65536 }];
     for in_user_namespace in [false, true] {
         let mut config = sandbox.config();
@@ -136,7 +136,7 @@ fn is_not_dumpable(sandbox: &Sandbox) -> Outcome {
     Ok(())
 }
 
-fn those_who_join_have_nothing_of_the_host(sandbox: &Sandbox) -> Outcome {
+fn joining_processes_hold_nothing_of_the_host(sandbox: &Sandbox) -> Outcome {
     // One that this process forgot to close at exec.
     let leaked = fs::File::open("/")?;
     rustix::io::fcntl_setfd(&leaked, rustix::io::FdFlags::empty())?;

@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -17,7 +18,7 @@ struct Outside<'a> {
 }
 
 impl Outside<'_> {
-    /// Builds the program in a directory of its own, and tells where it is.
+    /// Builds the program in a new directory, and returns both.
     fn build(&self) -> (tempfile::TempDir, PathBuf) {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path();
@@ -51,11 +52,12 @@ fn root() -> PathBuf {
 }
 
 /// A line of `[dependencies]`.
-fn dependency(package: &str, directory: &str, more: &str) -> String {
-    format!("{package} = {{ path = {:?}, {more} }}\n", root().join(directory))
+fn dependency(package: &str, directory: &str, features: &str) -> String {
+    let path = root().join(directory);
+    format!("{package} = {{ path = {path:?}, features = [{features}] }}\n")
 }
 
-/// Runs a program and tells what it prints.
+/// Runs a program and returns what it prints.
 fn run(program: &Path, argument: &Path) -> String {
     let output = Command::new(program).arg(argument).current_dir("/").output().unwrap();
     let complained = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -68,7 +70,7 @@ fn run(program: &Path, argument: &Path) -> String {
 fn a_program_embeds_the_library() {
     let outside = Outside {
         name: "outside-embed",
-        dependencies: dependency("pidone", "shim", "default-features = false"),
+        dependencies: dependency("pidone", "shim", ""),
         source: include_str!("embed.rs"),
     };
     let (directory, program) = outside.build();
@@ -79,35 +81,36 @@ fn a_program_embeds_the_library() {
 }
 
 #[test]
-fn the_library_does_without_parsers_of_command_lines() {
-    let tree = |features: &[&str]| {
+fn only_the_programs_depend_on_a_parser_of_command_lines() {
+    let parsers = |package: &str| {
         let output = Command::new(env!("CARGO"))
             .args(["tree", "--offline", "--locked", "--edges", "normal", "--prefix", "none"])
-            .args(["--package", "pidone"])
-            .args(features)
+            .args(["--package", package])
             .current_dir(root())
             .output()
             .unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).unwrap()
+        let tree = String::from_utf8(output.stdout).unwrap();
+        tree.lines().filter(|line| line.starts_with("clap")).count()
     };
-    let parsers = |text: &str| text.lines().filter(|line| line.starts_with("clap")).count();
-    assert!(parsers(&tree(&[])) >= 3);
-    let without = tree(&["--no-default-features"]);
-    assert_eq!(parsers(&without), 0, "{without}");
+    assert!(parsers("pidone-cli") >= 3);
+    assert_eq!(parsers("pidone"), 0);
 }
 
 #[test]
 fn a_program_drives_the_image_with_the_wire_alone() {
     let outside = Outside {
         name: "outside-wire",
-        dependencies: dependency("pidone-proto", "proto", "features = [\"alloc\"]")
+        dependencies: dependency("pidone-proto", "proto", "\"alloc\"")
             + "rustix = { version = \"1\", features = [\"net\"] }\n",
         source: include_str!("wire.rs"),
     };
     let (directory, program) = outside.build();
     let lock = fs::read_to_string(directory.path().join("Cargo.lock")).unwrap();
     assert!(!lock.contains("name = \"pidone\""), "{lock}");
-    let said = run(&program, Path::new(env!("PIDONE_INIT_IMAGE")));
+    let image = directory.path().join("init");
+    fs::write(&image, pidone::launch::image::EMBEDDED.bytes()).unwrap();
+    fs::set_permissions(&image, fs::Permissions::from_mode(0o755)).unwrap();
+    let said = run(&program, &image);
     assert_eq!(said, "by the wire alone\nExecuting\nended with Some(7)\n");
 }

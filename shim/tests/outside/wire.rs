@@ -15,7 +15,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let image = std::env::args_os().nth(1).ok_or("usage: wire IMAGE")?;
     let flags = SocketFlags::CLOEXEC;
     let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
-    // The image inherits it; it is behind stdio.
+    // The image inherits it; its number is above stdio.
     fcntl_setfd(&theirs, FdFlags::empty())?;
     let control = format!("--control={}", theirs.as_raw_fd());
     let mut child = Command::new(image).arg(control).spawn()?;

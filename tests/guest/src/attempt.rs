@@ -93,12 +93,13 @@ pub(crate) fn handle(path: &CStr) {
     });
 }
 
-/// For some milliseconds, opens the working directory, the root and the descriptors of every other
-/// process that it sees, and prints how often something opened that is not the root it has itself.
+/// Until a file exists, and once after that, opens the working directory, the root and the
+/// descriptors of every other process that it sees. Prints how often something opened that is not
+/// its own root.
 ///
 /// A process that joins a container must have no directory of the host for such a look.
-pub(crate) fn peek(milliseconds: i64) {
-    crate::descriptor::peek(crate::load::deadline(milliseconds));
+pub(crate) fn peek(stop: &CStr) {
+    crate::descriptor::peek(stop);
 }
 
 /// The errno of a result; 0 for success.

@@ -105,7 +105,7 @@ pub(crate) fn run<'a>(
         b"type" => terminal::simulate_input(words.text(1)?),
         b"invade" => invade::print(words.number(1)),
         b"reach" => invade::reach(words.text(1)?),
-        b"peek" => attempt::peek(words.number(1)?),
+        b"peek" => attempt::peek(words.text(1)?),
         word if foreign::is_asked(word) => foreign::answer(words.text(0)?)?,
         _ => return None,
     }

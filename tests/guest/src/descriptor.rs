@@ -1,6 +1,8 @@
 //! Open descriptors.
 #![allow(unsafe_code, reason = "a look at descriptors by their numbers")]
 
+use core::ffi::CStr;
+
 use rustix::fd::BorrowedFd;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, fstat, major, minor, openat, statat};
 
@@ -65,8 +67,8 @@ pub(crate) fn inherited(number: i32) -> BorrowedFd<'static> {
     unsafe { BorrowedFd::borrow_raw(number) }
 }
 
-/// Looks at the directories of other processes until the deadline; see `attempt::peek`.
-pub(crate) fn peek(deadline: u64) {
+/// Looks at the directories of other processes until a file exists; see `attempt::peek`.
+pub(crate) fn peek(stop: &CStr) {
     const OTHERS: [&[u8]; 2] = [b"/cwd", b"/root"];
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let Ok(own) = statat(CWD, c"/", AtFlags::empty()) else { return };
@@ -76,7 +78,8 @@ pub(crate) fn peek(deadline: u64) {
             .is_ok_and(|stat| stat.st_dev != own.st_dev)
     };
     let (mut looks, mut found) = (0_u64, 0_u64);
-    while sys::now() < deadline {
+    loop {
+        let is_last = statat(CWD, stop, AtFlags::empty()).is_ok();
         // Processes that join get the next numbers.
         for pid in 2..64 {
             let mut path = Path::new();
@@ -95,6 +98,9 @@ pub(crate) fn peek(deadline: u64) {
                 path.truncate(length);
             }
             looks += 1;
+        }
+        if is_last {
+            break;
         }
     }
     json::line(|json| {

@@ -75,7 +75,7 @@ impl Path {
         Self { bytes: [0; 4096], length: 0 }
     }
 
-    /// Appends bytes; answers whether they fit.
+    /// Appends bytes. Returns whether they fit.
     pub(crate) fn append(&mut self, piece: &[u8]) -> bool {
         let end = self.length + piece.len();
         match self.bytes.get_mut(self.length..end) {

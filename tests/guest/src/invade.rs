@@ -14,7 +14,7 @@ use crate::{attempt, load, sys, trace};
 /// Descriptors up to here are tried.
 const DESCRIPTORS: u32 = 64;
 
-/// Files of a process that tell what only it, and who may trace it, shall know.
+/// Files of a process that only it, and processes that may trace it, may read.
 const FILES: [&str; 6] = ["environ", "auxv", "maps", "smaps", "pagemap", "syscall"];
 
 const NO_MODE: Mode = Mode::empty();
@@ -97,7 +97,7 @@ fn of(pid: i32, name: &str, number: Option<u32>) -> Path {
     path
 }
 
-/// Success if an attempt succeeds for any descriptor; else how the last that is there failed.
+/// Success if an attempt succeeds for any descriptor; else how the last that exists failed.
 fn any(mut attempt: impl FnMut(u32) -> Result<(), Errno>) -> Result<(), Errno> {
     let mut outcome = Err(Errno::NOENT);
     for number in 0..DESCRIPTORS {

@@ -10,7 +10,7 @@ pub(crate) struct Json {
     output: BorrowedFd<'static>,
     buffer: [u8; 4096],
     used: usize,
-    /// Whether a value stands before the next one.
+    /// Whether a value comes before the next one.
     follows: bool,
 }
 

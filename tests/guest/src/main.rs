@@ -1,9 +1,9 @@
 //! The program that tests run inside containers: it reports what it sees, and misbehaves on
 //! request.
 //!
-//! It needs nothing of the container: no libc, no loader, no `/proc` for what a system call tells.
-//! Its arguments are commands with a `,` between, run one behind the other; each prints one line
-//! of JSON. `guest report , sleep` tells everything and stays. Without arguments it reports.
+//! It needs nothing of the container: no libc, no loader, no `/proc` where a system call does.
+//! Its arguments are commands with a `,` between, run in order; each prints one line
+//! of JSON. `guest report , sleep` reports everything and stays. Without arguments it reports.
 //!
 //! Built for the host it is the same program with the standard library's entry.
 #![cfg_attr(init_image, no_std, no_main)]

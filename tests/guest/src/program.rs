@@ -11,7 +11,7 @@ const SEPARATOR: &CStr = c",";
 /// The status of a command that is wrong.
 const MISUSED: u8 = 125;
 
-/// Runs the commands in the arguments, the program's name first, and exits with 0 behind the last.
+/// Runs the commands in the arguments, the program's name first, and exits with 0 after the last.
 pub(crate) fn main<'a>(
     arguments: impl Iterator<Item = &'a CStr> + Clone,
     environment: impl Iterator<Item = &'a CStr> + Clone,

@@ -120,7 +120,7 @@ pub(crate) fn limit(resource: usize) -> Option<[u64; 2]> {
     call(number::PRLIMIT64, [0, resource, 0, place]).ok().map(|_| limit)
 }
 
-/// `prctl(2)` of the kind that answers by its value.
+/// `prctl(2)` of the kind that returns a value.
 pub(crate) fn control(option: usize) -> Result<usize, Errno> {
     call(number::PRCTL, [option])
 }
@@ -209,7 +209,7 @@ pub(crate) fn control_byte(fd: u32, request: usize, byte: u8) -> Result<usize, E
     call(number::IOCTL, [fd as usize, request, place])
 }
 
-/// `ioctl(2)` that answers with a number of 32 bits.
+/// `ioctl(2)` that stores a number of 32 bits.
 pub(crate) fn control_number(fd: u32, request: usize) -> Result<i32, Errno> {
     let mut number = 0_i32;
     let place = (&raw mut number).expose_provenance();
@@ -218,7 +218,7 @@ pub(crate) fn control_number(fd: u32, request: usize) -> Result<i32, Errno> {
 
 /// Opens a file by its handle: `name_to_handle_at(2)`, then `open_by_handle_at(2)`.
 ///
-/// The error tells which of the two it comes from.
+/// The error names the call that failed.
 pub(crate) fn open_by_handle(path: &CStr) -> Result<usize, (&'static str, Errno)> {
     const BYTES: u32 = 128;
     /// `struct file_handle`

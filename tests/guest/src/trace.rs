@@ -74,7 +74,7 @@ pub(crate) fn read_memory(pid: i32) -> Result<(), Errno> {
     move_memory(number::PROCESS_VM_READV, pid, &mut 0)
 }
 
-/// Writes to the memory of a process, what is there if that can be known.
+/// Writes to the memory of a process: what it has there, if that can be known.
 pub(crate) fn write_memory(pid: i32) -> Result<(), Errno> {
     let mut there = UNTOUCHED;
     let _ = move_memory(number::PROCESS_VM_READV, pid, &mut there);
@@ -86,7 +86,7 @@ pub(crate) fn read_file(memory: &OwnedFd) -> Result<(), Errno> {
     rustix::io::pread(memory, &mut [0; 8], cell() as u64).map(drop)
 }
 
-/// Writes by it what is there.
+/// Writes by it what the memory has there.
 pub(crate) fn write_file(memory: &OwnedFd) -> Result<(), Errno> {
     let mut there = UNTOUCHED.to_ne_bytes();
     rustix::io::pread(memory, &mut there, cell() as u64)?;

@@ -5,21 +5,21 @@ use std::fs;
 use pidone::config::{NamespaceType, Rlimit};
 use pidone::pool::{Pool, Sizes};
 use pidone::{Config, Process, Stdio, TerminalSize};
-use pidone_tests::{Case, Outcome, Report, Sandbox, Stop, case};
+use pidone_tests::{Case, DEADLINE, Outcome, Report, Sandbox, Stop, case};
 
-use super::{TIMEOUT, config, first_line, init_of, marked, pool, report};
+use super::{config, first_line, init_of, marked, pool, report};
 
 pub(crate) const CASES: &[Case] = &[
     case!(a_warm_start_is_like_a_cold_one).and_unified(),
     case!(a_warm_start_is_like_a_cold_one_in_a_user_namespace),
     case!(a_warm_start_under_a_filter),
-    case!(a_strict_filter_is_there_early).once(),
+    case!(a_strict_filter_is_set_before_the_activation).once(),
     case!(an_ordinary_user_has_a_pool).ordinary(),
     case!(the_files_of_users_may_change).once(),
     case!(a_terminal_comes_with_the_program).once(),
     case!(more_descriptors_come_with_the_program).once(),
-    case!(a_root_that_is_told_late_is_like_one_that_is_known).and_unified(),
-    case!(a_root_that_is_told_late_in_a_user_namespace),
+    case!(a_root_set_by_the_activation_is_as_a_configured_one).and_unified(),
+    case!(a_root_set_by_the_activation_in_a_user_namespace),
 ];
 
 /// What must be the same in every container of a configuration, as text.
@@ -123,7 +123,7 @@ fn a_warm_start_under_a_filter(sandbox: &Sandbox) -> Outcome {
             ..marked(sandbox, &["/guest", "report", ",", "sleep"])
         };
         let pool = Pool::new(sandbox.factory(), &config, plain(), Sizes::of(1))?;
-        pool.wait_until_full(TIMEOUT)?;
+        pool.wait_until_full(DEADLINE)?;
         let mut lease = pool.start(&plain())?;
         assert!(lease.is_warm());
         let warm = first_line(&mut lease)?;
@@ -135,9 +135,9 @@ fn a_warm_start_under_a_filter(sandbox: &Sandbox) -> Outcome {
     Ok(())
 }
 
-/// The filter is there before the program where it lets the init become that, by no more calls than
-/// these, and else comes with it.
-fn a_strict_filter_is_there_early(sandbox: &Sandbox) -> Outcome {
+/// A filter that lets the init become the program is set before the program is known: it needs no
+/// more calls than these. Any other is set with the program.
+fn a_strict_filter_is_set_before_the_activation(sandbox: &Sandbox) -> Outcome {
     const CALLS: &str = "capset close close_range dup3 execve exit_group fchdir fchownat fcntl \
         fstat mkdirat mmap newfstatat openat openat2 ppoll prctl prlimit64 read recvmsg sendmsg \
         setgroups setresgid setresuid setrlimit setsid umask";
@@ -161,13 +161,13 @@ fn a_strict_filter_is_there_early(sandbox: &Sandbox) -> Outcome {
             ..marked(sandbox, &["/guest", "exit", "7"])
         };
         let pool = Pool::new(sandbox.factory(), &config, process(), Sizes::of(1))?;
-        pool.wait_until_full(TIMEOUT)?;
+        pool.wait_until_full(DEADLINE)?;
         let status = fs::read_to_string(format!("/proc/{}/status", init_of(sandbox)?))?;
         assert_eq!(status.contains("Seccomp:\t2"), without.is_empty(), "{without}");
-        // One that may not even change its umask cannot be told to, if it is not left to the last.
+        // A filter that refuses even umask(2) can only be set last.
         let other = Process { cwd: "/root".into(), ..process() };
         for process in [process(), other] {
-            pool.wait_until_full(TIMEOUT)?;
+            pool.wait_until_full(DEADLINE)?;
             match pool.start(&process) {
                 Ok(mut lease) => {
                     assert!(lease.is_warm());
@@ -240,7 +240,7 @@ fn compare_rootless(sandbox: &Sandbox, config: &Config) -> Outcome {
         true => Pool::without_root(sandbox.factory(), config, Sizes::of(1))?,
         false => pool?,
     };
-    pool.wait_until_full(TIMEOUT)?;
+    pool.wait_until_full(DEADLINE)?;
     let files = || -> Result<_, Stop> {
         let files = [(); 2].map(|()| fs::File::open("/proc/self/stat").map(Into::into));
         Ok(files.into_iter().collect::<Result<_, _>>()?)
@@ -264,7 +264,7 @@ fn compare_rootless(sandbox: &Sandbox, config: &Config) -> Outcome {
     Ok(())
 }
 
-fn a_root_that_is_told_late_is_like_one_that_is_known(sandbox: &Sandbox) -> Outcome {
+fn a_root_set_by_the_activation_is_as_a_configured_one(sandbox: &Sandbox) -> Outcome {
     let mut config = config(sandbox);
     config.rootfs = sandbox.path().join("other");
     sandbox.make_root(&config.rootfs)?;
@@ -277,7 +277,7 @@ fn a_root_that_is_told_late_is_like_one_that_is_known(sandbox: &Sandbox) -> Outc
     compare_rootless(sandbox, &config)
 }
 
-fn a_root_that_is_told_late_in_a_user_namespace(sandbox: &Sandbox) -> Outcome {
+fn a_root_set_by_the_activation_in_a_user_namespace(sandbox: &Sandbox) -> Outcome {
     let mut config = config(sandbox);
     config.set_namespace(NamespaceType::User, "");
     let map = pidone::config::IdMap { container_id: 0, host_id: 100_000, size: 65536 };

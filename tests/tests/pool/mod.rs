@@ -7,29 +7,25 @@ mod refusal;
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead as _, BufReader};
-use std::thread;
-use std::time::{Duration, Instant};
 
 use pidone::pool::{Lease, Pool, Sizes};
 use pidone::{Config, Process, Status};
 use pidone_tests::leftover::MARK;
-use pidone_tests::{Case, Outcome, Report, Sandbox, Stop, case, output, process};
+use pidone_tests::{Case, DEADLINE, Outcome, Report, Sandbox, Stop, case, output, process};
 
 pub(crate) use activation::CASES as ACTIVATION;
 pub(crate) use refusal::CASES as REFUSALS;
 
 pub(crate) const CASES: &[Case] = &[
-    case!(each_is_used_once).once(),
+    case!(each_container_is_used_once).once(),
     case!(an_empty_pool_starts_cold).once(),
-    case!(a_dead_one_is_replaced).once(),
-    case!(a_damaged_one_is_replaced).once(),
+    case!(a_dead_container_is_replaced).once(),
+    case!(a_damaged_container_is_replaced).once(),
     case!(several_at_once_in_their_order).once(),
-    case!(drained_it_has_nothing).once(),
-    case!(dropped_it_leaves_what_runs).once(),
+    case!(a_drained_pool_has_no_container).once(),
+    case!(a_dropped_pool_leaves_running_containers).once(),
     case!(descriptors_stay_flat).once().alone(),
 ];
-
-const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The sandbox's configuration, with cgroups below one of its name.
 fn config(sandbox: &Sandbox) -> Config {
@@ -54,7 +50,7 @@ fn marked(sandbox: &Sandbox, args: &[&str]) -> Process {
 fn pool(sandbox: &Sandbox, config: &Config, size: usize) -> Result<Pool, Stop> {
     let model = marked(sandbox, &["/guest"]);
     let pool = Pool::new(sandbox.factory(), config, model, Sizes::of(size))?;
-    pool.wait_until_full(TIMEOUT)?;
+    pool.wait_until_full(DEADLINE)?;
     Ok(pool)
 }
 
@@ -72,14 +68,14 @@ fn report(lease: &mut Lease) -> Result<Report, Stop> {
     Ok(serde_json::from_str(output.stdout.lines().next().unwrap_or_default())?)
 }
 
-fn each_is_used_once(sandbox: &Sandbox) -> Outcome {
+fn each_container_is_used_once(sandbox: &Sandbox) -> Outcome {
     let pool = pool(sandbox, &config(sandbox), 3)?;
     let mut seen = BTreeSet::new();
     let mut ids = BTreeSet::new();
     // The kernel gives an inode again when its namespace has gone.
     let mut leases = Vec::new();
     for _ in 0..8 {
-        pool.wait_until_full(TIMEOUT)?;
+        pool.wait_until_full(DEADLINE)?;
         let mut lease = pool.start(&marked(sandbox, &["/guest", "report", ",", "sleep"]))?;
         assert!(lease.is_warm());
         assert!(ids.insert(lease.container().id().to_owned()));
@@ -105,7 +101,7 @@ fn an_empty_pool_starts_cold(sandbox: &Sandbox) -> Outcome {
     pool.drain()?;
     assert!(!start()?.is_warm());
     pool.resume();
-    pool.wait_until_full(TIMEOUT)?;
+    pool.wait_until_full(DEADLINE)?;
     assert!(start()?.is_warm());
     Ok(())
 }
@@ -131,17 +127,10 @@ fn init_of(sandbox: &Sandbox) -> Result<i32, Stop> {
 
 /// Waits until something holds.
 fn until(what: &str, holds: impl Fn() -> bool) -> Outcome {
-    let deadline = Instant::now() + TIMEOUT;
-    while !holds() {
-        if Instant::now() > deadline {
-            return Err(Stop::Failed(format!("{what} does not come")));
-        }
-        thread::sleep(Duration::from_millis(5));
-    }
-    Ok(())
+    pidone_tests::until(what, || Ok(holds()))
 }
 
-fn a_dead_one_is_replaced(sandbox: &Sandbox) -> Outcome {
+fn a_dead_container_is_replaced(sandbox: &Sandbox) -> Outcome {
     let pool = pool(sandbox, &config(sandbox), 1)?;
     let pid = init_of(sandbox)?;
     rustix::process::kill_process(
@@ -150,24 +139,24 @@ fn a_dead_one_is_replaced(sandbox: &Sandbox) -> Outcome {
     )?;
     let stat = format!("/proc/{pid}/stat");
     until("its end", || fs::read_to_string(&stat).is_ok_and(|stat| stat.contains(") Z ")))?;
-    // At once: nobody is told of the failure of another.
+    // At once: no caller gets the error of another.
     let mut lease = pool.start(&marked(sandbox, &["/guest", "report"]))?;
     report(&mut lease)?;
     until("another", || pool.status().discarded == 1)?;
-    pool.wait_until_full(TIMEOUT)?;
+    pool.wait_until_full(DEADLINE)?;
     let next = init_of(sandbox)?;
     assert_ne!(next, pid);
     Ok(())
 }
 
-fn a_damaged_one_is_replaced(sandbox: &Sandbox) -> Outcome {
+fn a_damaged_container_is_replaced(sandbox: &Sandbox) -> Outcome {
     let pool = pool(sandbox, &config(sandbox), 1)?;
     let id = first_id(sandbox)?;
     let mut stranger = sandbox.factory().load(&id)?;
     stranger.kill()?;
     // Without a start that would look.
     until("another", || pool.status().discarded == 1)?;
-    pool.wait_until_full(TIMEOUT)?;
+    pool.wait_until_full(DEADLINE)?;
     assert_ne!(ids(sandbox)?, [id]);
     Ok(())
 }
@@ -194,7 +183,7 @@ fn several_at_once_in_their_order(sandbox: &Sandbox) -> Outcome {
     Ok(())
 }
 
-fn drained_it_has_nothing(sandbox: &Sandbox) -> Outcome {
+fn a_drained_pool_has_no_container(sandbox: &Sandbox) -> Outcome {
     let pool = pool(sandbox, &config(sandbox), 4)?;
     assert_eq!(ids(sandbox)?.len(), 4);
     pool.drain()?;
@@ -206,7 +195,7 @@ fn drained_it_has_nothing(sandbox: &Sandbox) -> Outcome {
     Ok(())
 }
 
-fn dropped_it_leaves_what_runs(sandbox: &Sandbox) -> Outcome {
+fn a_dropped_pool_leaves_running_containers(sandbox: &Sandbox) -> Outcome {
     let pool = pool(sandbox, &config(sandbox), 2)?;
     let mut lease = pool.start(&marked(sandbox, &["/guest", "sleep"]))?;
     drop(pool);
@@ -224,14 +213,14 @@ fn descriptors_stay_flat(sandbox: &Sandbox) -> Outcome {
         for _ in 0..10 {
             report(&mut pool.start(&marked(sandbox, &["/guest", "report"]))?)?;
         }
-        pool.wait_until_full(TIMEOUT)?;
+        pool.wait_until_full(DEADLINE)?;
         until("the end of what was used", || pool.status().ended == 0)?;
         Ok(count()?)
     };
     let first = round()?;
     for _ in 0..4 {
         round()?;
-        // Those who look after the pool open something at times.
+        // The threads of the pool open something at times.
         until("the number of descriptors", || count().is_ok_and(|now| now <= first))?;
     }
     Ok(())

@@ -5,19 +5,19 @@ use std::fs;
 use pidone::config::NamespaceType;
 use pidone::pool::{Pool, Sizes};
 use pidone::{Config, Process};
-use pidone_tests::{Case, Outcome, Sandbox, case};
+use pidone_tests::{Case, DEADLINE, Outcome, Sandbox, case};
 
-use super::{TIMEOUT, config, ids, marked, pool, report, until};
+use super::{config, ids, marked, pool, report, until};
 
 pub(crate) const CASES: &[Case] = &[
-    case!(what_does_not_fit_starts_cold).once(),
+    case!(a_process_that_does_not_fit_starts_cold).once(),
     case!(a_failed_start_leaves_nothing).once(),
-    case!(what_cannot_be_made_is_told).once(),
+    case!(a_container_that_cannot_be_made_is_an_error).once(),
     case!(a_configuration_of_one_is_refused).once(),
     case!(another_key_is_refused).once(),
 ];
 
-fn what_does_not_fit_starts_cold(sandbox: &Sandbox) -> Outcome {
+fn a_process_that_does_not_fit_starts_cold(sandbox: &Sandbox) -> Outcome {
     let mut config = config(sandbox);
     config.readonlyfs = true;
     config.capabilities = vec!["KILL".into()];
@@ -29,7 +29,7 @@ fn what_does_not_fit_starts_cold(sandbox: &Sandbox) -> Outcome {
         Process { cwd: "/tmp".into(), make_cwd: true, ..plain() },
     ];
     for process in misfits {
-        pool.wait_until_full(TIMEOUT)?;
+        pool.wait_until_full(DEADLINE)?;
         let mut lease = pool.start(&process)?;
         assert!(!lease.is_warm(), "{process:?}");
         let seen = report(&mut lease)?;
@@ -54,7 +54,7 @@ fn a_failed_start_leaves_nothing(sandbox: &Sandbox) -> Outcome {
     Ok(())
 }
 
-fn what_cannot_be_made_is_told(sandbox: &Sandbox) -> Outcome {
+fn a_container_that_cannot_be_made_is_an_error(sandbox: &Sandbox) -> Outcome {
     let mut config = config(sandbox);
     let source = sandbox.path().join("volume");
     fs::create_dir(&source)?;
@@ -101,7 +101,7 @@ fn a_configuration_of_one_is_refused(sandbox: &Sandbox) -> Outcome {
 fn another_key_is_refused(sandbox: &Sandbox) -> Outcome {
     let config = config(sandbox);
     let pool = Pool::without_root(sandbox.factory(), &config, Sizes::of(1))?;
-    pool.wait_until_full(TIMEOUT)?;
+    pool.wait_until_full(DEADLINE)?;
     let mut other = config.clone();
     other.remove_namespace(NamespaceType::Ipc);
     let process = || marked(sandbox, &["/guest", "report"]);
@@ -111,7 +111,7 @@ fn another_key_is_refused(sandbox: &Sandbox) -> Outcome {
     broken.rootfs = sandbox.path().join("nowhere");
     let error = pool.start_in(&broken, &process()).err().ok_or("it was started")?.to_string();
     assert!(error.contains("nowhere"), "{error}");
-    pool.wait_until_full(TIMEOUT)?;
+    pool.wait_until_full(DEADLINE)?;
     // Its own, without a word of the root.
     assert!(pool.start(&process())?.is_warm());
     let whole = self::pool(sandbox, &config, 1)?;

@@ -3,10 +3,9 @@
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::MetadataExt as _;
 use std::thread;
-use std::time::{Duration, Instant};
 
 use pidone::config::{Command, Mount};
-use pidone_tests::{Case, Outcome, Sandbox, Stop, case, output, process, script};
+use pidone_tests::{Case, Outcome, Sandbox, Stop, case, output, process, script, until};
 use rustix::fs::{SealFlags, fcntl_get_seals};
 
 use super::naive::Naive;
@@ -56,8 +55,8 @@ fn a_script_by_the_runtimes_own_program(sandbox: &Sandbox) -> Outcome {
 
 /// The process of the image, while a command of the host holds it up.
 fn held_up(name: &str) -> Result<i32, Stop> {
-    let deadline = Instant::now() + Duration::from_secs(5);
-    while Instant::now() < deadline {
+    let mut seen = None;
+    until("the image is seen", || {
         for entry in fs::read_dir("/proc")?.flatten() {
             let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok())
             else {
@@ -70,12 +69,12 @@ fn held_up(name: &str) -> Result<i32, Stop> {
             // Several cases run at once: it is the one in this sandbox's cgroup.
             let groups = fs::read_to_string(entry.path().join("cgroup")).unwrap_or_default();
             if groups.contains(name) {
-                return Ok(pid);
+                seen = Some(pid);
             }
         }
-        thread::sleep(Duration::from_millis(2));
-    }
-    Err(Stop::Failed("the image was not seen".into()))
+        Ok(seen.is_some())
+    })?;
+    Ok(seen.ok_or("the image was not seen")?)
 }
 
 fn the_image_is_sealed_while_it_runs(sandbox: &Sandbox) -> Outcome {

@@ -45,7 +45,7 @@ fn host_terminal() -> Result<(OwnedFd, OwnedFd), Stop> {
     Ok((master, peer))
 }
 
-/// Whether something is there to be read at the terminal, at once.
+/// Whether something can be read from the terminal at once.
 fn has_input(peer: &OwnedFd) -> Result<bool, Stop> {
     let mut fds = [PollFd::new(peer, PollFlags::IN)];
     let moment = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };

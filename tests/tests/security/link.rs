@@ -39,7 +39,7 @@ fn names(place: &Path) -> [PathBuf; 2] {
     [place.to_owned(), up.join(place.strip_prefix("/").unwrap_or(place))]
 }
 
-/// Puts a link in the place of whatever is there.
+/// Puts a link in the place of whatever exists.
 fn plant(root: &Path, place: &str, target: &Path) -> Outcome {
     let place = root.join(place);
     if place.symlink_metadata().is_ok_and(|there| there.is_dir()) {
@@ -296,7 +296,7 @@ fn what_is_masked_or_read_only(sandbox: &Sandbox) -> Outcome {
         config.mask_paths.push("/hidden/passwd".into());
         attack(sandbox, &config, &canary)?;
     }
-    // Links to what is there inside are followed: it is what they name that is protected.
+    // Links to files of the container are followed: what they name is protected.
     plant(&sandbox.rootfs(), "kept", Path::new("/etc"))?;
     plant(&sandbox.rootfs(), "hidden", Path::new("/etc/passwd"))?;
     let mut config = sandbox.config();

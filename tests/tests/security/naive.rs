@@ -1,7 +1,7 @@
 //! A runtime as one would first write it: everything by path, from the host.
 //!
-//! It is the control of the baits. What it does to the host's mounts it does in a mount namespace
-//! of its own; what it does to files it does for good.
+//! It is the control of the baits. What it does to the host's mounts it does in its own mount
+//! namespace; what it does to files is permanent.
 
 use std::fs::{self, File};
 use std::os::unix::fs::{chroot, symlink};
@@ -29,7 +29,7 @@ pub(super) struct Naive {
     pub(super) files: Vec<(PathBuf, String)>,
     /// Null devices that are made.
     pub(super) nodes: Vec<String>,
-    /// Links that are made, in the place of what is there.
+    /// Links that are made, in the place of what exists.
     pub(super) links: Vec<(String, String)>,
     /// Paths that the root's own null device is bound over.
     pub(super) masks: Vec<String>,
@@ -40,7 +40,7 @@ pub(super) struct Naive {
 }
 
 impl Naive {
-    /// Does it in a process of its own.
+    /// Does it in another process.
     ///
     /// The first line of what that prints are the places where something is mounted.
     pub(super) fn run(&self) -> Result<Output, Stop> {
@@ -51,7 +51,7 @@ impl Naive {
             .output()?)
     }
 
-    /// Does it, and tells what is mounted in a directory then.
+    /// Does it, and returns what is mounted in a directory then.
     pub(super) fn mounts_in(&self, directory: &Path) -> Result<Vec<PathBuf>, Stop> {
         let output = self.run()?;
         let text = String::from_utf8_lossy(&output.stdout);

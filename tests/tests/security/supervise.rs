@@ -1,6 +1,6 @@
-//! The init that stays process 1: what the processes that it looks after reach of it.
+//! The init that stays process 1: what the processes of its container can reach of it.
 //!
-//! It has a connection to the host and is told by it what to do, so that whoever becomes it speaks
+//! It has a connection to the host, which tells it what to do: a process that takes it over speaks
 //! with the host. That must be nobody without `CAP_SYS_PTRACE`, and must be worth little even then.
 
 use std::collections::BTreeMap;
@@ -8,12 +8,10 @@ use std::fs::{self, File};
 use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::thread;
-use std::time::{Duration, Instant};
 
 use pidone::config::capability;
 use pidone_proto::{FrameType, Op, Request, Slot, Words};
-use pidone_tests::{Case, Outcome, Sandbox, Stop, case, output, process};
+use pidone_tests::{Case, Outcome, Sandbox, Stop, case, output, process, until};
 use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with,
 };
@@ -27,8 +25,8 @@ pub(crate) const CASES: &[Case] = &[
     case!(what_it_spawns_holds_nothing_of_it).once(),
     case!(it_holds_nothing_of_the_host).once(),
     case!(a_start_under_way_is_not_reached).once(),
-    case!(so_it_is_with_the_library).once(),
-    case!(who_may_trace_reaches_no_more_than_the_container).once(),
+    case!(the_librarys_init_is_not_reached_either).once(),
+    case!(a_process_with_cap_sys_ptrace_reaches_only_the_container).once(),
 ];
 
 /// Operations that leave a process some capabilities.
@@ -60,7 +58,7 @@ fn payloads(sandbox: &Sandbox) -> Result<[(&'static str, Vec<Op<'static>>); 2], 
     Ok([("root", with(default)), ("nobody", nobody())])
 }
 
-/// The guest with commands, behind some operations.
+/// The guest with commands, after some operations.
 fn guest<'a>(before: &[Op<'a>], commands: &[&str]) -> Spawn<'a> {
     let mut spawn = Spawn::new(&[&["/guest"], commands].concat());
     spawn.before = before.to_vec();
@@ -82,7 +80,7 @@ fn invade(client: &mut Client, before: &[Op<'_>], process: Option<&str>) -> Resu
 fn all_refused(who: &str, attempts: Attempts) {
     assert!(attempts.len() >= 20, "{attempts:?}");
     for (attempt, errno) in attempts {
-        // That there are descriptors with these numbers is all that root is told.
+        // The numbers of its descriptors are all that root sees.
         if (who, attempt.as_str()) != ("root", "fd") {
             assert!([libc::EPERM, libc::EACCES].contains(&errno), "{who}: {attempt}: {errno}");
         }
@@ -97,8 +95,8 @@ fn is_served(client: &mut Client) -> Outcome {
 
 fn the_init_is_not_reached(sandbox: &Sandbox) -> Outcome {
     let default = capability::mask(&sandbox.config().capabilities)?;
-    // Once with all the capabilities of this machine's root, and once with no more than a payload has,
-    // so that only its not being dumpable protects it.
+    // Once with all the capabilities of this machine's root, and once with no more than a payload
+    // has: then only that it is not dumpable protects it.
     for last in [Vec::new(), with(default)] {
         let (_init, mut client) = Init::contain(sandbox, &last)?;
         for (who, before) in payloads(sandbox)? {
@@ -136,11 +134,8 @@ fn the_init_is_not_killed(sandbox: &Sandbox) -> Outcome {
         let process = client.spawned(&guest(&before, &["kill", "9"]))?;
         assert_eq!(client.said()?, Said::Exited { process, code: 0, signal: 9 }, "{who}");
         let process = client.spawned(&guest(&before, &["kill", "19"]))?;
-        let (stopped, deadline) = (pid(&client)?, Instant::now() + Duration::from_secs(10));
-        while state(stopped)? != "T" && Instant::now() < deadline {
-            thread::sleep(Duration::from_millis(5));
-        }
-        assert_eq!(state(stopped)?, "T", "the bait does not work");
+        let stopped = pid(&client)?;
+        until("the bait works", || Ok(state(stopped)? == "T"))?;
         client.request(&Request::Signal { process, signal: 9, group: false }, &[])?;
         assert_eq!(client.said()?, Said::Done(0));
         assert_eq!(client.said()?, Said::Exited { process, code: 0, signal: 9 });
@@ -259,7 +254,8 @@ fn inode(path: impl AsRef<Path>) -> Result<(u64, u64), Stop> {
     Ok((stat.dev(), stat.ino()))
 }
 
-/// Looks at all that an init has open, stands in and is made of. `image` is the name of its memory.
+/// Looks at all that an init has open, at its directories and its memory. `image` is the name of
+/// that memory.
 fn holds_nothing_of_the_host(init: i32, rootfs: &Path, image: &str) -> Outcome {
     let of_init = PathBuf::from(format!("/proc/{init}"));
     for entry in fs::read_dir(of_init.join("fd"))? {
@@ -315,7 +311,7 @@ fn it_holds_nothing_of_the_host(sandbox: &Sandbox) -> Outcome {
 }
 
 /// The library's own containers, whose first program tries, and one that comes later.
-fn so_it_is_with_the_library(sandbox: &Sandbox) -> Outcome {
+fn the_librarys_init_is_not_reached_either(sandbox: &Sandbox) -> Outcome {
     let mut config = sandbox.config();
     config.supervise = true;
     let mut live = sandbox.start(&config, process(&["/guest", "invade", "1", ",", "sleep"]))?;
@@ -335,7 +331,7 @@ fn so_it_is_with_the_library(sandbox: &Sandbox) -> Outcome {
 }
 
 /// With `CAP_SYS_PTRACE` a process can become the init. What that is worth is what the init holds.
-fn who_may_trace_reaches_no_more_than_the_container(sandbox: &Sandbox) -> Outcome {
+fn a_process_with_cap_sys_ptrace_reaches_only_the_container(sandbox: &Sandbox) -> Outcome {
     const SYS_PTRACE: u64 = 1 << 19;
     let (init, mut client) = Init::contain(sandbox, &[])?;
     let default = capability::mask(&sandbox.config().capabilities)?;

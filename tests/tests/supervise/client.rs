@@ -8,13 +8,13 @@ use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::Duration;
 
+use pidone::launch::image;
 use pidone_proto::{
     Bincode, Call, Codec as _, Create, FrameType, Header, Op, Part, Report, Request, Slot, Strings,
     Text, limits,
 };
-use pidone_tests::{Outcome, SUPERVISING_INIT, Sandbox, Stop};
+use pidone_tests::{DEADLINE, Outcome, Sandbox, Stop};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::io::{FdFlags, IoSlice, IoSliceMut, fcntl_setfd};
@@ -25,9 +25,6 @@ use rustix::net::{
 };
 use rustix::pipe::{PipeFlags, pipe_with};
 use serde::de::DeserializeOwned;
-
-/// How long the init may take for anything.
-pub(crate) const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// What the init says, with its texts left out.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -107,7 +104,7 @@ impl Client {
     /// What the init says next.
     pub(crate) fn said(&mut self) -> Result<Said, Stop> {
         let mut fds = [PollFd::new(&self.socket, PollFlags::IN)];
-        let timeout = Timespec::try_from(TIMEOUT).ok();
+        let timeout = Timespec::try_from(DEADLINE).ok();
         if poll(&mut fds, timeout.as_ref())? == 0 {
             return Err(Stop::Failed("the init says nothing".into()));
         }
@@ -162,7 +159,7 @@ impl Client {
         })
     }
 
-    /// Spawns a process that is expected to run, and answers its number.
+    /// Spawns a process that is expected to run, and returns its number.
     pub(crate) fn spawned(&mut self, request: &Spawn<'_>) -> Result<u32, Stop> {
         request.send(self)?;
         match self.said()? {
@@ -171,7 +168,7 @@ impl Client {
         }
     }
 
-    /// Spawns a process, and answers the lines that it writes up to its end, which is success.
+    /// Spawns a process, and returns the lines that it writes up to its end, which is success.
     pub(crate) fn lines<T: DeserializeOwned>(&mut self, spawn: Spawn<'_>) -> Result<Vec<T>, Stop> {
         let (read, write) = pipe_with(PipeFlags::CLOEXEC)?;
         let process = self.spawned(&Spawn { output: Some(write.as_fd()), ..spawn })?;
@@ -281,12 +278,12 @@ pub(crate) struct Init {
 }
 
 impl Init {
-    /// Starts one that sees the host's files; the client is who made it.
+    /// Starts one that sees the host's files; the client made it.
     pub(crate) fn start(sandbox: &Sandbox) -> Result<(Self, Client), Stop> {
         Self::launch(sandbox, &["--pid"], &[])
     }
 
-    /// Starts one in the sandbox's root, with a proc, a null device and terminals of its own. The
+    /// Starts one in the sandbox's root, with its own proc, null device and terminals. The
     /// network is the host's, as the worst case of what can be reached. `last` are operations
     /// before it supervises.
     pub(crate) fn contain(sandbox: &Sandbox, last: &[Op<'_>]) -> Result<(Self, Client), Stop> {
@@ -337,7 +334,7 @@ impl Init {
         let flags = SocketFlags::CLOEXEC;
         let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
         let theirs = rustix::io::fcntl_dupfd_cloexec(&theirs, 10)?;
-        let image = sealed(&std::fs::read(SUPERVISING_INIT)?)?;
+        let image = sealed(image::SUPERVISOR.bytes())?;
         for inherited in [&theirs, &image] {
             fcntl_setfd(inherited, FdFlags::empty())?;
         }

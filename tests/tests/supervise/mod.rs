@@ -16,8 +16,8 @@ use rustix::fs::MemfdFlags;
 use client::{Client, Init, Said, Spawn};
 
 pub(crate) const CASES: &[Case] = &[
-    case!(spawns_and_tells_the_end).once(),
-    case!(failures_are_told_and_harm_nobody).once(),
+    case!(a_spawn_is_answered_and_its_end_reported).once(),
+    case!(failed_spawns_are_reported_and_change_nothing).once(),
     case!(a_terminal_changes_its_size).once(),
     case!(a_thousand_with_sixty_four_at_a_time).once(),
     case!(ends_with_the_main_process).once(),
@@ -29,7 +29,7 @@ pub(crate) const CASES: &[Case] = &[
 
 pub(crate) use bad_client::CASES as BAD_CLIENTS;
 
-fn spawns_and_tells_the_end(sandbox: &Sandbox) -> Outcome {
+fn a_spawn_is_answered_and_its_end_reported(sandbox: &Sandbox) -> Outcome {
     let (_init, mut client) = Init::start(sandbox)?;
     let mut spawn = Spawn::new(&[GUEST, "report"]);
     spawn.env = vec!["NAME=value".into()];
@@ -44,7 +44,7 @@ fn spawns_and_tells_the_end(sandbox: &Sandbox) -> Outcome {
     Ok(())
 }
 
-fn failures_are_told_and_harm_nobody(sandbox: &Sandbox) -> Outcome {
+fn failed_spawns_are_reported_and_change_nothing(sandbox: &Sandbox) -> Outcome {
     let (_init, mut client) = Init::start(sandbox)?;
     let failed = |client: &mut Client, spawn: &Spawn<'_>| {
         spawn.send(client)?;

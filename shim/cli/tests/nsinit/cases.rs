@@ -1,12 +1,12 @@
-//! `nsinit exec`: what a program sees, how its end is told, and who joins whom.
+//! `nsinit exec`: what a program sees, how its end is reported, and which container is joined.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use rustix::process::Signal;
 
-use crate::bench::{Bench, Need, Who, binary, eventually};
-use crate::{Case, case};
+use crate::{Case, case, ordinary_case};
+use pidone_tests::{Bench, Need, Who, eventually};
 
 pub(crate) const CASES: &[Case] = &[
     case("exit_statuses", &[], exit_statuses),
@@ -17,7 +17,7 @@ pub(crate) const CASES: &[Case] = &[
     case("an_init_that_stays_starts_what_follows", &[], an_init_that_stays),
     case("the_end_of_process_1_ends_all", &[], the_end_of_process_1_ends_all),
     case("many_start_one_container", &[], many_start_one_container),
-    case("what_a_killed_nsinit_leaves_is_cleaned", &[], what_a_killed_nsinit_leaves),
+    case("leftovers_of_a_killed_nsinit_are_removed", &[], what_a_killed_nsinit_leaves),
     case("the_root_moves_the_state", &[], the_root_moves_the_state),
     case("shared_namespaces", &[], shared_namespaces),
     case("create_options", &[Need::Busybox], create_options),
@@ -26,9 +26,9 @@ pub(crate) const CASES: &[Case] = &[
 /// Cases that root has no part in.
 pub(crate) const ORDINARY: &[Case] = &[
     // That of root is the host's, and not for tests.
-    case("the_default_root", &[], the_default_root),
-    case("in_a_user_namespace", &[], in_a_user_namespace),
-    case("without_user_namespaces", &[], without_user_namespaces),
+    ordinary_case("the_default_root", &[], the_default_root),
+    ordinary_case("in_a_user_namespace", &[], in_a_user_namespace),
+    ordinary_case("without_user_namespaces", &[], without_user_namespaces),
 ];
 
 fn exit_statuses(bench: &Bench) {
@@ -105,7 +105,7 @@ fn options_of_the_process(bench: &Bench) {
     assert_eq!(bench.exec(&["echo", "--tty", "--", "-x"]).ok(), "--tty -- -x\n");
     assert_eq!(bench.exec(&["--", "echo", "--id"]).ok(), "--id\n");
     let who = bench.exec(&["--user", "1:2", "sh", "-c", "id -u; id -g; id -G"]);
-    match bench.who {
+    match bench.who() {
         Who::Root => assert_eq!(who.ok(), "1\n2\n2\n"),
         // There is no such user in the user namespace.
         Who::Ordinary => assert!(who.error(1).contains("1:2")),
@@ -113,7 +113,7 @@ fn options_of_the_process(bench: &Bench) {
 }
 
 fn a_second_exec_joins(bench: &Bench) {
-    let first = bench.keep(&["--hostname", "joined"]);
+    let first = bench.stay(&["--hostname", "joined"]);
     let seen = bench
         .exec(&["sh", "-c", "hostname; echo $HOSTNAME; id -u; grep -c . /proc/1/cmdline; echo $$"])
         .ok();
@@ -132,7 +132,7 @@ fn a_second_exec_joins(bench: &Bench) {
 }
 
 fn an_init_that_stays(bench: &Bench) {
-    let first = bench.keep(&["--init", "--hostname", "box"]);
+    let first = bench.stay(&["--init", "--hostname", "box"]);
     let seen =
         bench.exec(&["sh", "-c", "hostname; echo $PPID; tr '\\0' ' ' < /proc/1/cmdline"]).ok();
     let seen: Vec<_> = seen.lines().collect();
@@ -147,7 +147,7 @@ fn an_init_that_stays(bench: &Bench) {
 }
 
 fn the_end_of_process_1_ends_all(bench: &Bench) {
-    let first = bench.keep(&[]);
+    let first = bench.stay(&[]);
     let joined = bench.spawn(&["exec", "sh", "-c", "echo there > /tmp/joined; sleep 1000"]);
     assert!(eventually(|| bench.shell("cat /tmp/joined 2>/dev/null").stdout == "there\n"));
     first.signal(Signal::TERM);
@@ -176,8 +176,8 @@ fn many_start_one_container(bench: &Bench) {
 }
 
 fn what_a_killed_nsinit_leaves(bench: &Bench) {
-    let first = bench.keep(&["--hostname", "old"]);
-    let pid = bench.wait_for("nsinit")["init_process_pid"].as_u64().unwrap();
+    let first = bench.stay(&["--hostname", "old"]);
+    let pid = bench.wait_running("nsinit")["init_process_pid"].as_u64().unwrap();
     first.signal(Signal::KILL);
     assert_eq!(first.finish().code(), 137);
     // The program went with it.
@@ -189,12 +189,12 @@ fn what_a_killed_nsinit_leaves(bench: &Bench) {
 }
 
 fn the_root_moves_the_state(bench: &Bench) {
-    let first = bench.keep(&["--hostname", "first"]);
+    let first = bench.stay(&["--hostname", "first"]);
     let elsewhere = bench.text("elsewhere/state");
     bench.mkdir("elsewhere");
     let with_root = |arguments: &[&str]| {
         let arguments = [arguments, &[]].concat();
-        let mut command = bench.command(&["--root"]);
+        let mut command = bench.bare_command(&["--root"]);
         command.arg(&elsewhere).args(arguments);
         command
     };
@@ -203,8 +203,8 @@ fn the_root_moves_the_state(bench: &Bench) {
     let state = bench.finish(&mut with_root(&["state"]));
     assert_eq!(state.error(1), "load `nsinit`: container does not exist");
     assert!(bench.path("state/nsinit/state.json").exists());
-    // A relative one starts at the current directory; options may stand on either side.
-    let mut relative = bench.command(&["exec", "--root", "state", "hostname"]);
+    // A relative one starts at the current directory; options may be on either side.
+    let mut relative = bench.bare_command(&["exec", "--root", "state", "hostname"]);
     relative.current_dir(bench.path(""));
     assert_eq!(bench.finish(&mut relative).ok(), "first\n");
     first.signal(Signal::TERM);
@@ -216,20 +216,20 @@ fn the_default_root(bench: &Bench) {
     let runtime = bench.mkdir("runtime");
     let id = format!("test-{}", std::process::id());
     let line = ["exec", "--id", &id, "sh", "-c", "echo up; read line; echo $line"];
-    let mut command = bench.command(&line);
+    let mut command = bench.bare_command(&line);
     command.env("XDG_RUNTIME_DIR", &runtime).stdin(std::process::Stdio::piped());
     let program = bench.start(&mut command);
     let state = bench.path("runtime/nsinit").join(&id).join("state.json");
     assert!(eventually(|| state.exists()));
     drop(program);
     assert!(eventually(|| {
-        let mut again = bench.command(&["exec", "--id", &id, "true"]);
+        let mut again = bench.bare_command(&["exec", "--id", &id, "true"]);
         again.env("XDG_RUNTIME_DIR", &runtime);
         bench.finish(&mut again).code() == 0 && !state.exists()
     }));
     // Without that variable it is a directory of the user's own below /tmp.
     let line = ["exec", "--id", &id, "sh", "-c", "exec sleep 1000"];
-    let program = bench.start(&mut bench.command(&line));
+    let program = bench.start(&mut bench.bare_command(&line));
     let own = Path::new("/tmp/nsinit-65534");
     assert!(eventually(|| own.join(&id).exists()));
     let metadata = own.metadata().unwrap();
@@ -244,7 +244,7 @@ fn the_default_root(bench: &Bench) {
 /// Who is root of a user namespace already is no root of the host.
 fn in_a_user_namespace(bench: &Bench) {
     let state = bench.text("state");
-    let nsinit = binary().to_str().unwrap();
+    let nsinit = bench.program().to_str().unwrap();
     for options in [&["-U", "-r"][..], &["-U", "-r", "-m"], &["-U", "-r", "-n"]] {
         let line = [nsinit, "--root", &state, "exec", "sh", "-c", "id -u; hostname; echo $$"];
         let all = [options, &line].concat();
@@ -256,7 +256,7 @@ fn in_a_user_namespace(bench: &Bench) {
 fn without_user_namespaces(bench: &Bench) {
     let line = format!(
         "echo 0 > /proc/sys/user/max_user_namespaces && exec {} --root {} exec true",
-        binary().display(),
+        bench.program().display(),
         bench.text("state")
     );
     let all = ["-U", "-r", "sh", "-c", &line];
@@ -279,7 +279,7 @@ fn shared_namespaces(bench: &Bench) {
 }
 
 fn create_options(bench: &Bench) {
-    let root = bench.busybox();
+    let root = bench.make_root("busybox");
     bench.write("file", "bound\n");
     let file = format!("{}:/tmp/file:ro", bench.text("file"));
     let line = "cat /tmp/file; echo x > /tmp/file; echo x > /file; echo y > /mnt/x; cat /mnt/x; \

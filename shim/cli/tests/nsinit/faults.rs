@@ -1,9 +1,9 @@
-//! Bad input: one line, the right status, and nothing left behind.
+//! Bad input: one line, the right status, and nothing is left.
 
 use serde_json::json;
 
-use crate::bench::{Bench, Need, Who};
 use crate::{Case, case};
+use pidone_tests::{Bench, Need, Who};
 
 pub(crate) const CASES: &[Case] = &[
     case("wrong_options", &[], wrong_options),
@@ -61,15 +61,15 @@ fn wrong_options(bench: &Bench) {
         assert!(error.contains(said), "{arguments:?}: {error}");
         bench.check_nothing_is_left();
     }
-    let error = bench.finish(&mut bench.command(&["--bogus"])).error(1);
+    let error = bench.finish(&mut bench.bare_command(&["--bogus"])).error(1);
     assert_eq!(error, "option `--bogus`: unknown (see nsinit --help)");
-    let error = bench.finish(&mut bench.command(&["--root=", "state"])).error(1);
+    let error = bench.finish(&mut bench.bare_command(&["--root=", "state"])).error(1);
     assert!(error.starts_with("a value is required for '--root <DIR>'"), "{error}");
 }
 
 fn wrong_files(bench: &Bench) {
     let directory = bench.mkdir("here");
-    let cgroup = bench.cgroup();
+    let cgroup = bench.new_cgroup();
     for (text, said) in [
         (json!({"hostnam": "x"}).to_string(), "`hostnam = \"x\"`: unknown field"),
         (json!({"capabilities": ["KILL", "CAP_NO"]}).to_string(), "unknown capability"),
@@ -93,7 +93,7 @@ fn wrong_files(bench: &Bench) {
         let short = &text[..text.len().min(60)];
         let named = bench.exec(&["--config", &file, "/bin/sh"]).error(1);
         assert!(named.contains(said), "{short}: {named}");
-        let mut found = bench.nsinit(&["exec", "/bin/sh"]);
+        let mut found = bench.command(&["exec", "/bin/sh"]);
         let found = bench.finish(found.current_dir(&directory)).error(1);
         assert!(found.contains(said), "{short}: {found}");
         bench.check_nothing_is_left();
@@ -101,18 +101,18 @@ fn wrong_files(bench: &Bench) {
     // A huge file, and one that is none.
     let file = bench.write("here/container.json", "");
     std::fs::File::options().write(true).open(&file).unwrap().set_len(17 << 20).unwrap();
-    let mut found = bench.nsinit(&["exec", "/bin/sh"]);
+    let mut found = bench.command(&["exec", "/bin/sh"]);
     let error = bench.finish(found.current_dir(&directory)).error(1);
     assert!(error.contains("larger than 16 MiB"), "{error}");
     std::fs::remove_file(&file).unwrap();
     bench.mkdir("here/container.json");
-    let mut found = bench.nsinit(&["exec", "/bin/sh"]);
+    let mut found = bench.command(&["exec", "/bin/sh"]);
     let error = bench.finish(found.current_dir(&directory)).error(1);
     assert!(error.starts_with("open `container.json`: not a regular file"), "{error}");
 }
 
 fn wrong_roots(bench: &Bench) {
-    let root = bench.busybox();
+    let root = bench.make_root("busybox");
     let file = bench.write("file", "");
     std::os::unix::fs::symlink(&root, bench.path("link")).unwrap();
     let link = bench.text("link");
@@ -130,7 +130,7 @@ fn wrong_roots(bench: &Bench) {
     let gone = bench.mkdir("gone");
     let line = format!("cd {gone} && rmdir {gone} && exec \"$@\"");
     let state = bench.text("state");
-    let binary = crate::bench::binary().to_str().unwrap();
+    let binary = bench.program().to_str().unwrap();
     let all = ["-c", &line, "sh", binary, "--root", &state, "exec", "true"];
     let shell = std::path::Path::new("/bin/sh");
     let error = bench.finish(&mut bench.command_of(shell, &all)).error(1);
@@ -139,7 +139,7 @@ fn wrong_roots(bench: &Bench) {
 
 fn wrong_programs(bench: &Bench) {
     use std::os::unix::fs::PermissionsExt;
-    let root = bench.busybox();
+    let root = bench.make_root("busybox");
     for (name, text, mode) in [
         ("plain", "#!/bin/sh\n", 0o644),
         ("lost", "#!/no/interpreter\n", 0o755),
@@ -177,14 +177,14 @@ fn wrong_limits(bench: &Bench) {
     ] {
         let outcome = bench.exec(&[&arguments[..], &["true"]].concat());
         let error = outcome.error(1);
-        let named = match bench.who {
+        let named = match bench.who() {
             Who::Root => said.to_owned(),
             Who::Ordinary => "cgroups.".to_owned(),
         };
         assert!(error.contains(&named), "{arguments:?}: {error}");
         bench.check_nothing_is_left();
     }
-    if bench.who == Who::Ordinary {
+    if bench.who() == Who::Ordinary {
         let error = bench.exec(&["--memory-limit", "64m", "true"]).error(1);
         let said = "configuration `cgroups.memory`: needs a cgroup, and this user can make none";
         assert_eq!(error, said);
@@ -195,21 +195,21 @@ fn no_permission(bench: &Bench) {
     // A state root of somebody else's.
     let other = bench.path("other");
     std::fs::create_dir(&other).unwrap();
-    let (uid, said) = match bench.who {
+    let (uid, said) = match bench.who() {
         Who::Root => (65534, "Operation not permitted (it belongs to another user)"),
         Who::Ordinary => (0, "Operation not permitted (it belongs to another user)"),
     };
     std::os::unix::fs::chown(&other, Some(uid), Some(uid)).unwrap();
-    let mut command = bench.command(&["--root"]);
+    let mut command = bench.bare_command(&["--root"]);
     let error = bench.finish(command.arg(&other).args(["exec", "true"])).error(1);
     assert!(error.ends_with(said), "{error}");
     assert!(std::fs::read_dir(&other).unwrap().next().is_none());
-    if bench.who == Who::Root {
+    if bench.who() == Who::Root {
         return;
     }
-    let mut command = bench.command(&["--root", "/proc/nsinit", "exec", "true"]);
+    let mut command = bench.bare_command(&["--root", "/proc/nsinit", "exec", "true"]);
     assert!(bench.finish(&mut command).error(1).starts_with("mkdir `/proc/nsinit`: "));
-    let mut command = bench.command(&["--root", "/usr/nsinit", "exec", "true"]);
+    let mut command = bench.bare_command(&["--root", "/usr/nsinit", "exec", "true"]);
     let error = bench.finish(&mut command).error(1);
     assert_eq!(error, "mkdir `/usr/nsinit`: Permission denied");
     let error = bench.exec(&["--net", "/proc/1/ns/net", "true"]).error(1);
@@ -243,7 +243,7 @@ fn the_log_has_the_error_too(bench: &Bench) {
 
 fn closed_and_full_descriptors(bench: &Bench) {
     let shell = |line: &str| {
-        let binary = crate::bench::binary().to_str().unwrap();
+        let binary = bench.program().to_str().unwrap();
         let state = bench.text("state");
         let line = format!("N() {{ {binary} --root {state} \"$@\"; }}; {line}");
         bench.finish(&mut bench.command_of(std::path::Path::new("/bin/sh"), &["-c", &line]))
@@ -253,8 +253,10 @@ fn closed_and_full_descriptors(bench: &Bench) {
     assert_eq!(seen.ok(), "lost\n/dev/null\n");
     assert_eq!(shell("N exec sh -c 'echo x; exit 4' <&- >&- 2>&-; echo $?").ok(), "4\n");
     assert_eq!(shell("N exec nosuch 2>&-; echo $?").ok(), "127\n");
-    // Nobody reads: no panic, and no message.
-    let seen = shell("trap '' PIPE; { sleep 0.2; N config; echo $? >&2; } | true");
+    // Nobody reads, once `true` has ended: no panic, and no message.
+    let seen = shell(
+        "trap '' PIPE; { while echo 2>/dev/null; do sleep 0.01; done; N config; echo $? >&2; } | true",
+    );
     assert_eq!((seen.stdout.as_str(), seen.stderr.as_str()), ("", "0\n"));
     let seen = shell("N config > /dev/full");
     assert_eq!(seen.error(1), "write `stdout`: No space left on device");

@@ -5,21 +5,21 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use crate::bench::{Bench, Need, Program, eventually};
 use crate::{Case, case};
+use pidone_tests::{Bench, Call, Need, eventually};
 
 pub(crate) const CASES: &[Case] = &[
     case("a_handler_gets_the_signal", &[], a_handler_gets_the_signal),
-    case("without_a_handler_signals_do_what_they_do", &[], without_a_handler),
+    case("without_a_handler_signals_have_their_default_action", &[], without_a_handler),
     case("an_ignored_signal_is_ignored", &[], an_ignored_signal_is_ignored),
-    case("a_signal_that_is_waited_for", &[Need::Python], a_signal_that_is_waited_for),
-    case("a_joined_process_gets_its_own", &[], a_joined_process_gets_its_own),
+    case("a_signal_that_is_waited_for", &[Need::PYTHON], a_signal_that_is_waited_for),
+    case("a_joined_process_gets_its_own_signals", &[], a_joined_process_gets_its_own_signals),
     case("an_early_signal_leaves_nothing", &[], an_early_signal_leaves_nothing),
-    case("stopping_stops_the_program_too", &[], stopping_stops_the_program_too),
+    case("stopping_nsinit_stops_the_program", &[], stopping_nsinit_stops_the_program),
 ];
 
 /// Starts a shell that says by a file when its traps are set, and then does something for ever.
-fn ready(bench: &Bench, traps: &str, forever: &str) -> Program {
+fn ready(bench: &Bench, traps: &str, forever: &str) -> Call {
     let place = bench.mkdir("ready");
     let flag = bench.path("ready/flag");
     let _ = std::fs::remove_file(&flag);
@@ -55,9 +55,9 @@ fn without_a_handler(bench: &Bench) {
     for (signal, status) in
         [(Signal::TERM, 143), (Signal::INT, 130), (Signal::HUP, 129), (Signal::USR2, 140)]
     {
-        // Not a shell, which has handlers of its own.
+        // Not a shell, which has its own handlers.
         let program = ready(bench, ":", "exec sleep 1000");
-        let pid = bench.wait_for("nsinit")["init_process_pid"].as_u64().unwrap();
+        let pid = bench.wait_running("nsinit")["init_process_pid"].as_u64().unwrap();
         let name = || std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap();
         assert!(eventually(|| name() == "sleep\n"));
         program.signal(signal);
@@ -70,6 +70,7 @@ fn without_a_handler(bench: &Bench) {
 fn an_ignored_signal_is_ignored(bench: &Bench) {
     let program = ready(bench, "trap '' TERM; trap 'exit 9' USR1", LOOP);
     program.signal(Signal::TERM);
+    // Long enough to end by it.
     std::thread::sleep(Duration::from_millis(100));
     program.signal(Signal::USR1);
     assert_eq!(program.finish().code(), 9);
@@ -88,8 +89,8 @@ fn a_signal_that_is_waited_for(bench: &Bench) {
     assert_eq!(program.finish().code(), 40 + Signal::TERM.as_raw());
 }
 
-fn a_joined_process_gets_its_own(bench: &Bench) {
-    let first = bench.keep(&[]);
+fn a_joined_process_gets_its_own_signals(bench: &Bench) {
+    let first = bench.stay(&[]);
     let line = "trap 'exit 7' TERM; echo > /tmp/ready; while :; do sleep 0.02; done";
     let joined = bench.spawn(&["exec", "sh", "-c", line]);
     assert!(eventually(|| bench.shell("test -e /tmp/ready").code() == 0));
@@ -104,6 +105,7 @@ fn a_joined_process_gets_its_own(bench: &Bench) {
 fn an_early_signal_leaves_nothing(bench: &Bench) {
     for delay in (0..24).map(|step| Duration::from_micros(step * step * 60)) {
         let program = bench.spawn(&["exec", "sleep", "1000"]);
+        // At another moment of the start each time.
         std::thread::sleep(delay);
         program.signal(Signal::TERM);
         let outcome = program.finish();
@@ -112,16 +114,17 @@ fn an_early_signal_leaves_nothing(bench: &Bench) {
     }
 }
 
-fn stopping_stops_the_program_too(bench: &Bench) {
+fn stopping_nsinit_stops_the_program(bench: &Bench) {
     let place = bench.mkdir("shared");
     let line = "while :; do date +%N > /tmp/clock; sleep 0.01; done";
     let bind = format!("{place}:/tmp");
-    let mut command = bench.nsinit(&["exec", "--bind", &bind, "sh", "-c", line]);
+    let mut command = bench.command(&["exec", "--bind", &bind, "sh", "-c", line]);
     // A group that no shell could continue is not stopped: this one has the test for its shell.
     let program = bench.start(command.process_group(0));
     let clock = || std::fs::read_to_string(bench.path("shared/clock")).unwrap_or_default();
     let moves = || {
         let before = clock();
+        // Long enough for a program that runs to write once.
         std::thread::sleep(Duration::from_millis(150));
         clock() != before
     };

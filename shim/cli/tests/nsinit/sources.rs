@@ -4,8 +4,8 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 
 use serde_json::{Value, json};
 
-use crate::bench::{Bench, Need, Outcome, Who};
 use crate::{Case, case};
+use pidone_tests::{Bench, Finished, Need, Who};
 
 pub(crate) const CASES: &[Case] = &[
     case("a_root_file_system", &[Need::Busybox], a_root_file_system),
@@ -14,16 +14,20 @@ pub(crate) const CASES: &[Case] = &[
     case("a_file_that_others_could_write", &[Need::Busybox], a_file_that_others_could_write),
     case("a_file_with_commands", &[Need::Busybox], a_file_with_commands),
     case("a_named_file", &[Need::Busybox], a_named_file),
-    case("the_seeds_example", &[Need::Busybox], the_seeds_example),
+    case(
+        "the_example_of_libcontainers_nsinit_works",
+        &[Need::Busybox],
+        the_example_of_libcontainers_nsinit_works,
+    ),
     case("what_config_prints_can_be_used", &[Need::Busybox], what_config_prints),
 ];
 
-/// A line that tells where it runs.
+/// A line that prints where it runs.
 const WHERE: [&str; 3] = ["/bin/sh", "-c", "hostname; test -e /bin/busybox && echo busybox; true"];
 
 /// Runs nsinit in a directory of the test.
-fn exec_in(bench: &Bench, directory: &str, arguments: &[&str]) -> Outcome {
-    let mut command = bench.nsinit(&[&["exec"], arguments].concat());
+fn exec_in(bench: &Bench, directory: &str, arguments: &[&str]) -> Finished {
+    let mut command = bench.command(&[&["exec"], arguments].concat());
     bench.finish(command.current_dir(bench.path(directory)))
 }
 
@@ -39,7 +43,7 @@ fn write_config(bench: &Bench, name: &str, change: impl FnOnce(&mut Value)) -> S
 }
 
 fn a_root_file_system(bench: &Bench) {
-    let root = bench.busybox();
+    let root = bench.make_root("busybox");
     let seen = bench.exec(&[&["--rootfs", &root], &WHERE[..]].concat()).ok();
     assert_eq!(seen, "nsinit\nbusybox\n");
     // A relative one starts at the current directory; what is written there stays.
@@ -49,7 +53,7 @@ fn a_root_file_system(bench: &Bench) {
 }
 
 fn the_current_directory_as_root(bench: &Bench) {
-    bench.busybox();
+    bench.make_root("busybox");
     assert_eq!(exec_in(bench, "busybox", &WHERE).ok(), "nsinit\nbusybox\n");
     assert_eq!(exec_in(bench, "busybox", &["sh", "-c", "hostname"]).ok(), "nsinit\n");
     // It does not hold this program, so that it is not the root.
@@ -60,7 +64,7 @@ fn the_current_directory_as_root(bench: &Bench) {
 }
 
 fn a_file_in_the_current_directory(bench: &Bench) {
-    bench.busybox();
+    bench.make_root("busybox");
     write_config(bench, "container.json", |config| config["rootfs"] = json!("busybox"));
     assert_eq!(exec_in(bench, "", &WHERE).ok(), "file\nbusybox\n");
     // Without a root the file's directory is it, and options go over the file.
@@ -81,7 +85,7 @@ fn a_file_in_the_current_directory(bench: &Bench) {
 }
 
 fn a_file_that_others_could_write(bench: &Bench) {
-    bench.busybox();
+    bench.make_root("busybox");
     let path = write_config(bench, "busybox/container.json", |_| {});
     let refused = || exec_in(bench, "busybox", &WHERE).error(1);
     let named = || exec_in(bench, "busybox", &[&["--config", &path], &WHERE[..]].concat());
@@ -95,7 +99,7 @@ fn a_file_that_others_could_write(bench: &Bench) {
     }
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
     assert_eq!(exec_in(bench, "busybox", &WHERE).ok(), "file\nbusybox\n");
-    let other = if bench.who == Who::Root { 65534 } else { 0 };
+    let other = if bench.who() == Who::Root { 65534 } else { 0 };
     std::os::unix::fs::chown(&path, Some(other), Some(other)).unwrap();
     assert!(refused().starts_with("open `container.json`: it belongs to another user"));
     assert_eq!(named().ok(), "file\nbusybox\n");
@@ -106,7 +110,7 @@ fn a_file_that_others_could_write(bench: &Bench) {
 }
 
 fn a_file_with_commands(bench: &Bench) {
-    bench.busybox();
+    bench.make_root("busybox");
     let made = bench.text("made");
     let path = write_config(bench, "busybox/container.json", |config| {
         let command = json!({"path": "/bin/touch", "args": [made]});
@@ -115,7 +119,7 @@ fn a_file_with_commands(bench: &Bench) {
     let error = exec_in(bench, "busybox", &WHERE).error(1);
     assert!(error.starts_with("configuration `mounts[0].premount_cmds`: "), "{error}");
     assert!(!bench.path("made").exists());
-    if bench.who == Who::Root {
+    if bench.who() == Who::Root {
         let line = [&["--config", &path], &WHERE[..]].concat();
         assert_eq!(exec_in(bench, "busybox", &line).ok(), "file\nbusybox\n");
         assert!(bench.path("made").exists());
@@ -123,7 +127,7 @@ fn a_file_with_commands(bench: &Bench) {
 }
 
 fn a_named_file(bench: &Bench) {
-    bench.busybox();
+    bench.make_root("busybox");
     bench.mkdir("deep");
     let path =
         write_config(bench, "deep/any.json", |config| config["rootfs"] = json!("../busybox"));
@@ -137,33 +141,33 @@ fn a_named_file(bench: &Bench) {
 }
 
 /// The README of libcontainer: odd addresses and all.
-fn the_seeds_example(bench: &Bench) {
-    let root = bench.busybox();
+fn the_example_of_libcontainers_nsinit_works(bench: &Bench) {
+    let root = bench.make_root("busybox");
     bench.write("busybox/etc/passwd", "root:x:0:0::/:\ndaemon:x:1:1:daemon:/tmp:/bin/sh\n");
     let sample = concat!(env!("CARGO_MANIFEST_DIR"), "/../samples/readme.json");
     let mut config: Value = serde_json::from_slice(&std::fs::read(sample).unwrap()).unwrap();
     assert_eq!(config["networks"][0]["address"], "127.0.0.1/0");
-    config["cgroups"]["name"] = json!(bench.cgroup());
-    if bench.who == Who::Root {
+    config["cgroups"]["name"] = json!(bench.new_cgroup());
+    if bench.who() == Who::Root {
         config["cgroups"]["parent"] = json!("nsinit");
     }
     bench.write("busybox/container.json", config.to_string());
-    let user = if bench.who == Who::Root { "daemon" } else { "root" };
+    let user = if bench.who() == Who::Root { "daemon" } else { "root" };
     let line = ["--user", user, "sh", "-c", "id -u; hostname; echo $HOME"];
     let seen = exec_in(bench, "busybox", &line).ok();
-    let expected = if bench.who == Who::Root { "1\ntesting\n/tmp\n" } else { "0\ntesting\n/\n" };
+    let expected = if bench.who() == Who::Root { "1\ntesting\n/tmp\n" } else { "0\ntesting\n/\n" };
     assert_eq!(seen, expected, "{root}");
 }
 
 fn what_config_prints(bench: &Bench) {
-    bench.busybox();
-    let mut command = bench.nsinit(&["config", "--hostname", "printed", "--tmpfs", "/mnt"]);
+    bench.make_root("busybox");
+    let mut command = bench.command(&["config", "--hostname", "printed", "--tmpfs", "/mnt"]);
     let printed = bench.finish(command.current_dir(bench.path("busybox"))).ok();
     assert!(printed.starts_with("{\n\t\"no_pivot_root\": false,\n"), "{printed}");
     let mut config: Value = serde_json::from_str(&printed).unwrap();
     assert_eq!(config["rootfs"], json!(bench.text("busybox")));
     assert_eq!(config["cgroups"]["name"], "busybox");
-    config["cgroups"]["name"] = json!(bench.cgroup());
+    config["cgroups"]["name"] = json!(bench.new_cgroup());
     bench.write("busybox/container.json", config.to_string());
     let line = ["sh", "-c", "hostname; mount | grep -c /mnt"];
     assert_eq!(exec_in(bench, "busybox", &line).ok(), "printed\n1\n");
@@ -171,7 +175,7 @@ fn what_config_prints(bench: &Bench) {
     // A file that it writes is fit to be read from a current directory, whatever the umask.
     bench.mkdir("out");
     let line = "umask 0; exec \"$@\"";
-    let binary = crate::bench::binary().to_str().unwrap();
+    let binary = bench.program().to_str().unwrap();
     let file = bench.text("out/container.json");
     let shell = std::path::Path::new("/bin/sh");
     let all = ["-c", line, "sh", binary, "config", "--rootfs", "/x", "--file", &file];

@@ -12,21 +12,29 @@ use rustix::process::Signal;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize};
 
-use crate::bench::{Bench, Need, Outcome, Program, binary, eventually};
 use crate::{Case, case};
+use pidone_tests::{Bench, Call, Finished, Need, eventually};
 
 pub(crate) const CASES: &[Case] = &[
-    case("a_terminal_of_its_own", &[Need::Setsid], a_terminal_of_its_own),
-    case("the_size_follows_the_callers", &[Need::Setsid], the_size_follows_the_callers),
-    case("keys_go_to_the_program", &[Need::Setsid], keys_go_to_the_program),
-    case("the_callers_terminal_is_restored", &[Need::Setsid], the_callers_terminal_is_restored),
+    case("tty_makes_a_new_terminal", &[Need::SETSID], tty_makes_a_new_terminal),
+    case("the_size_follows_the_callers", &[Need::SETSID], the_size_follows_the_callers),
+    case("keys_reach_the_program", &[Need::SETSID], keys_reach_the_program),
+    case("the_callers_terminal_is_restored", &[Need::SETSID], the_callers_terminal_is_restored),
     case("nothing_that_was_written_is_lost", &[], nothing_that_was_written_is_lost),
     case("input_that_is_no_terminal", &[], input_that_is_no_terminal),
-    case("output_that_nobody_reads", &[], output_that_nobody_reads),
-    case("a_survivor_does_not_hold_nsinit", &[], a_survivor_does_not_hold_nsinit),
-    case("a_terminal_that_is_opened_again", &[], a_terminal_that_is_opened_again),
-    case("signals_without_keys", &[Need::Setsid], signals_without_keys),
-    case("a_lost_terminal_ends_the_shell", &[Need::Setsid], a_lost_terminal_ends_the_shell),
+    case("output_to_a_closed_pipe_ends_the_program", &[], output_to_a_closed_pipe_ends_the_program),
+    case(
+        "a_surviving_process_does_not_hold_up_nsinit",
+        &[],
+        a_surviving_process_does_not_hold_up_nsinit,
+    ),
+    case(
+        "a_terminal_can_be_closed_and_opened_again",
+        &[],
+        a_terminal_can_be_closed_and_opened_again,
+    ),
+    case("signals_without_keys", &[Need::SETSID], signals_without_keys),
+    case("a_lost_terminal_ends_the_shell", &[Need::SETSID], a_lost_terminal_ends_the_shell),
 ];
 
 /// A terminal with a person in front of it.
@@ -83,9 +91,9 @@ impl Person {
     }
 
     /// Starts nsinit with this terminal, as a shell does.
-    fn starts(&self, bench: &Bench, line: &str) -> Program {
+    fn starts(&self, bench: &Bench, line: &str) -> Call {
         let state = bench.text("state");
-        let nsinit = binary().to_str().unwrap();
+        let nsinit = bench.program().to_str().unwrap();
         let all = ["-c", nsinit, "--root", &state, "exec", "--tty", "/bin/sh", "-c", line];
         let mut command = bench.command_of(Path::new("/usr/bin/setsid"), &all);
         let end = || Stdio::from(self.terminal.as_fd().try_clone_to_owned().unwrap());
@@ -93,7 +101,7 @@ impl Person {
     }
 }
 
-fn a_terminal_of_its_own(bench: &Bench) {
+fn tty_makes_a_new_terminal(bench: &Bench) {
     let person = Person::new(24, 80);
     let line = "tty; test -t 0 && test -t 1 && test -t 2 && echo three; readlink /proc/self/fd/0; \
                 test /dev/console -ef /dev/pts/0 && echo console; \
@@ -116,7 +124,7 @@ fn the_size_follows_the_callers(bench: &Bench) {
     assert_eq!(program.finish().code(), 0);
 }
 
-fn keys_go_to_the_program(bench: &Bench) {
+fn keys_reach_the_program(bench: &Bench) {
     let person = Person::new(24, 80);
     let line = "trap 'echo interrupted; exit 11' INT; echo ready; read line; echo got:$line; \
                 while :; do sleep 0.02; done";
@@ -153,8 +161,8 @@ fn the_callers_terminal_is_restored(bench: &Bench) {
 }
 
 /// Runs nsinit with a terminal for the program, and none for itself.
-fn with_tty(bench: &Bench, line: &str, input: Stdio) -> Outcome {
-    let mut command = bench.nsinit(&["exec", "--tty", "/bin/sh", "-c", line]);
+fn with_tty(bench: &Bench, line: &str, input: Stdio) -> Finished {
+    let mut command = bench.command(&["exec", "--tty", "/bin/sh", "-c", line]);
     bench.finish(command.stdin(input))
 }
 
@@ -172,7 +180,7 @@ fn nothing_that_was_written_is_lost(bench: &Bench) {
     // A slow reader gets it all too.
     let line = format!(
         "{} --root {} exec --tty seq 20000 </dev/null | {{ sleep 1; cat; }}",
-        binary().display(),
+        bench.program().display(),
         bench.text("state")
     );
     let outcome = bench.finish(&mut bench.command_of(Path::new("/bin/sh"), &["-c", &line]));
@@ -191,11 +199,11 @@ fn input_that_is_no_terminal(bench: &Bench) {
     assert!(outcome.stdout.ends_with("end\r\n"), "{outcome:?}");
 }
 
-fn output_that_nobody_reads(bench: &Bench) {
+fn output_to_a_closed_pipe_ends_the_program(bench: &Bench) {
     let line = format!(
         "trap '' PIPE; {{ {} --root {} exec --tty sh -c 'while echo y; do :; done; exit 7'; \
          echo $? >&2; }} </dev/null | head -n 1",
-        binary().display(),
+        bench.program().display(),
         bench.text("state")
     );
     let outcome = bench.finish(&mut bench.command_of(Path::new("/bin/sh"), &["-c", &line]));
@@ -204,16 +212,16 @@ fn output_that_nobody_reads(bench: &Bench) {
     assert!(matches!(outcome.stderr.as_str(), "7\n" | "129\n"), "{outcome:?}");
     let line = format!(
         "{} --root {} exec --tty sh -c 'while echo y; do :; done' </dev/null >/dev/full",
-        binary().display(),
+        bench.program().display(),
         bench.text("state")
     );
     let outcome = bench.finish(&mut bench.command_of(Path::new("/bin/sh"), &["-c", &line]));
     assert_eq!(outcome.error(1), "write `stdout`: No space left on device");
 }
 
-fn a_survivor_does_not_hold_nsinit(bench: &Bench) {
-    let first = bench.keep(&[]);
-    // What stays behind has the terminal open and goes on writing.
+fn a_surviving_process_does_not_hold_up_nsinit(bench: &Bench) {
+    let first = bench.stay(&[]);
+    // A process that stays has the terminal open and goes on writing.
     let line = "trap '' HUP; (while echo y; do :; done) & printf last; exit 4";
     let outcome = with_tty(bench, line, Stdio::null());
     assert_eq!(outcome.code(), 4);
@@ -222,7 +230,7 @@ fn a_survivor_does_not_hold_nsinit(bench: &Bench) {
     assert_eq!(first.finish().code(), 0);
 }
 
-fn a_terminal_that_is_opened_again(bench: &Bench) {
+fn a_terminal_can_be_closed_and_opened_again(bench: &Bench) {
     // As an init does that leaves its console to others.
     let line = "exec </dev/null >/dev/null 2>&1; sleep 0.2; echo again > /dev/pts/0; sleep 0.2; \
                 echo last > /dev/pts/0";
@@ -244,7 +252,7 @@ fn a_lost_terminal_ends_the_shell(bench: &Bench) {
     let person = Person::new(24, 80);
     let program = person.starts(bench, "echo ready; while read line; do :; done; exit 0");
     person.waits_for("ready\r\n");
-    // nsinit leads the session here, and is told of the loss.
+    // nsinit leads the session here, and gets the signal of the loss.
     let Person { master, terminal, seen } = person;
     drop((master, terminal));
     program.signal(Signal::HUP);

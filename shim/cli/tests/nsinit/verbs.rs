@@ -6,16 +6,20 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::bench::{Bench, Need, Program, eventually};
-use crate::{Case, case};
+use crate::{Case, root_case};
+use pidone_tests::{Bench, Call, Need, eventually};
 
 pub(crate) const CASES: &[Case] = &[
-    case("pause_and_unpause", &[Need::Freezer], pause_and_unpause),
-    case("state_and_stats", &[Need::Memory], state_and_stats),
-    case("oom_tells_each_time", &[Need::Memory], oom_tells_each_time),
-    case("limits_are_applied", &[Need::Memory], limits_are_applied),
-    case("help_is_everywhere", &[], help_is_everywhere),
-    case("pages_and_completions", &[], pages_and_completions),
+    root_case("pause_and_unpause", &[Need::Freezer], pause_and_unpause),
+    root_case("state_and_stats", &[Need::Memory], state_and_stats),
+    root_case(
+        "oom_prints_a_line_for_each_event",
+        &[Need::Memory],
+        oom_prints_a_line_for_each_event,
+    ),
+    root_case("limits_are_applied", &[Need::Memory], limits_are_applied),
+    root_case("help_is_everywhere", &[], help_is_everywhere),
+    root_case("pages_and_completions", &[], pages_and_completions),
 ];
 
 fn pause_and_unpause(bench: &Bench) {
@@ -26,6 +30,7 @@ fn pause_and_unpause(bench: &Bench) {
     let clock = || std::fs::read_to_string(bench.path("shared/clock")).unwrap_or_default();
     let moves = || {
         let before = clock();
+        // Long enough for a program that runs to write once.
         std::thread::sleep(Duration::from_millis(150));
         clock() != before
     };
@@ -44,7 +49,7 @@ fn pause_and_unpause(bench: &Bench) {
 }
 
 fn state_and_stats(bench: &Bench) {
-    let first = bench.keep(&["--id", "c-1.x"]);
+    let first = bench.stay(&["--id", "c-1.x"]);
     let text = bench.run(&["state", "--id", "c-1.x"]).ok();
     assert!(text.starts_with("{\n\t\"id\": \"c-1.x\",\n"), "{text}");
     let state: Value = serde_json::from_str(&text).unwrap();
@@ -67,28 +72,34 @@ fn state_and_stats(bench: &Bench) {
     assert_eq!(first.finish().code(), 0);
 }
 
-fn oom_tells_each_time(bench: &Bench) {
+fn oom_prints_a_line_for_each_event(bench: &Bench) {
     let line = "trap 'exit 0' TERM; while [ ! -e /tmp/go ]; do sleep 0.05; done; \
                 tail /dev/zero; echo killed $?; while :; do sleep 0.05; done";
     let options = ["exec", "--memory-limit", "32m", "--memory-swap", "32m"];
-    let program = bench.spawn(&[&options[..], &["sh", "-c", line]].concat());
-    bench.wait_for("nsinit");
-    let watcher = bench.spawn(&["oom"]);
-    // It must be there before anything happens.
+    // Their output is read while they run. No process joins the container for this: without memory
+    // it could be killed instead.
+    let start = |name: &str, arguments: &[&str]| {
+        let output = std::fs::File::create(bench.path(name)).unwrap();
+        bench.start(bench.command(arguments).stdout(output))
+    };
+    let printed = |name: &str| std::fs::read_to_string(bench.path(name)).unwrap();
+    let program = start("program", &[&options[..], &["sh", "-c", line]].concat());
+    bench.wait_running("nsinit");
+    let watcher = start("watcher", &["oom"]);
+    // It must wait before anything happens.
     assert!(eventually(|| has_eventfd(&watcher)));
     bench.shell("touch /tmp/go").ok();
-    assert!(eventually(|| bench.shell("! pidof tail && test -e /tmp/go").code() == 0));
-    std::thread::sleep(Duration::from_millis(300));
+    assert!(eventually(|| printed("program") == "killed 137\n"), "{}", printed("program"));
+    assert!(eventually(|| !printed("watcher").is_empty()));
     program.signal(Signal::TERM);
-    let outcome = program.finish();
-    assert_eq!(outcome.stdout, "killed 137\n", "{outcome:?}");
-    let told = watcher.finish().ok();
-    assert!(told.lines().count() >= 1, "{told}");
-    assert!(told.lines().all(|line| line == "OOM notification received"), "{told}");
+    program.finish();
+    assert_eq!(watcher.finish().ok(), "");
+    let printed = printed("watcher");
+    assert!(printed.lines().all(|line| line == "OOM notification received"), "{printed}");
 }
 
 /// Whether a process waits for notices of the kernel.
-fn has_eventfd(program: &Program) -> bool {
+fn has_eventfd(program: &Call) -> bool {
     let Ok(fds) = std::fs::read_dir(format!("/proc/{}/fd", program.pid())) else { return false };
     fds.filter_map(Result::ok)
         .filter_map(|fd| std::fs::read_link(fd.path()).ok())
@@ -96,7 +107,7 @@ fn has_eventfd(program: &Program) -> bool {
 }
 
 fn limits_are_applied(bench: &Bench) {
-    let first = bench.keep(&["--memory-limit", "64m", "--cpushares", "300"]);
+    let first = bench.stay(&["--memory-limit", "64m", "--cpushares", "300"]);
     let state: Value = serde_json::from_str(&bench.run(&["state"]).ok()).unwrap();
     let read = |controller: &str, file: &str| {
         let directory = state["cgroup_paths"][controller].as_str().unwrap();
@@ -110,7 +121,7 @@ fn limits_are_applied(bench: &Bench) {
 }
 
 fn help_is_everywhere(bench: &Bench) {
-    let help = |arguments: &[&str]| bench.finish(&mut bench.command(arguments)).ok();
+    let help = |arguments: &[&str]| bench.finish(&mut bench.bare_command(arguments)).ok();
     let top = help(&["--help"]);
     for word in ["Usage: nsinit", "exec", "config", "oom", "unpause", "--root", "completions"] {
         assert!(top.contains(word), "{word} in {top}");
@@ -175,7 +186,7 @@ fn help_is_everywhere(bench: &Bench) {
 }
 
 fn pages_and_completions(bench: &Bench) {
-    let print = |arguments: &[&str]| bench.finish(&mut bench.command(arguments)).ok();
+    let print = |arguments: &[&str]| bench.finish(&mut bench.bare_command(arguments)).ok();
     for (shell, word) in
         [("bash", "complete -F"), ("zsh", "#compdef nsinit"), ("fish", "complete -c")]
     {

@@ -5,8 +5,8 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use crate::bench::{Bench, set};
 use crate::{Case, case};
+use pidone_tests::{Bench, set};
 
 pub(crate) const CASES: &[Case] = &[
     case("bad_documents", &[], bad_documents),
@@ -17,11 +17,11 @@ pub(crate) const CASES: &[Case] = &[
     case("bad_hooks", &[], bad_hooks),
     case("bad_bundles_and_files", &[], bad_bundles_and_files),
     case("bad_consoles", &[], bad_consoles),
-    case("bad_words_of_clients", &[], bad_words_of_clients),
-    case("bad_but_unknown_is_ignored", &[], what_is_unknown_is_ignored),
+    case("bad_pool_requests_are_refused", &[], bad_pool_requests_are_refused),
+    case("unknown_properties_are_ignored", &[], what_is_unknown_is_ignored),
 ];
 
-/// Changes one property of a configuration, and answers what `create` says to it.
+/// Changes one property of a configuration, and returns what `create` prints.
 #[track_caller]
 fn refused(bench: &Bench, place: &str, value: &Value) -> String {
     let mut config = bench.config(&["true"]);
@@ -168,7 +168,7 @@ fn bad_processes(bench: &Bench) {
             ),
         ],
     );
-    // What only the program's own place tells comes with the start.
+    // What is known only in the container fails the start.
     let mut config = bench.config(&["true"]);
     config["process"]["cwd"] = json!("/bin/busybox");
     let bundle = bench.bundle(&config);
@@ -381,7 +381,7 @@ fn bad_bundles_and_files(bench: &Bench) {
     }
     let error = refused(bench, "root", &Value::Null);
     assert!(error.contains("`root`: missing"), "{error}");
-    // Clients have it behind links.
+    // Clients reach it through links.
     std::os::unix::fs::symlink(bench.path("rootfs"), bench.path("link")).unwrap();
     let mut config = bench.config(&["sh", "-c", "echo inside"]);
     config["root"]["path"] = json!("../link");
@@ -415,8 +415,8 @@ fn bad_consoles(bench: &Bench) {
     }
 }
 
-/// What podman and docker look for in a message, to tell 126 from 127.
-fn bad_words_of_clients(bench: &Bench) {
+/// What podman and docker look for in a message, to choose 126 or 127.
+fn bad_pool_requests_are_refused(bench: &Bench) {
     fs::write(bench.path("rootfs/bin/plain"), "x").unwrap();
     let log = bench.text("log");
     for (program, words) in [

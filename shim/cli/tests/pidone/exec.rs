@@ -4,22 +4,22 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use crate::bench::{Bench, Need, Program, eventually};
 use crate::{Case, case};
+use pidone_tests::{Bench, Call, Need, eventually};
 
 pub(crate) const CASES: &[Case] = &[
-    case("exec_answers_the_status", &[], exec_answers_the_status),
+    case("exec_returns_the_status", &[], exec_returns_the_status),
     case("exec_takes_options", &[], exec_takes_options),
     case("exec_takes_a_process", &[], exec_takes_a_process),
     case("exec_gives_no_inheritable_capability", &[], exec_gives_no_inheritable_capability),
     case("exec_needs_a_running_container", &[Need::Freezer], exec_needs_a_running_container),
     case("exec_in_a_paused_container", &[Need::Freezer], exec_in_a_paused_container),
     case("exec_detached", &[], exec_detached),
-    case("an_init_that_stays_starts_them", &[], an_init_that_stays_starts_them),
-    case("ps_tells_the_containers_processes", &[Need::Ps], ps_tells_the_containers_processes),
+    case("exec_is_started_by_an_init_that_stays", &[], exec_is_started_by_an_init_that_stays),
+    case("ps_lists_the_containers_processes", &[Need::PS], ps_lists_the_containers_processes),
 ];
 
-fn exec_answers_the_status(bench: &Bench) {
+fn exec_returns_the_status(bench: &Bench) {
     bench.keep("e", &bench.staying());
     for (args, code, stdout) in [
         (&["e", "sh", "-c", "echo $FROM; exit 9"][..], 9, "bundle\n"),
@@ -53,7 +53,7 @@ fn exec_answers_the_status(bench: &Bench) {
 }
 
 /// Asked for by the option, or by the annotation.
-fn an_init_that_stays_starts_them(bench: &Bench) {
+fn exec_is_started_by_an_init_that_stays(bench: &Bench) {
     let parent = "while read -r name value; do [ $name = PPid: ] && echo $value; done \
                   < /proc/self/status; exit 9";
     for (option, annotation) in [(true, None), (false, Some("true")), (false, Some("false"))] {
@@ -74,7 +74,7 @@ fn an_init_that_stays_starts_them(bench: &Bench) {
         assert_eq!(killed.code(), 143);
         let error = bench.run(&["exec", "e", "nosuchcmd"]).error(255);
         assert!(error.contains("executable file not found in $PATH"), "{error}");
-        // Who is told of one waits for it, and so is its parent or a subreaper above.
+        // The process that gets its pid waits for it: it is its parent, or a subreaper above.
         let file = bench.text("pid");
         bench.detached(&["exec", "--detach", "--pid-file", &file, "e", "sleep", "1000"]);
         let pid = fs::read_to_string(&file).unwrap();
@@ -211,7 +211,8 @@ fn exec_in_a_paused_container(bench: &Bench) {
     bench.keep("e", &bench.staying());
     bench.run(&["pause", "e"]).ok();
     let mut command = bench.command(&["exec", "--ignore-paused", "e", "sh", "-c", "echo ran"]);
-    let mut program = Program::start(&mut command);
+    let mut program = Call::start(&mut command);
+    // Long enough for the program to end if it ran.
     std::thread::sleep(std::time::Duration::from_millis(200));
     assert!(program.is_running());
     bench.run(&["resume", "e"]).ok();
@@ -232,7 +233,7 @@ fn exec_detached(bench: &Bench) {
     assert!(eventually(|| !std::path::Path::new(&format!("/proc/{pid}/root")).exists()));
 }
 
-fn ps_tells_the_containers_processes(bench: &Bench) {
+fn ps_lists_the_containers_processes(bench: &Bench) {
     bench.keep("p", &bench.config(&["sh", "-c", "sleep 1234567 & wait"]));
     let json = || -> Value {
         serde_json::from_str(&bench.run(&["ps", "--format", "json", "p"]).ok()).unwrap()

@@ -7,12 +7,13 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use crate::bench::{Bench, Need, Program, eventually, find};
 use crate::{Case, case};
+use pidone_tests::leftover::{CGROUPS, find};
+use pidone_tests::{Bench, Call, DEADLINE, Need, eventually};
 
 pub(crate) const CASES: &[Case] = &[
     case("fault_damaged_state", &[], damaged_state),
@@ -51,7 +52,7 @@ fn damaged_state(bench: &Bench) {
     bench.delete("d");
 }
 
-/// Whether a process has ended; who has it as a child now may not have reaped it.
+/// Whether a process has ended; its new parent may not have reaped it.
 fn has_ended(pid: &str) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.is_empty() || stat.contains(") Z ")
@@ -89,10 +90,10 @@ fn at_once(bench: &Bench, lines: &[&[&str]]) -> Vec<(i32, String)> {
         let log = bench.path(&format!("log.{index}"));
         let mut command = bench.command(line);
         command.stdout(Stdio::null()).stderr(fs::File::create(&log).unwrap());
-        (Program::start(&mut command), log)
+        (Call::start(&mut command), log)
     };
     let started: Vec<_> = lines.iter().enumerate().map(start).collect();
-    let finish = |(program, log): (Program, PathBuf)| {
+    let finish = |(program, log): (Call, PathBuf)| {
         (program.finish().code(), fs::read_to_string(log).unwrap())
     };
     started.into_iter().map(finish).collect()
@@ -164,7 +165,7 @@ fn first_process_dies_in_exec(bench: &Bench) {
         let line = ["exec", "e", "sh", "-c", "echo in; while :; do :; done"];
         let out = bench.path("out");
         let mut command = bench.command(&line);
-        let program = Program::start(command.stdout(fs::File::create(&out).unwrap()));
+        let program = Call::start(command.stdout(fs::File::create(&out).unwrap()));
         assert!(eventually(|| fs::read_to_string(&out).unwrap() == "in\n"));
         bench.run(&["kill", "e", "KILL"]).ok();
         assert_eq!(program.finish().code(), 137);
@@ -172,9 +173,8 @@ fn first_process_dies_in_exec(bench: &Bench) {
     }
     // While the process is only made it is an error, or already the end.
     bench.keep("e", &bench.staying());
-    let execs: Vec<_> = (0..8)
-        .map(|_| Program::start(&mut bench.command(&["exec", "e", "sleep", "1000"])))
-        .collect();
+    let execs: Vec<_> =
+        (0..8).map(|_| Call::start(&mut bench.command(&["exec", "e", "sleep", "1000"]))).collect();
     bench.run(&["kill", "e", "KILL"]).ok();
     for exec in execs {
         let outcome = exec.finish();
@@ -207,7 +207,7 @@ fn programs_that_end_at_once(bench: &Bench) {
     });
     for worker in 0..6 {
         let name = format!("{}p{worker}", bench.cgroup());
-        assert_eq!(find(Path::new("/sys/fs/cgroup"), 2, &name), None);
+        assert_eq!(find(Path::new(CGROUPS), 2, &name), None);
     }
 }
 
@@ -234,7 +234,7 @@ fn many_processes(bench: &Bench) {
         bench.delete("m");
         let took = begin.elapsed();
         // A second on a machine with nothing else to do.
-        assert!(took < Duration::from_secs(3), "{took:?}: {line}, pids shared: {shares_pids}");
+        assert!(took < DEADLINE, "{took:?}: {line}, pids shared: {shares_pids}");
         bench.check_nothing_is_left();
     }
 }
@@ -285,7 +285,7 @@ fn hooks(bench: &Bench) {
         let begin = Instant::now();
         let error = bench.refused(&["create", "-b", &bundle, "h"]);
         assert!(error.contains("createRuntime") && error.len() < 2000, "{line}: {error}");
-        assert!(begin.elapsed() < Duration::from_secs(20), "{line}");
+        assert!(begin.elapsed() < DEADLINE, "{line}");
         bench.check_nothing_is_left();
     }
     let mut config = bench.staying();
@@ -307,7 +307,7 @@ fn hooks(bench: &Bench) {
     let bundle = bench.bundle(&config);
     let mut command = bench.command(&["create", "-b", &bundle, "h"]);
     command.stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
-    let create = Program::start(&mut command);
+    let create = Call::start(&mut command);
     let hook_runs = || {
         let children = format!("/proc/{0}/task/{0}/children", create.pid());
         fs::read_to_string(children).unwrap_or_default().split_whitespace().count() >= 2

@@ -8,13 +8,14 @@ use std::process::{Command, Stdio};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::bench::{Bench, NOBODY, Need, Program, eventually};
 use crate::{Case, case};
+use pidone_tests::need::NOBODY;
+use pidone_tests::{Bench, Call, Need, eventually};
 
 pub(crate) const CASES: &[Case] = &[
     case("create_and_start", &[], create_and_start),
     case("states_in_their_order", &[], states_in_their_order),
-    case("lists_have_all", &[], lists_have_all),
+    case("list_shows_all_containers", &[], list_shows_all_containers),
     case("run_in_the_foreground", &[], run_in_the_foreground),
     case("run_detached", &[], run_detached),
     case("signals_to_run_are_passed_on", &[], signals_to_run_are_passed_on),
@@ -84,7 +85,7 @@ fn states_in_their_order(bench: &Bench) {
     assert!(bench.run(&["state", "s.1+x"]).error(1).contains("container does not exist"));
 }
 
-fn lists_have_all(bench: &Bench) {
+fn list_shows_all_containers(bench: &Bench) {
     assert_eq!(bench.run(&["list", "-q"]).ok(), "");
     assert_eq!(bench.run(&["list", "--format=json"]).ok(), "[]\n");
     bench.create("one", &bench.staying());
@@ -143,7 +144,7 @@ fn run_detached(bench: &Bench) {
 
 fn signals_to_run_are_passed_on(bench: &Bench) {
     let bundle = bench.bundle(&bench.staying());
-    let program = Program::start(&mut bench.command(&["run", "-b", &bundle, "r"]));
+    let program = Call::start(&mut bench.command(&["run", "-b", &bundle, "r"]));
     assert!(eventually(|| bench.run(&["state", "r"]).stdout.contains("running")));
     // The shell sets its trap a moment later.
     let trapped = || {
@@ -234,7 +235,7 @@ fn programs_that_cannot_be_executed(bench: &Bench) {
         let bundle = bench.bundle(&bench.config(&[program]));
         let error = bench.run(&["run", "-b", &bundle, "p"]).error(1);
         assert!(error.contains(said), "{program}: {error}");
-        // podman tells 127 from what create says.
+        // podman derives 127 from the message of create.
         let error = bench.run(&["create", "-b", &bundle, "p"]).error(1);
         assert!(error.contains(said), "{program}: {error}");
         assert_eq!(bench.run(&["list", "-q"]).ok(), "");

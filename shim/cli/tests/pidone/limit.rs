@@ -6,14 +6,14 @@ use std::process::Stdio;
 
 use serde_json::{Value, json};
 
-use crate::bench::{Bench, Need, Program, eventually};
 use crate::{Case, case};
+use pidone_tests::{Bench, Call, Need, eventually};
 
 pub(crate) const CASES: &[Case] = &[
     case("update_changes_limits", &[Need::Memory], update_changes_limits),
-    case("update_refuses_what_is_wrong", &[Need::Memory], update_refuses_what_is_wrong),
+    case("update_refuses_wrong_values", &[Need::Memory], update_refuses_wrong_values),
     case("statistics_have_runcs_names", &[Need::Memory], statistics_have_runcs_names),
-    case("events_tell_of_want_of_memory", &[Need::Memory], events_tell_of_want_of_memory),
+    case("oom_events_are_reported", &[Need::Memory], oom_events_are_reported),
 ];
 
 /// A file of the container's cgroup.
@@ -76,7 +76,7 @@ fn update_changes_limits(bench: &Bench) {
     bench.delete("u");
 }
 
-fn update_refuses_what_is_wrong(bench: &Bench) {
+fn update_refuses_wrong_values(bench: &Bench) {
     bench.keep("u", &bench.staying());
     for (options, said) in [
         (&["--memory", "lots"][..], "invalid value 'lots' for '--memory <SIZE>'"),
@@ -114,7 +114,7 @@ fn statistics_have_runcs_names(bench: &Bench) {
     bench.delete("s");
 }
 
-fn events_tell_of_want_of_memory(bench: &Bench) {
+fn oom_events_are_reported(bench: &Bench) {
     let line = "trap 'exit 0' TERM; while :; do [ -e /tmp/go ] && /bin/busybox tail /dev/zero; \
                 sleep 0.05; done";
     let mut config = bench.config(&["sh", "-c", line]);
@@ -122,7 +122,7 @@ fn events_tell_of_want_of_memory(bench: &Bench) {
     bench.keep("o", &config);
     let out = bench.path("events");
     let mut command = bench.command(&["events", "--interval", "100ms", "o"]);
-    let program = Program::start(command.stdout(fs::File::create(&out).unwrap()));
+    let program = Call::start(command.stdout(fs::File::create(&out).unwrap()));
     let told = |kind: &str| {
         let text = fs::read_to_string(&out).unwrap();
         text.lines().any(|line| {

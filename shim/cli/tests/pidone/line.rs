@@ -6,8 +6,8 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::bench::Bench;
 use crate::{Case, case};
+use pidone_tests::Bench;
 
 pub(crate) const CASES: &[Case] = &[
     case("the_version_has_runcs_lines", &[], the_version_has_runcs_lines),
@@ -17,14 +17,14 @@ pub(crate) const CASES: &[Case] = &[
     case("errors_are_in_the_log", &[], errors_are_in_the_log),
     case("spec_and_features", &[], spec_and_features),
     case("a_plan_is_printed_and_not_run", &[], a_plan_is_printed_and_not_run),
-    case("the_init_is_written", &[], the_init_is_written),
+    case("init_image_writes_the_init", &[], init_image_writes_the_init),
 ];
 
 fn the_version_has_runcs_lines(bench: &Bench) {
     for option in ["--version", "-v"] {
         let text = bench.run(&[option]).ok();
         let lines: Vec<&str> = text.lines().collect();
-        // go-runc wants three; docker takes the name before and the text behind `version`.
+        // go-runc wants three; docker takes the name before and the text after `version`.
         assert_eq!(lines.len(), 3, "{text}");
         assert_eq!(lines[0], concat!("pidone version ", env!("CARGO_PKG_VERSION")));
         assert!(lines[1].strip_prefix("commit: ").is_some_and(|commit| !commit.is_empty()));
@@ -107,7 +107,7 @@ fn wrong_lines_are_refused(bench: &Bench) {
         let error = bench.run(line).error(1);
         assert!(error.contains(said), "{line:?}: {error}");
     }
-    // exec has a status of its own, and so do the errors of its own line.
+    // exec has another status, and so have errors of its command line.
     assert!(bench.run(&["exec", "none", "sh"]).error(255).contains("container does not exist"));
     assert!(bench.run(&["exec", "--bogus", "none"]).error(1).contains("unexpected argument"));
 }
@@ -183,7 +183,7 @@ fn a_plan_is_printed_and_not_run(bench: &Bench) {
     assert!(bench.run(&["plan", "/nonexistent"]).error(1).contains("/nonexistent"));
 }
 
-fn the_init_is_written(bench: &Bench) {
+fn init_image_writes_the_init(bench: &Bench) {
     let image = pidone::launch::image::EMBEDDED.bytes();
     let file = bench.text("init");
     // What was there is replaced, even while it runs.

@@ -6,31 +6,32 @@ use std::os::fd::AsFd as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
-use std::time::Duration;
 
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::bench::{Bench, NOBODY, Program, eventually};
 use crate::{Case, case};
+use pidone_tests::leftover::viewers;
+use pidone_tests::need::NOBODY;
+use pidone_tests::{Bench, Call, DEADLINE, eventually};
 
 pub(crate) const CASES: &[Case] = &[
-    case("pool_lends_containers", &[], lends_containers),
+    case("pool_run_uses_a_ready_container", &[], lends_containers),
     case("pool_passes_signals_on", &[], passes_signals_on),
     case("pool_ends_with_its_clients", &[], ends_with_its_clients),
     case("pool_ends_what_runs", &[], ends_what_runs),
     case("pool_drains", &[], drains),
     case("pool_refuses_bad_clients", &[], refuses_bad_clients),
     case("pool_speaks_json", &[], speaks_json),
-    case("pool_is_its_owners_alone", &[], is_its_owners_alone),
+    case("a_pool_refuses_other_users", &[], is_its_owners_alone),
     case("pool_has_many_clients", &[], has_many_clients),
     case("pool_leaves_no_descriptors", &[], leaves_no_descriptors),
-    case("pool_that_is_killed_is_swept", &[], killed_is_swept),
+    case("a_killed_pools_containers_are_removed", &[], killed_is_swept),
 ];
 
 /// A service, at the directory `pool`.
-struct Service(Program);
+struct Service(Call);
 
 impl Service {
     #[track_caller]
@@ -39,7 +40,7 @@ impl Service {
         config["linux"]["cgroupsPath"] = json!(format!("/{}/one", bench.cgroup()));
         let bundle = bench.bundle(&config);
         let line = ["pool", "serve", "--size", size, "--bundle", &bundle, "pool"];
-        let service = Self(Program::start(&mut bench.command(&line)));
+        let service = Self(Call::start(&mut bench.command(&line)));
         let ready = || status(bench).is_some_and(|status| status["ready"] == status["size"]);
         assert!(eventually(ready), "{:?}", status(bench));
         service
@@ -60,7 +61,7 @@ fn status(bench: &Bench) -> Option<Value> {
 }
 
 #[track_caller]
-fn run(bench: &Bench, program: &[&str]) -> crate::bench::Outcome {
+fn run(bench: &Bench, program: &[&str]) -> pidone_tests::Finished {
     bench.run(&[&["pool", "run", "pool", "--"], program].concat())
 }
 
@@ -70,7 +71,7 @@ struct Client(BufReader<UnixStream>);
 impl Client {
     fn new(bench: &Bench) -> Self {
         let stream = UnixStream::connect(bench.path("pool/socket")).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
         Self(BufReader::new(stream))
     }
 
@@ -83,7 +84,7 @@ impl Client {
         let mut line = String::new();
         match self.0.read_line(&mut line) {
             Ok(0) => None,
-            // What was not read by the service is lost with a line behind it.
+            // Input that the service did not read is lost when another line follows.
             Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => None,
             Ok(_) => Some(serde_json::from_str(&line).unwrap()),
             Err(error) => panic!("{error}"),
@@ -128,10 +129,11 @@ fn passes_signals_on(bench: &Bench) {
     ] {
         let out = bench.path("out");
         let mut command = bench.command(&[&["pool", "run", "pool", "--"], &program[..]].concat());
-        let client = Program::start(command.stdout(fs::File::create(&out).unwrap()));
+        let client = Call::start(command.stdout(fs::File::create(&out).unwrap()));
         assert!(eventually(|| fs::read_to_string(&out).unwrap() == "ready\n"));
-        // A moment for the exec.
-        std::thread::sleep(Duration::from_millis(100));
+        // And what the shell executes.
+        let name = program[2].rsplit("exec ").next().unwrap();
+        assert!(eventually(|| viewers(&bench.text("")).iter().any(|line| line.contains(name))));
         client.signal(signal);
         assert_eq!(client.finish().code(), code);
     }
@@ -143,7 +145,7 @@ fn ends_with_its_clients(bench: &Bench) {
     let out = bench.path("out");
     let mut command =
         bench.command(&["pool", "run", "pool", "--", "sh", "-c", "echo $$; sleep 60"]);
-    let client = Program::start(command.stdout(fs::File::create(&out).unwrap()));
+    let client = Call::start(command.stdout(fs::File::create(&out).unwrap()));
     assert!(eventually(|| fs::read_to_string(&out).unwrap() == "1\n"));
     client.signal(Signal::KILL);
     assert_eq!(client.finish().code(), 137);
@@ -162,7 +164,7 @@ fn ends_what_runs(bench: &Bench) {
     let mut command =
         bench.command(&["pool", "run", "pool", "--", "sh", "-c", "echo on; sleep 60"]);
     let out = bench.path("out");
-    let client = Program::start(command.stdout(fs::File::create(&out).unwrap()));
+    let client = Call::start(command.stdout(fs::File::create(&out).unwrap()));
     assert!(eventually(|| fs::read_to_string(&out).unwrap() == "on\n"));
     service.end();
     let outcome = client.finish();
@@ -177,7 +179,7 @@ fn drains(bench: &Bench) {
     let mut command = bench.command(&["pool", "run", "pool", "--", "sh", "-c", "echo on; cat"]);
     let held = fs::OpenOptions::new().read(true).write(true).open(&go).unwrap();
     let input = fs::OpenOptions::new().read(true).open(&go).unwrap();
-    let client = Program::start(command.stdin(input).stdout(fs::File::create(&out).unwrap()));
+    let client = Call::start(command.stdin(input).stdout(fs::File::create(&out).unwrap()));
     drop(command);
     assert!(eventually(|| fs::read_to_string(&out).unwrap() == "on\n"));
     bench.run(&["pool", "drain", "pool"]).ok();
@@ -296,11 +298,11 @@ fn is_its_owners_alone(bench: &Bench) {
 
 fn has_many_clients(bench: &Bench) {
     let service = Service::start(bench, "8");
-    let clients: Vec<Program> = (0..64)
+    let clients: Vec<Call> = (0..64)
         .map(|number| {
             let program = format!("echo {number}");
             let line = ["pool", "run", "pool", "--", "sh", "-c", &program];
-            Program::start(&mut bench.command(&line))
+            Call::start(&mut bench.command(&line))
         })
         .collect();
     for (number, client) in clients.into_iter().enumerate() {
@@ -344,7 +346,7 @@ fn killed_is_swept(bench: &Bench) {
     let out = bench.path("out");
     let mut command =
         bench.command(&["pool", "run", "pool", "--", "sh", "-c", "echo on; sleep 60"]);
-    let client = Program::start(command.stdout(fs::File::create(&out).unwrap()));
+    let client = Call::start(command.stdout(fs::File::create(&out).unwrap()));
     assert!(eventually(|| fs::read_to_string(&out).unwrap() == "on\n"));
     service.0.signal(Signal::KILL);
     assert_eq!(service.0.finish().code(), 137);

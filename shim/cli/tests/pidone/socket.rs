@@ -10,8 +10,8 @@ use std::process::{Command, Stdio};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use serde_json::json;
 
-use crate::bench::{Bench, Program, eventually};
 use crate::{Case, case};
+use pidone_tests::{Bench, Call, DEADLINE, eventually};
 
 pub(crate) const CASES: &[Case] = &[
     case("the_master_goes_to_the_console_socket", &[], the_master_goes_to_the_console_socket),
@@ -19,7 +19,11 @@ pub(crate) const CASES: &[Case] = &[
     case("a_pidfd_goes_to_its_socket", &[], a_pidfd_goes_to_its_socket),
     case("descriptors_are_preserved", &[], descriptors_are_preserved),
     case("listening_sockets_are_passed_on", &[], listening_sockets_are_passed_on),
-    case("a_service_manager_hears_of_readiness", &[], a_service_manager_hears_of_readiness),
+    case(
+        "readiness_is_reported_to_a_service_manager",
+        &[],
+        readiness_is_reported_to_a_service_manager,
+    ),
     case("nothing_else_is_inherited", &[], nothing_else_is_inherited),
 ];
 
@@ -122,7 +126,7 @@ fn a_pidfd_goes_to_its_socket(bench: &Bench) {
 }
 
 /// Runs a line of a shell in which `$0` is pidone with the test's state root.
-fn shell(bench: &Bench, line: &str) -> crate::bench::Outcome {
+fn shell(bench: &Bench, line: &str) -> pidone_tests::Finished {
     let mut command = Command::new("sh");
     command
         .args(["-c", line, env!("CARGO_BIN_EXE_pidone")])
@@ -176,10 +180,10 @@ fn listening_sockets_are_passed_on(bench: &Bench) {
     assert!(!text.contains("LISTEN_"), "{text}");
 }
 
-fn a_service_manager_hears_of_readiness(bench: &Bench) {
+fn readiness_is_reported_to_a_service_manager(bench: &Bench) {
     let socket = bench.text("manager.sock");
     let manager = UnixDatagram::bind(&socket).unwrap();
-    manager.set_read_timeout(Some(std::time::Duration::from_secs(60))).unwrap();
+    manager.set_read_timeout(Some(DEADLINE)).unwrap();
     let hear = || {
         let mut buffer = [0; 4096];
         let count = manager.recv(&mut buffer).unwrap();
@@ -195,7 +199,7 @@ fn a_service_manager_hears_of_readiness(bench: &Bench) {
         command
     };
     assert_eq!(bench.finish(&mut command(&["create", "-b", &bundle, "n"])).code(), 0);
-    let mut start = Program::start(&mut command(&["start", "n"]));
+    let mut start = Call::start(&mut command(&["start", "n"]));
     let pid = bench.state("n")["pid"].to_string();
     assert_eq!(hear(), format!("MAINPID={pid}\nREADY=1\n"));
     // It goes on once the manager has read everything.
@@ -203,7 +207,7 @@ fn a_service_manager_hears_of_readiness(bench: &Bench) {
     assert!(eventually(|| !start.is_running()));
     bench.delete("n");
     // In the foreground this process is the one to watch.
-    let run = Program::start(&mut command(&["run", "-b", &bundle, "n"]));
+    let run = Call::start(&mut command(&["run", "-b", &bundle, "n"]));
     assert_eq!(hear(), format!("MAINPID={}\nREADY=1\n", run.pid()));
     assert_eq!(hear(), "BARRIER=1");
     bench.run(&["kill", "n", "KILL"]).ok();

@@ -5,8 +5,8 @@ use std::os::unix::fs::symlink;
 
 use serde_json::{Value, json};
 
-use crate::bench::{Bench, set};
 use crate::{Case, case};
+use pidone_tests::{Bench, set};
 
 pub(crate) const CASES: &[Case] = &[
     case("trace_as_json", &[], as_json),
@@ -113,7 +113,7 @@ fn as_a_picture(bench: &Bench) {
     }
 }
 
-/// Elements are closed in their order, and text has no markup of its own.
+/// Elements are closed in their order, and text contains no markup.
 fn check_xml(text: &str) {
     assert!(!text.contains(|c: char| c.is_control() && c != '\n'));
     let mut open = Vec::new();

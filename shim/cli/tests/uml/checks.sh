@@ -11,6 +11,19 @@ check() { # name, wanted, found
     if [ "$2" = "$3" ]; then echo "check: ok $1"; else echo "check: FAILED $1: wanted <$2>, found <$3>"; fi
 }
 
+# Waits until a command succeeds, up to a minute.
+eventually() {
+    n=0
+    until "$@"; do
+        n=$((n + 1))
+        [ $n -lt 300 ] || return 1
+        sleep 0.2
+    done
+}
+running() { "$nsinit" --root /run/nsinit state --id a >/tmp/state 2>/dev/null; }
+# The command `oom` waits for notices.
+watched() { ls -l /proc/$watcher/fd | grep -q eventpoll; }
+
 # Runs a command in a configuration in which one cgroup field has another value.
 run() { # field, value, command...
     "$nsinit" config --rootfs $root | grep -v "\"$1\":" |
@@ -24,7 +37,7 @@ check 'the guest has all capabilities' 000001ffffffffff "$capabilities"
 
 "$nsinit" --root /run/nsinit exec --rootfs $root --memory-limit 33554432 --cpushares 512 --id a -- /bin/sleep 1000 &
 pid=$!
-for _ in 1 2 3 4 5 6 7 8 9 10; do "$nsinit" --root /run/nsinit state --id a >/tmp/state 2>/dev/null && break; sleep 0.2; done
+eventually running
 path=/sys/fs/cgroup$(grep -o '/sys/fs/cgroup[^"]*' /tmp/state | head -n 1 | sed 's|/sys/fs/cgroup||')
 check 'memory.max' 33554432 "$(cat $path/memory.max)"
 check 'cpu.weight of 512 shares' 59 "$(cat $path/cpu.weight)"
@@ -39,9 +52,9 @@ check 'memory is counted' yes "$(grep -A3 '"memory_stats"' /tmp/stats | grep -q 
 check 'a further process is in it' "0::${path#/sys/fs/cgroup}" "$(cat /tmp/own)"
 "$nsinit" --root /run/nsinit oom --id a >/tmp/oom &
 watcher=$!
-sleep 0.5
+eventually watched
 "$nsinit" --root /run/nsinit exec --id a -- /bin/sh -c 'head -c 80000000 /dev/zero | tail' >/dev/null 2>&1
-sleep 0.5
+eventually [ -s /tmp/oom ]
 check 'the notice of OOM' 'OOM notification received' "$(head -n 1 /tmp/oom)"
 kill $pid
 wait $pid $watcher

@@ -1,5 +1,5 @@
-# What docker's default configuration becomes on cgroup v2 with all controllers: the seccomp profile,
-# and limits that are enforced. Each check prints one line.
+# What docker's default configuration becomes on cgroup v2 with all controllers: the seccomp
+# profile, and limits that are enforced. Each check prints one line.
 pidone=$1
 samples=$(dirname "$0")/../../samples/oci
 mkdir -p /tmp/bundle/rootfs/bin

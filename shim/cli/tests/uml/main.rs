@@ -2,29 +2,27 @@
 //!
 //! The machine of the tests may have neither. The scripts are what is checked.
 
-mod guest;
-#[allow(dead_code, reason = "each program of tests uses a part")]
-#[path = "../../../tests/need/mod.rs"]
-mod need;
-
 use std::path::Path;
+use std::process::ExitCode;
 
-use libtest_mimic::{Arguments, Trial};
+use pidone_tests::{Case, Outcome, plain_case, uml};
 
-fn main() {
-    let missing = guest::missing();
-    let skip = missing.is_some() && !need::is_required();
-    if let Some(missing) = missing.filter(|_| skip) {
-        eprintln!("uml: ignored: {missing}");
-    }
-    let trial = |name, checks, program: &'static str| {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/uml").join(checks);
-        let checks = move || Ok(guest::check(&script, Path::new(program))?);
-        Trial::test(name, checks).with_ignored_flag(skip)
-    };
-    let trials = vec![
-        trial("cgroup_v2_controllers", "checks.sh", env!("CARGO_BIN_EXE_nsinit")),
-        trial("dockers_configuration", "docker.sh", env!("CARGO_BIN_EXE_pidone")),
-    ];
-    libtest_mimic::run(&Arguments::from_args(), trials).exit();
+const CASES: &[Case<()>] =
+    &[plain_case!(cgroup_v2_controllers), plain_case!(dockers_configuration)];
+
+fn main() -> ExitCode {
+    pidone_tests::main(&[CASES])
+}
+
+fn cgroup_v2_controllers() -> Outcome {
+    checks("checks.sh", env!("CARGO_BIN_EXE_nsinit"))
+}
+
+fn dockers_configuration() -> Outcome {
+    checks("docker.sh", env!("CARGO_BIN_EXE_pidone"))
+}
+
+fn checks(script: &str, program: &str) -> Outcome {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/uml");
+    uml::run(&directory.join(script), Path::new(program))
 }

@@ -4,16 +4,18 @@
 //! filters of other makers too.
 
 /// `struct seccomp_data`.
-#[allow(dead_code, reason = "of tests and benches")]
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Data {
-    pub(crate) nr: u32,
-    pub(crate) arch: u32,
-    pub(crate) ip: u64,
-    pub(crate) args: [u64; 6],
+pub struct Data {
+    /// The number of the system call.
+    pub nr: u32,
+    /// The architecture, as `AUDIT_ARCH_*`.
+    pub arch: u32,
+    /// The address of the instruction.
+    pub ip: u64,
+    /// The arguments.
+    pub args: [u64; 6],
 }
 
-#[allow(dead_code, reason = "of tests and benches")]
 impl Data {
     fn word(&self, offset: u32) -> Option<u32> {
         let half = |value: u64| {
@@ -30,10 +32,11 @@ impl Data {
     }
 }
 
-/// The value that a program returns for a system call; what the kernel's checker refuses is an
-/// error.
-#[allow(dead_code, reason = "of tests and benches")]
-pub(crate) fn evaluate(program: &[u8], data: &Data) -> Result<u32, String> {
+/// Returns what a program returns for a system call.
+///
+/// # Errors
+/// The kernel's checker refuses the program.
+pub fn evaluate(program: &[u8], data: &Data) -> Result<u32, String> {
     run(program, |offset| data.word(offset))
 }
 

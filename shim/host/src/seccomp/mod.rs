@@ -17,10 +17,12 @@ mod allows;
 mod argument;
 mod bpf;
 mod compile;
-mod evaluate;
+#[doc(hidden)]
+pub mod evaluate;
 pub mod libcontainer;
 mod ranges;
-mod syscall_table;
+#[doc(hidden)]
+pub mod syscall_table;
 mod syscalls;
 
 pub use allows::{always_allows, always_allows_with};

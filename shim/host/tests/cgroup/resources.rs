@@ -7,52 +7,52 @@ use pidone_config::config::{self, DeviceRule};
 use pidone_config::oci::{Resources, resources};
 use pidone_host::cgroup::Cgroups;
 
-use crate::sandbox::{Sandbox, config, ensure, eventually, refused};
-use crate::{Outcome, Stop, Test};
+use pidone_tests::{Case, Outcome, Stop, until};
+
+use crate::ground::{TestCgroup, config, ensure, refused};
 
 /// The tests that need hierarchies of cgroup v1.
-pub(crate) const HOST_TESTS: &[Test] = &[
-    ("writes_and_updates_resources", writes_and_updates_resources),
-    ("asks_for_nothing_with_zeros", asks_for_nothing_with_zeros),
-    ("keeps_devices_in_an_update", keeps_devices_in_an_update),
-    ("refuses_holes_in_device_rules", refuses_holes_in_device_rules),
-    ("writes_no_file_of_v2_without_its_controller", writes_no_file_of_v2_without_its_controller),
+pub(crate) const HOST_TESTS: &[Case<()>] = v1![
+    writes_and_updates_resources,
+    zeros_set_no_limit,
+    keeps_devices_in_an_update,
+    refuses_holes_in_device_rules,
+    writes_no_file_of_v2_without_its_controller,
 ];
 
 /// The tests for cgroup v2 alone.
-pub(crate) const UNIFIED_TESTS: &[Test] = &[
-    ("asks_for_nothing_with_zeros", asks_for_nothing_with_zeros),
-    ("rules_devices_in_order", rules_devices_in_order),
-    ("keeps_devices_in_an_update", keeps_devices_in_an_update),
-    ("takes_many_device_rules", takes_many_device_rules),
-    ("writes_files_as_they_are", writes_files_as_they_are),
-    ("delegates", delegates),
+pub(crate) const UNIFIED_TESTS: &[Case<()>] = v2![
+    zeros_set_no_limit,
+    rules_devices_in_order,
+    keeps_devices_in_an_update,
+    takes_many_device_rules,
+    writes_files_as_they_are,
+    delegates,
 ];
 
 /// The tests that need controllers in cgroup v2.
-pub(crate) const GUEST_TESTS: &[Test] =
-    &[("writes_and_updates_v2", writes_and_updates_v2), ("checks_usage", checks_usage)];
+pub(crate) const GUEST_TESTS: &[Case<()>] = v2![writes_and_updates_v2, checks_usage];
 
 fn parse(json: &str) -> Result<Resources, Stop> {
     serde_json::from_str(json).map_err(|error| Stop::Failed(error.to_string()))
 }
 
 /// A cgroup of the specification's, four levels deep.
-fn sandbox(json: &str) -> Result<Sandbox, Stop> {
+fn sandbox(json: &str) -> Result<TestCgroup, Stop> {
     let path = format!("{}/besteffort/pod1/box", config().parent);
     let config = resources::cgroup(&path, "id", Some(&parse(json)?))?;
-    let mut sandbox = Sandbox { cgroups: Cgroups::locate(&config)?, config };
+    let mut sandbox = TestCgroup { cgroups: Cgroups::locate(&config)?, config };
     sandbox.cgroups.create(&sandbox.config)?;
     Ok(sandbox)
 }
 
-fn update(sandbox: &mut Sandbox, json: &str) -> Outcome {
+fn update(sandbox: &mut TestCgroup, json: &str) -> Outcome {
     parse(json)?.apply(&mut sandbox.config)?;
     sandbox.cgroups.set(&sandbox.config)?;
     Ok(())
 }
 
-fn expect(sandbox: &Sandbox, files: &[(&str, &str, &str)]) -> Outcome {
+fn expect(sandbox: &TestCgroup, files: &[(&str, &str, &str)]) -> Outcome {
     for (controller, file, value) in files {
         let found = sandbox.read(controller, file)?;
         ensure!(found.lines().next() == Some(value), "{file}: {found}");
@@ -165,10 +165,10 @@ fn writes_and_updates_v2() -> Outcome {
 fn checks_usage() -> Outcome {
     let mut sandbox = sandbox(r#"{"memory": {"limit": 134217728, "checkBeforeUpdate": true}}"#)?;
     let _process = sandbox.run("head -c 20000000 /dev/zero | tail | sleep 1000")?;
-    let usage = |sandbox: &Sandbox| -> Result<u64, Stop> {
+    let usage = |sandbox: &TestCgroup| -> Result<u64, Stop> {
         Ok(sandbox.read("", "memory.current")?.parse().unwrap_or(0))
     };
-    eventually("the use of memory", || Ok(usage(&sandbox)? > 20 << 20))?;
+    until("the use of memory", || Ok(usage(&sandbox)? > 20 << 20))?;
     let json = r#"{"memory": {"limit": 8388608}}"#;
     parse(json)?.apply(&mut sandbox.config)?;
     let error = refused(sandbox.cgroups.set(&sandbox.config))?;
@@ -181,7 +181,7 @@ fn checks_usage() -> Outcome {
 }
 
 /// Clients send these without being asked to limit anything; no controller may be needed for them.
-fn asks_for_nothing_with_zeros() -> Outcome {
+fn zeros_set_no_limit() -> Outcome {
     let sandbox = sandbox(
         r#"{"memory": {"limit": 0, "reservation": 0, "swap": -1, "kernel": 0, "kernelTCP": 0,
                 "disableOOMKiller": false, "useHierarchy": true},
@@ -196,7 +196,7 @@ fn asks_for_nothing_with_zeros() -> Outcome {
     Ok(())
 }
 
-fn allowed(sandbox: &Sandbox, script: &str, expected: bool) -> Outcome {
+fn allowed(sandbox: &TestCgroup, script: &str, expected: bool) -> Outcome {
     let status = sandbox.run(script)?.wait()?;
     ensure!(status.success() == expected, "`{script}` should be allowed: {expected}");
     Ok(())
@@ -237,7 +237,7 @@ fn refuses_holes_in_device_rules() -> Outcome {
     Ok(())
 }
 
-fn set_rules<T: AsRef<str>>(sandbox: &mut Sandbox, rules: &[T]) -> Outcome {
+fn set_rules<T: AsRef<str>>(sandbox: &mut TestCgroup, rules: &[T]) -> Outcome {
     let rules = rules.iter().map(|rule| rule.as_ref().parse::<DeviceRule>());
     sandbox.config.device_rules =
         rules.collect::<Result<_, _>>().map_err(|_| Stop::Failed("not a rule".into()))?;
@@ -258,7 +258,7 @@ fn writes_no_file_of_v2_without_its_controller() -> Outcome {
 }
 
 fn rules_devices_in_order() -> Outcome {
-    let mut sandbox = Sandbox::new(|_| {})?;
+    let mut sandbox = TestCgroup::new(|_| {})?;
     let read = |device: &str| format!("head -c 1 /dev/{device}");
     let both = |device: &str| format!("exec 3<>/dev/{device}");
     set_rules(&mut sandbox, &["deny a *:* rwm", "allow c 1:* rw", "deny c 1:5 w"])?;
@@ -274,7 +274,7 @@ fn rules_devices_in_order() -> Outcome {
 }
 
 fn takes_many_device_rules() -> Outcome {
-    let mut sandbox = Sandbox::new(|_| {})?;
+    let mut sandbox = TestCgroup::new(|_| {})?;
     // Holes everywhere, and numbers that are all different: the hardest for the kernel's verifier.
     let mut rules = vec!["deny a *:* rwm".to_owned()];
     for major in 100..1000 {
@@ -296,7 +296,7 @@ fn writes_files_as_they_are() -> Outcome {
         let mut cgroups = Cgroups::locate(&config)?;
         if available.split_whitespace().any(|name| name == controller) {
             cgroups.create(&config)?;
-            expect(&Sandbox { cgroups, config }, &[("", file, value)])?;
+            expect(&TestCgroup { cgroups, config }, &[("", file, value)])?;
             continue;
         }
         let error = refused(cgroups.create(&config))?;
@@ -315,7 +315,7 @@ fn writes_files_as_they_are() -> Outcome {
 }
 
 fn delegates() -> Outcome {
-    let sandbox = Sandbox::new(|_| {})?;
+    let sandbox = TestCgroup::new(|_| {})?;
     let path = sandbox.directory("")?;
     let make = |name: &str| {
         Command::new("setpriv")

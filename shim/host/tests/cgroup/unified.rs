@@ -7,27 +7,28 @@ use std::time::Duration;
 use pidone_config::config::{self, Device};
 use pidone_host::cgroup::{Cgroups, Host, Mode, PressureLevel};
 
-use crate::sandbox::{Process, Sandbox, config, ensure, eventually, refused};
-use crate::{Outcome, Stop, Test};
+use pidone_tests::{Case, Outcome, Stop, until};
+
+use crate::ground::{Script, TestCgroup, config, ensure, refused};
 
 /// The tests of this file.
-pub(crate) const TESTS: &[Test] = &[
-    ("is_recognised", is_recognised),
-    ("attaches", attaches),
-    ("refuses_limits_of_v1", refuses_limits_of_v1),
-    ("limits_or_names_the_missing_controller", limits_or_names_the_missing_controller),
-    ("restricts_devices", restricts_devices),
-    ("freezes_and_thaws", freezes_and_thaws),
-    ("refuses_a_frozen_parent", refuses_a_frozen_parent),
-    ("kills_everything_below", kills_everything_below),
-    ("kills_threads_apart", kills_threads_apart),
-    ("kills_a_fork_bomb", kills_a_fork_bomb),
-    ("names_who_keeps_it_busy", names_who_keeps_it_busy),
-    ("watches_memory", watches_memory),
-    ("counts", counts),
+pub(crate) const TESTS: &[Case<()>] = v2![
+    mode_is_v2,
+    attach_moves_a_process,
+    refuses_limits_of_v1,
+    limits_or_names_the_missing_controller,
+    restricts_devices,
+    freezes_and_thaws,
+    refuses_a_frozen_parent,
+    kills_everything_below,
+    kills_threads_apart,
+    kills_a_fork_bomb,
+    a_busy_cgroup_error_names_the_processes,
+    memory_events_are_reported,
+    usage_is_counted,
 ];
 
-fn is_recognised() -> Outcome {
+fn mode_is_v2() -> Outcome {
     let host = Host::read()?;
     ensure!(host.mode() == Mode::V2, "{host:?}");
     let config = config();
@@ -41,8 +42,8 @@ fn is_recognised() -> Outcome {
     Ok(())
 }
 
-fn attaches() -> Outcome {
-    let sandbox = Sandbox::new(|_| {})?;
+fn attach_moves_a_process() -> Outcome {
+    let sandbox = TestCgroup::new(|_| {})?;
     let process = sandbox.run("sleep 1000")?;
     let own = std::fs::read_to_string(format!("/proc/{}/cgroup", process.pid()))?;
     let expected = format!("0::{}/box", sandbox.config.parent);
@@ -84,7 +85,7 @@ fn limits_or_names_the_missing_controller() -> Outcome {
     let available = std::fs::read_to_string("/sys/fs/cgroup/cgroup.controllers")?;
     for (controller, change, file, value) in LIMITS {
         if available.split_whitespace().any(|name| name == controller) {
-            let sandbox = Sandbox::new(change)?;
+            let sandbox = TestCgroup::new(change)?;
             let found = sandbox.read("", file)?;
             ensure!(found == value, "{file} is {found}");
             let _process = sandbox.run("sleep 1000")?;
@@ -113,11 +114,11 @@ fn device(major: i64, minor: i64, permissions: &str) -> Device {
 }
 
 fn restricts_devices() -> Outcome {
-    let mut sandbox = Sandbox::new(|config| {
+    let mut sandbox = TestCgroup::new(|config| {
         config.allow_all_devices = false;
         config.allowed_devices = vec![device(1, 3, "rwm"), device(1, 5, "r"), device(5, -1, "rw")];
     })?;
-    let check = |sandbox: &Sandbox, script: &str, allowed: bool| -> Outcome {
+    let check = |sandbox: &TestCgroup, script: &str, allowed: bool| -> Outcome {
         let status = sandbox.run(script)?.wait()?;
         ensure!(status.success() == allowed, "`{script}` should be allowed: {allowed}");
         Ok(())
@@ -150,20 +151,21 @@ fn restricts_devices() -> Outcome {
 }
 
 fn freezes_and_thaws() -> Outcome {
-    let sandbox = Sandbox::new(|_| {})?;
+    let sandbox = TestCgroup::new(|_| {})?;
     let process = sandbox.run("while :; do :; done")?;
     let runs = || -> Result<bool, Stop> {
         let before = process.ticks()?;
+        // Long enough for a process that runs to use a tick.
         std::thread::sleep(Duration::from_millis(100));
         Ok(process.ticks()? > before)
     };
-    eventually("running", runs)?;
+    until("running", runs)?;
     sandbox.cgroups.freeze()?;
     ensure!(sandbox.cgroups.is_frozen()?, "not frozen");
     ensure!(!runs()?, "runs while frozen");
     sandbox.cgroups.thaw()?;
     ensure!(!sandbox.cgroups.is_frozen()?, "still frozen");
-    eventually("running again", runs)?;
+    until("running again", runs)?;
     sandbox.cgroups.freeze()?;
     sandbox.cgroups.kill()?;
     ensure!(!sandbox.cgroups.is_frozen()?, "frozen after the kill");
@@ -171,7 +173,7 @@ fn freezes_and_thaws() -> Outcome {
 }
 
 fn refuses_a_frozen_parent() -> Outcome {
-    let sandbox = Sandbox::new(|_| {})?;
+    let sandbox = TestCgroup::new(|_| {})?;
     let below = config::Cgroup {
         parent: format!("{}/box", sandbox.config.parent),
         name: "below".into(),
@@ -188,10 +190,10 @@ fn refuses_a_frozen_parent() -> Outcome {
 }
 
 fn kills_everything_below() -> Outcome {
-    let sandbox = Sandbox::new(|_| {})?;
+    let sandbox = TestCgroup::new(|_| {})?;
     let path = sandbox.directory("")?;
     std::fs::create_dir_all(path.join("a/b"))?;
-    let inner = Process::waiting("sleep 1000")?;
+    let inner = Script::waiting("sleep 1000")?;
     std::fs::write(path.join("a/b/cgroup.procs"), inner.pid().to_string())?;
     let processes = sandbox.cgroups.processes()?;
     ensure!(processes == [inner.pid()], "{processes:?}");
@@ -200,7 +202,7 @@ fn kills_everything_below() -> Outcome {
 }
 
 fn kills_threads_apart() -> Outcome {
-    let sandbox = Sandbox::new(|_| {})?;
+    let sandbox = TestCgroup::new(|_| {})?;
     let threads = sandbox.directory("")?.join("threads");
     std::fs::create_dir(&threads)?;
     std::fs::write(threads.join("cgroup.type"), "threaded")?;
@@ -214,20 +216,20 @@ fn kills_threads_apart() -> Outcome {
 }
 
 fn kills_a_fork_bomb() -> Outcome {
-    let sandbox = Sandbox::new(|_| {})?;
+    let sandbox = TestCgroup::new(|_| {})?;
     // No controller limits it here: the number of levels does.
     let script = "bomb() { [ $1 -gt 8 ] || { bomb $(($1+1)) | bomb $(($1+1)); } & }; \
                   while :; do bomb 0; wait; done";
     let _process = sandbox.run(script)?;
-    eventually("many processes", || Ok(sandbox.cgroups.processes()?.len() > 100))?;
+    until("many processes", || Ok(sandbox.cgroups.processes()?.len() > 100))?;
     sandbox.cgroups.kill()?;
     let left = sandbox.cgroups.processes()?;
     ensure!(left.is_empty(), "left: {left:?}");
     sandbox.remove()
 }
 
-fn names_who_keeps_it_busy() -> Outcome {
-    let sandbox = Sandbox::new(|_| {})?;
+fn a_busy_cgroup_error_names_the_processes() -> Outcome {
+    let sandbox = TestCgroup::new(|_| {})?;
     let process = sandbox.run("sleep 1000")?;
     let error = refused(sandbox.cgroups.destroy())?;
     ensure!(error.contains(&format!("it has processes: {}", process.pid())), "{error}");
@@ -235,8 +237,8 @@ fn names_who_keeps_it_busy() -> Outcome {
     sandbox.remove()
 }
 
-fn watches_memory() -> Outcome {
-    let sandbox = Sandbox::new(|_| {})?;
+fn memory_events_are_reported() -> Outcome {
+    let sandbox = TestCgroup::new(|_| {})?;
     if sandbox.directory("")?.join("memory.events").exists() {
         let mut watcher = sandbox.cgroups.watch_oom()?;
         let process = sandbox.run("sleep 1000")?;
@@ -266,7 +268,7 @@ fn watches_memory() -> Outcome {
 }
 
 fn notices_running_out_of_memory() -> Outcome {
-    let sandbox = Sandbox::new(|config| {
+    let sandbox = TestCgroup::new(|config| {
         config.memory = 24 << 20;
         config.memory_swap = 24 << 20;
     })?;
@@ -281,12 +283,10 @@ fn notices_running_out_of_memory() -> Outcome {
     sandbox.remove()
 }
 
-fn counts() -> Outcome {
-    let sandbox = Sandbox::new(|_| {})?;
+fn usage_is_counted() -> Outcome {
+    let sandbox = TestCgroup::new(|_| {})?;
     let _process = sandbox.run("while :; do :; done")?;
-    eventually("processor time", || {
-        Ok(sandbox.cgroups.stats()?.cpu_stats.cpu_usage.total_usage > 0)
-    })?;
+    until("processor time", || Ok(sandbox.cgroups.stats()?.cpu_stats.cpu_usage.total_usage > 0))?;
     if Path::new("/proc/pressure/cpu").exists() {
         let stats = sandbox.cgroups.stats()?;
         ensure!(stats.cpu_stats.psi.is_some(), "no pressure of the processor");

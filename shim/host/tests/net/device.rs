@@ -8,18 +8,15 @@ use pidone_config::config::Network;
 use pidone_host::net::Plan;
 use serde_json::Value;
 
-use super::{Namespace, Test, eth0, ip, lab, links, refusal};
+use super::{Case, Namespace, eth0, ip, lab, links, refusal};
 
-pub(crate) const TESTS: &[Test] = &[
-    ("moves_an_interface_with_what_it_has", moves_an_interface_with_what_it_has),
-    ("keeps_the_name_unless_another_is_given", keeps_the_name_unless_another_is_given),
-    (
-        "numbers_the_interface_where_the_name_asks_for_it",
-        numbers_the_interface_where_the_name_asks_for_it,
-    ),
-    ("refuses_an_interface_that_cannot_be_moved", refuses_an_interface_that_cannot_be_moved),
-    ("returns_an_interface_as_it_was", returns_an_interface_as_it_was),
-    ("a_failure_behind_it_moves_an_interface_back", a_failure_behind_it_moves_an_interface_back),
+pub(crate) const TESTS: &[Case] = cases![
+    moves_an_interface_with_what_it_has,
+    keeps_the_name_unless_another_is_given,
+    numbers_the_interface_where_the_name_asks_for_it,
+    refuses_an_interface_that_cannot_be_moved,
+    returns_an_interface_as_it_was,
+    a_later_failure_moves_an_interface_back,
 ];
 
 /// A plan that moves interfaces: names on the host and in the container.
@@ -57,7 +54,7 @@ fn movable() -> Value {
     ] {
         ip(&format!("address add {address} dev near"));
     }
-    // What expires stays behind, and so does what reaches no further than the link.
+    // Addresses that expire are not moved, nor are those of the scope of the link.
     ip("address add 192.0.2.7/24 dev near valid_lft 1000 preferred_lft 1000");
     ip("address add 169.254.1.1/16 scope link dev near");
     ip("address show near")[0].clone()
@@ -157,7 +154,7 @@ fn returns_an_interface_as_it_was() {
     assert_eq!(container.within(links), ["lo"]);
 }
 
-fn a_failure_behind_it_moves_an_interface_back() {
+fn a_later_failure_moves_an_interface_back() {
     let container = lab();
     let before = movable();
     let devices = BTreeMap::from([("near".to_owned(), "wan".to_owned())]);

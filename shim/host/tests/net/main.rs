@@ -1,14 +1,18 @@
-//! The container's network, made for real: every test has a network namespace of its own for the
+//! The container's network, made for real: every test has its own network namespace for the
 //! host, with a bridge in it, and others for the containers.
 //!
-//! Needs root, unshare(1) and ip(8). Where they are missing a test is ignored and says why; with
-//! `PIDONE_REQUIRE_ALL=1` it fails.
+//! Needs root, unshare(1) and ip(8).
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+/// Cases of functions without arguments.
+macro_rules! cases {
+    ($($test:ident),+ $(,)?) => {
+        &[$(pidone_tests::Case::panicking(stringify!($test), |_| $test())),+]
+    };
+}
+
 mod device;
-#[path = "../../../tests/need/mod.rs"]
-mod need;
 mod veth;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,11 +20,12 @@ use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::{Child, Command, ExitCode, Stdio};
+use std::sync::OnceLock;
 use std::thread;
 
-use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use pidone_config::config::{Network, Route};
 use pidone_host::net::Plan;
+use pidone_tests::{Ground, Stop};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use serde_json::Value;
@@ -143,10 +148,29 @@ fn refusal(plan: &Plan, container: &Namespace) -> String {
     error.to_string()
 }
 
-/// A test by its name.
-type Test = (&'static str, fn());
+/// A network namespace that is the host of one test: the thread of the test is in it, and so are
+/// the programs that it starts.
+struct Host(#[expect(dead_code, reason = "the namespace lives as long")] Namespace);
 
-/// Says what is missing on this machine for a network of a container.
+impl Ground for Host {
+    type Way = ();
+
+    const WAYS: &'static [()] = &[()];
+
+    fn open(_: &str, (): ()) -> Result<Self, Stop> {
+        static MISSING: OnceLock<Option<String>> = OnceLock::new();
+        if let Some(missing) = MISSING.get_or_init(missing) {
+            return Err(Stop::Lacking(missing.clone()));
+        }
+        let host = Namespace::new();
+        host.enter();
+        Ok(Self(host))
+    }
+}
+
+type Case = pidone_tests::Case<Host>;
+
+/// Returns what this machine lacks for a network of a container.
 fn missing() -> Option<String> {
     let probe = || -> Result<(), String> {
         let namespace = Namespace::with(&["-n"])?;
@@ -174,30 +198,6 @@ fn missing() -> Option<String> {
     probe().err()
 }
 
-fn run(name: &'static str, test: fn(), missing: Option<&str>) -> Result<Completion, Failed> {
-    if let Some(missing) = missing {
-        return need::lacking(name, missing);
-    }
-    // The thread is the host of this test, and so are the programs that it starts.
-    let host = Namespace::new();
-    let thread = thread::Builder::new().name(name.to_owned());
-    let result = thread.spawn(move || {
-        host.enter();
-        test();
-    });
-    result.unwrap().join().map(|()| Completion::Completed).map_err(|panic| {
-        let text = panic.downcast_ref::<String>().cloned();
-        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
-        text.unwrap_or_else(|| "panicked".to_owned()).into()
-    })
-}
-
 fn main() -> ExitCode {
-    let arguments = Arguments::from_args();
-    let missing: &'static Option<String> =
-        Box::leak(Box::new(if arguments.list { None } else { missing() }));
-    let trials = [veth::TESTS, device::TESTS].concat().into_iter().map(|(name, test)| {
-        Trial::ignorable_test(name, move || run(name, test, missing.as_deref()))
-    });
-    libtest_mimic::run(&arguments, trials.collect()).exit_code()
+    pidone_tests::main(&[veth::TESTS, device::TESTS])
 }

@@ -7,38 +7,38 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
 
 use netlink_sys::protocols::NETLINK_ROUTE;
 use pidone_config::config::{Network, Route};
 use pidone_host::net::{self, InterfaceStats, Plan};
+use pidone_tests::{DEADLINE, eventually};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use super::{Namespace, Test, bridge, eth0, ip, lab, links, plan, refusal};
+use super::{Case, Namespace, bridge, eth0, ip, lab, links, plan, refusal};
 
-pub(crate) const TESTS: &[Test] = &[
-    ("has_both_ends_as_configured", has_both_ends_as_configured),
-    ("leaves_the_hairpin_mode_off", leaves_the_hairpin_mode_off),
-    ("carries_packets_and_counts_them_from_inside", carries_packets_and_counts_them_from_inside),
-    ("has_ipv6_at_once", has_ipv6_at_once),
-    ("takes_a_pidfd", takes_a_pidfd),
-    ("takes_a_namespace_of_another_user_namespace", takes_a_namespace_of_another_user_namespace),
-    ("makes_several_networks_and_their_routes", makes_several_networks_and_their_routes),
-    ("serves_many_containers_at_once", serves_many_containers_at_once),
-    ("refuses_a_name_that_the_host_has", refuses_a_name_that_the_host_has),
-    ("refuses_a_name_that_the_namespace_has", refuses_a_name_that_the_namespace_has),
-    ("refuses_a_bridge_that_is_none", refuses_a_bridge_that_is_none),
-    ("deletes_what_it_made_before_an_error", deletes_what_it_made_before_an_error),
-    ("refuses_what_is_no_namespace", refuses_what_is_no_namespace),
-    ("removes_its_own_links_only", removes_its_own_links_only),
-    ("keeps_nothing_of_the_namespace", keeps_nothing_of_the_namespace),
-    ("takes_answers_from_the_kernel_only", takes_answers_from_the_kernel_only),
+pub(crate) const TESTS: &[Case] = cases![
+    has_both_ends_as_configured,
+    leaves_the_hairpin_mode_off,
+    carries_packets_and_counts_them_from_inside,
+    has_ipv6_at_once,
+    takes_a_pidfd,
+    takes_a_namespace_of_another_user_namespace,
+    makes_several_networks_and_their_routes,
+    serves_many_containers_at_once,
+    refuses_a_name_that_the_host_has,
+    refuses_a_name_that_the_namespace_has,
+    refuses_a_bridge_that_is_none,
+    deletes_what_it_made_before_an_error,
+    refuses_what_is_no_namespace,
+    removes_its_own_links_only,
+    no_descriptor_of_the_namespace_is_kept,
+    netlink_messages_of_processes_are_ignored,
 ];
 
 fn connect(container: &Namespace, address: &str) -> (TcpStream, TcpStream) {
     let listener = container.within(|| TcpListener::bind((address, 0)).unwrap());
     let address: SocketAddr = listener.local_addr().unwrap();
-    let host = TcpStream::connect_timeout(&address, Duration::from_secs(10)).unwrap();
+    let host = TcpStream::connect_timeout(&address, DEADLINE).unwrap();
     let (inside, _) = listener.accept().unwrap();
     (host, inside)
 }
@@ -327,23 +327,20 @@ fn removes_its_own_links_only() {
     assert_eq!(links().len(), 3);
 }
 
-fn keeps_nothing_of_the_namespace() {
+fn no_descriptor_of_the_namespace_is_kept() {
     let container = lab();
     plan(&[eth0()], &[]).apply(container.pidfd().as_fd()).unwrap();
     drop(container);
     // A descriptor of the namespace that was kept would keep its links too.
-    let end = Instant::now() + Duration::from_secs(20);
-    while links().contains(&"vethx".to_owned()) {
-        assert!(Instant::now() < end, "the link outlives its container");
-        thread::sleep(Duration::from_millis(20));
-    }
+    let lives = || links().contains(&"vethx".to_owned());
+    assert!(eventually(|| !lives()), "the link outlives its container");
     let error = net::statistics(["vethx"]).unwrap_err().to_string();
     assert_eq!(error, "link get `vethx`: No such device");
 }
 
 /// A process in the container sends refusals to the socket of the host in there: a netlink port is
 /// easy to guess, the first of a process is its id.
-fn takes_answers_from_the_kernel_only() {
+fn netlink_messages_of_processes_are_ignored() {
     let container = Namespace::new();
     let route = Route {
         destination: "10.83.0.0/16".into(),
@@ -373,7 +370,7 @@ fn takes_answers_from_the_kernel_only() {
         over.store(true, Ordering::Relaxed);
         errors
     });
-    // The kernel's own refusal: the route is there.
+    // The kernel refuses: the route exists.
     let exists = "route add `10.83.0.0/16 dev lo`: File exists".to_owned();
     assert_eq!(errors, BTreeSet::from([Some(exists)]));
 }

@@ -4,8 +4,8 @@ use pidone_config::oci::linux::seccomp;
 use pidone_host::seccomp::{Action, Arch, Condition, Operator, Profile, Rule, Syscall};
 use proptest::prelude::*;
 
-use crate::evaluate::Data;
 use crate::model::NAMES;
+use pidone_host::seccomp::evaluate::Data;
 
 /// Any profile that can be compiled.
 pub(crate) fn profile() -> impl Strategy<Value = Profile> {
@@ -89,7 +89,7 @@ pub(crate) fn conditions() -> impl Strategy<Value = Vec<Condition>> {
     let condition =
         (index, operator, value(), value()).prop_map(|(index, operator, value, value_two)| {
             // A mask of nothing always holds; libseccomp takes the rule for one without conditions
-            // then, and where it stands decides.
+            // then, and its position decides.
             let nothing = operator == Operator::MaskedEqual && value == 0;
             let value = if nothing { 1 } else { value };
             Condition { index, operator, value, value_two }

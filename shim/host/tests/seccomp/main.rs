@@ -7,16 +7,9 @@
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 #![allow(clippy::print_stdout, reason = "the size of the filters is worth knowing")]
 
-#[path = "../../src/seccomp/evaluate.rs"]
-mod evaluate;
 mod generate;
 mod model;
-#[path = "../../../tests/need/mod.rs"]
-mod need;
 mod reference;
-#[path = "../../src/seccomp/syscall_table.rs"]
-#[allow(dead_code, reason = "not all of it is looked at here")]
-mod syscall_table;
 
 use std::process::ExitCode;
 
@@ -24,12 +17,14 @@ use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use pidone_host::seccomp::{
     self, Action, Arch, Condition, Filter, Operator, Profile, Rule, Syscall,
 };
+use pidone_tests::{Stop, completion};
 use proptest::strategy::Strategy;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner};
 
-use crate::evaluate::{Data, evaluate};
 use crate::generate::Dice;
 use crate::reference::{Kernel, Libseccomp, fits};
+use pidone_host::seccomp::evaluate::{Data, evaluate};
+use pidone_host::seccomp::syscall_table;
 
 const ENOSYS: u32 = 0x0005_0026;
 
@@ -64,7 +59,7 @@ fn needing<T>(
         }
         match start() {
             Ok(reference) => test(reference).map(|()| Completion::Completed),
-            Err(reason) => need::lacking(&name, &reason),
+            Err(reason) => completion(&name, Err(Stop::Lacking(reason))),
         }
     })
 }
@@ -121,7 +116,7 @@ fn table(mut libseccomp: Libseccomp) -> Result<(), Failed> {
                 ours => i64::from(ours),
             };
             known += u32::from(theirs >= 0);
-            // -1 stands for a name that is unknown, -100 to -300 for one that is multiplexed, and
+            // -1 means a name that is unknown, -100 to -300 for one that is multiplexed, and
             // less for one that the architecture does not have.
             let theirs = if theirs < -300 { -10_000 } else { theirs };
             if (theirs >= 0 || theirs == -10_000)
@@ -157,8 +152,8 @@ fn newest(libseccomp: &mut Libseccomp, profile: &Profile) -> [i64; 5] {
     newest
 }
 
-/// Whether runc's stub answers before libseccomp's filter is asked. (It answers for numbers of
-/// `x86_64` from 0x80000000 on without bit 30 too; to libseccomp and to ours they are foreign.)
+/// Whether runc's stub decides before libseccomp's filter runs. (It also decides for numbers of
+/// `x86_64` from 0x80000000 on without bit 30; libseccomp and this compiler know none of them.)
 fn stub(profile: &Profile, newest: &[i64; 5], data: &Data) -> bool {
     let refuses = !matches!(profile.default, Action::Allow | Action::Log | Action::Trace(_));
     let arch = Arch::ALL.into_iter().zip(newest).find(|(arch, _)| {
@@ -300,7 +295,7 @@ fn unlike_libseccomp(mut libseccomp: Libseccomp) -> Result<(), Failed> {
     Ok(())
 }
 
-/// The kernel answers with what the interpreter says.
+/// The kernel and the interpreter return the same.
 fn ask_kernel(
     kernel: &mut Kernel,
     filter: &Filter,

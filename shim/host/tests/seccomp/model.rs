@@ -2,7 +2,7 @@
 
 use pidone_host::seccomp::{Action, Arch, Condition, Operator, Profile, Rule, Syscall};
 
-use crate::evaluate::Data;
+use pidone_host::seccomp::evaluate::Data;
 
 const NONE: u32 = u32::MAX;
 const X32: u32 = 0x4000_0000;

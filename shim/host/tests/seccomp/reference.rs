@@ -135,7 +135,7 @@ impl Kernel {
         }
     }
 
-    /// Makes each call in a process of its own.
+    /// Makes each call in its own process.
     pub(crate) fn run(
         &mut self,
         program: &[u8],

@@ -6,10 +6,9 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Mutex;
-use std::thread;
-use std::time::{Duration, Instant};
 
 use pidone_proto::{Bincode, Call, Codec, FrameType, Header, Op, Part, Report, limits};
+use pidone_tests::{DEADLINE, eventually};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{FdFlags, IoSlice, IoSliceMut, fcntl_setfd};
 use rustix::net::{
@@ -19,9 +18,6 @@ use rustix::net::{
 
 /// The file of the image, from the build script.
 const IMAGE: &str = env!("PIDONE_INIT_IMAGE");
-
-/// How long the init may take for anything. It takes a millisecond.
-const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Descriptors without close-on-exec must not reach the children of other tests.
 static SPAWN: Mutex<()> = Mutex::new(());
@@ -44,17 +40,15 @@ pub(crate) fn spawn(inherited: OwnedFd, output: Stdio) -> Child {
 
 /// Waits for a child; one that does not end fails the test.
 pub(crate) fn wait(child: &mut Child) -> ExitStatus {
-    let deadline = Instant::now() + TIMEOUT;
-    loop {
-        if let Some(status) = child.try_wait().unwrap() {
-            return status;
-        }
-        if Instant::now() > deadline {
-            let _ = child.kill();
-            panic!("the init hangs");
-        }
-        thread::sleep(Duration::from_millis(1));
-    }
+    let mut status = None;
+    eventually(|| {
+        status = child.try_wait().unwrap();
+        status.is_some()
+    });
+    status.unwrap_or_else(|| {
+        let _ = child.kill();
+        panic!("the init hangs");
+    })
 }
 
 /// A failure, as the init reports it: step, call, detail, errno.
@@ -186,7 +180,7 @@ impl Init {
     /// Fails the test if nothing comes.
     fn await_message(&self) {
         let mut fds = [PollFd::new(&self.socket, PollFlags::IN)];
-        let timeout = Timespec::try_from(TIMEOUT).unwrap();
+        let timeout = Timespec::try_from(DEADLINE).unwrap();
         assert_ne!(poll(&mut fds, Some(&timeout)).unwrap(), 0, "the init says nothing");
     }
 
@@ -246,7 +240,7 @@ pub(crate) fn body(head: Part, ops: &[Op<'_>]) -> Vec<u8> {
     bytes
 }
 
-/// The end of a pipe that is told by its other end when it is closed.
+/// The end of a pipe whose other end reports when it is closed.
 pub(crate) fn pipe() -> (OwnedFd, OwnedFd) {
     let flags = SocketFlags::CLOEXEC;
     socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None).unwrap()
@@ -255,7 +249,7 @@ pub(crate) fn pipe() -> (OwnedFd, OwnedFd) {
 /// Waits until all other ends are closed.
 pub(crate) fn await_close(end: &OwnedFd) {
     let mut fds = [PollFd::from_borrowed_fd(end.as_fd(), PollFlags::IN)];
-    let timeout = Timespec::try_from(TIMEOUT).unwrap();
+    let timeout = Timespec::try_from(DEADLINE).unwrap();
     assert_ne!(poll(&mut fds, Some(&timeout)).unwrap(), 0, "still open");
     assert_eq!(rustix::io::read(end, &mut [0]).unwrap(), 0);
 }

@@ -27,14 +27,14 @@ fn at(step: u32, (call, detail, errno): (Call, u16, i32)) -> Failed {
     (step, call, detail, errno)
 }
 
-/// What an init answers to bytes.
+/// What an init reports for bytes.
 fn answer(bytes: &[u8]) -> Failed {
     let init = Init::start();
     init.send_bytes(bytes, &[]);
     init.failed()
 }
 
-/// What an init answers to the body of a part.
+/// What an init reports for the body of a part.
 fn answer_to_part(body: &[u8]) -> Failed {
     let mut init = Init::start();
     init.send(FrameType::Part, body, &[]);
@@ -118,7 +118,7 @@ fn messages_that_only_the_init_sends_or_that_come_too_early_are_refused() {
 }
 
 #[test]
-fn descriptors_that_were_not_told_are_refused() {
+fn descriptors_that_were_not_announced_are_refused() {
     let (_ours, theirs) = pipe();
     let init = Init::start();
     init.send_bytes(&good(), &[theirs.as_fd(), theirs.as_fd()]);
@@ -126,7 +126,7 @@ fn descriptors_that_were_not_told_are_refused() {
 }
 
 #[test]
-fn a_host_that_goes_ends_the_init() {
+fn the_init_ends_with_its_host() {
     let init = Init::start();
     let Init { mut child, socket, .. } = init;
     drop(socket);
@@ -134,7 +134,7 @@ fn a_host_that_goes_ends_the_init() {
 }
 
 #[test]
-fn a_host_that_stops_sending_is_told() {
+fn a_host_that_stops_sending_is_an_error() {
     let init = Init::start();
     shutdown(&init.socket, Shutdown::Write).unwrap();
     assert_eq!(init.failed(), (0, Call::Receive, 0, EPIPE));
@@ -153,7 +153,7 @@ fn a_host_that_stops_sending_is_told() {
 }
 
 #[test]
-fn operations_that_are_none_are_refused_at_their_step() {
+fn unknown_operations_are_refused_at_their_step() {
     let umask = Op::Umask { mask: 0 };
     let mut unknown = part(1, &[umask, umask], false);
     unknown[1] = 3;
@@ -188,7 +188,7 @@ fn a_part_of_an_instruction_is_refused() {
 }
 
 #[test]
-fn bytes_behind_the_operations_are_refused() {
+fn bytes_after_the_operations_are_refused() {
     let mut body = part(1, &[Op::Umask { mask: 0 }], false);
     body.push(0);
     assert_eq!(answer_to_part(&body), at(1, MALFORMED));
@@ -337,7 +337,7 @@ fn a_part_is_in_the_message_or_in_the_memfd() {
 }
 
 #[test]
-fn what_is_no_memfd_or_no_plan_is_refused() {
+fn a_descriptor_that_is_no_memfd_or_plan_is_refused() {
     let answer = |file: OwnedFd| {
         let mut init = Init::start();
         init.send(FrameType::PartInMemfd, b"", &[file.as_fd()]);

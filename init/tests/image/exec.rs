@@ -75,7 +75,7 @@ fn candidates_are_tried_in_their_order() {
     assert_eq!(init.executes(), Some(7));
 }
 
-/// How executing one of the candidates fails, behind the report that it is next.
+/// How executing one of the candidates fails, after the report that it is next.
 fn fails(candidates: &[u8]) -> (u32, Call, u16, i32) {
     let mut init = Init::start();
     init.plan(&[Op::Umask { mask: 0o77 }, exec(candidates, b"x\0")]);
@@ -84,7 +84,7 @@ fn fails(candidates: &[u8]) -> (u32, Call, u16, i32) {
 }
 
 #[test]
-fn a_program_that_cannot_be_executed_is_told() {
+fn a_program_that_cannot_be_executed_is_reported() {
     let directory = tempfile::tempdir().unwrap();
     let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned() + "\0";
     let file = |name: &str, text: &str, mode| {
@@ -202,7 +202,7 @@ fn a_plan_comes_in_parts_with_their_descriptors() {
 }
 
 #[test]
-fn times_are_told_before_exec() {
+fn times_are_reported_before_exec() {
     let mut init = Init::start();
     let mut ops = vec![Op::Umask { mask: 0 }; 300];
     ops.push(exec(b"/bin/true\0", b"true\0"));
@@ -216,7 +216,7 @@ fn times_are_told_before_exec() {
 }
 
 #[test]
-fn times_are_told_before_a_failure() {
+fn times_are_reported_before_a_failure() {
     let mut init = Init::start();
     let ops = [Op::Umask { mask: 0 }, Op::Close { slot: Slot(9) }];
     let plan = body(Part { first: 1, operations: 2, more: false, timed: true }, &ops);
@@ -241,7 +241,7 @@ fn a_fork_goes_on_as_a_child_of_the_host() {
 }
 
 #[test]
-fn a_child_that_is_not_let_go_on_ends() {
+fn a_child_that_is_not_released_ends() {
     let mut init = Init::start();
     init.plan(&[Op::Fork { flags: 0 }, exec(b"/bin/true\0", b"true\0")]);
     let (said, pidfd) = init.receive();

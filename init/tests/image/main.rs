@@ -1,4 +1,4 @@
-//! The image of the init as it is embedded: what kind of file it is, and what it answers over its
+//! The image of the init as it is embedded: what kind of file it is, and what it reports over its
 //! socket to hosts that do and do not keep to `proto/WIRE.md`.
 //!
 //! No test needs privileges: the plans hold nothing but what any process may do to itself.

@@ -1,30 +1,42 @@
 //! Commands that are killed, or whose system calls fail, at one point after another.
 //!
-//! strace(1) tells which calls a command makes, and then spoils one of them at a time.
+//! strace(1) lists the calls that a command makes, and then spoils one of them at a time. Not part
+//! of a plain `cargo test`: `cargo test --test sweep`. Needs root, busybox and strace(1).
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitCode, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use serde_json::json;
 
-use crate::bench::{Bench, Need, Program, eventually, find};
-use crate::{Case, case};
+use pidone_tests::leftover::{CGROUPS, find};
+use pidone_tests::{Bench, Call, Caller, Case, Need, eventually};
 
-pub(crate) const CASES: &[Case] = &[
-    case("fault_killed_in_create", &[Need::Strace], |bench| killed(bench, Verb::Create, 7)),
-    case("fault_killed_in_start", &[Need::Strace], |bench| killed(bench, Verb::Start, 11)),
-    case("fault_killed_in_run", &[Need::Strace], |bench| killed(bench, Verb::Run, 13)),
-    case("fault_killed_in_exec", &[Need::Strace], |bench| killed(bench, Verb::Exec, 13)),
-    case("fault_killed_in_delete", &[Need::Strace], |bench| killed(bench, Verb::Delete, 19)),
-    case("fault_errors_in_create", &[Need::Strace], |bench| failing(bench, Verb::Create, 5)),
-    case("fault_errors_in_start", &[Need::Strace], |bench| failing(bench, Verb::Start, 7)),
-    case("fault_errors_in_exec", &[Need::Strace], |bench| failing(bench, Verb::Exec, 7)),
-    case("fault_errors_in_delete", &[Need::Strace], |bench| failing(bench, Verb::Delete, 17)),
+const CASES: &[Case<Bench>] = &[
+    case("fault_killed_in_create", |bench| killed(bench, Verb::Create, 7)),
+    case("fault_killed_in_start", |bench| killed(bench, Verb::Start, 11)),
+    case("fault_killed_in_run", |bench| killed(bench, Verb::Run, 13)),
+    case("fault_killed_in_exec", |bench| killed(bench, Verb::Exec, 13)),
+    case("fault_killed_in_delete", |bench| killed(bench, Verb::Delete, 19)),
+    case("fault_errors_in_create", |bench| failing(bench, Verb::Create, 5)),
+    case("fault_errors_in_start", |bench| failing(bench, Verb::Start, 7)),
+    case("fault_errors_in_exec", |bench| failing(bench, Verb::Exec, 7)),
+    case("fault_errors_in_delete", |bench| failing(bench, Verb::Delete, 17)),
 ];
+
+const fn case(name: &'static str, run: fn(&Bench)) -> Case<Bench> {
+    const ROOT: &[Caller] = &[Caller::root(env!("CARGO_BIN_EXE_pidone")).with_bundles()];
+    Case::panicking(name, run).needs(&[Need::Strace]).ways(ROOT)
+}
+
+fn main() -> ExitCode {
+    pidone_tests::main(&[CASES])
+}
 
 /// How many commands are watched at once.
 const WORKERS: usize = 3;
@@ -73,7 +85,7 @@ impl<'a> Ground<'a> {
         let mut command = self.bench.command(line);
         let said = self.bench.path(&format!("{}.{what}", self.id));
         command.stdout(Stdio::null()).stderr(fs::File::create(&said).unwrap());
-        let code = Program::start(&mut command).finish().code();
+        let code = Call::start(&mut command).finish().code();
         let said = fs::read_to_string(said).unwrap();
         assert_eq!((code, said.as_str()), (0, ""), "{line:?}");
     }
@@ -102,7 +114,7 @@ impl<'a> Ground<'a> {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(fs::File::create(&said).unwrap());
-        let code = Program::start(&mut command).finish().code();
+        let code = Call::start(&mut command).finish().code();
         (code, fs::read_to_string(said).unwrap())
     }
 
@@ -113,7 +125,7 @@ impl<'a> Ground<'a> {
     /// Whether there is nothing of the container.
     fn is_gone(&self) -> bool {
         !self.bench.path("state").join(&self.id).exists()
-            && find(Path::new("/sys/fs/cgroup"), 2, &self.cgroup).is_none()
+            && find(Path::new(CGROUPS), 2, &self.cgroup).is_none()
     }
 
     /// Removes the container, which must be possible.
@@ -124,7 +136,7 @@ impl<'a> Ground<'a> {
             (outcome.code(), outcome.stderr)
         };
         assert_eq!((code, said.as_str()), (0, ""), "delete behind {after}");
-        let cgroup = || find(Path::new("/sys/fs/cgroup"), 2, &self.cgroup);
+        let cgroup = || find(Path::new(CGROUPS), 2, &self.cgroup);
         assert!(self.is_gone(), "left behind {after}: {:?}", cgroup());
     }
 
@@ -191,7 +203,7 @@ fn killed(bench: &Bench, verb: Verb, step: usize) {
     assert!(kills * 4 > points.len() * 3, "{kills} of {} points were reached", points.len());
 }
 
-/// Calls whose failure the program hears of, rather than the runtime of its language.
+/// Calls whose failure the program sees, rather than the runtime of its language.
 const CALLS: [&str; 21] = [
     "clone3",
     "flock",
@@ -216,7 +228,7 @@ const CALLS: [&str; 21] = [
     "write",
 ];
 
-/// A call fails: the command tells so, or does without, and a container that was not made has left
+/// A call fails: the command reports it, or does without. A container that was not made has left
 /// nothing.
 fn failing(bench: &Bench, verb: Verb, step: usize) {
     const ERRORS: [&str; 4] = ["EMFILE", "ENOMEM", "EIO", "EINTR"];

@@ -2,7 +2,7 @@
 //!
 //! strace(1) counts those of the host and those of the init apart. More than the tables allow is a
 //! failure: a call that is worth its price goes into the table, with its reason. The container has
-//! what the OCI runtime specification and docker call the default, with a network of its own.
+//! what the OCI runtime specification and docker call the default, with a new network.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -13,10 +13,10 @@ use pidone::{Factory, Options, Strategy, oci};
 use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 use serde_json::{Value, json};
 
-use crate::bench::{Bench, Need, Program};
-use crate::{Case, case};
+use crate::bench_case as case;
+use pidone_tests::{Bench, Call, Case, Need};
 
-pub(crate) const CASES: &[Case] = &[
+pub(crate) const CASES: &[Case<Bench>] = &[
     case("cost_of_the_library", &[Need::Strace], |bench| {
         for view in View::all() {
             for strategy in ["template", "host"] {
@@ -36,7 +36,7 @@ pub(crate) const CASES: &[Case] = &[
             let quietly = |line: &[&str]| {
                 let mut command = view.command(bench.command(line));
                 command.stdout(Stdio::null()).stderr(Stdio::null());
-                assert_eq!(Program::start(&mut command).finish().code(), 0, "{line:?}");
+                assert_eq!(Call::start(&mut command).finish().code(), 0, "{line:?}");
             };
             quietly(&["create", "-b", &bundle, "box"]);
             check(view, Start::Exec, || traced(bench, view, &["exec", "box", "true"]));
@@ -237,8 +237,8 @@ const GROUPS: [Group; 10] = [
 /// How often threads wait for each other depends on which of them comes first.
 const UNCOUNTED: &str = "futex";
 
-/// The fewest calls of so many starts count: an allocator whose lock is taken makes a new arena, and
-/// a wait that is cut short is made again.
+/// The fewest calls of so many starts count: an allocator whose lock is taken makes a new arena,
+/// and a wait that is cut short is made again.
 const STARTS: usize = 3;
 
 /// What of /proc is looked at until the program begins, and why it cannot be done without.
@@ -339,7 +339,7 @@ fn config(bench: &Bench) -> Value {
     config
 }
 
-/// Runs a command of the runtime, and answers what its processes asked the kernel for.
+/// Runs a command of the runtime, and returns the system calls of its processes.
 fn traced(bench: &Bench, view: View, line: &[&str]) -> String {
     trace(bench, view, &bench.command(line))
 }
@@ -357,15 +357,15 @@ fn trace(bench: &Bench, view: View, command: &Command) -> String {
         .current_dir(bench.path(""));
     let mut strace = view.command(strace);
     strace.stdin(Stdio::null()).stdout(Stdio::null());
-    let outcome = Program::start(&mut strace).finish();
+    let outcome = Call::start(&mut strace).finish();
     let said = outcome.stderr.clone();
     assert_eq!(outcome.code(), 0, "{said}");
     fs::read_to_string(trace).unwrap()
 }
 
-/// The variable by which this program is told to start a container of the library.
+/// The variable that makes this program start a container of the library.
 const ROLE: &str = "PIDONE_TEST_LIBRARY";
-/// What the role says before and behind the start that counts.
+/// What the role prints before and after the start that counts.
 const BEGIN: &str = "the start begins";
 const END: &str = "the start is done";
 
@@ -509,6 +509,6 @@ fn faults(bench: &Bench, bundle: &str) -> u64 {
     let stat = fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap();
     assert!(child.wait().unwrap().success());
     let (_, behind_name) = stat.rsplit_once(')').unwrap();
-    // proc_pid_stat(5): minflt is the tenth field and cminflt the one behind it.
+    // proc_pid_stat(5): minflt is the tenth field and cminflt the one after it.
     behind_name.split_whitespace().skip(7).take(2).map(|field| field.parse::<u64>().unwrap()).sum()
 }

@@ -1,40 +1,42 @@
-//! A program that is called, what it does, and what it leaves: for the tests of both command lines.
+//! Running a program with arguments, and judging how it ended and what it printed.
 
-use std::fs;
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::io::Read;
 use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
 
-/// Nothing here takes longer, even where many tests share few processors.
-const TIMEOUT: Duration = Duration::from_secs(60);
+use crate::eventually;
 
-/// What a program did.
+/// How a program ended, and what it printed.
 #[derive(Debug)]
-pub(crate) struct Outcome {
-    pub(crate) status: ExitStatus,
-    pub(crate) stdout: String,
-    pub(crate) stderr: String,
+pub struct Finished {
+    /// The exit status.
+    pub status: ExitStatus,
+    /// What it wrote to standard output, if that was a pipe.
+    pub stdout: String,
+    /// What it wrote to standard error, if that was a pipe.
+    pub stderr: String,
 }
 
-impl Outcome {
-    /// The exit status as a shell tells it.
-    pub(crate) fn code(&self) -> i32 {
+impl Finished {
+    /// The exit status as a shell reports it: 128 and the number of a signal.
+    pub fn code(&self) -> i32 {
         self.status.code().or(self.status.signal().map(|signal| 128 + signal)).unwrap()
     }
 
-    /// What it printed, if it succeeded.
+    /// Returns what it printed, and requires that it succeeded.
     #[track_caller]
-    pub(crate) fn ok(self) -> String {
+    pub fn ok(self) -> String {
         assert_eq!((self.code(), self.stderr.as_str()), (0, ""), "{self:?}");
         self.stdout
     }
 
-    /// The error that it told: one line, with nothing on standard output.
+    /// Returns the error that it printed, and requires that this is one line of `nsinit` or
+    /// `pidone`, with nothing on standard output and this exit status.
     #[track_caller]
-    pub(crate) fn error(self, code: i32) -> String {
+    pub fn error(self, code: i32) -> String {
         assert_eq!((self.code(), self.stdout.as_str()), (code, ""), "{self:?}");
         let (program, line) = self.stderr.split_once(": ").unwrap_or_else(|| panic!("{self:?}"));
         assert!(matches!(program, "nsinit" | "pidone"), "{self:?}");
@@ -44,14 +46,16 @@ impl Outcome {
     }
 }
 
-/// A program that runs, with what it prints.
-pub(crate) struct Program {
+/// A program that runs, with what it prints. It is killed when this is dropped.
+#[derive(Debug)]
+pub struct Call {
     child: Child,
     output: Option<[JoinHandle<String>; 2]>,
 }
 
-impl Program {
-    pub(crate) fn start(command: &mut Command) -> Self {
+impl Call {
+    /// Starts a command; its pipes are read all the time.
+    pub fn start(command: &mut Command) -> Self {
         let mut child = command.spawn().unwrap();
         let output = [
             child.stdout.take().map(|stream| Box::new(stream) as Box<dyn Read + Send>),
@@ -69,23 +73,25 @@ impl Program {
         Self { child, output: Some(output) }
     }
 
-    pub(crate) fn pid(&self) -> u32 {
+    /// The process id.
+    pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
+    /// Sends a signal.
+    pub fn signal(&self, signal: rustix::process::Signal) {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, signal).unwrap();
     }
 
     /// Whether it has not ended.
-    pub(crate) fn is_running(&mut self) -> bool {
+    pub fn is_running(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
     }
 
     /// Waits for its end.
     #[track_caller]
-    pub(crate) fn finish(mut self) -> Outcome {
+    pub fn finish(mut self) -> Finished {
         let mut status = None;
         if !eventually(|| {
             status = self.child.try_wait().unwrap();
@@ -94,42 +100,15 @@ impl Program {
             panic!("{:?} does not end", self.child);
         }
         let [stdout, stderr] = self.output.take().unwrap().map(|thread| thread.join().unwrap());
-        Outcome { status: status.unwrap(), stdout, stderr }
+        Finished { status: status.unwrap(), stdout, stderr }
     }
 }
 
-impl Drop for Program {
+impl Drop for Call {
     fn drop(&mut self) {
         if self.output.is_some() {
             let _ = self.child.kill();
             let _ = self.child.wait();
         }
     }
-}
-
-/// Waits until something holds.
-pub(crate) fn eventually(mut holds: impl FnMut() -> bool) -> bool {
-    let deadline = Instant::now() + TIMEOUT;
-    while !holds() {
-        if Instant::now() > deadline {
-            return false;
-        }
-        thread::sleep(Duration::from_millis(5));
-    }
-    true
-}
-
-/// Finds a file or directory by its name, so many levels deep.
-pub(crate) fn find(directory: &Path, depth: u32, name: &str) -> Option<PathBuf> {
-    let entries = fs::read_dir(directory).ok()?;
-    for entry in entries.filter_map(Result::ok) {
-        if entry.file_name() == name {
-            return Some(entry.path());
-        }
-        let below = depth > 0 && entry.file_type().is_ok_and(|kind| kind.is_dir());
-        if let Some(found) = below.then(|| find(&entry.path(), depth - 1, name)).flatten() {
-            return Some(found);
-        }
-    }
-    None
 }

@@ -1,24 +1,59 @@
-//! What is tested: the image, or one of those that it takes the place of.
+//! An init as the first process of a container: the image, or an init that it replaces.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::os::unix::process::ExitStatusExt as _;
-use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
-pub(crate) use crate::call::eventually;
-use crate::call::{Outcome, Program};
+use crate::{Call, Finished, Ground, Need, Stop, Way, eventually, init_image, need};
 
+/// What is tested.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Subject {
+pub enum Subject {
+    /// The image of this init, which runs by itself.
     Image,
+    /// tini of the distribution.
     Tini,
+    /// catatonit of the distribution.
     Catatonit,
+}
+
+/// A case runs with the image and, as a control, with the others that have what it tests.
+impl Ground for Subject {
+    type Way = Self;
+
+    const WAYS: &'static [Self] = &[Self::Image, Self::Tini, Self::Catatonit];
+
+    fn open(_: &str, way: Self) -> Result<Self, Stop> {
+        way.check()?;
+        Ok(way)
+    }
+}
+
+impl Way for Subject {
+    fn suffix(&self) -> &'static str {
+        match self {
+            Self::Image => "::image",
+            Self::Tini => "::tini",
+            Self::Catatonit => "::catatonit",
+        }
+    }
+
+    fn needs(&self) -> &'static [Need] {
+        &[
+            Need::Root,
+            Need::PYTHON,
+            Need::File("/usr/bin/unshare", "util-linux"),
+            Need::File("/usr/bin/nsenter", "util-linux"),
+        ]
+    }
 }
 
 /// How it is run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Place {
+pub enum Place {
     /// As an ordinary process.
     Child,
     /// As process 1 of a process namespace.
@@ -26,7 +61,8 @@ pub(crate) enum Place {
 }
 
 impl Subject {
-    pub(crate) fn name(self) -> &'static str {
+    /// Its name.
+    pub fn name(self) -> &'static str {
         match self {
             Self::Image => "image",
             Self::Tini => "tini",
@@ -34,16 +70,17 @@ impl Subject {
         }
     }
 
-    pub(crate) fn path(self) -> &'static str {
+    /// Its path.
+    pub fn path(self) -> &'static str {
         match self {
-            Self::Image => env!("PIDONE_INIT_IMAGE"),
+            Self::Image => init_image(),
             Self::Tini => "/usr/bin/tini",
             Self::Catatonit => "/usr/bin/catatonit",
         }
     }
 
-    /// The one of three values that is for this one.
-    pub(crate) fn pick<T>(self, image: T, tini: T, catatonit: T) -> T {
+    /// Returns the value for this subject.
+    pub fn pick<T>(self, image: T, tini: T, catatonit: T) -> T {
         match self {
             Self::Image => image,
             Self::Tini => tini,
@@ -51,24 +88,21 @@ impl Subject {
         }
     }
 
-    pub(crate) fn missing(self) -> Option<String> {
-        if !rustix::process::geteuid().is_root() {
-            return Some("needs root".to_owned());
-        }
-        for path in [self.path(), "/usr/bin/python3", "/usr/bin/unshare", "/usr/bin/nsenter"] {
-            if !Path::new(path).exists() {
-                return Some(format!("needs {path}"));
-            }
-        }
-        None
+    /// Checks that the machine has it.
+    ///
+    /// # Errors
+    /// [`Stop::Lacking`] if it has not.
+    pub fn check(self) -> Result<(), Stop> {
+        need::file(self.path())
     }
 
     /// A command with these arguments, whose environment has nothing for it.
-    pub(crate) fn command(self, arguments: &[&str]) -> Command {
+    pub fn command(self, arguments: &[&str]) -> Command {
         self.command_in(Place::Child, arguments)
     }
 
-    pub(crate) fn command_in(self, place: Place, arguments: &[&str]) -> Command {
+    /// The same at a place.
+    pub fn command_in(self, place: Place, arguments: &[&str]) -> Command {
         let mut command = match place {
             Place::Child => Command::new(self.path()),
             Place::First => {
@@ -86,23 +120,24 @@ impl Subject {
 
     /// Runs to the end.
     #[track_caller]
-    pub(crate) fn run(self, arguments: &[&str]) -> Outcome {
-        Program::start(&mut self.command(arguments)).finish()
+    pub fn run(self, arguments: &[&str]) -> Finished {
+        Call::start(&mut self.command(arguments)).finish()
     }
 }
 
-/// An init that goes on, and whose program has begun.
-pub(crate) struct Running {
+/// An init that runs, and whose program has begun. It is killed when this is dropped.
+#[derive(Debug)]
+pub struct Running {
     child: Child,
     output: BufReader<ChildStdout>,
     /// The number of the init.
-    pub(crate) pid: u32,
+    pub pid: u32,
 }
 
 impl Running {
     /// Starts a command that prints `ready` when it is.
     #[track_caller]
-    pub(crate) fn start(mut command: Command, place: Place) -> Self {
+    pub fn start(mut command: Command, place: Place) -> Self {
         let mut child = command.stderr(Stdio::null()).spawn().unwrap();
         let output = BufReader::new(child.stdout.take().unwrap());
         let mut running = Self { pid: child.id(), child, output };
@@ -114,7 +149,7 @@ impl Running {
     }
 
     /// Starts one that prints nothing.
-    pub(crate) fn start_silent(path: &str, mut command: Command, place: Place) -> Self {
+    pub fn start_silent(path: &str, mut command: Command, place: Place) -> Self {
         let mut child = command.stderr(Stdio::null()).spawn().unwrap();
         let output = BufReader::new(child.stdout.take().unwrap());
         let mut pid = child.id();
@@ -122,7 +157,7 @@ impl Running {
             assert!(eventually(|| !children(pid).is_empty()));
             pid = children(pid)[0];
         }
-        // It sleeps nowhere but where it waits.
+        // It sleeps only where it waits.
         let image = fs::canonicalize(path).unwrap();
         assert!(eventually(|| {
             let executed = fs::read_link(format!("/proc/{pid}/exe"));
@@ -133,7 +168,7 @@ impl Running {
     }
 
     /// The next line that its program prints; empty at the end.
-    pub(crate) fn line(&mut self) -> String {
+    pub fn line(&mut self) -> String {
         let mut line = String::new();
         self.output.read_line(&mut line).unwrap();
         line.trim_end().to_owned()
@@ -141,17 +176,18 @@ impl Running {
 
     /// Sends a signal to the init.
     #[track_caller]
-    pub(crate) fn signal(&self, signal: u8) {
+    pub fn signal(&self, signal: u8) {
         send(self.pid, signal);
     }
 
-    pub(crate) fn is_running(&mut self) -> bool {
+    /// Whether it has not ended.
+    pub fn is_running(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
     }
 
-    /// Waits for the end: the status as a shell tells it, and what was printed since.
+    /// Waits for the end. Returns the status as a shell reports it, and what was printed since.
     #[track_caller]
-    pub(crate) fn finish(mut self) -> (i32, String) {
+    pub fn finish(mut self) -> (i32, String) {
         assert!(eventually(|| self.child.try_wait().unwrap().is_some()), "does not end");
         let status = self.child.wait().unwrap();
         let mut rest = String::new();
@@ -169,26 +205,26 @@ impl Drop for Running {
 
 /// Sends any signal, which the types of the crates have no name for.
 #[track_caller]
-pub(crate) fn send(pid: u32, signal: u8) {
+pub fn send(pid: u32, signal: u8) {
     let kill = Command::new("kill").arg(format!("-{signal}")).arg(pid.to_string()).status();
     assert!(kill.unwrap().success(), "kill -{signal} {pid}");
 }
 
 /// The children of a process, zombies included.
-pub(crate) fn children(parent: u32) -> Vec<u32> {
+pub fn children(parent: u32) -> Vec<u32> {
     let entries = fs::read_dir("/proc").unwrap().filter_map(Result::ok);
     let numbers = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     numbers.filter(|&pid| parent_of(pid) == Some(parent)).collect()
 }
 
-/// The parent of a process: the second field behind its name in parentheses.
+/// The parent of a process: the second field after its name in parentheses.
 fn parent_of(pid: u32) -> Option<u32> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     text.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
 }
 
 /// A field of the status of a process; empty if it is gone.
-pub(crate) fn status(pid: u32, field: &str) -> String {
+pub fn status(pid: u32, field: &str) -> String {
     let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let mut fields = text.lines().filter_map(|line| line.split_once(':'));
     fields.find(|(name, _)| *name == field).map(|(_, value)| value.trim()).unwrap_or("").to_owned()

@@ -1,15 +1,14 @@
-//! Job control: who has the terminal.
+//! Job control: which process group has the terminal.
 
 use std::process::{Command, Stdio};
 
-use crate::call::Program;
-use crate::subject::Subject;
 use crate::{ALL, Case, case};
+use pidone_tests::{Call, Subject};
 
 pub(crate) const CASES: &[Case] = &[
     case("the_program_gets_the_terminal", ALL, the_program_gets_the_terminal),
     case("a_job_in_the_background_stays_there", ALL, a_job_in_the_background_stays_there),
-    case("without_standard_input", ALL, without_standard_input),
+    case("a_closed_standard_input_is_no_error", ALL, a_closed_standard_input_is_no_error),
 ];
 
 /// Runs its arguments on a new terminal and types Ctrl-C when it says `ready`. Prints all that was
@@ -66,12 +65,12 @@ fn call(subject: Subject, place: &str, timeout: &str) -> String {
     let mut command = Command::new("python3");
     command.args(["-c", DRIVER, place, subject.path(), "--", "python3", "-c", PROGRAM, timeout]);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let outcome = Program::start(&mut command).finish();
+    let outcome = Call::start(&mut command).finish();
     assert_eq!(outcome.code(), 0, "{outcome:?}");
     outcome.stdout.replace("^C", "")
 }
 
-fn the_program_gets_the_terminal(subject: Subject) {
+fn the_program_gets_the_terminal(&subject: &Subject) {
     let said = call(subject, "foreground", "10");
     assert_in_front(&said);
 }
@@ -81,7 +80,7 @@ fn assert_in_front(said: &str) {
     assert!(said.contains("front own same ready") && said.ends_with(" 5\n"), "{said}");
 }
 
-fn a_job_in_the_background_stays_there(subject: Subject) {
+fn a_job_in_the_background_stays_there(&subject: &Subject) {
     let said = call(subject, "background", "1");
     if subject == Subject::Image {
         // Ctrl-C is for the group in the foreground: the leader of the session.
@@ -94,9 +93,9 @@ fn a_job_in_the_background_stays_there(subject: Subject) {
     }
 }
 
-fn without_standard_input(subject: Subject) {
+fn a_closed_standard_input_is_no_error(&subject: &Subject) {
     let mut command = Command::new("sh");
     command.args(["-c", "exec \"$@\" <&-", "-", subject.path(), "--", "sh", "-c", "exit 3"]);
     // tini wants one.
-    assert_eq!(Program::start(&mut command).finish().code(), subject.pick(3, 1, 3));
+    assert_eq!(Call::start(&mut command).finish().code(), subject.pick(3, 1, 3));
 }

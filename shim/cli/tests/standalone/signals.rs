@@ -5,18 +5,26 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
 
-use crate::subject::{Place, Running, Subject, eventually, status};
 use crate::{ALL, CATATONIT, Case, TINI, case};
+use pidone_tests::{Place, Running, Subject, eventually, status};
 
 pub(crate) const CASES: &[Case] = &[
     case("every_signal_is_forwarded", ALL, every_signal_is_forwarded),
     case("every_signal_is_forwarded_by_process_1", ALL, every_signal_is_forwarded_by_process_1),
     case("a_group_gets_signals", ALL, a_group_gets_signals),
     case("a_group_gets_signals_by_the_variable", TINI, a_group_gets_signals_by_the_variable),
-    case("the_death_of_the_parent", TINI, the_death_of_the_parent),
-    case("the_end_of_a_program_by_a_signal", ALL, the_end_of_a_program_by_a_signal),
+    case("the_death_of_the_parent_sends_a_signal", TINI, the_death_of_the_parent_sends_a_signal),
+    case(
+        "a_program_killed_by_a_signal_exits_128_plus_it",
+        ALL,
+        a_program_killed_by_a_signal_exits_128_plus_it,
+    ),
     case("a_pause_ends_by_a_signal", CATATONIT, a_pause_ends_by_a_signal),
-    case("a_program_of_another_user", ALL, a_program_of_another_user),
+    case(
+        "a_program_that_may_not_be_signalled_is_waited_for",
+        ALL,
+        a_program_that_may_not_be_signalled_is_waited_for,
+    ),
 ];
 
 /// Prints the number of each signal that it gets, and ends with its parent. SIGALRM ends it.
@@ -50,16 +58,16 @@ const TSTP: u8 = 20;
 const TTIN: u8 = 21;
 const TTOU: u8 = 22;
 
-/// ILL TRAP ABRT BUS FPE SEGV SYS, which the kernel sends for faults: the others let them end
-/// themselves, and leave the program behind. The image forwards what is sent; by a fault of its
-/// own the kernel ends it all the same.
+/// ILL TRAP ABRT BUS FPE SEGV SYS, which the kernel sends for faults: the others end by them, and
+/// leave the program running. The image forwards those that are sent; the kernel still ends it for
+/// its own faults.
 const FAULTS: [u8; 7] = [4, 5, 6, 7, 8, 11, 31];
 
-fn every_signal_is_forwarded(subject: Subject) {
+fn every_signal_is_forwarded(&subject: &Subject) {
     forwards(subject, Place::Child);
 }
 
-fn every_signal_is_forwarded_by_process_1(subject: Subject) {
+fn every_signal_is_forwarded_by_process_1(&subject: &Subject) {
     forwards(subject, Place::First);
 }
 
@@ -104,11 +112,11 @@ fn forwards(subject: Subject, place: Place) {
     }
 }
 
-fn a_group_gets_signals(subject: Subject) {
+fn a_group_gets_signals(&subject: &Subject) {
     group(subject, &["-g"], false);
 }
 
-fn a_group_gets_signals_by_the_variable(subject: Subject) {
+fn a_group_gets_signals_by_the_variable(&subject: &Subject) {
     group(subject, &[], true);
 }
 
@@ -136,12 +144,12 @@ fn group(subject: Subject, options: &[&str], variable: bool) {
     assert_eq!(running.finish(), (7, String::new()), "control: the program alone");
 }
 
-fn the_death_of_the_parent(subject: Subject) {
+fn the_death_of_the_parent_sends_a_signal(&subject: &Subject) {
     for name in subject.pick(&["SIGUSR1", "USR1", "10"][..], &["SIGUSR1"], &[]) {
         // The first shell ends when the program is ready.
         const PARENT: &str = "\"$@\" & while ! [ -e \"$READY\" ]; do sleep 0.05; done";
         const PROGRAM: &str = "trap 'echo got; exit 0' USR1; >\"$READY\"
-            i=0; while [ $i -lt 100 ]; do i=$((i+1)); sleep 0.05; done; echo nothing";
+            i=0; while [ $i -lt 1200 ]; do i=$((i+1)); sleep 0.05; done; echo nothing";
         let directory = tempfile::tempdir().unwrap();
         let call = |options: &[&str]| {
             let mut parent = Command::new("sh");
@@ -153,7 +161,7 @@ fn the_death_of_the_parent(subject: Subject) {
     }
 }
 
-fn the_end_of_a_program_by_a_signal(subject: Subject) {
+fn a_program_killed_by_a_signal_exits_128_plus_it(&subject: &Subject) {
     for place in [Place::Child, Place::First] {
         for signal in [1, 2, 3, 10, 15, 34] {
             let script = "echo ready; while :; do sleep 0.05; done";
@@ -165,7 +173,7 @@ fn the_end_of_a_program_by_a_signal(subject: Subject) {
     }
 }
 
-fn a_pause_ends_by_a_signal(subject: Subject) {
+fn a_pause_ends_by_a_signal(&subject: &Subject) {
     for place in [Place::Child, Place::First] {
         for signal in [2, TERM] {
             let mut running =
@@ -185,13 +193,16 @@ fn a_pause_ends_by_a_signal(subject: Subject) {
     }
 }
 
-fn a_program_of_another_user(subject: Subject) {
+fn a_program_that_may_not_be_signalled_is_waited_for(&subject: &Subject) {
     // A program that gains privileges, so that the init may not send it anything.
     const PROGRAM: &str = "
 import os, time
 os.setresuid(0, 0, 0)
+init = os.getppid()
 print('ready', flush=True)
-time.sleep(1)
+# An init that gives up is no longer the parent.
+while os.getppid() == init and not os.path.exists(os.environ['GO']):
+    time.sleep(0.01)
 os._exit(8)
 ";
     let directory = tempfile::tempdir().unwrap();
@@ -207,9 +218,14 @@ os._exit(8)
     }
     let mut command = Command::new(image);
     command.args(["--", python.to_str().unwrap(), "-c", PROGRAM]).uid(65534).gid(65534);
-    command.stdin(Stdio::null()).stdout(Stdio::piped());
+    let go = directory.path().join("go");
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).env("GO", &go);
     let running = Running::start(command, Place::Child);
     running.signal(10);
+    // The init has taken it, or has ended.
+    let pending = || status(running.pid, "ShdPnd");
+    assert!(eventually(|| pending().trim_start_matches('0').is_empty()));
+    fs::write(go, "").unwrap();
     // tini gives up.
     assert_eq!(running.finish().0, subject.pick(8, 1, 8));
 }

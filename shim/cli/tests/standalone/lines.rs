@@ -4,9 +4,8 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Stdio;
 
-use crate::call::Program;
-use crate::subject::Subject;
 use crate::{ALL, Case, TINI, case};
+use pidone_tests::{Call, Subject};
 
 pub(crate) const CASES: &[Case] = &[
     case("statuses", ALL, statuses),
@@ -42,7 +41,7 @@ const STATUSES: &[(&[&str], [i32; 3])] = &[
     (&["-L"], [0, NONE, 0]),
     (&["-V"], [0, NONE, 0]),
     (&["--version"], [0, 0, 0]),
-    // A `--` behind the program is left out.
+    // A `--` after the program is left out.
     (&["sh", "--", "-c", "exit 5"], [5, 5, 5]),
     // The program's options are its own, even without `--`: the others take them for theirs.
     (&["sh", "-c", "exit 6"], [6, 1, 1]),
@@ -70,7 +69,7 @@ const STATUSES: &[(&[&str], [i32; 3])] = &[
     (&["-e", "", "true"], [125, 0, NONE]),
     (&["-e", "+1", "true"], [125, 0, NONE]),
     (&["-e", " 1", "true"], [125, 0, NONE]),
-    // Only the image tells apart what cannot be executed, whatever the reason.
+    // Only the image has another status for a program that cannot be executed, whatever the reason.
     (&["--", "nosuchprogram"], [127, 127, 1]),
     (&["--", "/no/such/program"], [127, 127, 1]),
     (&["--", ""], [127, 127, 1]),
@@ -79,7 +78,7 @@ const STATUSES: &[(&[&str], [i32; 3])] = &[
     (&["--", "/etc/passwd/x"], [127, 1, 1]),
 ];
 
-fn statuses(subject: Subject) {
+fn statuses(&subject: &Subject) {
     for (arguments, [image, tini, catatonit]) in STATUSES {
         let expected = subject.pick(*image, *tini, *catatonit);
         if expected != NONE {
@@ -89,7 +88,7 @@ fn statuses(subject: Subject) {
     }
 }
 
-fn texts(subject: Subject) {
+fn texts(&subject: &Subject) {
     let version = subject.run(&["--version"]).ok();
     // What dockerd looks for.
     let text = format!("tini version {}_pidone-init", env!("CARGO_PKG_VERSION"));
@@ -143,7 +142,7 @@ fn texts(subject: Subject) {
     }
 }
 
-fn every_status_can_be_expected(subject: Subject) {
+fn every_status_can_be_expected(&subject: &Subject) {
     for status in 0..=255 {
         let script = format!("exit {status}");
         let program = ["--", "sh", "-c", &script];
@@ -155,17 +154,19 @@ fn every_status_can_be_expected(subject: Subject) {
     }
 }
 
-fn verbosity(subject: Subject) {
+fn verbosity(&subject: &Subject) {
     let told = |options: &[&str], variable: Option<&str>| {
-        let arguments =
-            [options, &["-s", "--", "sh", "-c", "(true &); sleep 0.3; exit 3"]].concat();
+        // Until the init has no child but this one.
+        let script = "(true &); until set -- $(cat /proc/$PPID/task/$PPID/children); [ $# = 1 ]; \
+                      do sleep 0.01; done; exit 3";
+        let arguments = [options, &["-s", "--", "sh", "-c", script]].concat();
         let mut command = subject.command(&arguments);
         if let Some(value) = variable {
             command.env("TINI_VERBOSITY", value);
         }
-        let outcome = Program::start(&mut command).finish();
+        let outcome = Call::start(&mut command).finish();
         assert_eq!(outcome.code(), 3, "{outcome:?}");
-        // tini tells on standard output what is neither an error nor a warning.
+        // tini prints to standard output what is neither an error nor a warning.
         let (text, other) = match subject {
             Subject::Image => (outcome.stderr, outcome.stdout),
             _ => (outcome.stdout, outcome.stderr),
@@ -180,7 +181,7 @@ fn verbosity(subject: Subject) {
     assert_eq!(told(&[], None), "");
     assert_eq!(told(&["-v"], None), "INFO ");
     assert_eq!(told(&["-vv"], None), subject.pick("DEBUGINFO ", "DEBUGINFO ", ""));
-    // The image has nothing more to tell.
+    // The image has no further level.
     assert_eq!(told(&["-v", "-vv"], None), subject.pick("DEBUGINFO ", "DEBUGINFO TRACE", ""));
     // The variable is stronger.
     assert_eq!(told(&[], Some("2")), "INFO ");
@@ -189,7 +190,7 @@ fn verbosity(subject: Subject) {
     assert_eq!(told(&["-v"], Some("")), "");
 }
 
-fn the_program_is_found_as_execvp_does(subject: Subject) {
+fn the_program_is_found_as_execvp_does(&subject: &Subject) {
     let directory = tempfile::tempdir().unwrap();
     let path = |name: &str| directory.path().join(name);
     for (place, mode) in [("plain", 0o644), ("right", 0o755)] {
@@ -206,10 +207,10 @@ fn the_program_is_found_as_execvp_does(subject: Subject) {
             Some(value) => command.env("PATH", value),
             None => command.env_remove("PATH"),
         };
-        Program::start(command.current_dir(path(current))).finish()
+        Call::start(command.current_dir(path(current))).finish()
     };
     let warned = subject.pick(0, 1, 0);
-    let found = |outcome: crate::call::Outcome, expected: &str| {
+    let found = |outcome: pidone_tests::Finished, expected: &str| {
         assert_eq!((outcome.code(), outcome.stdout.as_str()), (0, expected), "{outcome:?}");
         // tini warns that it is no subreaper.
         assert_eq!(outcome.stderr.matches("[WARN").count(), warned, "{outcome:?}");
@@ -243,7 +244,7 @@ os.dup2(os.open('/etc/passwd', os.O_RDONLY), 7)
 os.execv(sys.argv[1], sys.argv[1:])
 ";
 
-fn the_program_gets_everything_unchanged(subject: Subject) {
+fn the_program_gets_everything_unchanged(&subject: &Subject) {
     const SCRIPT: &str =
         "tr '\\0' '\\n' </proc/self/environ; tr '\\0' '\\n' </proc/$$/cmdline | tail -n 4
         pwd; grep -E 'Sig(Blk|Ign|Cgt)' /proc/self/status; umask; readlink /proc/self/fd/7";
@@ -268,6 +269,7 @@ fn the_program_gets_everything_unchanged(subject: Subject) {
         let line = ["-c", IGNORING, subject.path(), "--", "sleep", "0.3"];
         let mut other = std::process::Command::new("/usr/bin/python3");
         let mut other = other.args(line).stderr(Stdio::null()).spawn().unwrap();
+        // Much longer than the program runs.
         std::thread::sleep(std::time::Duration::from_secs(2));
         assert!(other.try_wait().unwrap().is_none());
         other.kill().unwrap();

@@ -1,15 +1,14 @@
-//! A cgroup and processes of a test's own.
+//! A cgroup that a test has to itself, and processes in it.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
 
 use pidone_config::config;
 use pidone_host::cgroup::Cgroups;
 
-use crate::Stop;
+use pidone_tests::{Stop, until};
 
 static COUNT: AtomicU32 = AtomicU32::new(0);
 
@@ -17,13 +16,13 @@ static COUNT: AtomicU32 = AtomicU32::new(0);
 macro_rules! ensure {
     ($condition:expr, $($text:tt)+) => {
         if !$condition {
-            return Err($crate::Stop::Failed(format!($($text)+)));
+            return Err(pidone_tests::Stop::Failed(format!($($text)+)));
         }
     };
 }
 pub(crate) use ensure;
 
-/// A configuration of a cgroup whose name nobody else uses. It allows all devices and limits
+/// A configuration of a cgroup whose name nothing else has. It allows all devices and limits
 /// nothing.
 pub(crate) fn config() -> config::Cgroup {
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -37,12 +36,12 @@ pub(crate) fn config() -> config::Cgroup {
 }
 
 /// A cgroup that is killed and removed at the end of the test, however it ends.
-pub(crate) struct Sandbox {
+pub(crate) struct TestCgroup {
     pub(crate) cgroups: Cgroups,
     pub(crate) config: config::Cgroup,
 }
 
-impl Sandbox {
+impl TestCgroup {
     /// Makes the cgroup after a change of its configuration.
     pub(crate) fn new(change: impl FnOnce(&mut config::Cgroup)) -> Result<Self, Stop> {
         let mut config = config();
@@ -57,7 +56,7 @@ impl Sandbox {
     pub(crate) fn directory(&self, controller: &str) -> Result<&Path, Stop> {
         let paths = self.cgroups.paths();
         let path = paths.get(controller).map(PathBuf::as_path);
-        path.ok_or_else(|| Stop::Missing(format!("the cgroup controller {controller}")))
+        path.ok_or_else(|| Stop::Lacking(format!("the cgroup controller {controller}")))
     }
 
     /// The content of a file of a controller.
@@ -69,8 +68,8 @@ impl Sandbox {
     }
 
     /// Runs a shell script that starts in the cgroup.
-    pub(crate) fn run(&self, script: &str) -> Result<Process, Stop> {
-        let mut process = Process::waiting(script)?;
+    pub(crate) fn run(&self, script: &str) -> Result<Script, Stop> {
+        let mut process = Script::waiting(script)?;
         self.cgroups.attach(process.pid())?;
         process.go()?;
         Ok(process)
@@ -87,7 +86,7 @@ impl Sandbox {
     }
 }
 
-impl Drop for Sandbox {
+impl Drop for TestCgroup {
     fn drop(&mut self) {
         let killed = self.cgroups.kill();
         let removed = self.cgroups.destroy();
@@ -98,14 +97,14 @@ impl Drop for Sandbox {
 }
 
 /// A process that is killed and reaped at the end.
-pub(crate) struct Process(Child);
+pub(crate) struct Script(Child);
 
-impl Process {
-    /// A shell that waits for [`Process::go`] before it runs the script.
+impl Script {
+    /// A shell that waits for [`Script::go`] before it runs the script.
     ///
     /// It is PID 1 of a pid namespace, so that it takes all its children along.
     pub(crate) fn waiting(script: &str) -> Result<Self, Stop> {
-        let mut child = Command::new("unshare")
+        let child = Command::new("unshare")
             .args(["--pid", "--fork", "--kill-child", "sh", "-c"])
             .arg(format!("read go; {script}"))
             .stdin(Stdio::piped())
@@ -113,16 +112,10 @@ impl Process {
             .stderr(Stdio::null())
             .spawn()?;
         // unshare forks; both are to be attached, or the script would stay outside.
-        let deadline = Instant::now() + Duration::from_secs(10);
         let path = format!("/proc/{0}/task/{0}/children", child.id());
-        while std::fs::read_to_string(&path)?.trim().is_empty() {
-            if Instant::now() > deadline {
-                let _ = child.kill();
-                return Err(Stop::Failed("unshare did not fork".into()));
-            }
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        Ok(Self(child))
+        let script = Self(child);
+        until("unshare forks", || Ok(!std::fs::read_to_string(&path)?.trim().is_empty()))?;
+        Ok(script)
     }
 
     /// The process that runs the script.
@@ -153,24 +146,11 @@ impl Process {
     }
 }
 
-impl Drop for Process {
+impl Drop for Script {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
-}
-
-/// Waits until a condition holds, for ten seconds.
-pub(crate) fn eventually(
-    what: &str,
-    condition: impl Fn() -> Result<bool, Stop>,
-) -> Result<(), Stop> {
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while !condition()? {
-        ensure!(Instant::now() < deadline, "{what} did not come true");
-        std::thread::sleep(Duration::from_millis(2));
-    }
-    Ok(())
 }
 
 /// The text of an error that must occur.
