@@ -1,5 +1,13 @@
 //! The operations of one mount.
 
+pub(super) use pidone_config::config::mount::flags::{
+    BIND as MS_BIND, PRIVATE as MS_PRIVATE, REC as MS_REC, REMOUNT as MS_REMOUNT,
+    SLAVE as MS_SLAVE, attributes,
+};
+use pidone_config::config::mount::flags::{
+    PROPAGATION, RDONLY as MS_RDONLY, RELATIME as MS_RELATIME, SHARED as MS_SHARED, SUPERBLOCK,
+    attribute::ATIME as ATTRIBUTE_ATIME,
+};
 use pidone_config::config::{Mount, MountIdMap, NamespaceType};
 use pidone_config::{Config, Error, Result};
 use pidone_proto::{Create, Op, Slot, Text};
@@ -7,61 +15,8 @@ use pidone_proto::{Create, Op, Slot, Text};
 use super::facts::Facts;
 use super::{MappedIds, Plan, Source, UserNamespace, clean, strings, text, view};
 
-// mount(2)
-const MS_RDONLY: u64 = 1;
-const MS_NOSUID: u64 = 2;
-const MS_NODEV: u64 = 4;
-const MS_NOEXEC: u64 = 8;
-const MS_SYNCHRONOUS: u64 = 16;
-const MS_MANDLOCK: u64 = 64;
-const MS_DIRSYNC: u64 = 128;
-const MS_NOSYMFOLLOW: u64 = 256;
-const MS_NOATIME: u64 = 1024;
-const MS_NODIRATIME: u64 = 2048;
-pub(super) const MS_REMOUNT: u64 = 32;
-pub(super) const MS_BIND: u64 = 4096;
-pub(super) const MS_REC: u64 = 16384;
-const MS_UNBINDABLE: u64 = 1 << 17;
-pub(super) const MS_PRIVATE: u64 = 1 << 18;
-pub(super) const MS_SLAVE: u64 = 1 << 19;
-const MS_SHARED: u64 = 1 << 20;
-const MS_RELATIME: u64 = 1 << 21;
-const MS_STRICTATIME: u64 = 1 << 24;
-const MS_LAZYTIME: u64 = 1 << 25;
-
-/// The propagation types, one of which a mount has.
-const PROPAGATION: u64 = MS_UNBINDABLE | MS_PRIVATE | MS_SLAVE | MS_SHARED;
-
-/// `mount_setattr(2)`'s names for flags of mount(2).
-const ATTRIBUTES: [(u64, u64); 8] = [
-    (MS_RDONLY, 0x1),
-    (MS_NOSUID, 0x2),
-    (MS_NODEV, 0x4),
-    (MS_NOEXEC, 0x8),
-    (MS_NOATIME, 0x10),
-    (MS_STRICTATIME, 0x20),
-    (MS_NODIRATIME, 0x80),
-    (MS_NOSYMFOLLOW, 0x20_0000),
-];
-
-/// The access time is one field of three values; it is cleared before one is set.
-const ATTRIBUTE_ATIME: u64 = 0x70;
-
-/// Flags of the file system itself, which `fsconfig(2)` takes by name.
-const SUPERBLOCK: [(u64, &str); 4] = [
-    (MS_SYNCHRONOUS, "sync"),
-    (MS_MANDLOCK, "mand"),
-    (MS_DIRSYNC, "dirsync"),
-    (MS_LAZYTIME, "lazytime"),
-];
-
 /// `fsconfig(2)` takes values up to this length, in bytes.
 const VALUE: usize = 255;
-
-/// The `MOUNT_ATTR_*` flags of `MS_*` flags.
-pub(super) fn attributes(flags: u64) -> u64 {
-    ATTRIBUTES.iter().filter(|(ms, _)| flags & ms != 0).map(|(_, attribute)| attribute).sum()
-}
 
 /// Makes the file system of a mount, detached.
 pub(super) fn make(plan: &mut Plan, config: &Config, mount: &Mount) -> Result<Slot> {

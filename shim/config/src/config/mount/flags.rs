@@ -86,6 +86,28 @@ pub mod attribute {
     pub const ALL: u64 = RDONLY | NOSUID | NODEV | NOEXEC | ATIME | NODIRATIME | NOSYMFOLLOW;
 }
 
+/// The flags of mount(2) that are attributes of one mount, each with its bit of mount_setattr(2).
+const ATTRIBUTES: [(u64, u64); 8] = [
+    (RDONLY, attribute::RDONLY),
+    (NOSUID, attribute::NOSUID),
+    (NODEV, attribute::NODEV),
+    (NOEXEC, attribute::NOEXEC),
+    (NOATIME, attribute::NOATIME),
+    (STRICTATIME, attribute::STRICTATIME),
+    (NODIRATIME, attribute::NODIRATIME),
+    (NOSYMFOLLOW, attribute::NOSYMFOLLOW),
+];
+
+/// The flags of mount(2) that belong to the file system itself, each with its name for fsconfig(2).
+pub const SUPERBLOCK: [(u64, &str); 4] =
+    [(SYNCHRONOUS, "sync"), (MANDLOCK, "mand"), (DIRSYNC, "dirsync"), (LAZYTIME, "lazytime")];
+
+/// Returns the `MOUNT_ATTR_*` bits of `MS_*` flags; flags that are no attribute are left out.
+#[must_use]
+pub fn attributes(flags: u64) -> u64 {
+    ATTRIBUTES.iter().filter(|(ms, _)| flags & ms != 0).map(|(_, attribute)| attribute).sum()
+}
+
 /// The options that hold for a mount and for those below it: the name, the bits of [`attribute`],
 /// and whether it sets or clears them. The specification's; container.json has numbers for them.
 pub const RECURSIVE: &[(&str, u64, bool)] = &[
@@ -200,5 +222,12 @@ mod tests {
         assert_eq!(find_recursive("ro"), None);
         assert_eq!(find_propagation("rslave"), Some(SLAVE | REC));
         assert_eq!(find_propagation("rbind"), None);
+    }
+
+    #[test]
+    fn flags_of_a_mount_become_attributes() {
+        assert_eq!(attributes(RDONLY | NOSUID | BIND | REC | RELATIME), 0x3);
+        assert_eq!(attributes(NOATIME | NODIRATIME | NOSYMFOLLOW), 0x20_0090);
+        assert!(SUPERBLOCK.iter().all(|(flag, name)| find(name) == Some((*flag, true))));
     }
 }
