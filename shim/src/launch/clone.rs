@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use libc::{c_char, c_long};
 use nix::sys::signal::{SigSet, SigmaskHow};
+use pidone_config::config::NamespaceType;
 use pidone_config::{Error, Result};
 use pidone_host::cgroup;
 use rustix::io::Errno;
@@ -72,7 +73,7 @@ struct CloneArgs {
 const CLONE_VM: u64 = 0x100;
 const CLONE_PIDFD: u64 = 0x1000;
 const CLONE_VFORK: u64 = 0x4000;
-const CLONE_NEWUSER: u32 = 0x1000_0000;
+const CLONE_NEWUSER: u32 = NamespaceType::User.clone_flag();
 const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 

@@ -4,9 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::fault::{Check, Fault, each};
 use super::json::objects;
-
-/// The largest errno that a filter can return (`MAX_ERRNO` of the kernel).
-const ERRNO_MAX: i32 = 4095;
+use crate::seccomp::MAX_ERRNO;
 
 /// Refused system calls; what is not listed is allowed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,7 +43,7 @@ pub struct SeccompArg {
 impl Seccomp {
     pub(super) fn check(&self) -> Check {
         each("syscalls", &self.syscalls, |syscall| {
-            if !(-3..=ERRNO_MAX).contains(&syscall.action) {
+            if !(-3..=i32::from(MAX_ERRNO)).contains(&syscall.action) {
                 let reason = "must be -3 (kill), -2 (trap), -1 (allow) or an errno";
                 return Err(Fault::new("action", syscall.action, reason));
             }

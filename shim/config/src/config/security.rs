@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use super::{Config, Rlimit, Seccomp, SeccompArg, SeccompSyscall};
+use super::{Config, NamespaceType, Rlimit, Seccomp, SeccompArg, SeccompSyscall};
 use crate::error::{Error, Result};
 
 /// A profile: capabilities, limits and refused system calls at one stroke.
@@ -113,7 +113,11 @@ impl Security {
         let mut rules: Vec<_> =
             syscalls.concat().into_iter().map(|number| rule(number, libc::EPERM)).collect();
         rules.push(SeccompSyscall {
-            args: vec![SeccompArg { index: 0, value: NEWUSER, op: ALL_BITS }],
+            args: vec![SeccompArg {
+                index: 0,
+                value: NamespaceType::User.clone_flag(),
+                op: ALL_BITS,
+            }],
             ..rule(libc::SYS_clone, libc::EPERM)
         });
         // The flags of clone3(2) are in memory, where a filter cannot look: programs that are told
@@ -122,9 +126,6 @@ impl Security {
         config.seccomp = Some(Seccomp { syscalls: rules });
     }
 }
-
-/// `CLONE_NEWUSER` of `linux/sched.h`.
-const NEWUSER: u32 = 0x1000_0000;
 
 /// The comparison "all bits are set".
 const ALL_BITS: u32 = 4;
