@@ -6,6 +6,7 @@ use std::ffi::OsString;
 use std::iter::once;
 
 use clap::{ArgAction, Args, Command};
+use pidone_config::error::Escaped;
 use pidone_config::{Code, Error};
 
 use super::failure::{Failure, Outcome};
@@ -228,11 +229,7 @@ pub(super) fn one_line(error: &clap::Error, caller: &str) -> String {
     hints.push(format!("see {caller} --help"));
     let line = format!("{} ({})", said.join(" "), hints.join("; "));
     // It repeats what was typed.
-    let mut escaped = String::with_capacity(line.len());
-    for c in line.chars() {
-        if c.is_control() { escaped.extend(c.escape_default()) } else { escaped.push(c) }
-    }
-    escaped
+    Escaped(&line).to_string()
 }
 
 #[cfg(test)]

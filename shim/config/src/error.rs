@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
+pub use crate::text::Escaped;
+
 /// The result of everything that this library does.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -276,22 +278,6 @@ impl From<std::io::Error> for ErrnoLike {
 pub fn strerror(errno: Errno) -> String {
     let text = std::io::Error::from_raw_os_error(errno.raw_os_error()).to_string();
     text.rsplit_once(" (os error").map_or(text.clone(), |(words, _)| words.to_owned())
-}
-
-/// Text that may come from a hostile container: control characters are escaped.
-pub struct Escaped<'a>(pub &'a str);
-
-impl fmt::Display for Escaped<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for c in self.0.chars() {
-            if c.is_control() {
-                write!(f, "{}", c.escape_default())?;
-            } else {
-                fmt::Write::write_char(f, c)?;
-            }
-        }
-        Ok(())
-    }
 }
 
 #[cfg(test)]

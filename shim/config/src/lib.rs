@@ -14,6 +14,7 @@ pub mod error;
 pub mod oci;
 pub mod process;
 pub mod seccomp;
+mod text;
 
 pub use config::Config;
 pub use error::{Code, Error, Result};

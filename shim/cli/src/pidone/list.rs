@@ -1,11 +1,12 @@
 //! `pidone state` and `pidone list`: what containers there are, and what they do.
 
 use std::collections::BTreeMap;
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::os::fd::AsFd as _;
 use std::path::Path;
 
 use pidone::{Container, Status};
+use pidone_config::error::Escaped;
 use pidone_config::{Code, Error, Result};
 use serde::Serialize;
 
@@ -132,7 +133,7 @@ impl fmt::Display for Table<'_> {
                 state.id.to_owned(),
                 state.pid.to_string(),
                 state.status.to_owned(),
-                printable(&state.bundle.to_string_lossy()),
+                Escaped(&state.bundle.to_string_lossy()).to_string(),
                 state.created.clone(),
                 state.owner.clone(),
             ]
@@ -151,19 +152,6 @@ impl fmt::Display for Table<'_> {
         }
         Ok(())
     }
-}
-
-/// Text that a bundle's maker chose, without what a terminal would act on.
-fn printable(text: &str) -> String {
-    let mut printable = String::with_capacity(text.len());
-    for c in text.chars() {
-        let _ = if c.is_control() {
-            write!(printable, "{}", c.escape_default())
-        } else {
-            printable.write_char(c)
-        };
-    }
-    printable
 }
 
 #[cfg(test)]

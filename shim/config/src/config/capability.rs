@@ -5,8 +5,9 @@ use std::str::FromStr;
 use caps::Capability;
 use serde::{Deserialize, Deserializer};
 
-use super::fault::{Check, Fault, each, quoted};
+use super::fault::{Check, Fault, each};
 use crate::error::{Error, Result};
+use crate::text::quoted;
 
 /// The capabilities of a container of which nothing else is said: those of nsinit's template, which
 /// are also docker's.

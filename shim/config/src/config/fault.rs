@@ -4,9 +4,7 @@ use std::borrow::Cow;
 use std::fmt::Display;
 
 use crate::error::Error;
-
-/// The longest piece of a value that an error repeats, in characters.
-const EXCERPT: usize = 80;
+use crate::text::{excerpt, quoted};
 
 /// A field whose value breaks a rule.
 #[derive(Debug)]
@@ -95,19 +93,6 @@ pub(super) fn each<T>(field: &str, list: &[T], check: impl Fn(&T) -> Check) -> C
     Ok(())
 }
 
-/// The text between quotes, cut to a length that fits on a line.
-pub(crate) fn quoted(text: &str) -> String {
-    format!("\"{}\"", excerpt(text))
-}
-
-/// The beginning of a text.
-pub(super) fn excerpt(text: &str) -> String {
-    match text.char_indices().nth(EXCERPT) {
-        Some((end, _)) => format!("{}...", &text[..end]),
-        None => text.to_owned(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -121,11 +106,5 @@ mod tests {
         );
         let fault = Fault::new("", 7, "odd").under("[1]").under("list");
         assert_eq!(Error::from(fault).to_string(), "configuration `list[1] = 7`: odd");
-    }
-
-    #[test]
-    fn a_long_value_is_cut_between_characters() {
-        let text = "é".repeat(1000);
-        assert_eq!(quoted(&text), format!("\"{}...\"", "é".repeat(EXCERPT)));
     }
 }

@@ -39,7 +39,7 @@ pub mod sysctl;
 pub use cgroup::{Cgroup, Freezer, HugetlbLimit, InterfacePriority, RdmaLimit};
 pub use create::{CreateOptions, NamespaceChoice};
 pub use device::{Device, DeviceRule, NotARule};
-pub(crate) use fault::{Names, quoted};
+pub(crate) use fault::Names;
 pub use hook::{Hook, Hooks};
 pub use id_map::IdMap;
 pub use json::MAX_SIZE;

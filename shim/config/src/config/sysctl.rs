@@ -1,7 +1,8 @@
 //! Sysctls: which file a key names, and whether a container may set it.
 
-use super::fault::{Check, Fault, excerpt};
+use super::fault::{Check, Fault};
 use super::{Config, NamespaceType};
+use crate::text::excerpt;
 
 /// The sysctls of System V IPC, below `/proc/sys/kernel`.
 const IPC: [&str; 8] =

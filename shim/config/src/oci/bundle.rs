@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::{Spec, linux, resources};
-use crate::config::{Config, NamespaceType, quoted};
+use crate::config::{Config, NamespaceType};
 use crate::error::{Code, Error, Result};
+use crate::text::quoted;
 
 /// The file of a bundle.
 const FILE: &str = "config.json";

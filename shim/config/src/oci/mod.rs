@@ -30,8 +30,8 @@ pub use resources::Resources;
 pub use spec::{Root, Spec, VERSION};
 pub use state::{State, Status};
 
-use crate::config::quoted;
 use crate::error::{Error, Result};
+use crate::text::quoted;
 
 /// Looks a word of the specification up.
 fn find<T: Copy>(table: &[(&str, T)], word: &str, place: &str, reason: &'static str) -> Result<T> {

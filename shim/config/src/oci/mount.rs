@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 use super::linux::{IdMapping, id_maps};
 use crate::config::json::{list, objects};
 use crate::config::mount::flags::{self, attribute};
-use crate::config::{self, MountIdMap, MountOptions, path, quoted};
+use crate::config::{self, MountIdMap, MountOptions, path};
 use crate::error::{Error, Result};
+use crate::text::quoted;
 
 /// A mount.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -6,9 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use super::schedule::{ExecCpuAffinity, IoPriority, Scheduler};
 use crate::config::json::{self, list, object, objects};
-use crate::config::{self, CapabilitySets, capability, quoted};
+use crate::config::{self, CapabilitySets, capability};
 use crate::error::{Error, Result};
 use crate::process::{Ids, TerminalSize};
+use crate::text::quoted;
 
 /// The most supplementary groups, `NGROUPS_MAX`.
 const GROUPS_MAX: usize = 65_536;

@@ -6,8 +6,9 @@ use serde::{Deserialize, Serialize};
 use super::find;
 use crate::config::json::list;
 use crate::config::process::numbers;
-use crate::config::{self, CpuAffinity, quoted};
+use crate::config::{self, CpuAffinity};
 use crate::error::{Error, Result};
+use crate::text::quoted;
 
 /// The policies, by the specification's name: `linux/sched.h`.
 pub const POLICIES: [(&str, u32); 7] = [

@@ -6,9 +6,10 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::{Linux, Mount, Process};
+use crate::config::Hooks;
 use crate::config::json::{self, map, object, objects};
-use crate::config::{Hooks, quoted};
 use crate::error::{Error, Result};
+use crate::text::quoted;
 
 /// The version of the specification that is known in full.
 pub const VERSION: &str = "1.3.0";

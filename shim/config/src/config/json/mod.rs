@@ -14,9 +14,10 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, DeserializeOwned, Deserializer, MapAccess, Visitor};
 use serde_path_to_error::{Path as FieldPath, Segment};
 
-use super::fault::{each, excerpt, quoted};
+use super::fault::each;
 use super::{Config, Mount, path};
 use crate::error::{Code, Error, Result};
+use crate::text::{excerpt, quoted};
 
 /// The size of the largest file that is read, in bytes.
 pub const MAX_SIZE: u64 = 16 << 20;

@@ -2,8 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{self, default, path, quoted};
+use crate::config::{self, default, path};
 use crate::error::{Error, Result};
+use crate::text::quoted;
 
 /// The mode of a node for which none is given: everybody may use it whom the cgroup allows.
 const MODE: u32 = 0o666;

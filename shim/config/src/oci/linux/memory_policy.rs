@@ -3,10 +3,11 @@
 use serde::{Deserialize, Serialize};
 
 use super::find;
+use crate::config;
 use crate::config::json::list;
 use crate::config::process::numbers;
-use crate::config::{self, quoted};
 use crate::error::{Error, Result};
+use crate::text::quoted;
 
 /// The policies, by the specification's name: `linux/mempolicy.h`.
 pub const MODES: [(&str, u32); 7] = [

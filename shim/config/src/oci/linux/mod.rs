@@ -7,9 +7,10 @@ use serde::{Deserialize, Serialize};
 use super::{Resources, find};
 use crate::config::json::{list, map, object, objects};
 use crate::config::mount::flags;
-use crate::config::{self, Config, NamespaceType, Network, quoted};
+use crate::config::{self, Config, NamespaceType, Network};
 use crate::error::{Error, Result};
 use crate::oci::linux::seccomp::Seccomp;
+use crate::text::quoted;
 
 mod device;
 mod memory_policy;

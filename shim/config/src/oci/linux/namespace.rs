@@ -5,8 +5,9 @@ use std::fs;
 use serde::{Deserialize, Serialize};
 
 use super::find;
-use crate::config::{self, Config, IdMap, NamespaceType, quoted};
+use crate::config::{self, Config, IdMap, NamespaceType};
 use crate::error::{Error, Result};
+use crate::text::quoted;
 
 /// The namespaces, by the specification's name.
 pub const TYPES: [(&str, NamespaceType); 8] = [
