@@ -1,6 +1,6 @@
 //! A process in a container, as it is asked for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
 
 use crate::config::{CapabilitySets, CpuAffinity, Rlimit, Scheduler};
@@ -61,6 +61,37 @@ pub struct Process {
     pub ignore_paused: bool,
 }
 
+impl Process {
+    /// Sets a variable of the environment, given as `NAME=value`, in place of earlier ones of that
+    /// name.
+    pub fn set_variable(&mut self, variable: impl Into<String>) {
+        let variable = variable.into();
+        let name = variable.split('=').next();
+        self.env.retain(|earlier| earlier.split('=').next() != name);
+        self.env.push(variable);
+    }
+}
+
+/// Returns the variables of an environment without those that a later one of the same name
+/// replaces.
+///
+/// The others keep their order. Text without `=` has no name and stays, for validation to refuse.
+#[must_use]
+pub fn last_of_each_name(env: &[String]) -> Vec<String> {
+    fn name(variable: &str) -> Option<&str> {
+        variable.split_once('=').map(|(name, _)| name)
+    }
+    let mut seen = BTreeSet::new();
+    let mut kept: Vec<String> = env
+        .iter()
+        .rev()
+        .filter(|variable| name(variable).is_none_or(|name| seen.insert(name)))
+        .cloned()
+        .collect();
+    kept.reverse();
+    kept
+}
+
 /// The user of a process by numbers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Ids {
@@ -95,4 +126,30 @@ pub struct TerminalSize {
     pub rows: u16,
     /// The width.
     pub columns: u16,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn strings(texts: &[&str]) -> Vec<String> {
+        texts.iter().map(|text| (*text).to_owned()).collect()
+    }
+
+    #[test]
+    fn set_variable_replaces_earlier_ones_of_the_name() {
+        let env = strings(&["A=1", "AB=2", "A=3", "B=4"]);
+        let mut process = Process { env, ..Process::default() };
+        process.set_variable("A=5");
+        assert_eq!(process.env, ["AB=2", "B=4", "A=5"]);
+        process.set_variable("C=");
+        assert_eq!(process.env, ["AB=2", "B=4", "A=5", "C="]);
+    }
+
+    #[test]
+    fn last_of_each_name_keeps_order_and_text_without_a_name() {
+        let env = strings(&["A=1", "bad", "B=", "A=2=3", "bad", "AA=1"]);
+        assert_eq!(last_of_each_name(&env), ["bad", "B=", "A=2=3", "bad", "AA=1"]);
+        assert!(last_of_each_name(&[]).is_empty());
+    }
 }

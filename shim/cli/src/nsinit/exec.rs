@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use pidone::{Container, Factory, Running, Status};
 use pidone_config::config::CreateOptions;
+use pidone_config::process::last_of_each_name;
 use pidone_config::{Code, Config, Error, Process, Result};
 use pidone_host::caller::Caller;
 use pidone_host::span::span;
@@ -216,16 +217,7 @@ fn environment(given: &[String], hostname: &str) -> Vec<String> {
         .filter(|(name, _)| variable(given, name).is_none())
         .map(|(name, value)| format!("{name}={value}"))
         .collect();
-    // Of a variable that stands more than once the last holds.
-    for (index, variable) in given.iter().enumerate() {
-        let name = variable.split_once('=').map(|(name, _)| name);
-        let again = given[index + 1..]
-            .iter()
-            .any(|later| name.is_some() && later.split_once('=').map(|(name, _)| name) == name);
-        if !again {
-            all.push(variable.clone());
-        }
-    }
+    all.extend(last_of_each_name(given));
     all
 }
 

@@ -110,9 +110,7 @@ impl flags::Exec {
         process.terminal = self.tty.then(|| size.unwrap_or_default());
         process.no_new_privileges |= self.no_new_privs;
         for variable in &self.env {
-            let name = variable.split('=').next();
-            process.env.retain(|earlier| earlier.split('=').next() != name);
-            process.env.push(variable.clone());
+            process.set_variable(variable);
         }
         if let Some(cwd) = &self.cwd {
             process.cwd.clone_from(cwd);

@@ -1,14 +1,12 @@
 //! The object `process`.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 
 use super::schedule::{ExecCpuAffinity, IoPriority, Scheduler};
 use crate::config::json::{self, list, object, objects};
 use crate::config::{self, CapabilitySets, capability};
 use crate::error::{Error, Result};
-use crate::process::{Ids, TerminalSize};
+use crate::process::{Ids, TerminalSize, last_of_each_name};
 use crate::text::quoted;
 
 /// The most supplementary groups, `NGROUPS_MAX`.
@@ -205,19 +203,13 @@ impl Process {
 
     /// The environment, in which the last of equal names holds, where it stands.
     fn environment(&self) -> Result<Vec<String>> {
-        let mut last = BTreeMap::new();
         for (index, variable) in self.env.iter().enumerate() {
-            let place = || format!("process.env[{index}]");
-            match variable.split_once('=') {
-                Some((name, _)) if !name.is_empty() => last.insert(name, index),
-                _ => {
-                    return Err(Error::config(place(), quoted(variable), "must be NAME=value"));
-                }
-            };
+            if variable.split_once('=').is_none_or(|(name, _)| name.is_empty()) {
+                let place = format!("process.env[{index}]");
+                return Err(Error::config(place, quoted(variable), "must be NAME=value"));
+            }
         }
-        let mut kept: Vec<usize> = last.into_values().collect();
-        kept.sort_unstable();
-        Ok(kept.into_iter().map(|index| self.env[index].clone()).collect())
+        Ok(last_of_each_name(&self.env))
     }
 
     fn limits(&self) -> Result<Vec<config::Rlimit>> {

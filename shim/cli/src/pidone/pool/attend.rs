@@ -67,9 +67,7 @@ fn process(program: Program, base: Process, lines: &mut Lines) -> Result<Process
         process.args = args;
     }
     for variable in env {
-        let name = variable.split('=').next();
-        process.env.retain(|earlier| earlier.split('=').next() != name);
-        process.env.push(variable);
+        process.set_variable(variable);
     }
     if let Some(cwd) = cwd {
         process.cwd = cwd;
