@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use clap::ValueEnum;
-use pidone_config::error::Step;
+use pidone_config::error::{Step, Verb};
 use pidone_config::{Error, Result};
 use rustix::io::Errno;
 
@@ -175,11 +175,12 @@ impl Report {
 /// than that there was an error.
 pub(super) fn status(error: &Error) -> u8 {
     match (error.step(), error.errno()) {
-        (Step::Init { op: "exec", call: "exec", .. }, Some(Errno::NOENT | Errno::NOTDIR)) => {
-            NOT_FOUND
-        }
+        (
+            Step::Init { op: Verb::Exec, call: Verb::Exec, .. },
+            Some(Errno::NOENT | Errno::NOTDIR),
+        ) => NOT_FOUND,
         // A script whose interpreter is missing has been found itself.
-        (Step::Init { op: "exec", .. }, Some(_)) => NOT_EXECUTABLE,
+        (Step::Init { op: Verb::Exec, .. }, Some(_)) => NOT_EXECUTABLE,
         _ => FAILED,
     }
 }
@@ -191,8 +192,8 @@ mod tests {
 
     #[test]
     fn the_status_tells_whether_the_program_was_there() {
-        let exec = |call, errno| {
-            let step = Step::Init { op: "exec", call, number: 9, of: 9 };
+        let exec = |call: &'static str, errno| {
+            let step = Step::Init { op: Verb::Exec, call: call.into(), number: 9, of: 9 };
             Error::new(Code::SystemError, step, Subject::None, Cause::Errno(errno))
         };
         assert_eq!(status(&exec("exec", Errno::NOENT)), 127);

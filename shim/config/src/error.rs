@@ -46,13 +46,13 @@ pub enum Code {
 #[non_exhaustive]
 pub enum Step {
     /// Something on the host, named by its verb: `mkdir`, `write`, `clone3`.
-    Host(&'static str),
+    Host(Verb),
     /// An operation of the init, its place in the plan, and the length of the plan.
     Init {
         /// The operation, as in `mount`.
-        op: &'static str,
+        op: Verb,
         /// The system call of it that failed, as in `fsopen`.
-        call: &'static str,
+        call: Verb,
         /// The number of the operation, counted from 1.
         number: u32,
         /// How many operations the plan has.
@@ -63,10 +63,45 @@ pub enum Step {
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Host(verb) => f.write_str(verb),
-            Self::Init { op, call, .. } if op == call => f.write_str(op),
+            Self::Host(verb) => verb.fmt(f),
+            Self::Init { op, call, .. } if op == call => op.fmt(f),
             Self::Init { op, call, .. } => write!(f, "{op}: {call}"),
         }
+    }
+}
+
+/// What a step, an operation of the init or a system call does, in a word or two.
+///
+/// Those on which a caller may act have a variant of their own. Conversion from text finds them, so
+/// that no text has to be compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Verb {
+    /// The clone of the init: `clone3`.
+    Clone,
+    /// The execution of the program: `exec`.
+    Exec,
+    /// Any other, as printed.
+    Other(&'static str),
+}
+
+impl From<&'static str> for Verb {
+    fn from(text: &'static str) -> Self {
+        match text {
+            "clone3" => Self::Clone,
+            "exec" => Self::Exec,
+            other => Self::Other(other),
+        }
+    }
+}
+
+impl fmt::Display for Verb {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Clone => "clone3",
+            Self::Exec => "exec",
+            Self::Other(text) => text,
+        })
     }
 }
 
@@ -114,21 +149,25 @@ impl Error {
 
     /// A system call that failed on a file.
     #[must_use]
-    pub fn path(verb: &'static str, path: impl AsRef<Path>, errno: impl Into<ErrnoLike>) -> Self {
+    pub fn path(
+        verb: impl Into<Verb>,
+        path: impl AsRef<Path>,
+        errno: impl Into<ErrnoLike>,
+    ) -> Self {
         let subject = Subject::Path(path.as_ref().to_owned());
-        Self::new(Code::SystemError, Step::Host(verb), subject, Cause::Errno(errno.into().0))
+        Self::new(Code::SystemError, Step::Host(verb.into()), subject, Cause::Errno(errno.into().0))
     }
 
     /// A system call that failed on something with a name, or with none (`""`).
     #[must_use]
     pub fn system(
-        verb: &'static str,
+        verb: impl Into<Verb>,
         name: impl Into<String>,
         errno: impl Into<ErrnoLike>,
     ) -> Self {
         let name = name.into();
         let subject = if name.is_empty() { Subject::None } else { Subject::Name(name) };
-        Self::new(Code::SystemError, Step::Host(verb), subject, Cause::Errno(errno.into().0))
+        Self::new(Code::SystemError, Step::Host(verb.into()), subject, Cause::Errno(errno.into().0))
     }
 
     /// A configuration field with a value that cannot be accepted.
@@ -144,7 +183,7 @@ impl Error {
         let subject = Subject::Name(name);
         Self::new(
             Code::ConfigInvalid,
-            Step::Host("configuration"),
+            Step::Host(Verb::Other("configuration")),
             subject,
             Cause::Reason(reason.into()),
         )
@@ -154,13 +193,13 @@ impl Error {
     #[must_use]
     pub fn reason(
         code: Code,
-        verb: &'static str,
+        verb: impl Into<Verb>,
         name: impl Into<String>,
         reason: impl Into<Cow<'static, str>>,
     ) -> Self {
         let name = name.into();
         let subject = if name.is_empty() { Subject::None } else { Subject::Name(name) };
-        Self::new(code, Step::Host(verb), subject, Cause::Reason(reason.into()))
+        Self::new(code, Step::Host(verb.into()), subject, Cause::Reason(reason.into()))
     }
 
     /// A container with this id exists already.
@@ -224,7 +263,7 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let inner = &*self.0;
         // The words that programs which call a runtime look for.
-        if let (Step::Init { op: "exec", call: "exec", .. }, Subject::Name(program)) =
+        if let (Step::Init { op: Verb::Exec, call: Verb::Exec, .. }, Subject::Name(program)) =
             (&inner.step, &inner.subject)
         {
             return write!(f, "exec: \"{}\": {}", Escaped(program), self.exec_cause());
@@ -294,7 +333,7 @@ mod tests {
 
     #[test]
     fn counts_the_steps_of_the_init() {
-        let step = Step::Init { op: "mount", call: "fsmount", number: 12, of: 48 };
+        let step = Step::Init { op: "mount".into(), call: "fsmount".into(), number: 12, of: 48 };
         let subject = Subject::Path("/proc".into());
         let error = Error::new(Code::SystemError, step, subject, Cause::Errno(Errno::PERM));
         assert_eq!(

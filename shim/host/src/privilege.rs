@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 
 use pidone_config::Error;
-use pidone_config::error::Step;
+use pidone_config::error::{Step, Verb};
 use rustix::fs::CWD;
 use rustix::io::Errno;
 use rustix::mount::{OpenTreeFlags, open_tree};
@@ -65,7 +65,7 @@ pub fn keeps_groups_settable() -> bool {
 /// Names the setting where the host refuses user namespaces.
 pub fn explain(error: Error) -> Error {
     let refused = matches!(error.errno(), Some(Errno::PERM | Errno::ACCESS | Errno::NOSPC));
-    if *error.step() != Step::Host("clone3") || !refused {
+    if *error.step() != Step::Host(Verb::Clone) || !refused {
         return error;
     }
     let setting = |name: &str| std::fs::read_to_string(format!("/proc/sys/{name}")).ok();

@@ -447,7 +447,7 @@ pub(super) fn explain(failed: &Failed, plan: &Plan, before: u32, of: u32) -> Err
     };
     let name = op.as_ref().map_or("init", Op::name);
     let about = op.as_ref().and_then(|op| subject(op, detail));
-    let step = Step::Init { op: name, call: call.name(), number: step, of };
+    let step = Step::Init { op: name.into(), call: call.name().into(), number: step, of };
     let about = about.map_or(Subject::None, |text| Subject::Name(text.into_owned()));
     let errno = Errno::from_raw_os_error(errno.into());
     Error::new(Code::SystemError, step, about, Cause::Errno(errno))
