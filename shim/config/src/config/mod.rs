@@ -60,8 +60,11 @@ pub struct Config {
     pub no_pivot_root: bool,
     /// The signal that the container gets when the thread that started it ends; 0 for none.
     pub parent_death_signal: i32,
-    /// A directory inside the root for the old root. `pivot_root(".", ".")` needs none; kept for
-    /// the seed's files.
+    /// The directory inside the root that libcontainer moved the old root to.
+    ///
+    /// Accepted and not needed: `pivot_root(".", ".")` puts the old root over the new one, from
+    /// where it is unmounted, and so works in a read-only root as well. That was the reason to set
+    /// this field. The value must be a path; it has no effect.
     pub pivot_dir: String,
     /// The absolute path of the root file system.
     pub rootfs: PathBuf,

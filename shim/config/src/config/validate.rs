@@ -441,6 +441,13 @@ mod tests {
     }
 
     #[test]
+    fn pivot_dir_may_be_any_path() {
+        for pivot_dir in ["", "/", "/tmp", "pivot"] {
+            with(|config| config.pivot_dir = pivot_dir.into()).validate().unwrap();
+        }
+    }
+
+    #[test]
     fn the_root_leads_through_no_link() {
         let directory = tempfile::tempdir().unwrap();
         let real = directory.path().canonicalize().unwrap();
