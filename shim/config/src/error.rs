@@ -1,7 +1,7 @@
-//! What went wrong: the step, the object it acted on, and why.
+//! Errors: what was being done, the object it was done to, and why it failed.
 //!
-//! One line of text, in the form ``step `object`: cause (hint)``. Every error carries one of
-//! libcontainer's codes, so that a caller may react to it without reading the text.
+//! An error displays as one line of text, ``step `object`: cause (hint)``. It also carries one of
+//! libcontainer's codes, so that a caller can react to it without parsing the text.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -11,51 +11,51 @@ use rustix::io::Errno;
 
 pub use crate::text::Escaped;
 
-/// The result of everything that this library does.
+/// The result of the functions of this library.
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// The class of an error, with libcontainer's names and numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Code {
-    /// A container with this id exists already.
+    /// A container with this id already exists.
     IdInUse = 0,
-    /// The id does not follow the grammar.
+    /// The id is not a valid container id.
     InvalidIdFormat = 1,
     /// No container has this id.
     ContainerNotExists = 2,
     /// The container is paused.
     ContainerPaused = 3,
-    /// The container still runs.
+    /// The container is still running.
     ContainerNotStopped = 4,
-    /// The container does not run.
+    /// The container is not running.
     ContainerNotRunning = 5,
     /// The process was not started.
     ProcessNotExecuted = 6,
-    /// The configuration is wrong; the subject names the field.
+    /// The configuration is invalid; the subject names the field.
     ConfigInvalid = 7,
     /// A system call failed.
     SystemError = 8,
 }
 
-/// What was being done.
+/// What was being done when the error occurred.
 ///
-/// Its text is a verb in the words of the kernel or the OCI specification; the object stands in
+/// It displays as a verb, in the words of the kernel or of the OCI specification. The object is in
 /// [`Subject`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Step {
-    /// Something on the host, named by its verb: `mkdir`, `write`, `clone3`.
+    /// A step on the host: `mkdir`, `write`, `clone3`.
     Host(Verb),
-    /// An operation of the init, its place in the plan, and the length of the plan.
+    /// An operation of the init.
     Init {
-        /// The operation, as in `mount`.
+        /// The operation, such as `mount`.
         op: Verb,
-        /// The system call of it that failed, as in `fsopen`.
+        /// The system call of the operation that failed, such as `fsopen`.
         call: Verb,
-        /// The number of the operation, counted from 1.
+        /// The number of the operation in the plan, counted from 1.
         number: u32,
-        /// How many operations the plan has.
+        /// The number of operations in the plan.
         of: u32,
     },
 }
@@ -70,10 +70,10 @@ impl fmt::Display for Step {
     }
 }
 
-/// What a step, an operation of the init or a system call does, in a word or two.
+/// The name of a step, of an operation of the init, or of a system call.
 ///
-/// Those on which a caller may act have a variant of their own. Conversion from text finds them, so
-/// that no text has to be compared.
+/// Names that callers compare have their own variants. `From<&'static str>` selects the variant, so
+/// that no caller has to compare text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Verb {
@@ -81,7 +81,7 @@ pub enum Verb {
     Clone,
     /// The execution of the program: `exec`.
     Exec,
-    /// Any other, as printed.
+    /// Any other name, as it is displayed.
     Other(&'static str),
 }
 
@@ -105,29 +105,40 @@ impl fmt::Display for Verb {
     }
 }
 
-/// The object that the step acted on.
+/// The object that a step was applied to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Subject {
-    /// Nothing that could be named.
+    /// No object, or one without a name.
     None,
     /// A file.
     Path(PathBuf),
-    /// A container's id, a process id, an interface, a field and its value...
+    /// A container id, a process id, a network interface, a field and its value, and so on.
     Name(String),
 }
 
-/// Why it failed.
+/// Why a step failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Cause {
-    /// The kernel's answer.
+    /// The error number that the kernel returned.
     Errno(Errno),
-    /// A rule of ours or of a specification that was broken.
+    /// A rule of this library or of a specification that was broken.
     Reason(Cow<'static, str>),
 }
 
-/// An error: step, subject, cause.
+/// An error of this library: a step, a subject and a cause.
+///
+/// ```
+/// use pidone_config::{Code, Config};
+///
+/// let error = Config::from_json(br#"{"hostnam": "box"}"#).unwrap_err();
+/// assert_eq!(error.code(), Code::ConfigInvalid);
+/// assert_eq!(
+///     error.to_string(),
+///     "configuration `hostnam = \"box\"`: unknown field (line 1 column 10)"
+/// );
+/// ```
 #[derive(Debug, Clone)]
 pub struct Error(Box<Inner>);
 
@@ -141,13 +152,13 @@ struct Inner {
 }
 
 impl Error {
-    /// Makes an error from its parts.
+    /// Returns an error made of these parts, without a hint.
     #[must_use]
     pub fn new(code: Code, step: Step, subject: Subject, cause: Cause) -> Self {
         Self(Box::new(Inner { code, step, subject, cause, hint: None }))
     }
 
-    /// A system call that failed on a file.
+    /// Returns the error of a system call that failed on a file, with [`Code::SystemError`].
     #[must_use]
     pub fn path(
         verb: impl Into<Verb>,
@@ -158,7 +169,8 @@ impl Error {
         Self::new(Code::SystemError, Step::Host(verb.into()), subject, Cause::Errno(errno.into().0))
     }
 
-    /// A system call that failed on something with a name, or with none (`""`).
+    /// Returns the error of a system call that failed on a named object, or on none if `name` is
+    /// empty, with [`Code::SystemError`].
     #[must_use]
     pub fn system(
         verb: impl Into<Verb>,
@@ -170,7 +182,10 @@ impl Error {
         Self::new(Code::SystemError, Step::Host(verb.into()), subject, Cause::Errno(errno.into().0))
     }
 
-    /// A configuration field with a value that cannot be accepted.
+    /// Returns the error of a configuration field whose value is not accepted, with
+    /// [`Code::ConfigInvalid`].
+    ///
+    /// An empty `value` is left out of the text.
     #[must_use]
     pub fn config(
         field: impl Into<String>,
@@ -189,7 +204,7 @@ impl Error {
         )
     }
 
-    /// A rule that was broken by something other than the configuration.
+    /// Returns the error of a broken rule that is not about the configuration. `name` may be empty.
     #[must_use]
     pub fn reason(
         code: Code,
@@ -202,44 +217,45 @@ impl Error {
         Self::new(code, Step::Host(verb.into()), subject, Cause::Reason(reason.into()))
     }
 
-    /// A container with this id exists already.
+    /// Returns the error of a container id that is already in use.
     pub fn in_use(id: &str) -> Self {
         Self::reason(Code::IdInUse, "create", id, "a container with this id exists")
     }
 
-    /// Adds a hint for the reader: what to do about it.
+    /// Adds a hint for the reader: how to solve the problem.
     #[must_use]
     pub fn with_hint(mut self, hint: impl Into<Cow<'static, str>>) -> Self {
         self.0.hint = Some(hint.into());
         self
     }
 
-    /// Changes the code.
+    /// Replaces the code.
     #[must_use]
     pub fn with_code(mut self, code: Code) -> Self {
         self.0.code = code;
         self
     }
 
-    /// The class of the error.
+    /// Returns the class of the error.
     #[must_use]
     pub fn code(&self) -> Code {
         self.0.code
     }
 
-    /// What was being done.
+    /// Returns what was being done.
     #[must_use]
     pub fn step(&self) -> &Step {
         &self.0.step
     }
 
-    /// The object that the step acted on.
+    /// Returns the object that the step was applied to.
     #[must_use]
     pub fn subject(&self) -> &Subject {
         &self.0.subject
     }
 
-    /// Why a program could not be executed, as Go's `exec` and so docker and podman say it.
+    /// Returns why a program could not be executed, in the words of Go's `os/exec`, which docker
+    /// and podman look for.
     fn exec_cause(&self) -> String {
         let by_path = matches!(&self.0.subject, Subject::Name(program) if program.contains('/'));
         match self.errno() {
@@ -249,7 +265,7 @@ impl Error {
         }
     }
 
-    /// The kernel's answer, if a system call failed.
+    /// Returns the kernel's error number, if a system call failed.
     #[must_use]
     pub fn errno(&self) -> Option<Errno> {
         match self.0.cause {
@@ -262,7 +278,7 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let inner = &*self.0;
-        // The words that programs which call a runtime look for.
+        // Clients of a runtime look for this text.
         if let (Step::Init { op: Verb::Exec, call: Verb::Exec, .. }, Subject::Name(program)) =
             (&inner.step, &inner.subject)
         {
@@ -290,7 +306,7 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// An errno in any of the forms in which libraries return it.
+/// An error number in any of the forms in which libraries return it.
 #[derive(Debug, Clone, Copy)]
 pub struct ErrnoLike(Errno);
 
@@ -312,7 +328,7 @@ impl From<std::io::Error> for ErrnoLike {
     }
 }
 
-/// The wording of C's `strerror`, without Rust's number behind it.
+/// Returns the text of C's `strerror`, without the number that Rust appends.
 #[must_use]
 pub fn strerror(errno: Errno) -> String {
     let text = std::io::Error::from_raw_os_error(errno.raw_os_error()).to_string();
@@ -324,7 +340,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_step_object_and_errno() {
+    fn display_has_step_object_and_errno() {
         let error = Error::path("mkdir", "/sys/fs/cgroup/x", Errno::ACCESS);
         assert_eq!(error.to_string(), "mkdir `/sys/fs/cgroup/x`: Permission denied");
         assert_eq!(error.code(), Code::SystemError);
@@ -332,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn counts_the_steps_of_the_init() {
+    fn display_of_an_init_step_has_its_number_in_the_plan() {
         let step = Step::Init { op: "mount".into(), call: "fsmount".into(), number: 12, of: 48 };
         let subject = Subject::Path("/proc".into());
         let error = Error::new(Code::SystemError, step, subject, Cause::Errno(Errno::PERM));
@@ -343,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn escapes_what_a_container_may_have_written() {
+    fn display_escapes_control_characters() {
         let error = Error::config("hostname", "a\u{1b}[2J\nb", "has a control character");
         assert_eq!(
             error.to_string(),

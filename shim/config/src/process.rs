@@ -1,4 +1,4 @@
-//! A process in a container, as it is asked for.
+//! A process to start in a container.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
@@ -6,18 +6,33 @@ use std::os::fd::OwnedFd;
 use crate::config::{CapabilitySets, CpuAffinity, Rlimit, Scheduler};
 
 /// A process to start.
+///
+/// ```
+/// use pidone_config::{Process, Stdio};
+///
+/// let process = Process {
+///     args: ["sh", "-c", "cat > /tmp/copy"].map(String::from).into(),
+///     env: vec!["PATH=/usr/bin:/bin".into()],
+///     cwd: "/tmp".into(),
+///     user: "nobody".into(),
+///     stdin: Stdio::Pipe,
+///     ..Process::default()
+/// };
+/// assert_eq!(process.args[0], "sh");
+/// ```
 #[derive(Debug, Default)]
 pub struct Process {
-    /// The arguments, the program first. Without a slash it is looked up in the process's
-    /// `$PATH`, in the container.
+    /// The arguments, the program first. A program without a slash is searched for in the
+    /// container, in the directories of the process's `$PATH`.
     pub args: Vec<String>,
     /// The environment, as `NAME=value`. `HOME` is added if it is missing.
     pub env: Vec<String>,
-    /// The working directory; empty for `/`.
+    /// The working directory; `/` if empty.
     pub cwd: String,
-    /// Whether the working directory of a first process is made if it is missing.
+    /// Whether the working directory of a first process is created if it does not exist.
     pub make_cwd: bool,
-    /// `user`, `uid`, `user:group` or `uid:gid`, names as in the container; empty for root.
+    /// The user: `user`, `uid`, `user:group` or `uid:gid`, with names of the container; root if
+    /// empty.
     pub user: String,
     /// Standard input.
     pub stdin: Stdio,
@@ -25,45 +40,48 @@ pub struct Process {
     pub stdout: Stdio,
     /// Standard error.
     pub stderr: Stdio,
-    /// Descriptors from 3 up.
+    /// Further descriptors, which the process gets from number 3 up.
     pub extra_files: Vec<OwnedFd>,
-    /// Capabilities instead of the container's.
+    /// The capabilities, in place of the container's.
     pub capabilities: Option<Vec<String>>,
-    /// Each capability set by itself, instead of [`Process::capabilities`].
+    /// The capability sets one by one, in place of [`Process::capabilities`].
     pub capability_sets: Option<CapabilitySets>,
-    /// The user by numbers, instead of [`Process::user`] and the container's groups.
+    /// The numeric ids of the user, in place of [`Process::user`] and the container's groups.
     pub ids: Option<Ids>,
-    /// Resource limits instead of the container's.
+    /// The resource limits, in place of the container's.
     pub rlimits: Option<Vec<Rlimit>>,
-    /// The AppArmor profile instead of the container's.
+    /// The AppArmor profile, in place of the container's.
     pub apparmor_profile: Option<String>,
-    /// The SELinux label instead of the container's.
+    /// The SELinux label, in place of the container's.
     pub label: Option<String>,
-    /// Likes to be killed for want of memory, -1000 to 1000: `proc_pid_oom_score_adj(5)`.
+    /// The OOM score adjustment, -1000 to 1000: `proc_pid_oom_score_adj(5)`.
     pub oom_score_adj: Option<i32>,
-    /// How the kernel schedules it.
+    /// The scheduling policy and its parameters.
     pub scheduler: Option<Scheduler>,
-    /// The class and priority of its I/O: `ioprio_set(2)`.
+    /// The I/O scheduling class and priority, as `ioprio_set(2)` takes them.
     pub io_priority: Option<u32>,
-    /// Its processors, for a further process.
+    /// The CPU affinity of a further process.
     pub affinity: Option<CpuAffinity>,
-    /// A cgroup below the container's for a further process, by controller; `""` for all.
+    /// The cgroup of a further process, relative to the container's, by controller; the key `""`
+    /// stands for all controllers.
     pub sub_cgroups: BTreeMap<String, String>,
-    /// A terminal of the container's own, with this size, in place of stdio.
+    /// The size of a new terminal in the container, which replaces standard input, output and
+    /// error.
     pub terminal: Option<TerminalSize>,
-    /// No privileges are gained by exec.
+    /// Whether `no_new_privs` is set, so that exec grants no privileges: `prctl(2)`.
     pub no_new_privileges: bool,
-    /// Join the container also where its init could start a further process, so that it is a child
-    /// of the caller: for who passes its end on to a parent or a subreaper.
+    /// Whether a further process always joins the container from the host, so that it is a child of
+    /// the caller, even if the init could start it. For callers that leave waiting for the process
+    /// to their parent or to a subreaper.
     pub as_child: bool,
-    /// Start a further process also in a paused container: it waits there for the resume, and so
-    /// does who starts it.
+    /// Whether a further process is started in a paused container. The process, and the call that
+    /// starts it, then wait until the container is resumed.
     pub ignore_paused: bool,
 }
 
 impl Process {
-    /// Sets a variable of the environment, given as `NAME=value`, in place of earlier ones of that
-    /// name.
+    /// Sets a variable of the environment, given as `NAME=value`, and removes earlier ones with the
+    /// same name.
     pub fn set_variable(&mut self, variable: impl Into<String>) {
         let variable = variable.into();
         let name = variable.split('=').next();
@@ -72,10 +90,10 @@ impl Process {
     }
 }
 
-/// Returns the variables of an environment without those that a later one of the same name
-/// replaces.
+/// Returns an environment in which every name occurs once, with its last value.
 ///
-/// The others keep their order. Text without `=` has no name and stays, for validation to refuse.
+/// Variables keep their order. Text without `=` has no name and is kept, so that validation can
+/// refuse it.
 #[must_use]
 pub fn last_of_each_name(env: &[String]) -> Vec<String> {
     fn name(variable: &str) -> Option<&str> {
@@ -92,34 +110,50 @@ pub fn last_of_each_name(env: &[String]) -> Vec<String> {
     kept
 }
 
-/// The user of a process by numbers.
+/// The numeric ids of a process.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Ids {
     /// The user id in the container.
     pub uid: u32,
     /// The group id in the container.
     pub gid: u32,
-    /// The supplementary groups, these and no others.
+    /// All of the supplementary groups.
     pub groups: Vec<u32>,
     /// The file mode creation mask; 0022 if absent.
     pub umask: Option<u32>,
 }
 
-/// One of the standard descriptors.
+/// What one of the standard descriptors of a process is connected to.
+///
+/// ```
+/// use std::fs::File;
+///
+/// use pidone_config::{Process, Stdio};
+///
+/// let process = Process {
+///     stdin: Stdio::Null,
+///     // The handle of the running process has the other end.
+///     stdout: Stdio::Pipe,
+///     stderr: Stdio::Fd(File::open("/dev/null")?.into()),
+///     ..Process::default()
+/// };
+/// # assert!(matches!(process.stdout, Stdio::Pipe));
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Debug, Default)]
 pub enum Stdio {
-    /// The caller's own.
+    /// The caller's descriptor.
     #[default]
     Inherit,
-    /// The null device.
+    /// `/dev/null`.
     Null,
-    /// A pipe, whose other end is in the running process's handle.
+    /// A pipe. The handle of the running process has the other end.
     Pipe,
-    /// This descriptor.
+    /// The given descriptor.
     Fd(OwnedFd),
 }
 
-/// The size of a terminal in characters; 0 leaves the kernel's.
+/// The size of a terminal in characters; 0 leaves the kernel's default.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct TerminalSize {
     /// The height.

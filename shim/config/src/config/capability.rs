@@ -1,4 +1,4 @@
-//! Capabilities by name, and as the masks that the kernel takes, capabilities(7).
+//! Capabilities by name, and as masks: `capabilities(7)`.
 
 use std::str::FromStr;
 
@@ -9,8 +9,7 @@ use super::fault::{Check, Fault, each};
 use crate::error::{Error, Result};
 use crate::text::quoted;
 
-/// The capabilities of a container of which nothing else is said: those of nsinit's template, which
-/// are also docker's.
+/// The default capabilities of a container: those of nsinit's template, which are also docker's.
 pub const DEFAULT: [&str; 14] = [
     "AUDIT_WRITE",
     "CHOWN",
@@ -28,14 +27,15 @@ pub const DEFAULT: [&str; 14] = [
     "SYS_CHROOT",
 ];
 
-/// The name without `CAP_` of a capability in any spelling; `None` if there is none of that name.
+/// Returns the name of a capability without `CAP_`, given in any spelling; `None` for an unknown
+/// name.
 #[must_use]
 pub fn name(text: &str) -> Option<String> {
     let capability = parse(text)?.to_string();
     Some(capability.strip_prefix("CAP_").unwrap_or(&capability).to_owned())
 }
 
-/// The mask of capabilities that are given by their names, as they stand in
+/// Returns the mask of named capabilities, as in
 /// [`Config::capabilities`](super::Config::capabilities): bit N is capability N.
 ///
 /// # Errors
@@ -50,7 +50,7 @@ pub fn mask(names: &[impl AsRef<str>]) -> Result<u64> {
     })
 }
 
-/// The mask of every capability that we know by name.
+/// Returns the mask of all capabilities with a known name.
 ///
 /// The running kernel may know fewer: see `/proc/sys/kernel/cap_last_cap`.
 #[must_use]
@@ -69,7 +69,7 @@ pub(super) fn check(names: &[String]) -> Check {
     })
 }
 
-/// An element of a list, in the seed's spelling.
+/// An element of a list, in libcontainer's spelling.
 struct Name(String);
 
 impl<'de> Deserialize<'de> for Name {
@@ -93,18 +93,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_default_is_dockers() {
+    fn default_is_that_of_docker() {
         assert_eq!(mask(&DEFAULT).unwrap(), 0x0000_0000_a804_25fb);
     }
 
     #[test]
-    fn all_are_those_of_the_kernels_header() {
-        // CAP_CHECKPOINT_RESTORE, 40, is the last since Linux 5.9.
+    fn all_has_the_capabilities_of_the_kernel_header() {
+        // The last one, since Linux 5.9, is CAP_CHECKPOINT_RESTORE, 40.
         assert_eq!(all(), (1 << 41) - 1);
     }
 
     #[test]
-    fn every_spelling_is_one_name() {
+    fn spellings_mean_the_same_and_unknown_names_are_refused() {
         for text in ["SYS_ADMIN", "CAP_SYS_ADMIN", "sys_admin", "Cap_Sys_Admin"] {
             assert_eq!(name(text).as_deref(), Some("SYS_ADMIN"), "{text}");
             assert_eq!(mask(&[text]).unwrap(), 1 << 21);

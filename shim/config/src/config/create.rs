@@ -1,4 +1,4 @@
-//! nsinit's create options: what a command line changes in a configuration.
+//! nsinit's create options: changes that the command line makes to a configuration.
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -10,25 +10,25 @@ use crate::error::{Error, Result};
 
 /// The options of `nsinit exec` and `nsinit config` that change a configuration.
 ///
-/// What is `None`, `false` or empty leaves it as it is: an option that is not given never overrides
-/// a file.
+/// Fields that are `None`, `false` or empty change nothing, so an option that is not given never
+/// overrides a file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CreateOptions {
-    /// `--rootfs`: the root file system. A relative path starts at the current directory.
+    /// `--rootfs`: the root file system. A relative path is resolved against the current directory.
     pub rootfs: Option<PathBuf>,
-    /// `--read-only`: the root is read-only.
+    /// `--read-only`: makes the root read-only.
     pub read_only: bool,
-    /// `--init`: the init stays process 1.
+    /// `--init`: the init remains process 1.
     pub supervise: bool,
     /// `--hostname`.
     pub hostname: Option<String>,
     /// `--parent-death-signal`: a signal, or 0 for none.
     pub parent_death_signal: Option<i32>,
-    /// `--bind SRC:DST[:ro|rw]`: more bind mounts.
+    /// `--bind SRC:DST[:ro|rw]`: additional bind mounts.
     pub binds: Vec<String>,
-    /// `--tmpfs DST`: more empty directories.
+    /// `--tmpfs DST`: additional tmpfs mounts.
     pub tmpfs: Vec<String>,
-    /// `--cgroup`: mounts the container's control groups.
+    /// `--cgroup`: mounts the container's cgroups.
     pub mount_cgroup: bool,
     /// `--cpushares`.
     pub cpu_shares: Option<i64>,
@@ -42,7 +42,7 @@ pub struct CreateOptions {
     pub cpuset_cpus: Option<String>,
     /// `--cpuset-mems`.
     pub cpuset_mems: Option<String>,
-    /// `--security`: a profile.
+    /// `--security`: a security profile.
     pub security: Option<Security>,
     /// `--apparmor-profile`.
     pub apparmor_profile: Option<String>,
@@ -50,11 +50,11 @@ pub struct CreateOptions {
     pub process_label: Option<String>,
     /// `--mount-label`.
     pub mount_label: Option<String>,
-    /// `--groups`: supplementary groups, in place of the configuration's.
+    /// `--groups`: supplementary groups, which replace the configuration's.
     pub groups: Vec<String>,
     /// `--sysctl KEY=VALUE`.
     pub sysctls: Vec<String>,
-    /// `--userns-root-uid`: a new user namespace, whose root is this user and group of the host.
+    /// `--userns-root-uid`: a new user namespace whose root is this user and group of the host.
     pub userns_root_uid: Option<u32>,
     /// `--net`.
     pub net: Option<NamespaceChoice>,
@@ -66,7 +66,7 @@ pub struct CreateOptions {
     pub uts: Option<NamespaceChoice>,
     /// `--mnt`.
     pub mnt: Option<NamespaceChoice>,
-    /// `--veth-bridge`: one more interface, on this bridge of the host.
+    /// `--veth-bridge`: an additional interface, on this bridge of the host.
     pub veth_bridge: Option<String>,
     /// `--veth-address`, with a prefix length.
     pub veth_address: Option<String>,
@@ -76,18 +76,18 @@ pub struct CreateOptions {
     pub veth_mtu: Option<u32>,
 }
 
-/// What an option such as `--net` asks for.
+/// The value of an option such as `--net`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NamespaceChoice {
-    /// `private`, or nothing: a new namespace.
+    /// `private` or empty: a new namespace.
     Private,
-    /// `host`: the caller's.
+    /// `host`: the caller's namespace.
     Host,
-    /// A path: the namespace of that file.
+    /// A path: the namespace at that path.
     Join(String),
 }
 
-/// Reads `private`, `host` or an absolute path.
+/// Parses `private`, `host` or an absolute path.
 impl FromStr for NamespaceChoice {
     type Err = Error;
 
@@ -102,13 +102,13 @@ impl FromStr for NamespaceChoice {
 }
 
 impl CreateOptions {
-    /// Changes a configuration as the options say. It is not validated here.
+    /// Applies the options to a configuration, without validating the result.
     ///
     /// # Errors
     ///
-    /// [`Code::ConfigInvalid`](crate::Code::ConfigInvalid) for an option that does not follow its
-    /// grammar, [`Code::SystemError`](crate::Code::SystemError) when a relative path is given and
-    /// the current directory is gone.
+    /// [`Code::ConfigInvalid`](crate::Code::ConfigInvalid) for an option with a malformed value,
+    /// [`Code::SystemError`](crate::Code::SystemError) if a path is relative and the current
+    /// directory no longer exists.
     pub fn apply(&self, config: &mut Config) -> Result<()> {
         if let Some(rootfs) = &self.rootfs {
             config.rootfs = absolute(rootfs)?;
@@ -144,7 +144,7 @@ impl CreateOptions {
         if !given && self.cpuset_cpus.is_none() && self.cpuset_mems.is_none() {
             return;
         }
-        // A limit needs a control group to stand in, so one that the file lacks is made.
+        // A limit needs a cgroup. If the file has none, it is added.
         let rootfs = &config.rootfs;
         let limits: &mut Cgroup = config.cgroups.get_or_insert_with(|| cgroup(rootfs));
         set(&mut limits.cpu_shares, self.cpu_shares.as_ref());
@@ -155,8 +155,10 @@ impl CreateOptions {
         set(&mut limits.cpuset_mems, self.cpuset_mems.as_ref());
     }
 
-    /// Besides the namespaces themselves this takes away what the configuration would do in one
-    /// that is the host's or somebody else's, and what the seed took away too.
+    /// Applies the options for namespaces.
+    ///
+    /// It also removes from the configuration what would then be done in a namespace of the host or
+    /// of another container, as libcontainer did.
     fn apply_namespaces(&self, config: &mut Config) {
         for (choice, kind) in [
             (&self.net, NamespaceType::Network),
@@ -186,7 +188,8 @@ impl CreateOptions {
                     config.mask_paths.clear();
                     config.readonly_paths.clear();
                     config.privatefs = false;
-                    // Said on the command line too, it is a contradiction for validation to name.
+                    // With --read-only the two options contradict each other, and validation
+                    // reports that.
                     config.readonlyfs = self.read_only;
                 }
                 _ => {}
@@ -274,14 +277,14 @@ fn set<T: Clone>(field: &mut T, given: Option<&T>) {
     }
 }
 
-/// An absolute, clean path; links in it stay, for the rules to judge.
+/// Returns an absolute path without `.` and `..`. Symbolic links in it are left for validation.
 fn absolute(path: &Path) -> Result<PathBuf> {
     let full = std::path::absolute(path).map_err(|error| Error::path("getcwd", path, error))?;
     Ok(path::clean(&full))
 }
 
-/// Maps root to a user of the host, and everybody else to himself: but for the one who is root now,
-/// who has no id of his own inside.
+/// Maps root to a user of the host, and all other ids to themselves. The id that root is mapped to
+/// has no other id in the container.
 fn map_root(config: &mut Config, uid: u32) -> Result<()> {
     const LAST: u32 = i32::MAX.unsigned_abs();
     if uid >= LAST {
@@ -301,12 +304,12 @@ fn map_root(config: &mut Config, uid: u32) -> Result<()> {
     Ok(())
 }
 
-/// A name for an interface of the host that no other has.
+/// Returns a random name for a network interface of the host.
 fn random_interface() -> Result<String> {
     let mut bytes = [0; 4];
     rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
         .map_err(|errno| Error::system("getrandom", "", errno))?;
-    // Seven digits, as the seed has them.
+    // Seven digits, as in libcontainer.
     Ok(format!("veth{:07x}", u32::from_ne_bytes(bytes) >> 4))
 }
 
@@ -327,12 +330,12 @@ mod tests {
     }
 
     #[test]
-    fn nothing_given_changes_nothing() {
+    fn default_options_change_nothing() {
         assert_eq!(applied(CreateOptions::default()), Config::template("/srv/root".into()));
     }
 
     #[test]
-    fn values_that_are_given_override() {
+    fn given_options_override_the_configuration() {
         let config = applied(CreateOptions {
             rootfs: Some("/srv/./other/".into()),
             read_only: true,
@@ -367,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_makes_the_group_that_it_needs() {
+    fn limit_adds_a_missing_cgroup() {
         let mut config = Config { rootfs: "/srv/box".into(), ..Config::default() };
         CreateOptions::default().apply(&mut config).unwrap();
         assert_eq!(config.cgroups, None);
@@ -378,13 +381,13 @@ mod tests {
     }
 
     #[test]
-    fn a_relative_root_starts_at_the_current_directory() {
+    fn relative_rootfs_is_resolved_against_the_current_directory() {
         let config = applied(CreateOptions { rootfs: Some("a/../b".into()), ..Default::default() });
         assert_eq!(config.rootfs, std::env::current_dir().unwrap().join("b"));
     }
 
     #[test]
-    fn namespaces_are_private_shared_or_joined() {
+    fn namespace_options_make_share_or_join() {
         let config = applied(CreateOptions {
             net: Some(NamespaceChoice::Host),
             uts: Some(NamespaceChoice::Host),
@@ -416,7 +419,7 @@ mod tests {
     }
 
     #[test]
-    fn what_contradicts_is_left_for_validation() {
+    fn contradicting_options_fail_validation() {
         for options in [
             CreateOptions {
                 uts: Some(NamespaceChoice::Host),
@@ -436,7 +439,7 @@ mod tests {
     }
 
     #[test]
-    fn mounts_are_added() {
+    fn binds_tmpfs_and_cgroup_are_appended_to_the_mounts() {
         let config = applied(CreateOptions {
             binds: vec!["/a:/b".into(), "/a:/c:ro".into(), "rel:/d:rw".into()],
             tmpfs: vec!["/e".into()],
@@ -453,7 +456,7 @@ mod tests {
     }
 
     #[test]
-    fn a_veth_gets_a_name_on_the_host() {
+    fn veth_gets_a_random_name_on_the_host() {
         let options = CreateOptions {
             veth_bridge: Some("docker0".into()),
             veth_address: Some("172.17.0.101/16".into()),
@@ -468,7 +471,7 @@ mod tests {
     }
 
     #[test]
-    fn the_root_of_a_user_namespace_is_a_user_of_the_host() {
+    fn userns_root_uid_maps_root_and_owns_devices() {
         for uid in [0, 1, 2, 5, 1000, i32::MAX.unsigned_abs() - 1] {
             let config =
                 applied(CreateOptions { userns_root_uid: Some(uid), ..CreateOptions::default() });
@@ -484,7 +487,7 @@ mod tests {
     }
 
     #[test]
-    fn a_profile_yields_to_what_is_named() {
+    fn apparmor_option_overrides_the_security_profile() {
         let config = applied(CreateOptions {
             security: Some(Security::High),
             apparmor_profile: Some("mine".into()),
@@ -496,7 +499,7 @@ mod tests {
     }
 
     #[test]
-    fn an_option_that_is_wrong_is_named() {
+    fn errors_name_the_option() {
         let binds = |bind: &str| CreateOptions { binds: vec![bind.into()], ..Default::default() };
         for bind in ["", "/a", ":/b", "/a:", "/a:/b:rx", "/a:/b:ro:x"] {
             assert!(refused(binds(bind)).contains("--bind"), "{bind}");

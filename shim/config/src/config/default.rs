@@ -1,13 +1,13 @@
-//! What a container gets when nothing is said: the seed's lists of devices, the paths that hide the
-//! host, and nsinit's template.
+//! Defaults: libcontainer's lists of devices, the masked paths, and nsinit's template.
 
 use std::path::{Path, PathBuf};
 
 use super::mount::flags::{NODEV, NOEXEC, NOSUID, RDONLY, STRICTATIME};
 use super::{Cgroup, Config, Device, Mount, NamespaceType, Network, Rlimit, capability};
 
-/// Files and directories of proc and sysfs that tell about the host, or reach into it. Docker's
-/// list; that of the seed had `/proc/kcore` alone (CVE-2015-3630, CVE-2017-16539).
+/// Files and directories of proc and sysfs that reveal information about the host, or give access
+/// to it. The list is docker's; libcontainer's had `/proc/kcore` alone (CVE-2015-3630,
+/// CVE-2017-16539).
 pub(crate) const MASKED: [&str; 12] = [
     "/proc/acpi",
     "/proc/asound",
@@ -23,20 +23,20 @@ pub(crate) const MASKED: [&str; 12] = [
     "/sys/firmware",
 ];
 
-/// What of proc may be read but not written.
+/// The paths of proc that may be read but not written.
 const READONLY: [&str; 5] =
     ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
-/// The flags of a file system that holds neither programs nor devices.
+/// The flags of a file system without programs and devices.
 const PLAIN: u64 = NOEXEC | NOSUID | NODEV;
 
-/// The host's directory of processors.
+/// The host's directory of CPUs.
 const CPUS: &str = "/sys/devices/system/cpu";
 
-/// The paths that a container does not see.
+/// Returns the paths to hide from a container.
 ///
-/// Of the host it looks up which processors report that they are too hot, as docker does: the
-/// counters tell containers about each other.
+/// Like docker, it adds the `thermal_throttle` directories of the host's CPUs, whose counters let
+/// containers learn about each other.
 #[must_use]
 pub fn mask_paths() -> Vec<String> {
     let mut paths: Vec<String> = MASKED.map(str::to_owned).into();
@@ -44,10 +44,11 @@ pub fn mask_paths() -> Vec<String> {
     paths
 }
 
-/// The `thermal_throttle` directories below a directory of processors, in the order of the numbers.
+/// Returns the `thermal_throttle` directories below a directory of CPUs, in the order of their
+/// numbers.
 fn thermal_throttles(cpus: &Path) -> Vec<String> {
-    // Either every processor has the counters or none; most virtual machines have none, and then
-    // a single look is enough.
+    // Either all CPUs have the counters or none. Most virtual machines have none, and one lookup
+    // suffices.
     if !cpus.join("cpu0/thermal_throttle").exists() {
         return Vec::new();
     }
@@ -64,7 +65,7 @@ fn thermal_throttles(cpus: &Path) -> Vec<String> {
     numbers.into_iter().map(path).collect()
 }
 
-/// The paths that a container sees but cannot write to.
+/// Returns the paths that a container may read but not write.
 #[must_use]
 pub fn readonly_paths() -> Vec<String> {
     READONLY.map(str::to_owned).into()
@@ -83,7 +84,7 @@ fn character(path: &str, major: i64, minor: i64, file_mode: u32) -> Device {
     }
 }
 
-/// The devices that every container has: libcontainer's `DefaultSimpleDevices`.
+/// Returns the devices that every container has: libcontainer's `DefaultSimpleDevices`.
 #[must_use]
 pub fn simple_devices() -> Vec<Device> {
     [
@@ -98,9 +99,9 @@ pub fn simple_devices() -> Vec<Device> {
     .into()
 }
 
-/// The rules of what may be opened: libcontainer's `DefaultAllowedDevices`.
+/// Returns the rules of the device cgroup: libcontainer's `DefaultAllowedDevices`.
 ///
-/// Any node may be made, few may be opened: consoles, ptys, `/dev/net/tun` and the simple devices.
+/// Any node may be made. Consoles, ptys, `/dev/net/tun` and the simple devices may be opened.
 #[must_use]
 pub fn allowed_devices() -> Vec<Device> {
     let make = |kind| Device { kind, permissions: "m".to_owned(), ..character("", -1, -1, 0) };
@@ -120,9 +121,9 @@ pub fn allowed_devices() -> Vec<Device> {
     devices
 }
 
-/// The nodes that are made: libcontainer's `DefaultAutoCreatedDevices`.
+/// Returns the device nodes to make: libcontainer's `DefaultAutoCreatedDevices`.
 ///
-/// `/dev/fuse` is there with no permission bits, and no rule allows it.
+/// `/dev/fuse` has no permission bits, and no rule allows opening it.
 #[must_use]
 pub fn auto_created_devices() -> Vec<Device> {
     let mut devices = vec![character("/dev/fuse", 10, 229, 0)];
@@ -130,8 +131,8 @@ pub fn auto_created_devices() -> Vec<Device> {
     devices
 }
 
-/// The control group of a container in a directory: `nsinit` and the directory's name, below the
-/// caller's.
+/// Returns the cgroup of a container in a directory: `nsinit/NAME` below the caller's cgroup, where
+/// NAME is the name of the directory.
 pub(super) fn cgroup(rootfs: &Path) -> Cgroup {
     let name = rootfs.file_name().map(|name| name.to_string_lossy().into_owned());
     Cgroup {
@@ -160,10 +161,26 @@ pub(super) fn mount(
 }
 
 impl Config {
-    /// The configuration that nsinit starts a root file system with when there is no file.
+    /// Returns the configuration that nsinit uses for a root file system without a
+    /// `container.json`.
     ///
-    /// All namespaces but that of users are new, the root is writable, and the paths of
-    /// [`mask_paths`] and [`readonly_paths`] take the place of the seed's shorter lists.
+    /// All namespaces except the user namespace are new, and the root is writable. The paths of
+    /// [`mask_paths`] and [`readonly_paths`] replace libcontainer's shorter lists.
+    ///
+    /// ```
+    /// use pidone_config::Config;
+    /// use pidone_config::config::NamespaceType;
+    ///
+    /// let mut config = Config::template("/srv/busybox".into());
+    /// assert_eq!(config.hostname, "nsinit");
+    /// assert!(config.has_new(NamespaceType::Pid));
+    /// if let Some(cgroup) = &mut config.cgroups {
+    ///     assert_eq!(cgroup.name, "busybox");
+    ///     cgroup.memory = 64 << 20;
+    /// }
+    /// config.validate()?;
+    /// # Ok::<(), pidone_config::Error>(())
+    /// ```
     #[must_use]
     pub fn template(rootfs: PathBuf) -> Self {
         let mut config = Self {
@@ -213,7 +230,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_lists_of_devices_are_the_seeds() {
+    fn device_lists_are_those_of_libcontainer() {
         let rules: Vec<_> = allowed_devices().iter().map(Device::cgroup_string).collect();
         assert_eq!(
             rules,
@@ -251,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn the_template_is_valid_and_of_the_seeds_form() {
+    fn template_is_valid_and_has_the_form_of_libcontainer() {
         let config = Config::template("/srv/busybox".into());
         config.validate().unwrap();
         let json = serde_json::to_value(&config).unwrap();
@@ -269,12 +286,12 @@ mod tests {
     }
 
     #[test]
-    fn the_root_directory_has_a_name_too() {
+    fn template_of_the_root_directory_is_valid() {
         Config::template("/".into()).validate().unwrap();
     }
 
     #[test]
-    fn processors_are_masked_where_they_count() {
+    fn thermal_throttle_directories_are_listed_by_cpu_number() {
         let cpus = tempfile::tempdir().unwrap();
         assert!(thermal_throttles(cpus.path()).is_empty());
         for directory in ["cpu0", "cpu10", "cpu2", "cpufreq"] {

@@ -1,4 +1,4 @@
-//! Device nodes, and rules about devices.
+//! Device nodes, and rules of the device cgroup.
 
 use std::fmt;
 use std::path::Path;
@@ -12,19 +12,19 @@ use super::fault::{Check, Fault};
 use super::json::number_or_text;
 use super::path;
 
-/// The largest numbers of a device: 12 and 20 bits, `include/linux/kdev_t.h`.
+/// The largest major and minor numbers, of 12 and 20 bits: `include/linux/kdev_t.h`.
 const MAJOR_MAX: i64 = (1 << 12) - 1;
 const MINOR_MAX: i64 = (1 << 20) - 1;
 
-/// A device node, or a rule about devices.
+/// A device node, or a rule of the device cgroup.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Device {
-    /// The type: `c`, `b`, `p` or, in rules, `a`. In files also as the number of the letter, which
-    /// is what the seed writes.
+    /// The type: `c`, `b`, `p`, or `a` in rules. Files may use the code of the letter, which is
+    /// what libcontainer writes.
     #[serde(rename = "type", with = "letter")]
     pub kind: char,
-    /// The place of the node in the container; empty in a rule.
+    /// The path of the node in the container; empty in a rule.
     #[serde(default)]
     pub path: String,
     /// The major number; -1 for all.
@@ -33,11 +33,11 @@ pub struct Device {
     /// The minor number; -1 for all.
     #[serde(default)]
     pub minor: i64,
-    /// What the device cgroup allows: letters of `rwm`.
+    /// The permissions of the device cgroup: letters of `rwm`.
     #[serde(default)]
     pub permissions: String,
-    /// The permission bits of the node, set-id and sticky bits included. In files also octal, as
-    /// text, and in the form of Go's `os.FileMode`.
+    /// The permission bits of the node, including the set-ID and sticky bits. Files may use octal
+    /// text, or the form of Go's `os.FileMode`.
     #[serde(default, deserialize_with = "mode")]
     pub file_mode: u32,
     /// The owner.
@@ -49,7 +49,7 @@ pub struct Device {
 }
 
 impl Device {
-    /// The device in the form that the device cgroup takes: `c 1:3 rwm`, `c 136:* rwm`.
+    /// Returns the device in the format of the device cgroup: `c 1:3 rwm`, `c 136:* rwm`.
     #[must_use]
     pub fn cgroup_string(&self) -> String {
         let number = |number| match number {
@@ -60,14 +60,14 @@ impl Device {
         format!("{} {major}:{minor} {}", self.kind, self.permissions)
     }
 
-    /// Checks a node that is to be made.
+    /// Checks a node to make.
     pub(super) fn check_node(&self) -> Check {
         match self.kind {
             'c' | 'b' => {
                 self.check_number("major", self.major, 0, MAJOR_MAX)?;
                 self.check_number("minor", self.minor, 0, MINOR_MAX)?;
             }
-            // mknod(2) takes no number for a fifo.
+            // mknod(2) takes no device number for a FIFO.
             'p' => {}
             kind => return Err(Fault::text("type", &kind.to_string(), "must be c, b or p")),
         }
@@ -122,11 +122,11 @@ impl Device {
     }
 }
 
-/// A text that is no rule of the device cgroup.
+/// The error for text that is not a rule of the device cgroup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NotARule;
 
-/// Reads a rule in the form of [`Device::cgroup_string`].
+/// Parses a rule in the format of [`Device::cgroup_string`].
 impl FromStr for Device {
     type Err = NotARule;
 
@@ -146,7 +146,7 @@ impl FromStr for Device {
         };
         let (major, minor) = numbers.split_once(':').ok_or(NotARule)?;
         Ok(Self {
-            kind: letter::of(kind).ok_or(NotARule)?,
+            kind: letter::from_text(kind).ok_or(NotARule)?,
             major: number(major)?,
             minor: number(minor)?,
             permissions: permissions.to_owned(),
@@ -155,12 +155,12 @@ impl FromStr for Device {
     }
 }
 
-/// One of an ordered list of rules about devices, as in the OCI runtime specification.
+/// An allow or deny rule of an ordered list, as in the OCI runtime specification.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct DeviceRule {
-    /// Whether it allows, otherwise it denies.
+    /// Whether the rule allows; otherwise it denies.
     pub allow: bool,
-    /// What it is about; -1 and the type `a` stand for all.
+    /// The devices that the rule applies to; -1 and the type `a` stand for all.
     pub device: Device,
 }
 
@@ -171,7 +171,7 @@ impl fmt::Display for DeviceRule {
     }
 }
 
-/// Reads a rule in the form in which it is written: `deny a *:* rwm`.
+/// Parses a rule in the format in which it is displayed: `deny a *:* rwm`.
 impl FromStr for DeviceRule {
     type Err = NotARule;
 
@@ -199,18 +199,18 @@ impl<'de> Deserialize<'de> for DeviceRule {
     }
 }
 
-/// The type of a device: a letter, written as its number.
+/// The type of a device: a letter, which is written as its code.
 mod letter {
     use super::{Deserializer, Serializer, number_or_text};
 
-    pub(super) fn of(text: &str) -> Option<char> {
+    pub(super) fn from_text(text: &str) -> Option<char> {
         let mut letters = text.chars();
         letters.next().filter(|_| letters.next().is_none())
     }
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(reader: D) -> Result<char, D::Error> {
         let number = |number| u32::try_from(number).ok().and_then(char::from_u32);
-        number_or_text(reader, "a letter, or its number", number, of)
+        number_or_text(reader, "a letter, or its number", number, from_text)
     }
 
     pub(super) fn serialize<S: Serializer>(kind: &char, writer: S) -> Result<S::Ok, S::Error> {
@@ -218,7 +218,7 @@ mod letter {
     }
 }
 
-/// Reads permission bits: a number, possibly a Go `os.FileMode`, or octal text.
+/// Reads permission bits: a number, which may be a Go `os.FileMode`, or octal text.
 fn mode<'de, D: Deserializer<'de>>(reader: D) -> Result<u32, D::Error> {
     number_or_text(
         reader,
@@ -231,10 +231,10 @@ fn mode<'de, D: Deserializer<'de>>(reader: D) -> Result<u32, D::Error> {
     )
 }
 
-/// The permission bits of a mode: those of stat(2), or Go's `os.FileMode`.
+/// Returns the permission bits of a mode, which may be a mode of stat(2) or a Go `os.FileMode`.
 ///
-/// Go keeps the type in its high bits, and the set-id and sticky bits there too. The type says what
-/// [`Device::kind`] says, so it is dropped where it is that of a device or a fifo.
+/// Go keeps the file type and the set-ID and sticky bits in the high bits. The type of a device or
+/// FIFO is dropped, because [`Device::kind`] has it.
 fn permission_bits(mode: u32) -> Option<u32> {
     const DEVICE: u32 = 1 << 26;
     const NAMED_PIPE: u32 = 1 << 25;
@@ -254,7 +254,7 @@ fn permission_bits(mode: u32) -> Option<u32> {
     (bits & !0o7777 == 0).then_some(bits)
 }
 
-/// An element of a list of rules: an object, or the text of [`Device::cgroup_string`].
+/// An element of a list of rules: an object, or text in the format of [`Device::cgroup_string`].
 struct Rule(Device);
 
 /// Reads a list of rules, or `null`.
@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn the_type_is_a_number_or_a_letter() {
+    fn type_is_a_letter_or_its_code() {
         for json in [r#"{"type": 99}"#, r#"{"type": "c"}"#] {
             assert_eq!(serde_json::from_str::<Device>(json).unwrap().kind, 'c');
         }
@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn modes_of_go_lose_their_type() {
+    fn go_file_modes_become_permission_bits() {
         assert_eq!(permission_bits(438), Some(0o666));
         assert_eq!(permission_bits(1 << 26 | 1 << 21 | 0o620), Some(0o620));
         assert_eq!(permission_bits(libc::S_IFCHR | 0o666), Some(0o666));
@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn rules_are_text_too() {
+    fn rules_are_parsed_from_text() {
         let rule: Device = "c 136:* rwm".parse().unwrap();
         assert_eq!((rule.kind, rule.major, rule.minor), ('c', 136, -1));
         assert_eq!(rule.cgroup_string(), "c 136:* rwm");
@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn ordered_rules_are_text_only() {
+    fn ordered_rules_are_read_and_written_as_text() {
         for text in ["allow c 136:* rwm", "deny a *:* rwm"] {
             let rule: DeviceRule = text.parse().unwrap();
             assert_eq!(rule.allow, text.starts_with("allow"));
@@ -349,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn nodes_have_numbers_and_a_place() {
+    fn malformed_nodes_are_refused() {
         node('c', 1, 3).check_node().unwrap();
         node('p', -1, -1).check_node().unwrap();
         for (device, field) in [
@@ -370,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn rules_may_mean_all() {
+    fn rules_accept_wildcards_and_refuse_other_types() {
         node('a', -1, -1).check_rule().unwrap();
         for device in [
             node('p', 1, 1),
@@ -384,12 +384,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_rule_panics(text: String) {
+        fn arbitrary_rules_do_not_panic(text: String) {
             let _ = text.parse::<Device>();
         }
 
         #[test]
-        fn rules_survive_their_text(major in -1i64..4096, minor in -1i64..1048576) {
+        fn rules_roundtrip_as_text(major in -1i64..4096, minor in -1i64..1048576) {
             let rule = node('c', major, minor);
             let read: Device = rule.cgroup_string().parse().unwrap();
             prop_assert_eq!(read.cgroup_string(), rule.cgroup_string());

@@ -1,4 +1,4 @@
-//! The container for a program that has no root file system of its own: the host's system
+//! The configuration for a program of the host, without a root file system: the host's system
 //! directories, read-only, in an empty root.
 
 use std::io::ErrorKind;
@@ -9,19 +9,19 @@ use super::mount::flags::{BIND, NODEV, NOSUID, RDONLY, REC};
 use super::{Config, Link, path};
 use crate::error::{Code, Error, Result};
 
-/// Where a distribution keeps its programs, libraries and settings; each is shown if it exists.
-/// `/nix` and `/gnu` hold everything on NixOS and Guix.
+/// The directories in which distributions keep programs, libraries and settings. Those that exist
+/// are mounted. NixOS and Guix keep everything in `/nix` and `/gnu`.
 const SYSTEM: [&str; 11] = [
     "/bin", "/etc", "/gnu", "/lib", "/lib32", "/lib64", "/libx32", "/nix", "/opt", "/sbin", "/usr",
 ];
 
-/// Empty writable directories: the place and the mode.
+/// Empty writable directories, each with its options.
 const SCRATCH: [(&str, &str); 4] =
     [("/tmp", "mode=1777"), ("/run", "mode=755"), ("/var/tmp", "mode=1777"), ("/root", "mode=700")];
 
-/// Secrets of the host in `/etc`: a directory, and the beginning and end of the names in it.
+/// Secrets of the host in `/etc`: a directory, and how the names in it begin and end.
 ///
-/// Root in the container may read what root may, so a read-only view is not enough.
+/// Root in the container may read what root may read, so mounting them read-only is not enough.
 const SECRETS: [(&str, &str, &str); 11] = [
     ("/etc", "shadow", ""),
     ("/etc", "gshadow", ""),
@@ -37,14 +37,28 @@ const SECRETS: [(&str, &str, &str); 11] = [
 ];
 
 impl Config {
-    /// The configuration for a program of the host: nsinit's template, with a root that is a new
-    /// tmpfs, read-only, and holds the system directories found below `host` (which is `/` but in
-    /// tests), private writable directories, and nothing else.
+    /// Returns the configuration for a program of the host.
+    ///
+    /// It is nsinit's template with a read-only tmpfs as root. The root holds the system
+    /// directories found below `host`, which is `/` except in tests, private writable directories,
+    /// and nothing else. Files with secrets are hidden.
     ///
     /// # Errors
     ///
-    /// [`Code::SystemError`] when the host's directories cannot be looked at, and
-    /// [`Code::ConfigInvalid`] when there is none.
+    /// [`Code::SystemError`] if the host's directories cannot be examined, and
+    /// [`Code::ConfigInvalid`] if there are none.
+    ///
+    /// ```
+    /// use std::path::Path;
+    ///
+    /// use pidone_config::Config;
+    ///
+    /// let config = Config::embedded(Path::new("/"))?;
+    /// assert!(config.tmpfs_root && config.readonlyfs);
+    /// assert!(config.mounts.iter().any(|mount| mount.destination == "/tmp"));
+    /// config.validate()?;
+    /// # Ok::<(), pidone_config::Error>(())
+    /// ```
     pub fn embedded(host: &Path) -> Result<Self> {
         let mut config = Self::template(PathBuf::new());
         config.tmpfs_root = true;
@@ -76,12 +90,12 @@ impl Config {
     }
 }
 
-/// What the host has at a place.
+/// What exists at a path of the host.
 enum Found {
     Nothing,
-    /// A link to something in one of the system directories, with its text.
+    /// A symbolic link into one of the system directories, with its target as it is written.
     Link(String),
-    /// A directory, by its path on the host.
+    /// A directory, with its path on the host.
     Directory(String),
 }
 
@@ -105,7 +119,7 @@ fn look(host: &Path, place: &str) -> Result<Found> {
     if SYSTEM.iter().any(|system| *system != place && first == Path::new(system).file_name()) {
         return Ok(Found::Link(text(&target)?));
     }
-    // A link out of the directories that are shown would lead nowhere in the container.
+    // The link leads out of the mounted directories and would be dangling in the container.
     let resolved = below(host, &inside);
     match resolved.canonicalize() {
         Ok(directory) if directory.is_dir() => Ok(Found::Directory(text(&directory)?)),
@@ -115,15 +129,15 @@ fn look(host: &Path, place: &str) -> Result<Found> {
     }
 }
 
-/// The secrets that exist on the host, as paths in the container.
+/// Returns the secrets that exist on the host, as paths in the container.
 fn secrets(host: &Path) -> Result<Vec<String>> {
     let mut found = Vec::new();
     for (place, start, end) in SECRETS {
         let directory = below(host, Path::new(place));
         let entries = match directory.read_dir() {
             Ok(entries) => entries,
-            // What cannot be listed is not readable in the container either: its root is at most
-            // the caller.
+            // A directory that the caller cannot list cannot be read in the container either: root
+            // there has at most the caller's rights.
             Err(error)
                 if matches!(
                     error.kind(),
@@ -148,7 +162,7 @@ fn secrets(host: &Path) -> Result<Vec<String>> {
     Ok(found)
 }
 
-/// An absolute path below another root.
+/// Returns an absolute path moved below another root.
 fn below(host: &Path, place: &Path) -> PathBuf {
     host.join(place.strip_prefix("/").unwrap_or(place))
 }
@@ -168,7 +182,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shows_the_hosts_directories_and_hides_its_secrets() {
+    fn embedded_mounts_system_directories_and_hides_secrets() {
         let host = tempfile::tempdir().unwrap();
         let root = host.path();
         for directory in ["usr/bin", "etc/ssh", "etc/sudoers.d", "etc/ssl/private", "home/opt"] {
@@ -225,14 +239,14 @@ mod tests {
     }
 
     #[test]
-    fn this_host_has_what_a_program_needs() {
+    fn embedded_of_this_host_is_valid_and_has_usr() {
         let config = Config::embedded(Path::new("/")).unwrap();
         config.validate().unwrap();
         assert!(config.mounts.iter().any(|mount| mount.destination == "/usr"));
     }
 
     #[test]
-    fn an_empty_host_is_an_error() {
+    fn embedded_of_an_empty_host_is_an_error() {
         let host = tempfile::tempdir().unwrap();
         let error = Config::embedded(host.path()).unwrap_err();
         assert_eq!(error.code(), Code::ConfigInvalid);

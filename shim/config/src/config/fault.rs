@@ -1,4 +1,5 @@
-//! A broken rule on its way out: the field's path is put together only when there is an error.
+//! Validation errors under construction. The path of the field is built outwards from the field,
+//! and only if there is an error.
 
 use std::borrow::Cow;
 use std::fmt::Display;
@@ -14,11 +15,12 @@ pub(super) struct Fault {
     reason: Cow<'static, str>,
 }
 
-/// What a check answers.
+/// The result of a check.
 pub(super) type Check = Result<(), Fault>;
 
 impl Fault {
-    /// A number, or a value that is already text; `""` where the field alone says it.
+    /// Returns a fault with a number, or with a value that is already text. The value is empty if
+    /// the field alone says enough.
     pub(super) fn new(
         field: &str,
         value: impl Display,
@@ -27,18 +29,18 @@ impl Fault {
         Self { field: field.to_owned(), value: excerpt(&value.to_string()), reason: reason.into() }
     }
 
-    /// A string, which is quoted.
+    /// Returns a fault with a string, which is quoted.
     pub(super) fn text(field: &str, value: &str, reason: impl Into<Cow<'static, str>>) -> Self {
         Self { field: field.to_owned(), value: quoted(value), reason: reason.into() }
     }
 
-    /// The same fault with the text that the value is a part of.
-    pub(super) fn of_whole(mut self, text: &str) -> Self {
+    /// Replaces the value by the whole text that it is a part of.
+    pub(super) fn with_whole_value(mut self, text: &str) -> Self {
         self.value = quoted(text);
         self
     }
 
-    /// The same fault seen from the object that holds the field.
+    /// Prepends the name of the object that holds the field.
     pub(super) fn under(mut self, parent: &str) -> Self {
         self.field = match self.field.as_str() {
             "" => parent.to_owned(),
@@ -49,23 +51,23 @@ impl Fault {
     }
 }
 
-/// The names of fields in another form of the configuration: those that may begin a path, and those
-/// of the objects in it.
+/// The names that fields have in another form of the configuration: first components of a path, and
+/// the components after them.
 pub(crate) struct Names {
-    /// The first component of a path.
+    /// The names of first components.
     pub(crate) first: &'static [(&'static str, &'static str)],
-    /// The others; `""` is left out.
+    /// The names of the other components; a component whose name is `""` is left out.
     pub(crate) inner: &'static [(&'static str, &'static str)],
 }
 
 impl Fault {
-    /// The same fault in other words for the fields.
+    /// Replaces the names of the fields.
     pub(super) fn renamed(mut self, names: &Names) -> Self {
         let mut renamed = String::new();
         let mut table = names.first;
         for component in self.field.split('.') {
             let (name, index) = component.split_at(component.find('[').unwrap_or(component.len()));
-            let known = table.iter().find(|(own, _)| *own == name);
+            let known = table.iter().find(|(field, _)| *field == name);
             let name = known.map_or(name, |(_, other)| *other);
             if !name.is_empty() && !renamed.is_empty() {
                 renamed.push('.');
@@ -85,7 +87,7 @@ impl From<Fault> for Error {
     }
 }
 
-/// Checks every element of a list, and names the one that is wrong by its index.
+/// Checks every element of a list. A fault has the index of its element.
 pub(super) fn each<T>(field: &str, list: &[T], check: impl Fn(&T) -> Check) -> Check {
     for (index, item) in list.iter().enumerate() {
         check(item).map_err(|fault| fault.under(&format!("{field}[{index}]")))?;
@@ -98,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_path_grows_outwards() {
+    fn path_is_built_outwards() {
         let fault = Fault::text("flags", "nosuidd", "unknown mount option").under("mounts[3]");
         assert_eq!(
             Error::from(fault).to_string(),

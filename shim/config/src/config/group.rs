@@ -1,4 +1,4 @@
-//! Supplementary groups, by number or by a name of the container's `/etc/group`.
+//! Supplementary groups, by number or by a name in the container's `/etc/group`.
 
 use serde::ser::SerializeSeq;
 use serde::{Deserialize, Deserializer, Serializer};
@@ -6,13 +6,13 @@ use serde::{Deserialize, Deserializer, Serializer};
 use super::fault::{Check, Fault, each};
 use super::json::number_or_text;
 
-/// Refuses what can be no group.
+/// Refuses text that cannot be a group.
 pub(super) fn check(groups: &[String]) -> Check {
     each("additional_groups", groups, |group| {
         let reason = match group.as_str() {
             "" => "missing",
             _ if is_number(group) => match group.parse::<u32>() {
-                // -1 of setgroups(2).
+                // It is the -1 of setgroups(2).
                 Ok(u32::MAX) | Err(_) => "must be from 0 to 4294967294",
                 Ok(_) => return Ok(()),
             },
@@ -27,7 +27,7 @@ fn is_number(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// An element of the list: a name, or a number, which is kept as its digits.
+/// An element of the list: a name, or a number, which is kept as digits.
 struct Group(String);
 
 impl<'de> Deserialize<'de> for Group {
@@ -46,7 +46,7 @@ pub(super) fn deserialize<'de, D: Deserializer<'de>>(reader: D) -> Result<Vec<St
     Ok(groups.unwrap_or_default().into_iter().map(|Group(group)| group).collect())
 }
 
-/// Writes numbers as numbers, which is all that the seed reads.
+/// Writes numbers as numbers, because libcontainer reads nothing else.
 pub(super) fn serialize<S: Serializer>(groups: &[String], writer: S) -> Result<S::Ok, S::Error> {
     if groups.is_empty() {
         return writer.serialize_none();
@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_stay_numbers() {
+    fn numbers_are_written_as_numbers() {
         let config = Config::from_json(br#"{"additional_groups": [5, "audio", "6"]}"#).unwrap();
         assert_eq!(config.additional_groups, ["5", "audio", "6"]);
         let json = serde_json::to_value(&config).unwrap();
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_be_no_group_is_refused() {
+    fn malformed_groups_are_refused() {
         let check = |group: &str| check(&[group.to_owned()]);
         for group in ["0", "4294967294", "audio", "domain users"] {
             assert!(check(group).is_ok(), "{group}");

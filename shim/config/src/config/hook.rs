@@ -1,61 +1,60 @@
-//! Programs of the host, or of the container, that run at steps of a container's life.
+//! Hooks: programs of the host or of the container that run at steps of a container's life.
 
 use serde::{Deserialize, Serialize};
 
 use super::fault::{Check, Fault, each};
 use super::{json, path};
 
-/// The hooks of a container by the step at which they run: OCI runtime specification, "POSIX-platform
-/// Hooks".
+/// The hooks of a container by step: OCI runtime specification, "POSIX-platform Hooks".
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Hooks {
-    /// On the host, once the namespaces exist and before the root is entered. Deprecated by the
-    /// specification in favour of the next two, and run before them.
+    /// Run on the host, once the namespaces exist and before the root is entered. The specification
+    /// deprecates them in favour of the next two, and they run first.
     #[serde(with = "json::objects", skip_serializing_if = "Vec::is_empty")]
     pub prestart: Vec<Hook>,
-    /// On the host, behind those of [`Hooks::prestart`].
+    /// Run on the host, after those of [`Hooks::prestart`].
     #[serde(with = "json::objects", skip_serializing_if = "Vec::is_empty")]
     pub create_runtime: Vec<Hook>,
-    /// Programs of the host in the container's namespaces, before its root is entered.
+    /// Programs of the host that run in the container's namespaces before the root is entered.
     #[serde(with = "json::objects", skip_serializing_if = "Vec::is_empty")]
     pub create_container: Vec<Hook>,
-    /// Programs of the container, before its own program is executed.
+    /// Programs of the container that run before its first program is executed.
     #[serde(with = "json::objects", skip_serializing_if = "Vec::is_empty")]
     pub start_container: Vec<Hook>,
-    /// On the host, once the container's program was executed.
+    /// Run on the host, once the container's first program was executed.
     #[serde(with = "json::objects", skip_serializing_if = "Vec::is_empty")]
     pub poststart: Vec<Hook>,
-    /// On the host, once the container was removed.
+    /// Run on the host, once the container was removed.
     #[serde(with = "json::objects", skip_serializing_if = "Vec::is_empty")]
     pub poststop: Vec<Hook>,
 }
 
-/// A program with what it gets.
+/// A program to run as a hook.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hook {
     /// The absolute path of the program.
     pub path: String,
-    /// The arguments, the program's name first; the path alone if there is none.
+    /// The arguments, the program's name first. If empty, only the path is passed.
     #[serde(default, with = "json::list", skip_serializing_if = "Vec::is_empty")]
     pub args: Vec<String>,
-    /// The environment, exactly: `NAME=value`.
+    /// The whole environment: `NAME=value`.
     #[serde(default, with = "json::list", skip_serializing_if = "Vec::is_empty")]
     pub env: Vec<String>,
-    /// How many seconds it may take; without a limit if absent.
+    /// The timeout in seconds; no limit if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<i64>,
 }
 
 impl Hooks {
-    /// Whether there is none.
+    /// Returns whether there are no hooks.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.lists().iter().all(|(_, hooks)| hooks.is_empty())
     }
 
-    /// Whether a hook must see the host's files from the container's mount namespace, or the root
-    /// before it is entered.
+    /// Returns whether a hook needs the host's mounts in the container's mount namespace, or the
+    /// root before it is entered.
     #[must_use]
     pub fn need_host_mounts(&self) -> bool {
         let lists = [&self.prestart, &self.create_runtime, &self.create_container];
@@ -104,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn refuses_what_cannot_be_handed_over() {
+    fn malformed_hooks_are_refused() {
         let hook = |args: &str, env: &str, timeout| Hook {
             path: "/bin/hook".into(),
             args: vec![args.into()],

@@ -1,27 +1,27 @@
-//! The id maps of a user namespace, user_namespaces(7).
+//! The id maps of a user namespace: `user_namespaces(7)`.
 
 use serde::{Deserialize, Serialize};
 
 use super::fault::{Check, Fault, each};
 use super::{Config, Mount, MountIdMap, NamespaceType};
 
-/// The most lines that the kernel takes in a map (`UID_GID_MAP_MAX_EXTENTS`, Linux 4.15).
+/// The largest number of lines in a map (`UID_GID_MAP_MAX_EXTENTS`, Linux 4.15).
 const LINES_MAX: usize = 340;
 
 /// A range of ids in a user namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct IdMap {
-    /// The first id inside.
+    /// The first id in the container.
     pub container_id: u32,
-    /// The first id outside.
+    /// The first id on the host.
     pub host_id: u32,
-    /// How many.
+    /// The number of ids.
     pub size: u32,
 }
 
 impl IdMap {
-    /// The id outside that stands for an id inside; `None` if it is not mapped.
+    /// Returns the host's id for an id of the container; `None` if it is not mapped.
     #[must_use]
     pub fn host_of(maps: &[Self], id: u32) -> Option<u32> {
         maps.iter().find_map(|map| {
@@ -34,7 +34,7 @@ impl IdMap {
         if self.size == 0 {
             return Err(Fault::new("size", 0, "must be at least 1"));
         }
-        // The last 32-bit number is no id, so a range ends before it.
+        // The last 32-bit number is not an id, so a range ends before it.
         for (field, first) in [("container_id", self.container_id), ("host_id", self.host_id)] {
             if first.checked_add(self.size).is_none() {
                 let reason = format!("leads beyond the last id with a size of {}", self.size);
@@ -46,26 +46,26 @@ impl IdMap {
 }
 
 impl Config {
-    /// The host's id of the container's user 0.
+    /// Returns the host's id of the container's user 0.
     ///
-    /// Without a user namespace it is 0; `None` where the map lacks it, or is that of a namespace
-    /// that is joined.
+    /// Without a user namespace it is 0. `None` if the map does not contain 0, or if the user
+    /// namespace is joined and its map is not known.
     #[must_use]
     pub fn host_uid(&self) -> Option<u32> {
         self.host_root(&self.uid_mappings)
     }
 
-    /// The host's id of the container's group 0, as [`Config::host_uid`].
+    /// Returns the host's id of the container's group 0, as [`Config::host_uid`] does for users.
     #[must_use]
     pub fn host_gid(&self) -> Option<u32> {
         self.host_root(&self.gid_mappings)
     }
 
-    /// Gives the container a new user namespace with these ids.
+    /// Gives the container a new user namespace with these maps.
     ///
-    /// An ordinary user may map only himself, to one id: user_namespaces(7). The group of ptys is
-    /// taken out of the options of devpts where it has no id inside, since the kernel would refuse
-    /// the mount.
+    /// An ordinary user may map only one id, their own: `user_namespaces(7)`. If the group of ptys
+    /// has no id in the container, it is removed from the options of devpts, because the kernel
+    /// would refuse the mount.
     pub fn set_id_maps(&mut self, uid_mappings: Vec<IdMap>, gid_mappings: Vec<IdMap>) {
         self.set_namespace(NamespaceType::User, "");
         for mount in self.mounts.iter_mut().filter(|mount| mount.device == "devpts") {
@@ -88,7 +88,7 @@ impl Config {
         }
     }
 
-    /// Refuses a mount with the container's ids where the container has none of its own.
+    /// Refuses a mount that uses the container's id map if the container has none.
     pub(super) fn check_mount_ids(&self, mount: &Mount) -> Check {
         let of_container = |map: &MountIdMap| map.uid_mappings.is_empty();
         if mount.id_map.as_ref().is_some_and(of_container)
@@ -122,7 +122,7 @@ fn check_map(field: &str, maps: &[IdMap]) -> Check {
     Ok(())
 }
 
-/// Refuses what the kernel does not take as a map.
+/// Refuses a map that the kernel does not accept.
 pub(super) fn check_ranges(field: &str, maps: &[IdMap]) -> Check {
     if maps.len() > LINES_MAX {
         return Err(Fault::new(field, "", "more than the 340 ranges that the kernel takes"));
@@ -136,7 +136,7 @@ pub(super) fn check_ranges(field: &str, maps: &[IdMap]) -> Check {
         order.sort_by_key(|&index| first(&maps[index]));
         for pair in order.windows(2) {
             let (lower, upper) = (&maps[pair[0]], &maps[pair[1]]);
-            // No overflow: each range was checked above.
+            // This cannot overflow: the ranges were checked above.
             if first(lower) + lower.size > first(upper) {
                 let place = format!("{field}[{}]", pair[1]);
                 let reason = format!("overlaps {field}[{}]", pair[0]);
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn the_map_of_the_sample_is_right() {
+    fn map_of_the_sample_is_valid() {
         let maps = [map(0, 1000, 1), map(1, 1, 999), map(1001, 1001, 2147482647)];
         check_map("uid_mappings", &maps).unwrap();
         assert_eq!(IdMap::host_of(&maps, 0), Some(1000));
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ordinary_user_maps_himself_alone() {
+    fn set_id_maps_removes_an_unmapped_group_from_devpts() {
         let mut config = Config::template("/srv".into());
         config.set_id_maps(vec![map(0, 1000, 1)], vec![map(0, 100, 1)]);
         config.validate().unwrap();
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn wrong_maps_name_the_range() {
+    fn errors_name_the_range() {
         for (maps, field) in [
             (vec![], "uid_mappings"),
             (vec![map(1, 1, 1)], "uid_mappings"),
@@ -199,7 +199,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_map_panics(maps: Vec<(u32, u32, u32)>, id: u32) {
+        fn arbitrary_maps_do_not_panic(maps: Vec<(u32, u32, u32)>, id: u32) {
             let maps: Vec<_> = maps.into_iter().map(|(c, h, s)| map(c, h, s)).collect();
             let _ = check_map("uid_mappings", &maps);
             let _ = IdMap::host_of(&maps, id);

@@ -1,11 +1,12 @@
-//! What is asked for: the configuration of a container, in libcontainer's terms.
+//! The configuration of a container, in libcontainer's terms.
 //!
-//! The types are those of `container.json`; every field has the seed's key and meaning. What the
-//! seed did not have is marked as an addition.
+//! The types follow `container.json`; every field has libcontainer's name and meaning. Fields that
+//! libcontainer did not have are marked as additions.
 //!
-//! A configuration is read ([`Config::from_file`]) or made ([`Config::template`]), changed by
-//! options ([`CreateOptions`]), and then checked ([`Config::validate`], [`Config::check_host`]).
-//! Reading accepts more spellings than it writes: what is written, the seed can read.
+//! A configuration is read from a file ([`Config::from_file`]) or made from a template
+//! ([`Config::template`]), changed by options ([`CreateOptions`]), and then checked
+//! ([`Config::validate`], [`Config::check_host`]). Reading accepts more spellings than writing
+//! produces: libcontainer can read every file that is written here and that uses no addition.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -52,47 +53,76 @@ pub use seccomp::{Seccomp, SeccompArg, SeccompSyscall};
 pub use security::Security;
 
 /// The configuration of a container.
+///
+/// Most callers start from one of these and change what differs:
+///
+/// - [`Config::template`]: for a root file system in a directory.
+/// - [`Config::embedded`]: for programs of the host, without a root file system.
+/// - [`Config::from_file`] and [`Config::from_json`]: from a `container.json`.
+/// - [`Bundle::config`](crate::oci::Bundle::config): from an OCI bundle.
+///
+/// ```
+/// use pidone_config::Config;
+/// use pidone_config::config::{Mount, NamespaceType, mount};
+///
+/// let mut config = Config::template("/srv/box".into());
+/// config.hostname = "box".into();
+/// config.readonlyfs = true;
+/// config.mounts.push(Mount {
+///     source: "/srv/data".into(),
+///     destination: "/data".into(),
+///     device: "bind".into(),
+///     flags: mount::flags::BIND | mount::flags::RDONLY,
+///     ..Mount::default()
+/// });
+/// // Shares the network of the host.
+/// config.remove_namespace(NamespaceType::Network);
+/// config.networks.clear();
+/// config.validate()?;
+/// # Ok::<(), pidone_config::Error>(())
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Move the root over `/` and chroot instead of `pivot_root(2)`, for a root on the initial
-    /// ramfs.
+    /// Whether the root is moved over `/` and entered with `chroot(2)` instead of `pivot_root(2)`:
+    /// for a host whose root is the initial ramfs.
     pub no_pivot_root: bool,
     /// The signal that the container gets when the thread that started it ends; 0 for none.
     pub parent_death_signal: i32,
     /// The directory inside the root that libcontainer moved the old root to.
     ///
     /// Accepted and not needed: `pivot_root(".", ".")` puts the old root over the new one, from
-    /// where it is unmounted, and so works in a read-only root as well. That was the reason to set
-    /// this field. The value must be a path; it has no effect.
+    /// where it is unmounted. It works in a read-only root too, which was the reason to set this
+    /// field. The value must be a path and has no effect.
     pub pivot_dir: String,
     /// The absolute path of the root file system.
     pub rootfs: PathBuf,
-    /// Addition: the root is a new, empty tmpfs, and `rootfs` is not given.
+    /// Addition: whether the root is a new, empty tmpfs. `rootfs` is then empty.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub tmpfs_root: bool,
-    /// Make the root read-only once it is set up.
+    /// Whether the root is made read-only once it is set up.
     pub readonlyfs: bool,
-    /// Make the mounts of the host private instead of slave before anything else.
+    /// Whether the host's mounts are first made private, instead of slave, in the container's mount
+    /// namespace.
     pub privatefs: bool,
-    /// The mounts, in their order.
+    /// The mounts, in order.
     #[serde(with = "json::objects")]
     pub mounts: Vec<Mount>,
-    /// Addition: symbolic links made in the root after the mounts.
+    /// Addition: symbolic links to make in the root after the mounts.
     #[serde(with = "json::objects", skip_serializing_if = "Vec::is_empty")]
     pub links: Vec<Link>,
-    /// The device nodes made in the container.
+    /// The device nodes to make in the container.
     #[serde(with = "json::objects")]
     pub devices: Vec<Device>,
     /// The SELinux label of files and mounts.
     pub mount_label: String,
     /// The host name.
     pub hostname: String,
-    /// The namespaces of the container; an absent one is shared with the caller.
+    /// The namespaces of the container. It shares those that are not listed with the caller.
     #[serde(with = "json::objects")]
     pub namespaces: Vec<Namespace>,
-    /// The capabilities kept in the bounding, permitted and effective sets, without `CAP_`. In
-    /// files in any spelling of [`capability::name`].
+    /// The capabilities of the bounding, permitted and effective sets, without `CAP_`. Files may
+    /// use any spelling that [`capability::name`] accepts.
     #[serde(deserialize_with = "capability::names", serialize_with = "json::list::serialize")]
     pub capabilities: Vec<String>,
     /// The network interfaces.
@@ -101,73 +131,73 @@ pub struct Config {
     /// The routes.
     #[serde(with = "json::objects")]
     pub routes: Vec<Route>,
-    /// The control group; none means that the container stays in the caller's.
+    /// The cgroup; if absent, the container stays in the caller's.
     #[serde(deserialize_with = "json::object")]
     pub cgroups: Option<Cgroup>,
     /// The AppArmor profile of the container's processes.
     pub apparmor_profile: String,
     /// The SELinux label of the container's processes.
     pub process_label: String,
-    /// Resource limits of every process of the container.
+    /// The resource limits of every process of the container.
     #[serde(with = "json::objects")]
     pub rlimits: Vec<Rlimit>,
-    /// Supplementary groups, by name or number.
+    /// The supplementary groups, by name or number.
     #[serde(with = "group")]
     pub additional_groups: Vec<String>,
-    /// The user ids of a new user namespace.
+    /// The user id map of a new user namespace.
     #[serde(with = "json::objects")]
     pub uid_mappings: Vec<IdMap>,
-    /// The group ids of a new user namespace.
+    /// The group id map of a new user namespace.
     #[serde(with = "json::objects")]
     pub gid_mappings: Vec<IdMap>,
-    /// Paths that are hidden.
+    /// The paths to hide.
     #[serde(with = "json::list")]
     pub mask_paths: Vec<String>,
-    /// Paths that are made read-only.
+    /// The paths to make read-only.
     #[serde(with = "json::list")]
     pub readonly_paths: Vec<String>,
-    /// Sysctls by their names, as in [`sysctl::path`].
+    /// The sysctls by name: see [`sysctl::path`]. Files may call the field `sysctl`.
     #[serde(alias = "sysctl", with = "json::map")]
     pub system_properties: BTreeMap<String, String>,
-    /// System calls that are refused.
+    /// The system calls to refuse.
     #[serde(deserialize_with = "json::object")]
     pub seccomp: Option<Seccomp>,
-    /// Addition: system calls under rules, in the OCI runtime specification's terms.
+    /// Addition: a seccomp profile in the terms of the OCI runtime specification.
     #[serde(deserialize_with = "json::object", skip_serializing_if = "Option::is_none")]
     pub seccomp_profile: Option<crate::oci::linux::seccomp::Seccomp>,
     /// Addition: the NIS domain name.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub domainname: String,
-    /// Addition: `MS_*` flags for the propagation of the root once it is entered; 0 leaves it.
+    /// Addition: the propagation of the root once it is entered, as `MS_*` flags; 0 leaves it.
     #[serde(skip_serializing_if = "is_zero")]
     pub root_propagation: u64,
-    /// Addition: the clocks of a new time namespace, `monotonic` and `boottime`.
+    /// Addition: the offsets of the clocks of a new time namespace: `monotonic` and `boottime`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub time_offsets: BTreeMap<String, TimeOffset>,
-    /// Addition: `personality(2)`.
+    /// Addition: the execution domain, as `personality(2)` takes it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub personality: Option<u32>,
-    /// Addition: the NUMA policy of the container's memory.
+    /// Addition: the NUMA memory policy of the container's processes.
     #[serde(deserialize_with = "json::object", skip_serializing_if = "Option::is_none")]
     pub memory_policy: Option<MemoryPolicy>,
-    /// Addition: whether processes get a session keyring of their own: `session-keyring(7)`.
+    /// Addition: whether processes get a new session keyring: `session-keyring(7)`.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub new_keyring: bool,
-    /// Addition: whether the init stays process 1, reaps what ends, passes signals on, and starts the
-    /// processes itself, the first one and all that come later; else it becomes the first program.
+    /// Addition: whether the init remains process 1. It then reaps processes, forwards signals, and
+    /// starts the first and all further processes. Otherwise the init becomes the first program.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub supervise: bool,
-    /// Addition: interfaces of the host that are moved into the container, by their names, with
-    /// the names that they get.
+    /// Addition: network interfaces of the host to move into the container, by name, each with its
+    /// name in the container.
     #[serde(with = "json::map", skip_serializing_if = "BTreeMap::is_empty")]
     pub net_devices: BTreeMap<String, String>,
-    /// Addition: programs that run at steps of the container's life.
+    /// Addition: programs to run at steps of the container's life.
     #[serde(skip_serializing_if = "Hooks::is_empty")]
     pub hooks: Hooks,
-    /// Addition: the directory of the bundle, for hooks and for who asks for the state.
+    /// Addition: the directory of the OCI bundle, for hooks and for the reported state.
     #[serde(skip_serializing_if = "is_empty_path")]
     pub bundle: PathBuf,
-    /// Addition: what the container's maker wants to be remembered.
+    /// Addition: annotations, which are kept and reported but not interpreted.
     #[serde(with = "json::map", skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
 }

@@ -7,29 +7,29 @@ use serde::{Deserialize, Deserializer, Serialize};
 use super::fault::{Check, Fault, each};
 use super::{Config, path};
 
-/// In a second.
+/// Nanoseconds per second.
 const NANOSECONDS: u32 = 1_000_000_000;
 
-/// A namespace: new, or joined by its path.
+/// A namespace that is new, or joined by its path.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Namespace {
-    /// Which one.
+    /// The type of the namespace.
     #[serde(rename = "type")]
     pub kind: NamespaceType,
-    /// A namespace file to join; empty for a new namespace.
+    /// The path of a namespace file to join; empty for a new namespace.
     #[serde(default)]
     pub path: String,
 }
 
-/// The kinds of namespaces, namespaces(7).
+/// The types of namespaces: `namespaces(7)`.
 ///
-/// In files by the name of the clone flag, with or without `CLONE_`, or that of the file in
-/// `/proc/PID/ns`; upper and lower case are one.
+/// Files may have the name of the clone flag, with or without `CLONE_`, or the name of the file in
+/// `/proc/PID/ns`. Case does not matter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[non_exhaustive]
 pub enum NamespaceType {
-    /// User and group ids, capabilities.
+    /// User and group ids, and capabilities.
     #[serde(rename = "NEWUSER")]
     User,
     /// Mounts.
@@ -38,35 +38,36 @@ pub enum NamespaceType {
     /// Process ids.
     #[serde(rename = "NEWPID")]
     Pid,
-    /// Network.
+    /// Network devices, addresses, routes and ports.
     #[serde(rename = "NEWNET")]
     Network,
     /// System V IPC and POSIX message queues.
     #[serde(rename = "NEWIPC")]
     Ipc,
-    /// Host and domain name.
+    /// Host name and NIS domain name.
     #[serde(rename = "NEWUTS")]
     Uts,
-    /// The root of the cgroup tree. Addition.
+    /// The root of the cgroup hierarchy. Addition.
     #[serde(rename = "NEWCGROUP")]
     Cgroup,
-    /// The monotonic clock and that since boot. Addition.
+    /// The monotonic clock and the boot-time clock. Addition.
     #[serde(rename = "NEWTIME")]
     Time,
 }
 
-/// What a clock of a time namespace is ahead of the host's: `time_namespaces(7)`.
+/// The offset of a clock in a time namespace from the initial namespace's clock:
+/// `time_namespaces(7)`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TimeOffset {
     /// Seconds.
     pub secs: i64,
-    /// Nanoseconds.
+    /// Nanoseconds, less than a second.
     pub nanosecs: u32,
 }
 
 impl NamespaceType {
-    /// All kinds.
+    /// All types.
     pub const ALL: [Self; 8] = [
         Self::User,
         Self::Mount,
@@ -78,7 +79,7 @@ impl NamespaceType {
         Self::Time,
     ];
 
-    /// The `CLONE_NEW*` flag, `clone(2)`.
+    /// Returns the `CLONE_NEW*` flag of `clone(2)`.
     #[must_use]
     pub const fn clone_flag(self) -> u32 {
         match self {
@@ -93,7 +94,7 @@ impl NamespaceType {
         }
     }
 
-    /// The name of the clone flag, without `CLONE_`: libcontainer's name.
+    /// Returns libcontainer's name: that of the clone flag, without `CLONE_`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -108,7 +109,7 @@ impl NamespaceType {
         }
     }
 
-    /// The name of the file in `/proc/PID/ns`.
+    /// Returns the name of the file in `/proc/PID/ns`.
     #[must_use]
     pub fn file(self) -> &'static str {
         match self {
@@ -154,19 +155,19 @@ impl<'de> Deserialize<'de> for NamespaceType {
 }
 
 impl Config {
-    /// The namespace of a kind that is new or joined; `None` where the caller's is shared.
+    /// Returns the entry of a namespace that is new or joined; `None` if the caller's is shared.
     #[must_use]
     pub fn namespace(&self, kind: NamespaceType) -> Option<&Namespace> {
         self.namespaces.iter().find(|namespace| namespace.kind == kind)
     }
 
-    /// Whether the container gets a new namespace of a kind.
+    /// Returns whether the container gets a new namespace of a type.
     #[must_use]
     pub fn has_new(&self, kind: NamespaceType) -> bool {
         self.namespace(kind).is_some_and(|namespace| namespace.path.is_empty())
     }
 
-    /// Makes a namespace new (an empty path) or joins it.
+    /// Makes a namespace new if `path` is empty, and otherwise joins the one at `path`.
     pub fn set_namespace(&mut self, kind: NamespaceType, path: impl Into<String>) {
         let path = path.into();
         match self.namespaces.iter_mut().find(|namespace| namespace.kind == kind) {
@@ -175,7 +176,7 @@ impl Config {
         }
     }
 
-    /// Shares the caller's namespace of a kind.
+    /// Shares the caller's namespace of a type.
     pub fn remove_namespace(&mut self, kind: NamespaceType) {
         self.namespaces.retain(|namespace| namespace.kind != kind);
     }
@@ -217,7 +218,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_of_the_kernel_and_of_people() {
+    fn parse_accepts_names_of_flags_and_of_proc_files() {
         for (kind, names) in [
             (NamespaceType::User, &["NEWUSER", "user", "CLONE_NEWUSER"][..]),
             (NamespaceType::Mount, &["NEWNS", "mnt", "mount", "Mount"]),
@@ -239,13 +240,13 @@ mod tests {
     }
 
     #[test]
-    fn the_path_is_written_even_when_empty() {
+    fn empty_path_is_written() {
         let namespace = Namespace { kind: NamespaceType::Pid, path: String::new() };
         assert_eq!(serde_json::to_string(&namespace).unwrap(), r#"{"type":"NEWPID","path":""}"#);
     }
 
     #[test]
-    fn a_namespace_is_new_or_joined_but_once() {
+    fn duplicate_namespaces_and_relative_paths_are_refused() {
         let mut config = Config::default();
         config.set_namespace(NamespaceType::Pid, "");
         assert!(config.has_new(NamespaceType::Pid));

@@ -12,14 +12,14 @@ use super::{Config, NamespaceType};
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Network {
-    /// `loopback` or `veth`. Of a loopback nothing else is looked at.
+    /// `loopback` or `veth`. The other fields of a loopback interface are ignored.
     #[serde(rename = "type")]
     pub kind: String,
-    /// The name inside, of at most 15 bytes.
+    /// The name in the container, at most 15 bytes.
     pub name: String,
     /// The bridge on the host.
     pub bridge: String,
-    /// The MAC address; empty for one of the kernel's choice.
+    /// The MAC address; if empty, the kernel chooses one.
     pub mac_address: String,
     /// The IPv4 address with its prefix length.
     pub address: String,
@@ -29,18 +29,18 @@ pub struct Network {
     pub ipv6_address: String,
     /// The IPv6 default gateway.
     pub ipv6_gateway: String,
-    /// The MTU of both ends; 0 leaves the kernel's.
+    /// The MTU of both ends; 0 leaves the kernel's default.
     pub mtu: u32,
-    /// The length of the transmit queue; 0 leaves the kernel's.
+    /// The length of the transmit queue; 0 leaves the kernel's default.
     pub txqueuelen: u32,
     /// The name of the end on the host.
     pub host_interface_name: String,
-    /// Whether the bridge sends frames back out of the port that they came from.
+    /// Whether the bridge may send frames back out of the port that they came in on.
     pub hairpin_mode: bool,
 }
 
 impl Network {
-    /// The loopback interface as the seed writes it.
+    /// Returns the loopback interface as libcontainer writes it.
     #[must_use]
     pub fn loopback() -> Self {
         Self {
@@ -53,7 +53,7 @@ impl Network {
 
     pub(super) fn check(&self) -> Check {
         match self.kind.as_str() {
-            // The seed's files have an address and a gateway here that it never used.
+            // libcontainer's files have an address and a gateway here, which it never used.
             "loopback" => return Ok(()),
             "veth" => {}
             kind => return Err(Fault::text("type", kind, "unknown strategy type")),
@@ -73,7 +73,7 @@ impl Network {
             check_subnet::<Ipv6Addr>("ipv6_address", &self.ipv6_address, 128)?;
         }
         check_address::<Ipv6Addr>("ipv6_gateway", &self.ipv6_gateway)?;
-        // Of IPv4, RFC 791, and of the driver (`ETH_MAX_MTU`).
+        // The limits of IPv4 (RFC 791) and of the driver (`ETH_MAX_MTU`).
         if self.mtu != 0 && !(68..=65535).contains(&self.mtu) {
             return Err(Fault::new("mtu", self.mtu, "must be from 68 to 65535, or 0"));
         }
@@ -85,13 +85,13 @@ impl Network {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Route {
-    /// Where to: an address with its prefix length.
+    /// The destination: an address with its prefix length.
     pub destination: String,
     /// The preferred source address, with its prefix length.
     pub source: String,
-    /// Through which host.
+    /// The address of the gateway.
     pub gateway: String,
-    /// Through which interface.
+    /// The name of the interface.
     pub interface_name: String,
 }
 
@@ -142,9 +142,9 @@ impl Config {
     }
 }
 
-/// Refuses what the kernel does not take as the name of an interface (`dev_valid_name`).
+/// Refuses a name that the kernel does not accept for an interface (`dev_valid_name`).
 ///
-/// The names also stand in paths below `/sys/class/net`.
+/// The name also becomes part of paths below `/sys/class/net`.
 pub(super) fn check_interface(field: &str, name: &str) -> Check {
     let reason = match name {
         "" => "missing",
@@ -164,7 +164,7 @@ fn is_mac(text: &str) -> bool {
     text.split(':').count() == 6 && text.split(':').all(hex)
 }
 
-/// An address and the length of its prefix: `172.17.0.101/16`.
+/// Parses an address with its prefix length: `172.17.0.101/16`.
 fn parse_subnet<A: FromStr + Into<IpAddr>>(text: &str) -> Option<(IpAddr, u8)> {
     let (address, prefix) = text.split_once('/')?;
     let address: IpAddr = address.parse::<A>().ok()?.into();
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn the_samples_pass() {
+    fn loopback_and_veth_are_valid() {
         Network::loopback().check().unwrap();
         veth().check().unwrap();
         Network {
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_field_is_named() {
+    fn errors_name_the_field() {
         for (network, field) in [
             (Network { kind: "bridge".into(), ..veth() }, "type"),
             (Network { name: String::new(), ..veth() }, "name"),
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn a_route_leads_somewhere() {
+    fn routes_need_valid_addresses() {
         let route = |destination: &str, source: &str, gateway: &str| Route {
             destination: destination.into(),
             source: source.into(),

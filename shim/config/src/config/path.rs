@@ -1,15 +1,15 @@
-//! Paths as text: nothing here looks at a file system.
+//! Paths as text. Nothing here accesses a file system.
 
 use std::path::{Component, Path, PathBuf};
 
 use super::fault::{Check, Fault};
 
-/// The longest path of a system call, with its NUL: `PATH_MAX`.
+/// The size limit of a path in a system call, with its NUL: `PATH_MAX`.
 const PATH_MAX: usize = 4096;
 
-/// Removes `.`, doubled slashes and `..`, which never leads above the root.
+/// Removes `.`, `..` and repeated slashes; `..` never leads above the root.
 ///
-/// This is what the path means where no component is a symbolic link.
+/// The result names the same file only if no component is a symbolic link.
 #[must_use]
 pub(crate) fn clean(path: &Path) -> PathBuf {
     let mut cleaned = PathBuf::new();
@@ -27,13 +27,14 @@ pub(crate) fn clean(path: &Path) -> PathBuf {
     cleaned
 }
 
-/// The absolute place in a container that a path names: `proc`, `/proc/` and `/../proc` are one.
+/// Returns the absolute path in a container that a path means: `proc`, `/proc/` and `/../proc` are
+/// the same.
 #[must_use]
 pub(crate) fn in_root(path: &str) -> PathBuf {
     clean(&Path::new("/").join(path))
 }
 
-/// Refuses what no system call takes as a path.
+/// Refuses a path that no system call accepts.
 pub(super) fn check(field: &str, path: &str) -> Check {
     if path.contains('\0') {
         return Err(Fault::text(field, path, "contains a NUL"));
@@ -44,7 +45,7 @@ pub(super) fn check(field: &str, path: &str) -> Check {
     Ok(())
 }
 
-/// Refuses all but a path that starts at the root.
+/// Refuses a path that is not absolute.
 pub(super) fn check_absolute(field: &str, path: &str) -> Check {
     check(field, path)?;
     if !path.starts_with('/') {
@@ -58,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cleaning_never_leaves_the_root() {
+    fn clean_never_leads_above_the_root() {
         for (path, cleaned) in [
             ("/", "/"),
             ("/../..", "/"),

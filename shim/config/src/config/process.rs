@@ -1,27 +1,27 @@
-//! What a process may ask of the scheduler, of memory and of capabilities, in the kernel's numbers.
+//! Capabilities, scheduling, CPU affinity and memory policy of a process, in the kernel's numbers.
 
 use serde::{Deserialize, Serialize};
 
 use super::json::list;
 use crate::error::{Error, Result};
 
-/// The capabilities of a process by set, capabilities(7): names in any spelling of
-/// [`capability::name`](super::capability::name).
+/// The capability sets of a process: `capabilities(7)`. Names may have any spelling that
+/// [`capability::name`](super::capability::name) accepts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CapabilitySets {
-    /// What it can ever gain.
+    /// The bounding set: the limit of what exec can grant.
     pub bounding: Vec<String>,
-    /// What the kernel asks for.
+    /// The effective set: what the kernel checks.
     pub effective: Vec<String>,
-    /// What may become effective.
+    /// The permitted set: what may be made effective.
     pub permitted: Vec<String>,
-    /// What survives the exec of a file with inheritable capabilities.
+    /// The inheritable set: what is kept by exec of a file with the same inheritable capabilities.
     pub inheritable: Vec<String>,
-    /// What survives every exec.
+    /// The ambient set: what is kept by exec of any file without privileges.
     pub ambient: Vec<String>,
 }
 
-/// How the kernel schedules a process: `sched_setattr(2)`.
+/// The scheduling of a process: `sched_setattr(2)`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Scheduler {
     /// `SCHED_*`.
@@ -32,38 +32,39 @@ pub struct Scheduler {
     pub nice: i32,
     /// The static priority, for `SCHED_FIFO` and `SCHED_RR`.
     pub priority: u32,
-    /// Nanoseconds in each period, for `SCHED_DEADLINE`.
+    /// The CPU time in each period, for `SCHED_DEADLINE`, in nanoseconds.
     pub runtime: u64,
-    /// Nanoseconds within which they are given.
+    /// The time within a period by which that CPU time is given, in nanoseconds.
     pub deadline: u64,
     /// The period in nanoseconds.
     pub period: u64,
 }
 
-/// The processors of a further process: lists as in cpuset(7), `0-2,7`; empty leaves them.
+/// The CPU affinity of a further process, as lists of CPUs in the format of `cpuset(7)`: `0-2,7`.
+/// An empty list changes nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CpuAffinity {
-    /// Until it is in the container's cgroup.
+    /// The CPUs until the process is in the container's cgroup.
     pub initial: String,
-    /// From then on.
+    /// The CPUs from then on.
     pub last: String,
 }
 
-/// The NUMA policy of memory: `set_mempolicy(2)`.
+/// A NUMA memory policy: `set_mempolicy(2)`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MemoryPolicy {
     /// `MPOL_*` with `MPOL_F_*` flags.
     pub mode: u32,
-    /// The nodes.
+    /// The memory nodes.
     #[serde(default, with = "list")]
     pub nodes: Vec<u32>,
 }
 
-/// The largest number in a list of processors or nodes.
+/// The largest number in a list of CPUs or memory nodes.
 const LARGEST: u32 = 8191;
 
-/// Reads a list of numbers as in cpuset(7), `0-2,7`.
+/// Parses a list of numbers in the format of `cpuset(7)`, such as `0-2,7`. The result is sorted.
 ///
 /// # Errors
 /// [`crate::Code::ConfigInvalid`] with the field.
@@ -88,7 +89,7 @@ pub fn numbers(field: &str, list: &str) -> Result<Vec<u32>> {
     Ok(all)
 }
 
-/// The numbers as a bit mask in words of 64 bits, as the kernel takes it.
+/// Returns numbers as a bit mask of 64-bit words, as the kernel takes it.
 pub fn bits(numbers: &[u32]) -> Vec<u64> {
     let mut words: Vec<u64> = Vec::new();
     for number in numbers {
@@ -106,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lists_of_numbers_are_those_of_cpuset() {
+    fn lists_of_numbers_have_the_format_of_cpuset() {
         assert_eq!(numbers("x", "0-2,7, 2").unwrap(), [0, 1, 2, 7]);
         assert!(numbers("x", "").unwrap().is_empty());
         for bad in ["a", "1-", "-1", "3-1", "0x1", "8192", "99999999999", "1;2", "+1"] {

@@ -1,11 +1,11 @@
-//! Resource limits, getrlimit(2).
+//! Resource limits: `getrlimit(2)`.
 
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::fault::{Check, Fault, each};
 use super::json::number_or_text;
 
-/// The names, each at its number: `include/uapi/asm-generic/resource.h`, which x86_64 and aarch64
+/// The names, indexed by number: `include/uapi/asm-generic/resource.h`, which x86_64 and aarch64
 /// share.
 const NAMES: [&str; 16] = [
     "CPU",
@@ -30,27 +30,28 @@ const NAMES: [&str; 16] = [
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rlimit {
-    /// The kernel's `RLIMIT_*` number. In files also the name, with or without `RLIMIT_`.
+    /// The `RLIMIT_*` number. Files may use the name, with or without `RLIMIT_`.
     #[serde(rename = "type", deserialize_with = "kind")]
     pub kind: u32,
-    /// The ceiling of the soft limit. In files also `unlimited` or -1.
+    /// The ceiling of the soft limit. Files may use `unlimited` or -1.
     #[serde(deserialize_with = "limit")]
     pub hard: u64,
-    /// The limit that is enforced. In files also `unlimited` or -1.
+    /// The limit that the kernel enforces. Files may use `unlimited` or -1.
     #[serde(deserialize_with = "limit")]
     pub soft: u64,
 }
 
 impl Rlimit {
-    /// The stack. C libraries have these numbers in types that differ.
+    /// The size of the stack. A constant here, because C libraries disagree about the type of these
+    /// numbers.
     pub const STACK: u32 = 3;
-    /// Open files.
+    /// The number of open files.
     pub(crate) const NOFILE: u32 = 7;
 
     /// No limit: `RLIM_INFINITY`.
     pub const UNLIMITED: u64 = u64::MAX;
 
-    /// The number of a limit, from a name such as `RLIMIT_NOFILE` or `nofile`.
+    /// Returns the number of a limit by its name, such as `RLIMIT_NOFILE` or `nofile`.
     #[must_use]
     pub fn number(name: &str) -> Option<u32> {
         let name = name.to_ascii_uppercase();
@@ -58,14 +59,14 @@ impl Rlimit {
         NAMES.iter().position(|known| *known == name).and_then(|index| u32::try_from(index).ok())
     }
 
-    /// The name of the limit, `RLIMIT_NOFILE`; `None` for a number that the kernel does not know.
+    /// Returns the name of the limit, such as `RLIMIT_NOFILE`; `None` for an unknown number.
     #[must_use]
     pub fn name(&self) -> Option<String> {
         let name = NAMES.get(usize::try_from(self.kind).ok()?)?;
         Some(format!("RLIMIT_{name}"))
     }
 
-    /// Checks a list, in which each limit stands at most once.
+    /// Checks a list of limits, none of which may occur twice.
     pub(super) fn check_all(limits: &[Self]) -> Check {
         each("rlimits", limits, |limit| {
             let Some(name) = limit.name() else {
@@ -112,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_and_names_are_one() {
+    fn numbers_and_names_mean_the_same() {
         let limit = read(r#"{"type": 7, "hard": 1024, "soft": 1024}"#).unwrap();
         assert_eq!(limit, read(r#"{"type": "nofile", "hard": 1024, "soft": "1024"}"#).unwrap());
         assert_eq!(limit.name().as_deref(), Some("RLIMIT_NOFILE"));
@@ -128,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn soft_is_at_most_hard_and_a_limit_stands_once() {
+    fn soft_above_hard_and_duplicates_are_refused() {
         let limit = |kind, soft, hard| Rlimit { kind, hard, soft };
         Rlimit::check_all(&[limit(7, 1, 1), limit(4, 0, Rlimit::UNLIMITED)]).unwrap();
         for (limits, text) in [

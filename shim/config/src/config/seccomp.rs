@@ -1,4 +1,4 @@
-//! Refused system calls, in the form that libcontainer had before libseccomp.
+//! Refused system calls, in the form that libcontainer had before it used libseccomp.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,7 +6,7 @@ use super::fault::{Check, Fault, each};
 use super::json::objects;
 use crate::seccomp::MAX_ERRNO;
 
-/// Refused system calls; what is not listed is allowed.
+/// Refused system calls. Calls that are not listed are allowed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Seccomp {
@@ -15,15 +15,15 @@ pub struct Seccomp {
     pub syscalls: Vec<SeccompSyscall>,
 }
 
-/// One rule on a system call.
+/// A rule for a system call.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SeccompSyscall {
-    /// The number of the system call, on this machine's architecture.
+    /// The number of the system call on the native architecture.
     pub value: u32,
-    /// -3 kill, -2 trap, -1 allow; from 0 up the errno returned.
+    /// -3 to kill, -2 to trap, -1 to allow; 0 and above is the error number to return.
     pub action: i32,
-    /// Conditions on the arguments: all must hold.
+    /// The conditions on arguments. All of them must hold.
     #[serde(default, with = "objects")]
     pub args: Vec<SeccompArg>,
 }
@@ -32,11 +32,11 @@ pub struct SeccompSyscall {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SeccompArg {
-    /// Which argument, 0 to 5.
+    /// The index of the argument, 0 to 5.
     pub index: u32,
-    /// What it is compared with.
+    /// The value to compare the argument with.
     pub value: u32,
-    /// 0 equal, 1 not equal, 2 greater, 3 less, 4 all bits of `value` set.
+    /// The comparison: 0 equal, 1 not equal, 2 greater, 3 less, 4 all bits of `value` set.
     pub op: u32,
 }
 
@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_wrong_rule_is_named() {
+    fn errors_name_the_rule() {
         let rule = |action, index, op| Seccomp {
             syscalls: vec![SeccompSyscall {
                 value: 90,

@@ -5,18 +5,18 @@ use std::str::FromStr;
 use super::{Config, NamespaceType, Rlimit, Seccomp, SeccompArg, SeccompSyscall};
 use crate::error::{Error, Result};
 
-/// A profile: capabilities, limits and refused system calls at one stroke.
+/// A security profile: a set of capabilities, resource limits and refused system calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Security {
-    /// For a program that neither installs software nor changes files of others.
+    /// For a program that neither installs software nor changes files of other users.
     High,
-    /// Enough for a package manager.
+    /// For a package manager.
     Medium,
-    /// As medium, with chroot(2) and the host name.
+    /// As medium, and `chroot(2)` and changing the host name are allowed.
     Low,
 }
 
-/// Reads `high`, `medium` or `low`.
+/// Parses `high`, `medium` or `low`.
 impl FromStr for Security {
     type Err = Error;
 
@@ -30,11 +30,12 @@ impl FromStr for Security {
     }
 }
 
-/// The system calls that every profile refuses: other namespaces, mounts and kernel code.
+/// The system calls that every profile refuses: those that create or join namespaces, mount, or
+/// load kernel code.
 ///
-/// The seed's list, with the calls that have come to do the same. Without them `mount(2)` would be
-/// refused to a program that has only to call fsmount(2). Of the list create_module(2) is not here:
-/// Linux 2.6 has it no more.
+/// The list is libcontainer's, with the newer calls that have the same effect: a program that may
+/// not call `mount(2)` must not be able to call `fsmount(2)` instead. `create_module(2)` is left
+/// out, since Linux 2.6 removed it.
 const ALWAYS: &[libc::c_long] = &[
     libc::SYS_unshare,
     libc::SYS_setns,
@@ -54,10 +55,10 @@ const ALWAYS: &[libc::c_long] = &[
     libc::SYS_kexec_file_load,
 ];
 
-/// What medium refuses beyond low.
+/// The system calls that medium and high refuse.
 const MEDIUM: &[libc::c_long] = &[libc::SYS_chroot, libc::SYS_setdomainname, libc::SYS_sethostname];
 
-/// What high refuses beyond medium: changes of owners, modes and links.
+/// The system calls that only high refuses: changes of owners, modes and links.
 const HIGH: &[libc::c_long] = &[
     libc::SYS_capset,
     #[cfg(target_arch = "x86_64")]
@@ -79,7 +80,8 @@ const HIGH: &[libc::c_long] = &[
     libc::SYS_unlinkat,
 ];
 
-/// fchmodat2(2) of Linux 6.6, which has one number everywhere; the crate libc lacks it on aarch64.
+/// `fchmodat2(2)` of Linux 6.6. Its number is the same on all architectures. The crate libc does
+/// not define it for aarch64.
 const FCHMODAT2: libc::c_long = 452;
 
 const HIGH_CAPABILITIES: &[&str] = &["NET_BIND_SERVICE", "KILL", "AUDIT_WRITE"];
@@ -101,7 +103,8 @@ const MEDIUM_CAPABILITIES: &[&str] = &[
 const LOW_CAPABILITIES: &[&str] = &["SYS_CHROOT"];
 
 impl Security {
-    /// Puts the profile's capabilities, limits and system calls in place of the configuration's.
+    /// Replaces the configuration's capabilities, resource limits and system calls by those of the
+    /// profile.
     pub fn apply(self, config: &mut Config) {
         let (capabilities, syscalls): (&[&[&str]], &[&[libc::c_long]]) = match self {
             Self::High => (&[HIGH_CAPABILITIES], &[ALWAYS, MEDIUM, HIGH]),
@@ -120,14 +123,14 @@ impl Security {
             }],
             ..rule(libc::SYS_clone, libc::EPERM)
         });
-        // The flags of clone3(2) are in memory, where a filter cannot look: programs that are told
-        // it does not exist use clone(2).
+        // The flags of `clone3(2)` are in memory, which a filter cannot read. A program that gets
+        // ENOSYS falls back to `clone(2)`.
         rules.push(rule(libc::SYS_clone3, libc::ENOSYS));
         config.seccomp = Some(Seccomp { syscalls: rules });
     }
 }
 
-/// The comparison "all bits are set".
+/// The comparison "all bits of the value are set".
 const ALL_BITS: u32 = 4;
 
 fn rule(number: libc::c_long, errno: i32) -> SeccompSyscall {
@@ -147,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn each_profile_refuses_more_than_the_next() {
+    fn stricter_profiles_refuse_more_system_calls() {
         let number = |number: libc::c_long| u32::try_from(number).unwrap();
         let [high, medium, low] =
             ["high", "medium", "low"].map(|name| refused(name.parse().unwrap()));
@@ -161,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn only_new_user_namespaces_are_refused_to_clone() {
+    fn clone_of_a_user_namespace_is_refused_and_clone3_is_absent() {
         let mut config = Config::default();
         Security::Low.apply(&mut config);
         let rules = config.seccomp.unwrap().syscalls;
@@ -173,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn another_name_is_an_error() {
+    fn unknown_profile_is_an_error() {
         let error = "paranoid".parse::<Security>().unwrap_err();
         assert_eq!(
             error.to_string(),

@@ -1,4 +1,4 @@
-//! Sizes: bytes as a number, or as text with a unit.
+//! Sizes in bytes, as a number or as text with a unit.
 
 use serde::Deserializer;
 
@@ -6,10 +6,10 @@ use super::json::number_or_text;
 
 const EXPECTING: &str = "a number of bytes, or one with k, m, g or t as in \"64m\"";
 
-/// Reads a size such as `65536`, `64m`, `64MB`, `64MiB` or `2g`, in bytes.
+/// Parses a size such as `65536`, `64m`, `64MB`, `64MiB` or `2g` and returns it in bytes.
 ///
 /// The units are powers of 1024, as in docker's options. `-1`, `unlimited` and `max` are -1, which
-/// stands for no limit. The answer to anything else is `None`.
+/// means no limit. Returns `None` for any other text.
 #[must_use]
 pub fn parse(text: &str) -> Option<i64> {
     if matches!(text, "-1" | "max" | "unlimited") {
@@ -32,7 +32,7 @@ pub(super) fn deserialize<'de, D: Deserializer<'de>>(reader: D) -> Result<i64, D
     number_or_text(reader, EXPECTING, |number| i64::try_from(number).ok(), parse)
 }
 
-/// The same for a field that has no "no limit".
+/// Reads a size that cannot be "no limit".
 pub(super) fn deserialize_unsigned<'de, D: Deserializer<'de>>(reader: D) -> Result<u64, D::Error> {
     let text = |text: &str| parse(text).and_then(|size| u64::try_from(size).ok());
     number_or_text(reader, EXPECTING, |number| u64::try_from(number).ok(), text)
@@ -73,7 +73,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_text_panics(text: String) {
+        fn arbitrary_text_does_not_panic(text: String) {
             let _ = parse(&text);
         }
     }

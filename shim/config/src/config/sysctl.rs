@@ -1,4 +1,4 @@
-//! Sysctls: which file a key names, and whether a container may set it.
+//! Sysctls: the file that a key names, and whether a container may set it.
 
 use super::fault::{Check, Fault};
 use super::{Config, NamespaceType};
@@ -8,15 +8,15 @@ use crate::text::excerpt;
 const IPC: [&str; 8] =
     ["msgmax", "msgmnb", "msgmni", "sem", "shmall", "shmmax", "shmmni", "shm_rmid_forced"];
 
-/// The longest value: a page with its NUL.
+/// The size limit of a value: a page without the NUL.
 const VALUE_MAX: usize = 4095;
 
-/// The file below `/proc/sys` that a key names; `None` for a key outside of the grammar.
+/// Returns the path below `/proc/sys` that a key names; `None` for a malformed key.
 ///
-/// As in sysctl(8), the first separator decides: in `net.ipv4.conf.eth0/1.forwarding` a slash
-/// stands for a dot of the name, in `net/ipv4/conf/eth0.1/forwarding` a dot is a dot. Components
-/// are of letters, digits, `_`, `-` and such dots, so none leads elsewhere (CVE-2022-0811 put a
-/// second key into a value through a `+`).
+/// As in `sysctl(8)`, the first separator decides. In `net.ipv4.conf.eth0/1.forwarding` a slash
+/// stands for a dot in the name; in `net/ipv4/conf/eth0.1/forwarding` a dot is a dot. Components
+/// consist of letters, digits, `_`, `-` and such dots, so a key cannot name another file (in
+/// CVE-2022-0811 a `+` put a second key into a value).
 #[must_use]
 pub fn path(key: &str) -> Option<String> {
     let dotted = key.find(['.', '/']).is_some_and(|first| key[first..].starts_with('.'));
@@ -33,7 +33,7 @@ pub fn path(key: &str) -> Option<String> {
     path.split('/').all(valid).then_some(path)
 }
 
-/// The namespace that keeps a file of `/proc/sys`; `None` if the whole host shares it.
+/// Returns the namespace that a file of `/proc/sys` belongs to; `None` if it is global to the host.
 fn namespace(path: &str) -> Option<NamespaceType> {
     match path.split_once('/')? {
         ("net", _) => Some(NamespaceType::Network),
@@ -45,7 +45,7 @@ fn namespace(path: &str) -> Option<NamespaceType> {
 }
 
 impl Config {
-    /// Allows what a namespace of the container's own holds, and nothing of the host's.
+    /// Refuses sysctls that do not belong to a namespace of the container.
     pub(super) fn check_sysctls(&self) -> Check {
         for (key, value) in &self.system_properties {
             let place = || format!("system_properties.{}", excerpt(key));
@@ -53,7 +53,7 @@ impl Config {
             let Some(path) = path(key) else {
                 return refuse("is no name of a sysctl".to_owned());
             };
-            // The value is a line.
+            // A value is one line.
             if value.contains(|c: char| c.is_control() && c != '\t') || value.len() > VALUE_MAX {
                 return refuse("has a control character, or more than 4095 bytes".to_owned());
             }
@@ -71,7 +71,7 @@ impl Config {
         Ok(())
     }
 
-    /// The namespaces whose sysctls are set.
+    /// Returns the namespaces whose sysctls are set.
     pub(super) fn sysctl_namespaces(&self) -> impl Iterator<Item = NamespaceType> {
         self.system_properties.keys().filter_map(|key| namespace(&path(key)?))
     }
@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_name_files() {
+    fn path_of_a_key() {
         for (key, file) in [
             ("net.ipv4.ip_forward", Some("net/ipv4/ip_forward")),
             ("net/ipv4/ip_forward", Some("net/ipv4/ip_forward")),
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_a_namespace_holds_is_set() {
+    fn sysctl_needs_its_namespace() {
         let mut config = Config::default();
         for kind in [NamespaceType::Ipc, NamespaceType::Network, NamespaceType::Uts] {
             config.set_namespace(kind, "");
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_is_one_line() {
+    fn value_with_a_line_break_is_refused() {
         let mut config = Config::default();
         config.set_namespace(NamespaceType::Ipc, "");
         for (value, fine) in [
@@ -160,7 +160,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_path_stays_below_its_root(key: String) {
+        fn path_never_leads_out_of_proc_sys(key: String) {
             if let Some(path) = path(&key) {
                 prop_assert!(path.split('/').all(|part| !matches!(part, "" | "." | "..")));
             }

@@ -1,7 +1,7 @@
-//! The rules that a configuration has to keep.
+//! The validation of a whole configuration.
 //!
-//! What concerns one type alone is checked beside it; here is what concerns the whole. Nothing
-//! looks at the host but [`Config::check_rootfs`] and [`Config::check_host`].
+//! The checks of a single type are next to the type. Only [`Config::check_rootfs`] and
+//! [`Config::check_host`] access the host.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -11,14 +11,14 @@ use super::mount::check_propagation;
 use super::{Config, Link, NamespaceType, Rlimit, capability, group, path};
 use crate::error::{Code, Error, Result};
 
-/// The longest host name, `__NEW_UTS_LEN`.
+/// The longest host name in bytes, `__NEW_UTS_LEN`.
 const HOSTNAME_MAX: usize = 64;
 
 /// The last signal, `SIGRTMAX`.
 const SIGNAL_MAX: i32 = 64;
 
 impl Config {
-    /// Checks everything that can be said without looking at the host.
+    /// Checks everything that can be checked without accessing the host.
     ///
     /// # Errors
     ///
@@ -28,7 +28,7 @@ impl Config {
         Ok(self.check()?)
     }
 
-    /// [`Config::validate`] for a configuration that was written in other words.
+    /// Validates as [`Config::validate`] does, with other names for the fields in errors.
     pub(crate) fn validate_as(&self, names: &Names) -> Result<()> {
         Ok(self.check().map_err(|fault| fault.renamed(names))?)
     }
@@ -59,15 +59,17 @@ impl Config {
             (false, false) => {}
         }
         path::check_absolute("rootfs", &rootfs)?;
-        // Compared as text, since paths are equal however many slashes they have.
+        // Compared as text, because `Path` ignores repeated slashes in comparisons.
         if path::clean(&self.rootfs).as_os_str() != self.rootfs.as_os_str() {
             return refuse("must be without `.`, `..` and needless slashes");
         }
         Ok(())
     }
 
-    /// The mounts and what else is done to the files. Without a mount namespace of the container's
-    /// own it would be done to the host, or to whoever's namespace is joined.
+    /// Checks mounts, devices and everything else that changes the file system.
+    ///
+    /// Without a new mount namespace the changes would be made in the host's, or in the namespace
+    /// that is joined.
     fn check_file_system(&self) -> Check {
         if !self.has_new(NamespaceType::Mount) {
             for (field, given) in [
@@ -115,7 +117,7 @@ impl Config {
         check_line("apparmor_profile", &self.apparmor_profile)?;
         check_line("process_label", &self.process_label)?;
         check_line("mount_label", &self.mount_label)?;
-        // It is quoted among the options of a mount.
+        // The label is quoted in the options of a mount.
         if self.mount_label.contains('"') {
             return Err(Fault::text("mount_label", &self.mount_label, "has a quotation mark"));
         }
@@ -128,11 +130,11 @@ impl Config {
         }
     }
 
-    /// Checks that the root is a directory, and that no component of its path is a symbolic link.
+    /// Checks that the root is a directory whose path contains no symbolic link.
     ///
     /// # Errors
     ///
-    /// [`Code::ConfigInvalid`], with the errno where the host refuses to look.
+    /// [`Code::ConfigInvalid`], with the error number if the path cannot be resolved.
     pub fn check_rootfs(&self) -> Result<()> {
         if self.tmpfs_root {
             return Ok(());
@@ -151,12 +153,12 @@ impl Config {
         Ok(())
     }
 
-    /// Checks what depends on the host: the root, whether the kernel has user namespaces, and
-    /// that sysctls are not written into a namespace which is joined and is the caller's own.
+    /// Checks what depends on the host: the root, whether the kernel has user namespaces, and that
+    /// no sysctl is written into a joined namespace that is the caller's own.
     ///
     /// # Errors
     ///
-    /// [`Code::ConfigInvalid`], with the errno where the host refuses to look.
+    /// [`Code::ConfigInvalid`], with the error number if a file of the host cannot be examined.
     pub fn check_host(&self) -> Result<()> {
         self.check_rootfs()?;
         let stat = |path: &str| {
@@ -184,7 +186,7 @@ impl Config {
     }
 }
 
-/// Refuses what does not stand on one line.
+/// Refuses text with control characters, such as a line break.
 fn check_line(field: &str, text: &str) -> Check {
     if text.contains(char::is_control) {
         return Err(Fault::text(field, text, "has a control character"));
@@ -238,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn the_root_is_absolute_and_clean() {
+    fn rootfs_must_be_absolute_and_clean() {
         for rootfs in ["", "srv", "./srv", "/srv/", "/srv//x", "/srv/./x", "/srv/../x", "/srv\0"] {
             refused(&with(|config| config.rootfs = rootfs.into()), "rootfs");
         }
@@ -252,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_namespace_holds_needs_it() {
+    fn fields_need_their_namespace() {
         for (kind, place) in [
             (NamespaceType::Network, "networks"),
             (NamespaceType::Uts, "hostname"),
@@ -283,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn mounts_keep_proc_and_sys_what_they_are() {
+    fn mounts_over_proc_and_sys_are_refused() {
         for (destination, device) in [
             ("proc", "proc"),
             ("/proc", "proc"),
@@ -332,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn mounts_have_known_parts() {
+    fn malformed_mounts_are_refused() {
         for (field, change) in [
             ("device", (|m| m.device = "ext/9".into()) as fn(&mut Mount)),
             ("device", |m| m.device.clear()),
@@ -380,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn every_part_is_checked() {
+    fn malformed_fields_are_refused() {
         for (place, change) in [
             ("parent_death_signal", (|c| c.parent_death_signal = 65) as fn(&mut Config)),
             ("parent_death_signal", |c| c.parent_death_signal = -1),
@@ -448,7 +450,7 @@ mod tests {
     }
 
     #[test]
-    fn the_root_leads_through_no_link() {
+    fn rootfs_with_a_symbolic_link_is_refused() {
         let directory = tempfile::tempdir().unwrap();
         let real = directory.path().canonicalize().unwrap();
         fs::create_dir(real.join("root")).unwrap();
@@ -468,7 +470,7 @@ mod tests {
     }
 
     #[test]
-    fn sysctls_are_not_written_into_the_callers_own_namespace() {
+    fn sysctls_in_a_joined_namespace_of_the_caller_are_refused() {
         let directory = tempfile::tempdir().unwrap();
         let mut config = with(|config| {
             config.rootfs = directory.path().canonicalize().unwrap();
@@ -485,7 +487,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_text_panics(text: String, number: u32) {
+        fn arbitrary_text_does_not_panic(text: String, number: u32) {
             let config = with(|config| {
                 config.rootfs = text.clone().into();
                 config.mounts[0].destination.clone_from(&text);

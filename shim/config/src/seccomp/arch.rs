@@ -1,13 +1,13 @@
-//! The architectures whose system calls a filter can judge.
+//! The architectures for which a seccomp filter can be compiled.
 
-/// An ABI of system calls, with its own numbers.
+/// A system call ABI, with its own numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Arch {
     /// 64-bit x86.
     X86_64,
     /// 32-bit x86, also called i386.
     X86,
-    /// 32-bit pointers in 64-bit mode, on x86.
+    /// 32-bit pointers in 64-bit mode on x86.
     X32,
     /// 64-bit ARM.
     Aarch64,
@@ -15,18 +15,19 @@ pub enum Arch {
     Arm,
 }
 
-/// The bit that marks the x32 ABI in the number of a system call; the kernel gives both ABIs of
-/// 64-bit mode the same `AUDIT_ARCH_X86_64`.
+/// The bit that marks the x32 ABI in a system call number. The kernel reports the same
+/// `AUDIT_ARCH_X86_64` for both ABIs of 64-bit mode.
 pub const X32_SYSCALL_BIT: u32 = 0x4000_0000;
 
-/// The first of ARM's private calls (`__ARM_NR_BASE`), far above those that grow with the kernel.
+/// The first of ARM's private system calls (`__ARM_NR_BASE`), far above the numbers that grow with
+/// the kernel.
 pub const ARM_PRIVATE: u32 = 0xf_0000;
 
 impl Arch {
-    /// Every architecture that has a table of system calls.
+    /// All architectures that have a table of system calls.
     pub const ALL: [Self; 5] = [Self::X86_64, Self::X86, Self::X32, Self::Aarch64, Self::Arm];
 
-    /// The architecture that this program was built for.
+    /// The architecture that this program was compiled for.
     pub const NATIVE: Self = if cfg!(all(target_arch = "x86_64", target_pointer_width = "64")) {
         Self::X86_64
     } else if cfg!(target_arch = "x86_64") {
@@ -41,7 +42,7 @@ impl Arch {
         panic!("seccomp has no table of system calls for this architecture")
     };
 
-    /// The kernel's `AUDIT_ARCH_*`, from `linux/audit.h`.
+    /// Returns the kernel's `AUDIT_ARCH_*` constant, from `linux/audit.h`.
     #[must_use]
     pub const fn audit(self) -> u32 {
         match self {
@@ -52,15 +53,15 @@ impl Arch {
         }
     }
 
-    /// Whether arguments are compared in all of their 64 bits.
+    /// Returns whether arguments are compared in all 64 bits.
     ///
-    /// On the others the low 32 bits are compared with the low 32 bits of the value, as libseccomp
-    /// does, so that a value written with its sign extended still matches.
+    /// On the other architectures the low 32 bits of the argument are compared with the low 32 bits
+    /// of the value, as in libseccomp, so that a sign-extended value still matches.
     pub const fn wide(self) -> bool {
         matches!(self, Self::X86_64 | Self::Aarch64)
     }
 
-    /// Whether a number can be one of this ABI at all.
+    /// Returns whether a number can belong to this ABI.
     pub const fn has(self, number: u32) -> bool {
         match self {
             Self::X86_64 => number < X32_SYSCALL_BIT,

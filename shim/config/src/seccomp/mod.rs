@@ -1,5 +1,5 @@
-//! Profiles of system calls: what `linux.seccomp` and libcontainer's list are lowered to, and what
-//! a filter is compiled from.
+//! Seccomp profiles: the form to which `linux.seccomp` and libcontainer's list are lowered, and
+//! from which a filter is compiled.
 
 mod arch;
 mod profile;

@@ -1,33 +1,33 @@
-//! What a filter shall do, independent of the configuration that asked for it.
+//! A seccomp profile, independent of the configuration that it comes from.
 
 use super::arch::Arch;
 
 /// The largest error number that a filter can return (the kernel's `MAX_ERRNO`).
 pub const MAX_ERRNO: u16 = 4095;
 
-/// What happens to a system call, from `seccomp(2)`.
+/// The action for a system call: `seccomp(2)`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Action {
-    /// The process dies of `SIGSYS`.
+    /// Kills the process with `SIGSYS`.
     KillProcess,
-    /// The thread dies of `SIGSYS`; OCI's `SCMP_ACT_KILL` too.
+    /// Kills the thread with `SIGSYS`. OCI's `SCMP_ACT_KILL` means this, too.
     KillThread,
-    /// The thread gets a `SIGSYS` that it may handle.
+    /// Sends the thread a `SIGSYS` that it may handle.
     Trap,
-    /// The call returns this error number, at most [`MAX_ERRNO`]; 0 is success.
+    /// Returns this error number, at most [`MAX_ERRNO`]; 0 means success.
     Errno(u16),
-    /// A process that holds the listener decides.
+    /// Lets the process that holds the listener decide.
     Notify,
-    /// The tracer decides, and reads this value with `PTRACE_GETEVENTMSG`.
+    /// Lets the tracer decide, which reads this value with `PTRACE_GETEVENTMSG`.
     Trace(u16),
-    /// The call is made, and logged.
+    /// Makes the call, and logs it.
     Log,
-    /// The call is made.
+    /// Makes the call.
     Allow,
 }
 
 impl Action {
-    /// The value that the filter returns: `SECCOMP_RET_*` with its data.
+    /// Returns the value that the filter returns: `SECCOMP_RET_*` with its data.
     #[must_use]
     pub fn bits(self) -> u32 {
         match self {
@@ -42,39 +42,39 @@ impl Action {
         }
     }
 
-    /// The kernel's precedence among actions: the lower one is the stricter one.
+    /// Returns the kernel's precedence among actions: the lower value is the stricter action.
     pub fn precedence(self) -> i32 {
         (self.bits() & libc::SECCOMP_RET_ACTION_FULL).cast_signed()
     }
 }
 
-/// How an argument is compared. All comparisons are unsigned.
+/// A comparison of an argument. All comparisons are unsigned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Operator {
-    /// The argument is not `value`.
+    /// The argument does not equal `value`.
     NotEqual,
     /// The argument is less than `value`.
     Less,
-    /// The argument is less than `value` or equal.
+    /// The argument is less than or equal to `value`.
     LessOrEqual,
-    /// The argument is `value`.
+    /// The argument equals `value`.
     Equal,
-    /// The argument is greater than `value` or equal.
+    /// The argument is greater than or equal to `value`.
     GreaterOrEqual,
     /// The argument is greater than `value`.
     Greater,
-    /// The argument masked by `value` is `value_two` masked by `value`.
+    /// The argument masked with `value` equals `value_two` masked with `value`.
     MaskedEqual,
 }
 
 /// A condition on an argument of a system call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Condition {
-    /// Which argument, 0 to 5.
+    /// The index of the argument, 0 to 5.
     pub index: u8,
     /// The comparison.
     pub operator: Operator,
-    /// What the argument is compared with; the mask of [`Operator::MaskedEqual`].
+    /// The value to compare with; the mask for [`Operator::MaskedEqual`].
     pub value: u64,
     /// The second value of [`Operator::MaskedEqual`]; unused by the others.
     pub value_two: u64,
@@ -83,42 +83,43 @@ pub struct Condition {
 /// A system call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Syscall {
-    /// By the kernel's name. Each architecture has its own number for it, or none; names that no
-    /// architecture knows are skipped, and listed in [`super::Filter::unknown`].
+    /// A system call by the kernel's name. Its number differs between architectures, and some may
+    /// not have it. Names that no architecture knows are skipped; the compiled filter lists them as
+    /// unknown.
     Name(String),
-    /// By the number that it has on every architecture of the profile.
+    /// A system call by the number that it has on every architecture of the profile.
     Number(u32),
 }
 
-/// An action for some system calls.
+/// An action for a number of system calls.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rule {
     /// The system calls.
     pub syscalls: Vec<Syscall>,
-    /// What happens to them.
+    /// The action.
     pub action: Action,
-    /// The conditions under which it happens: all must hold.
+    /// The conditions. The action is taken if all of them hold.
     pub conditions: Vec<Condition>,
 }
 
-/// The rules, and what holds where none applies.
+/// The rules of a filter, and the action for calls that no rule matches.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Profile {
-    /// The architectures that the rules are for. A call of any other kills the thread, as with
-    /// libseccomp.
+    /// The architectures that the rules apply to. A system call of any other architecture kills the
+    /// thread, as with libseccomp.
     pub architectures: Vec<Arch>,
-    /// What happens to a call that no rule matches.
+    /// The action for calls that no rule matches.
     pub default: Action,
-    /// The rules. The first that matches decides, but one without conditions comes before those
-    /// with conditions, and one with the default action is as good as absent; libseccomp's
-    /// filters and runc's use of them come to the same.
+    /// The rules. The first match decides, but rules without conditions come before those with
+    /// conditions, and a rule with the default action has no effect. Filters made by runc with
+    /// libseccomp behave the same.
     pub rules: Vec<Rule>,
     /// Flags of the system call: `SECCOMP_FILTER_FLAG_*`.
     pub flags: u32,
 }
 
 impl Profile {
-    /// A profile for the architecture of this program, without rules and flags.
+    /// Returns a profile for the native architecture, without rules and flags.
     #[must_use]
     pub fn new(default: Action) -> Self {
         Self { architectures: vec![Arch::NATIVE], default, rules: Vec::new(), flags: 0 }
@@ -127,16 +128,17 @@ impl Profile {
 
 /// The bits of [`Profile::flags`], from `linux/seccomp.h`.
 pub mod flag {
-    /// Every thread of the process gets the filter.
+    /// Applies the filter to all threads of the process.
     pub const TSYNC: u32 = 1 << 0;
-    /// Actions other than allow are logged.
+    /// Logs actions other than allow.
     pub const LOG: u32 = 1 << 1;
-    /// The mitigation of speculative store bypass stays off.
+    /// Leaves the mitigation of speculative store bypass off.
     pub const SPEC_ALLOW: u32 = 1 << 2;
-    /// The system call returns a listener.
+    /// Returns a listener.
     pub const NEW_LISTENER: u32 = 1 << 3;
-    /// A failed [`TSYNC`] is an errno, so that it goes together with [`NEW_LISTENER`].
+    /// Makes a failed [`TSYNC`] an error number, so that it can be combined with [`NEW_LISTENER`].
     pub const TSYNC_ESRCH: u32 = 1 << 4;
-    /// Once a notification was received, only fatal signals interrupt the caller (Linux 5.19).
+    /// Lets only fatal signals interrupt the caller once the listener has received its notification
+    /// (Linux 5.19).
     pub const WAIT_KILLABLE_RECV: u32 = 1 << 5;
 }

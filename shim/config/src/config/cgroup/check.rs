@@ -1,4 +1,4 @@
-//! The rules that limits have to keep.
+//! The validation of cgroups.
 
 use std::ops::RangeInclusive;
 
@@ -60,7 +60,8 @@ impl Cgroup {
     }
 
     fn check_cpu(&self) -> Check {
-        // The kernel moves a share into its range without a word; the seed noticed that.
+        // The kernel clamps shares to its range without an error. libcontainer reported that, in
+        // these words.
         match self.cpu_shares {
             0 | 2..=262_144 => {}
             shares if shares < 2 => {
@@ -109,14 +110,14 @@ impl Cgroup {
     }
 }
 
-/// Refuses what is not one directory: the whole tree is writable for who starts containers, so a
-/// path must not lead out of where it says it is.
+/// Refuses a name that is not a single path component. A caller that starts containers can write to
+/// the whole hierarchy, so a path must not lead out of the directory that it appears to name.
 fn check_component(field: &str, name: &str) -> Check {
     let reason = match name {
         "" => "missing",
         "." | ".." => "must not be . or ..",
         _ if name.contains('/') => "has a slash",
-        // The kernel refuses a newline, and /proc/PID/cgroup has lines.
+        // The kernel refuses a newline, and /proc/PID/cgroup consists of lines.
         _ if name.contains(char::is_control) => "has a control character",
         _ if name.len() > 255 => "longer than 255 bytes",
         _ => return Ok(()),
@@ -128,7 +129,7 @@ fn check_parent(parent: &str) -> Check {
     path::check("parent", parent)?;
     for component in parent.split('/').filter(|component| !component.is_empty()) {
         if let Err(fault) = check_component("parent", component) {
-            return Err(fault.of_whole(parent));
+            return Err(fault.with_whole_value(parent));
         }
     }
     Ok(())
@@ -151,7 +152,8 @@ fn at_least_no_limit(field: &str, number: i64) -> Check {
     in_range(field, number, -1..=i64::MAX)
 }
 
-/// A list of cpuset(7): `0-2,7`, or with strides `0-31:1/4`. Empty leaves it.
+/// Checks a list in the format of `cpuset(7)`: `0-2,7`, or with strides `0-31:1/4`. An empty list
+/// leaves the kernel's value.
 fn check_list(field: &str, list: &str) -> Check {
     let number = |text: &str| {
         let digits = text.bytes().all(|byte| byte.is_ascii_digit());
@@ -175,7 +177,7 @@ fn check_list(field: &str, list: &str) -> Check {
     Err(Fault::text(field, list, "must be a list of numbers and ranges like 0-2,7"))
 }
 
-/// Lines of `major:minor value`.
+/// Checks lines of `major:minor value`.
 fn check_lines(field: &str, lines: &str) -> Check {
     let number =
         |text: &str| text.bytes().all(|byte| byte.is_ascii_digit()) && text.parse::<u64>().is_ok();
@@ -190,7 +192,7 @@ fn check_lines(field: &str, lines: &str) -> Check {
     Err(Fault::text(field, lines, "must be lines of major:minor and a number"))
 }
 
-/// The kernel reads `DEVICE hca_handle=N hca_object=N`.
+/// Checks limits that the kernel reads as `DEVICE hca_handle=N hca_object=N`.
 fn check_rdma(device: &str, limit: RdmaLimit) -> Check {
     if device.is_empty() || device.contains(|c: char| c.is_whitespace() || c.is_control()) {
         return Err(Fault::text("rdma", device, "is not the name of a device"));
@@ -201,8 +203,8 @@ fn check_rdma(device: &str, limit: RdmaLimit) -> Check {
     Ok(())
 }
 
-/// The name of one file of a controller: `cgroup.procs` and its like would move processes, stop
-/// them, or take the cgroup out of the runtime's hands.
+/// Refuses a name that is not that of one file of a controller. `cgroup.procs` and other files of
+/// the cgroup itself would move or stop processes, or take the cgroup out of the runtime's control.
 fn check_unified(file: &str, value: &str) -> Check {
     let reason = match file.split_once('.') {
         _ if file.contains('/') => "has a slash",
@@ -241,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn limits_in_range_pass() {
+    fn limits_in_range_are_valid() {
         named().check().unwrap();
         Cgroup {
             parent: "/a/b/".into(),
@@ -263,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_limit_is_named() {
+    fn errors_name_the_limit() {
         for (cgroup, field) in [
             (Cgroup::default(), "name"),
             (Cgroup { name: "..".into(), ..named() }, "name"),
@@ -316,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn only_files_of_controllers_are_written() {
+    fn unified_accepts_files_of_controllers_only() {
         let check = |file: &str, value: &str| {
             let unified = [(file.to_owned(), value.to_owned())].into();
             Cgroup { unified, ..named() }.check()
@@ -332,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn rdma_limits_name_a_device_and_a_number() {
+    fn rdma_limits_need_a_device_and_a_number() {
         let check = |device: &str, limit| {
             Cgroup { rdma: [(device.to_owned(), limit)].into(), ..named() }.check()
         };
@@ -347,7 +349,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_text_panics(text: String) {
+        fn arbitrary_text_does_not_panic(text: String) {
             let _ = Cgroup {
                 name: text.clone(),
                 parent: text.clone(),

@@ -1,4 +1,4 @@
-//! The control group and its limits.
+//! The cgroup of a container and its limits.
 
 use std::collections::BTreeMap;
 
@@ -10,66 +10,67 @@ use super::{Device, size};
 
 mod check;
 
-/// The control group and its limits.
+/// The cgroup of a container and its limits.
 ///
-/// A number of 0 and an empty string leave the kernel's value, but for `memory_swappiness`, which
-/// -1 leaves.
+/// A number of 0 and an empty string leave the kernel's value, except in `memory_swappiness`, where
+/// 0 is a value and -1 leaves the kernel's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Cgroup {
     /// The last component of the path.
     pub name: String,
-    /// The rest of the path: absolute from the mount point, relative from the caller's cgroup.
+    /// The rest of the path. An absolute path starts at the mount point of the hierarchy, a
+    /// relative one at the caller's cgroup.
     pub parent: String,
-    /// Whether every device is allowed, but for `denied_devices`.
+    /// Whether all devices are allowed except `denied_devices`.
     pub allow_all_devices: bool,
-    /// The devices allowed when `allow_all_devices` is false. In files also text: `c 1:3 rwm`.
+    /// The devices to allow if `allow_all_devices` is false. Files may use text: `c 1:3 rwm`.
     #[serde(deserialize_with = "rules", serialize_with = "list::serialize")]
     pub allowed_devices: Vec<Device>,
-    /// The devices denied when `allow_all_devices` is true. In files also text: `c 1:3 rwm`.
+    /// The devices to deny if `allow_all_devices` is true. Files may use text: `c 1:3 rwm`.
     #[serde(deserialize_with = "rules", serialize_with = "list::serialize")]
     pub denied_devices: Vec<Device>,
-    /// Addition: rules about devices that follow those above, each one overriding those before it.
-    /// As text: `allow c 1:3 rwm`, `deny a *:* rwm`.
+    /// Addition: device rules that follow the above. Each rule overrides those before it. They are
+    /// text: `allow c 1:3 rwm`, `deny a *:* rwm`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub device_rules: Vec<DeviceRule>,
-    /// The memory limit in bytes; -1 for none. Sizes are in files also text: `64m`.
+    /// The memory limit in bytes; -1 for no limit. Files may use text for sizes: `64m`.
     #[serde(deserialize_with = "size::deserialize")]
     pub memory: i64,
-    /// The soft memory limit in bytes; -1 for none.
+    /// The soft memory limit in bytes; -1 for no limit.
     #[serde(deserialize_with = "size::deserialize")]
     pub memory_reservation: i64,
-    /// The limit of memory and swap together, in bytes; -1 for none.
+    /// The limit of memory and swap together, in bytes; -1 for no limit.
     #[serde(deserialize_with = "size::deserialize")]
     pub memory_swap: i64,
-    /// The kernel memory limit in bytes; -1 for none.
+    /// The kernel memory limit in bytes; -1 for no limit.
     #[serde(deserialize_with = "size::deserialize")]
     pub kernel_memory: i64,
-    /// How eagerly the kernel swaps, 0 to 100; -1 leaves it.
+    /// The swappiness, 0 to 100; -1 leaves the kernel's value.
     pub memory_swappiness: i64,
-    /// Whether the OOM killer is off.
+    /// Whether the OOM killer is disabled.
     pub oom_kill_disable: bool,
-    /// Addition: whether a limit of memory that is below what is in use is refused. cgroup v1
-    /// always does; on cgroup v2 the kernel would kill processes.
+    /// Addition: whether to refuse a memory limit below the current usage. cgroup v1 always refuses
+    /// it; on cgroup v2 the kernel would kill processes.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub memory_check_before_update: bool,
-    /// The share of the processor, 2 to 262144.
+    /// The CPU shares, 2 to 262144.
     pub cpu_shares: i64,
-    /// Microseconds of processor time in each period, 1000 at least; -1 for no limit.
+    /// The CPU time in each period in microseconds, at least 1000; -1 for no limit.
     pub cpu_quota: i64,
     /// The period in microseconds, 1000 to 1000000.
     pub cpu_period: i64,
-    /// Addition: microseconds of unused processor time that may be used beyond the quota later.
+    /// Addition: the unused CPU time that may later be used beyond the quota, in microseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cpu_burst: Option<u64>,
-    /// Addition: whether the processes run only when nothing else wants the processor.
+    /// Addition: whether the processes run only when no other process needs the CPU.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cpu_idle: Option<bool>,
-    /// Microseconds of real-time scheduling in each period; -1 for no limit.
+    /// The time of real-time scheduling in each real-time period, in microseconds; -1 for no limit.
     pub cpu_rt_runtime: i64,
     /// The real-time period in microseconds.
     pub cpu_rt_period: i64,
-    /// The processors, as a list like `0-2,7`.
+    /// The CPUs, as a list such as `0-2,7`.
     pub cpuset_cpus: String,
     /// The memory nodes, as a list.
     pub cpuset_mems: String,
@@ -85,31 +86,32 @@ pub struct Cgroup {
     pub blkio_weight: i64,
     /// Lines of `major:minor weight`.
     pub blkio_weight_device: String,
-    /// Addition: the weight of block I/O of the cgroup's own processes beside its sub-cgroups, 10
-    /// to 1000; cgroup v1 with a scheduler that Linux had until 5.0.
+    /// Addition: the weight of block I/O of the cgroup's own processes relative to its child
+    /// cgroups, 10 to 1000. Needs cgroup v1 and a scheduler that Linux had until 5.0.
     #[serde(skip_serializing_if = "is_zero")]
     pub blkio_leaf_weight: i64,
     /// Addition: lines of `major:minor weight` for `blkio_leaf_weight`.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub blkio_leaf_weight_device: String,
-    /// Limits of huge pages.
+    /// The limits of huge pages.
     #[serde(with = "objects")]
     pub hugetlb_limit: Vec<HugetlbLimit>,
-    /// Network priorities by interface.
+    /// The network priorities by interface.
     #[serde(with = "objects")]
     pub net_prio_ifpriomap: Vec<InterfacePriority>,
-    /// The class of the container's packets, as a number or `0x` number.
+    /// The class of the container's packets, as a decimal or `0x` number.
     pub net_cls_classid: String,
-    /// Addition: the largest number of processes; -1 for no limit.
+    /// Addition: the maximum number of processes; -1 for no limit.
     #[serde(skip_serializing_if = "is_zero")]
     pub pids_limit: i64,
-    /// Addition: limits of RDMA resources by the name of the device.
+    /// Addition: the limits of RDMA resources by the name of the device.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub rdma: BTreeMap<String, RdmaLimit>,
-    /// Addition: texts for files of cgroup v2, written last; one write for each line.
+    /// Addition: values for files of cgroup v2, by the name of the file. They are written last,
+    /// each line with a write of its own.
     #[serde(with = "map", skip_serializing_if = "BTreeMap::is_empty")]
     pub unified: BTreeMap<String, String>,
-    /// The wanted state of the freezer.
+    /// The state of the freezer to set.
     pub freezer: Freezer,
     /// The systemd slice.
     pub slice: String,
@@ -119,7 +121,7 @@ fn is_zero(number: &i64) -> bool {
     *number == 0
 }
 
-/// Written out for the one value that is not 0: a swappiness of 0 is a limit.
+/// Not derived, because the default of `memory_swappiness` is not 0: a swappiness of 0 is a limit.
 impl Default for Cgroup {
     fn default() -> Self {
         Self {
@@ -165,14 +167,14 @@ impl Default for Cgroup {
     }
 }
 
-/// The state of a freezer.
+/// The state of the freezer.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub enum Freezer {
-    /// Left as it is.
+    /// Unchanged.
     #[default]
     #[serde(rename = "")]
     Undefined,
-    /// All processes stand still.
+    /// All processes are suspended.
     #[serde(rename = "FROZEN")]
     Frozen,
     /// All processes run.
@@ -195,31 +197,31 @@ impl<'de> Deserialize<'de> for Freezer {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HugetlbLimit {
-    /// The size of the pages, as in `2MB`.
+    /// The page size, such as `2MB`.
     pub page_size: String,
-    /// The limit in bytes. In files also text: `64m`.
+    /// The limit in bytes. Files may use text: `64m`.
     #[serde(deserialize_with = "size::deserialize_unsigned")]
     pub limit: u64,
 }
 
-/// The priority of packets leaving through an interface.
+/// The priority of packets that leave through an interface.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct InterfacePriority {
-    /// The interface.
+    /// The name of the interface.
     pub interface: String,
     /// The priority.
     pub priority: i64,
 }
 
-/// A limit of RDMA resources.
+/// The limits of the RDMA resources of a device.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RdmaLimit {
-    /// The largest number of open handles.
+    /// The maximum number of open handles.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hca_handles: Option<u32>,
-    /// The largest number of objects.
+    /// The maximum number of objects.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hca_objects: Option<u32>,
 }
@@ -229,7 +231,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_and_rules_are_numbers_or_text() {
+    fn sizes_and_device_rules_may_be_text() {
         let cgroup: Cgroup = serde_json::from_str(
             r#"{"memory": "64m", "memory_swap": -1, "allowed_devices": ["c 1:3 rwm", {"type": 98}],
                 "denied_devices": null, "hugetlb_limit": [{"page_size": "2MB", "limit": "4m"}],

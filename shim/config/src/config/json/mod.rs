@@ -1,7 +1,7 @@
-//! Reading `container.json`.
+//! The reader of `container.json`.
 //!
-//! The files of the seed are read as they are: numbers for flags and types, `null` for empty lists.
-//! What is read beyond that, names in place of the numbers, is described at each type.
+//! It reads libcontainer's files unchanged: numbers for flags and types, `null` for empty lists.
+//! The types of the fields document what else is accepted, such as names in place of numbers.
 
 use std::fmt;
 use std::fs::File;
@@ -19,18 +19,38 @@ use super::{Config, Mount, path};
 use crate::error::{Code, Error, Result};
 use crate::text::{excerpt, quoted};
 
-/// The size of the largest file that is read, in bytes.
+/// The size limit of a configuration file, in bytes.
 pub const MAX_SIZE: u64 = 16 << 20;
 
 impl Config {
     /// Reads a configuration from the text of a `container.json`.
     ///
-    /// The result is not validated yet: see [`Config::validate`].
+    /// It does not validate the result: see [`Config::validate`].
+    ///
+    /// ```
+    /// use pidone_config::Config;
+    /// use pidone_config::config::Rlimit;
+    ///
+    /// let config = Config::from_json(
+    ///     br#"{
+    ///         "rootfs": "/srv/busybox",
+    ///         "mounts": [{"device": "proc", "source": "proc", "destination": "/proc",
+    ///                     "flags": ["nosuid", "noexec", "nodev"]}],
+    ///         "namespaces": [{"type": "NEWNS"}, {"type": "pid"}],
+    ///         "rlimits": [{"type": "nofile", "soft": 1024, "hard": 1024}],
+    ///         "cgroups": {"name": "busybox", "parent": "nsinit", "memory": "64m"}
+    ///     }"#,
+    /// )?;
+    /// config.validate()?;
+    /// assert_eq!(config.mounts[0].flags, 14);
+    /// assert_eq!(config.rlimits[0].name().as_deref(), Some("RLIMIT_NOFILE"));
+    /// # Ok::<(), pidone_config::Error>(())
+    /// ```
     ///
     /// # Errors
     ///
-    /// [`Code::ConfigInvalid`], with the line and column, and for a wrong value also the path of
-    /// the field and the value.
+    /// [`Code::ConfigInvalid`], with the line and column. If a value is wrong, also with the path
+    /// of the field and the value.
     pub fn from_json(json: &[u8]) -> Result<Self> {
         Self::parse(json, "")
     }
@@ -41,14 +61,23 @@ impl Config {
         Ok(config)
     }
 
-    /// Reads a configuration from a file.
+    /// Reads a configuration from a file of at most [`MAX_SIZE`].
     ///
-    /// A relative `rootfs` starts at the file's directory, and a missing one is that directory,
-    /// unless the root is a tmpfs.
+    /// A relative `rootfs` is resolved against the directory of the file. If it is missing, it is
+    /// that directory, unless the root is a tmpfs.
+    ///
+    /// ```no_run
+    /// use pidone_config::Config;
+    ///
+    /// let config = Config::from_file("/srv/busybox/container.json")?;
+    /// config.validate()?;
+    /// config.check_host()?;
+    /// # Ok::<(), pidone_config::Error>(())
+    /// ```
     ///
     /// # Errors
     ///
-    /// As [`Config::from_json`]; [`Code::SystemError`] when the file cannot be read.
+    /// As [`Config::from_json`]; [`Code::SystemError`] if the file cannot be read.
     pub fn from_file(file: impl AsRef<Path>) -> Result<Self> {
         let file = file.as_ref();
         let mut config = Self::parse(&read(file)?, &file.to_string_lossy())?;
@@ -66,10 +95,11 @@ impl Config {
     }
 }
 
-/// What is room enough for most configurations, in bytes: reads begin with little without it.
+/// The initial capacity for reading a file, in bytes, which most files fit into. Without it,
+/// reading starts with small pieces.
 const USUAL_SIZE: usize = 32 * 1024;
 
-/// Reads a whole file of bounded size.
+/// Reads a whole file of at most [`MAX_SIZE`].
 pub(crate) fn read(file: &Path) -> Result<Vec<u8>> {
     let open = File::open(file).map_err(|error| Error::path("open", file, error))?;
     let mut text = Vec::with_capacity(USUAL_SIZE);
@@ -83,12 +113,13 @@ pub(crate) fn read(file: &Path) -> Result<Vec<u8>> {
     Err(Error::reason(Code::ConfigInvalid, "configuration", name, "larger than 16 MiB"))
 }
 
-/// Reads a JSON document; `origin` is the name of the file, or empty.
+/// Reads a JSON document. `origin` is the name of the file, or empty.
 pub(crate) fn parse<T: DeserializeOwned>(json: &[u8], origin: &str) -> Result<T> {
     if json.trim_ascii().is_empty() {
         return Err(Error::config(place(origin, 1, 0), "", "empty"));
     }
-    // Where a mistake is takes most of the time to follow, and most documents have none.
+    // Tracking the path of the current field takes most of the time, and most documents have no
+    // error. So the path is tracked only in a second pass.
     if let Ok(Object(value)) = serde_json::from_slice(json) {
         return Ok(value);
     }
@@ -122,7 +153,8 @@ fn place(origin: &str, line: usize, column: usize) -> String {
     format!("{origin}{space}line {line} column {column}")
 }
 
-/// The sentence of an error, without the value (which may be as long as the file) and the place.
+/// Returns the message of an error without the value, which may be as long as the file, and without
+/// the position.
 fn reason(error: &serde_json::Error) -> String {
     let text = error.to_string();
     let text = text.rsplit_once(" at line ").map_or(text.as_str(), |(text, _)| text);
@@ -142,7 +174,7 @@ fn reason(error: &serde_json::Error) -> String {
     }
 }
 
-/// The value of a field, if it is one that fits on a line.
+/// Returns the value of a field as text, unless it is a list or an object.
 fn value_at(json: &[u8], field: &FieldPath) -> Option<String> {
     let document: serde_json::Value = serde_json::from_slice(json).ok()?;
     let mut value = &document;
@@ -160,7 +192,8 @@ fn value_at(json: &[u8], field: &FieldPath) -> Option<String> {
     }
 }
 
-/// A value that must be an object: derived readers would take a list of the fields in order too.
+/// A value that must be a JSON object. Derived readers would also accept a list of the fields in
+/// order.
 struct Object<T>(T);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
@@ -194,8 +227,8 @@ where
 
 /// Lists as Go's encoder writes them: `null` when empty.
 ///
-/// The seed refuses an empty list where it allows none (id maps without a user namespace), so an
-/// empty list is written as `null` too.
+/// libcontainer refuses an empty list where none is allowed (id maps without a user namespace), so
+/// empty lists are also written as `null`.
 pub(crate) mod list {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -233,7 +266,7 @@ pub(crate) mod objects {
     }
 }
 
-/// Maps of strings, `null` when empty like lists. A key that stands twice is refused.
+/// Maps of strings, `null` when empty like lists. A duplicate key is refused.
 pub(crate) mod map {
     use std::collections::BTreeMap;
     use std::fmt;
@@ -280,16 +313,17 @@ pub(crate) mod map {
     }
 }
 
-/// A number or a string, where the seed has a number and we also read a name.
+/// A number or a string, for fields that are numbers in libcontainer's files and may also be names
+/// here.
 enum Scalar {
     Number(i128),
     Text(String),
 }
 
-/// Reads a number, or text that stands for one.
+/// Reads a number, or a string that stands for one.
 ///
-/// `expecting` completes the sentence "expected ..."; `number` and `text` answer `None` for what is
-/// not one of theirs.
+/// `expecting` completes the sentence "expected ...". `number` and `text` return `None` for a value
+/// that is not accepted.
 pub(super) fn number_or_text<'de, D, T>(
     reader: D,
     expecting: &str,

@@ -1,4 +1,4 @@
-//! Values as they stand in files.
+//! Tests of reading and writing `container.json`.
 
 use std::fs;
 use std::path::PathBuf;
@@ -18,7 +18,7 @@ fn sample(name: &str) -> PathBuf {
 }
 
 #[test]
-fn a_wrong_value_is_named_with_its_place() {
+fn errors_have_field_value_and_position() {
     for (json, text) in [
         (
             r#"{"mounts": [{}, {"flags": "nosuidd"}]}"#,
@@ -94,7 +94,7 @@ fn a_wrong_value_is_named_with_its_place() {
 }
 
 #[test]
-fn what_is_no_json_is_named_with_its_place() {
+fn syntax_errors_have_a_position() {
     for (json, text) in [
         ("", "configuration `line 1 column 0`: empty"),
         (" \n", "configuration `line 1 column 0`: empty"),
@@ -113,7 +113,7 @@ fn what_is_no_json_is_named_with_its_place() {
 }
 
 #[test]
-fn fields_in_order_are_no_object() {
+fn lists_in_place_of_objects_are_refused() {
     for json in [
         r#"{"cgroups": ["x"]}"#,
         r#"{"rlimits": [[7, 1, 1]]}"#,
@@ -125,7 +125,7 @@ fn fields_in_order_are_no_object() {
 }
 
 #[test]
-fn a_key_stands_once() {
+fn duplicate_keys_are_refused() {
     for json in [
         r#"{"hostname": "a", "hostname": "b"}"#,
         r#"{"sysctl": {}, "system_properties": {}}"#,
@@ -137,7 +137,7 @@ fn a_key_stands_once() {
 }
 
 #[test]
-fn depth_and_length_are_bounded() {
+fn deep_and_long_documents_give_short_errors() {
     for (open, close) in [("[", "]"), ("{\"mounts\":", "}")] {
         let deep = open.repeat(200_000) + &close.repeat(200_000);
         assert!(error(&deep).len() < 300);
@@ -156,7 +156,7 @@ fn depth_and_length_are_bounded() {
 }
 
 #[test]
-fn null_stands_for_empty() {
+fn null_is_read_as_empty() {
     let json = r#"{"mounts": null, "links": null, "devices": null, "namespaces": null,
         "capabilities": null, "networks": null, "routes": null, "cgroups": null,
         "rlimits": null, "additional_groups": null, "uid_mappings": null, "gid_mappings": null,
@@ -171,7 +171,7 @@ fn null_stands_for_empty() {
 }
 
 #[test]
-fn the_root_is_the_files_directory_if_nothing_else_is_said() {
+fn relative_rootfs_is_resolved_against_the_directory_of_the_file() {
     let directory = tempfile::tempdir().unwrap();
     let real = directory.path().canonicalize().unwrap();
     let file = real.join("container.json");
@@ -196,7 +196,7 @@ fn the_root_is_the_files_directory_if_nothing_else_is_said() {
 }
 
 #[test]
-fn the_samples_are_valid_and_come_back_as_they_were() {
+fn samples_are_valid_and_unchanged_by_writing_and_reading() {
     let mut seen = 0;
     for entry in fs::read_dir(sample("")).unwrap() {
         let file = entry.unwrap().path();
@@ -213,7 +213,7 @@ fn the_samples_are_valid_and_come_back_as_they_were() {
 }
 
 #[test]
-fn friendly_spellings_mean_the_numbers() {
+fn names_are_read_as_numbers() {
     let config = Config::from_file(sample("friendly.json")).unwrap();
     let json = serde_json::to_value(&config).unwrap();
     assert_eq!(json["mounts"][0]["flags"], 14);
@@ -228,12 +228,12 @@ fn friendly_spellings_mean_the_numbers() {
 
 proptest! {
     #[test]
-    fn no_bytes_panic(bytes: Vec<u8>) {
+    fn arbitrary_bytes_do_not_panic(bytes: Vec<u8>) {
         let _ = Config::from_json(&bytes);
     }
 
     #[test]
-    fn no_value_of_a_field_panics(field in 0usize..12, value in json_value()) {
+    fn arbitrary_field_values_do_not_panic(field in 0usize..12, value in json_value()) {
         let field = ["mounts", "devices", "namespaces", "capabilities", "rlimits", "cgroups",
             "additional_groups", "system_properties", "seccomp", "rootfs", "networks",
             "uid_mappings"][field];

@@ -1,17 +1,19 @@
-//! The names of mount options that are flags: mount(8), "Filesystem-independent mount options",
-//! and the propagation of mount_namespaces(7).
+//! Mount options that are flags: mount(8), "Filesystem-independent mount options", and the
+//! propagation types of `mount_namespaces(7)`.
+//!
+//! The plan of a container takes the numbers from here, too.
 
-/// Only reading.
+/// The mount is read-only.
 pub const RDONLY: u64 = libc::MS_RDONLY;
-/// Set-user-id bits and file capabilities have no effect.
+/// Set-user-ID bits and file capabilities are ignored.
 pub const NOSUID: u64 = libc::MS_NOSUID;
 /// Device nodes cannot be opened.
 pub const NODEV: u64 = libc::MS_NODEV;
-/// Nothing can be executed.
+/// Programs cannot be executed.
 pub const NOEXEC: u64 = libc::MS_NOEXEC;
 /// Writes are synchronous.
 pub const SYNCHRONOUS: u64 = libc::MS_SYNCHRONOUS;
-/// An existing mount is changed; never of use in a configuration.
+/// Changes an existing mount.
 pub const REMOUNT: u64 = libc::MS_REMOUNT;
 /// Mandatory locks are permitted.
 pub const MANDLOCK: u64 = libc::MS_MANDLOCK;
@@ -19,37 +21,37 @@ pub const MANDLOCK: u64 = libc::MS_MANDLOCK;
 pub const DIRSYNC: u64 = libc::MS_DIRSYNC;
 /// Symbolic links are not followed (Linux 5.10).
 pub const NOSYMFOLLOW: u64 = libc::MS_NOSYMFOLLOW;
-/// Access times are not kept.
+/// Access times are not updated.
 pub const NOATIME: u64 = libc::MS_NOATIME;
-/// Access times of directories are not kept.
+/// Access times of directories are not updated.
 pub const NODIRATIME: u64 = libc::MS_NODIRATIME;
-/// A bind mount.
+/// The mount is a bind mount.
 pub const BIND: u64 = libc::MS_BIND;
-/// With everything that is mounted below.
+/// The flags also apply to all mounts below.
 pub const REC: u64 = libc::MS_REC;
-/// Some messages of the kernel's log are left out.
+/// Some messages are left out of the kernel log.
 pub const SILENT: u64 = libc::MS_SILENT;
-/// Mounts do not propagate, and it cannot be bound.
+/// Mount events do not propagate, and the mount cannot be bound.
 pub const UNBINDABLE: u64 = libc::MS_UNBINDABLE;
-/// Mounts do not propagate.
+/// Mount events do not propagate.
 pub const PRIVATE: u64 = libc::MS_PRIVATE;
-/// Mounts propagate from the source only.
+/// Mount events propagate from the master only.
 pub const SLAVE: u64 = libc::MS_SLAVE;
-/// Mounts propagate both ways.
+/// Mount events propagate in both directions.
 pub const SHARED: u64 = libc::MS_SHARED;
-/// Access times are kept when older than the change.
+/// Access times are updated if they are older than the last change.
 pub const RELATIME: u64 = libc::MS_RELATIME;
-/// The inode's version counts changes.
+/// The version of an inode counts its changes.
 pub const I_VERSION: u64 = libc::MS_I_VERSION;
-/// Access times are always kept.
+/// Access times are always updated.
 pub const STRICTATIME: u64 = libc::MS_STRICTATIME;
-/// Times are written late.
+/// Timestamps are written lazily.
 pub const LAZYTIME: u64 = libc::MS_LAZYTIME;
 
-/// Every kind of propagation: a mount has at most one.
+/// All propagation types. A mount has at most one.
 pub const PROPAGATION: u64 = UNBINDABLE | PRIVATE | SLAVE | SHARED;
 
-/// Everything that has a name here.
+/// All flags that have a name here.
 pub const ALL: u64 = {
     let mut all = 0;
     let mut index = 0;
@@ -60,33 +62,34 @@ pub const ALL: u64 = {
     all
 };
 
-/// `MOUNT_ATTR_*` of mount_setattr(2): what a mount can have apart from its file system.
+/// `MOUNT_ATTR_*` flags of `mount_setattr(2)`: the attributes of a mount, as opposed to those of
+/// its file system.
 pub mod attribute {
-    /// Only reading.
+    /// The mount is read-only.
     pub const RDONLY: u64 = 0x1;
-    /// Set-user-id bits and file capabilities have no effect.
+    /// Set-user-ID bits and file capabilities are ignored.
     pub const NOSUID: u64 = 0x2;
     /// Device nodes cannot be opened.
     pub const NODEV: u64 = 0x4;
-    /// Nothing can be executed.
+    /// Programs cannot be executed.
     pub const NOEXEC: u64 = 0x8;
-    /// The field of the next three; it is cleared as a whole.
+    /// The field that holds one of the next three. It can only be cleared as a whole.
     pub const ATIME: u64 = 0x70;
-    /// Access times are kept when older than the change.
+    /// Access times are updated if they are older than the last change.
     pub const RELATIME: u64 = 0;
-    /// Access times are not kept.
+    /// Access times are not updated.
     pub const NOATIME: u64 = 0x10;
-    /// Access times are always kept.
+    /// Access times are always updated.
     pub const STRICTATIME: u64 = 0x20;
-    /// Access times of directories are not kept.
+    /// Access times of directories are not updated.
     pub const NODIRATIME: u64 = 0x80;
     /// Symbolic links are not followed.
     pub const NOSYMFOLLOW: u64 = 0x20_0000;
-    /// Everything that has a name here.
+    /// All attributes that have a name here.
     pub const ALL: u64 = RDONLY | NOSUID | NODEV | NOEXEC | ATIME | NODIRATIME | NOSYMFOLLOW;
 }
 
-/// The flags of mount(2) that are attributes of one mount, each with its bit of mount_setattr(2).
+/// The `MS_*` flags that are attributes of a mount, each with its `MOUNT_ATTR_*` flag.
 const ATTRIBUTES: [(u64, u64); 8] = [
     (RDONLY, attribute::RDONLY),
     (NOSUID, attribute::NOSUID),
@@ -98,18 +101,19 @@ const ATTRIBUTES: [(u64, u64); 8] = [
     (NOSYMFOLLOW, attribute::NOSYMFOLLOW),
 ];
 
-/// The flags of mount(2) that belong to the file system itself, each with its name for fsconfig(2).
+/// The `MS_*` flags that are flags of the file system, each with its name for `fsconfig(2)`.
 pub const SUPERBLOCK: [(u64, &str); 4] =
     [(SYNCHRONOUS, "sync"), (MANDLOCK, "mand"), (DIRSYNC, "dirsync"), (LAZYTIME, "lazytime")];
 
-/// Returns the `MOUNT_ATTR_*` bits of `MS_*` flags; flags that are no attribute are left out.
+/// Returns the `MOUNT_ATTR_*` flags for `MS_*` flags. Flags that are not attributes are left out.
 #[must_use]
 pub fn attributes(flags: u64) -> u64 {
     ATTRIBUTES.iter().filter(|(ms, _)| flags & ms != 0).map(|(_, attribute)| attribute).sum()
 }
 
-/// The options that hold for a mount and for those below it: the name, the bits of [`attribute`],
-/// and whether it sets or clears them. The specification's; container.json has numbers for them.
+/// The options of the OCI specification that apply to a mount and to all mounts below: the name,
+/// the flags of [`attribute`], and whether the option sets or clears them. `container.json` has
+/// numbers for them.
 pub const RECURSIVE: &[(&str, u64, bool)] = &[
     ("ratime", attribute::ATIME, false),
     ("rdev", attribute::NODEV, false),
@@ -131,7 +135,8 @@ pub const RECURSIVE: &[(&str, u64, bool)] = &[
     ("rsymfollow", attribute::NOSYMFOLLOW, false),
 ];
 
-/// The options: the name, its `MS_*` bits of mount(2), and whether it sets or clears them.
+/// The other options: the name, the `MS_*` flags of `mount(2)`, and whether the option sets or
+/// clears them.
 pub const TABLE: &[(&str, u64, bool)] = &[
     ("async", SYNCHRONOUS, false),
     ("atime", NOATIME, false),
@@ -176,20 +181,21 @@ pub const TABLE: &[(&str, u64, bool)] = &[
     ("unbindable", UNBINDABLE, true),
 ];
 
-/// The bits of an option, and whether it sets or clears them; `None` if it is no flag.
+/// Returns the flags of an option, and whether it sets or clears them; `None` if the name is not in
+/// [`TABLE`].
 #[must_use]
 pub fn find(name: &str) -> Option<(u64, bool)> {
     find_in(TABLE, name)
 }
 
-/// The same for the options of [`RECURSIVE`].
+/// Does the same for the options in [`RECURSIVE`].
 #[must_use]
 pub fn find_recursive(name: &str) -> Option<(u64, bool)> {
     find_in(RECURSIVE, name)
 }
 
-/// The bits of a propagation such as `rslave`, with [`REC`] for those that hold below it too;
-/// `None` if it is none.
+/// Returns the flags of a propagation such as `rslave`, with [`REC`] if it also applies to all
+/// mounts below; `None` for any other name.
 #[must_use]
 pub fn find_propagation(name: &str) -> Option<u64> {
     find(name).map(|(bits, _)| bits).filter(|bits| bits & PROPAGATION != 0)
@@ -205,14 +211,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_tables_are_sorted_and_without_doubles() {
+    fn tables_are_sorted_and_unique() {
         for table in [TABLE, RECURSIVE] {
             assert!(table.windows(2).all(|pair| pair[0].0 < pair[1].0));
         }
     }
 
     #[test]
-    fn finds_options_by_name() {
+    fn options_are_found_by_name() {
         assert_eq!(find("ro"), Some((RDONLY, true)));
         assert_eq!(find("rw"), Some((RDONLY, false)));
         assert_eq!(find("rbind"), Some((BIND | REC, true)));
@@ -225,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn flags_of_a_mount_become_attributes() {
+    fn attributes_of_flags() {
         assert_eq!(attributes(RDONLY | NOSUID | BIND | REC | RELATIME), 0x3);
         assert_eq!(attributes(NOATIME | NODIRATIME | NOSYMFOLLOW), 0x20_0090);
         assert!(SUPERBLOCK.iter().all(|(flag, name)| find(name) == Some((*flag, true))));

@@ -1,4 +1,4 @@
-//! What is mounted in the container, and the links beside it.
+//! Mounts and symbolic links of a container.
 
 pub mod flags;
 mod options;
@@ -13,9 +13,9 @@ use super::fault::{Check, Fault, each};
 use super::json::{list, objects};
 use super::path;
 
-/// The kinds of mounts that `container.json` knows: file systems, and `bind`.
+/// The values of `device` that `container.json` accepts: file systems, and `bind`.
 ///
-/// `cgroup` is the container's own groups, read-only, whatever the version of the hierarchy.
+/// `cgroup` mounts the container's own cgroups, read-only, on both versions of cgroups.
 const DEVICES: [&str; 11] = [
     "bind",
     "cgroup",
@@ -30,7 +30,8 @@ const DEVICES: [&str; 11] = [
     "tmpfs",
 ];
 
-/// The files of proc that a mount may cover: lxcfs shows a container its own share there.
+/// The files of proc that a mount may cover: those in which lxcfs shows a container its own
+/// resources.
 const COVERABLE: [&str; 11] = [
     "/proc/cpuinfo",
     "/proc/diskstats",
@@ -45,59 +46,87 @@ const COVERABLE: [&str; 11] = [
     "/proc/sys/crypto/fips_enabled",
 ];
 
-/// The longest data of mount(2): a page with its NUL.
+/// The size limit of the data of `mount(2)`: a page without the NUL.
 const DATA_MAX: usize = 4095;
 
-/// One mount.
+/// A mount.
+///
+/// ```
+/// use pidone_config::config::Mount;
+/// use pidone_config::config::mount::flags;
+///
+/// // A bind mount of a directory of the host, read-only.
+/// let data = Mount {
+///     source: "/srv/data".into(),
+///     destination: "/data".into(),
+///     device: "bind".into(),
+///     flags: flags::BIND | flags::REC | flags::RDONLY,
+///     ..Mount::default()
+/// };
+/// assert!(data.is_bind());
+///
+/// // A file system in memory.
+/// let scratch = Mount {
+///     source: "tmpfs".into(),
+///     destination: "/tmp".into(),
+///     device: "tmpfs".into(),
+///     flags: flags::NOSUID | flags::NODEV,
+///     data: "mode=1777,size=64m".into(),
+///     ..Mount::default()
+/// };
+/// assert!(!scratch.is_bind());
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(from = "Raw")]
 pub struct Mount {
-    /// The source: an absolute host path for a bind, else a name that `/proc/mounts` shows.
+    /// The source. For a bind, an absolute path on the host; otherwise a name that `/proc/mounts`
+    /// shows.
     pub source: String,
-    /// The place in the container, from its root.
+    /// The path in the container.
     pub destination: String,
-    /// The type of file system, or `bind`, or `cgroup`.
+    /// The type of the file system, or `bind`, or `cgroup`.
     pub device: String,
-    /// `MS_*` flags of mount(2). In files also a list of names, or a string with commas: see
+    /// `MS_*` flags of `mount(2)`. Files may use a list of names or a comma-separated string: see
     /// [`MountOptions`].
     pub flags: u64,
-    /// Options of the file system, with commas between.
+    /// The options of the file system, separated by commas.
     pub data: String,
-    /// SELinux relabelling of the source: `z` shared, `Z` private.
+    /// The SELinux relabelling of the source: `z` for shared, `Z` for private.
     pub relabel: String,
-    /// Commands run on the host's side before the mount.
+    /// Commands to run on the host before the mount.
     #[serde(with = "objects")]
     pub premount_cmds: Vec<Command>,
-    /// Commands run on the host's side after the mount.
+    /// Commands to run on the host after the mount.
     #[serde(with = "objects")]
     pub postmount_cmds: Vec<Command>,
-    /// Addition: `MS_*` flags that the source of a bind may have and that are cleared.
+    /// Addition: `MS_*` flags to clear that the source of a bind may have.
     #[serde(skip_serializing_if = "is_zero")]
     pub cleared: u64,
-    /// Addition: the propagation, `MS_PRIVATE` and the like, with `MS_REC` where it also holds for
-    /// the mounts below, apart from [`Mount::flags`], whose `MS_REC` is that of the bind.
+    /// Addition: the propagation, such as `MS_PRIVATE`, with `MS_REC` if it also applies to the
+    /// mounts below. It is not part of [`Mount::flags`], where `MS_REC` belongs to the bind.
     #[serde(skip_serializing_if = "is_zero")]
     pub propagation: u64,
-    /// Addition: `MOUNT_ATTR_*` flags that are set on the mount and on those below it.
+    /// Addition: `MOUNT_ATTR_*` flags to set on the mount and on all mounts below.
     #[serde(skip_serializing_if = "is_zero")]
     pub recursive_set: u64,
-    /// Addition: `MOUNT_ATTR_*` flags that are cleared there.
+    /// Addition: `MOUNT_ATTR_*` flags to clear there.
     #[serde(skip_serializing_if = "is_zero")]
     pub recursive_clear: u64,
-    /// Addition: whether a tmpfs begins with a copy of what it covers.
+    /// Addition: whether a tmpfs starts with a copy of the directory that it covers.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub copy_up: bool,
-    /// Addition: the ids that files of the source have in the container.
+    /// Addition: the id map of the mount, which gives the source's files other ids in the
+    /// container.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id_map: Option<MountIdMap>,
 }
 
-/// The ids of an id-mapped mount: `mount_setattr(2)`, `MOUNT_ATTR_IDMAP`.
+/// The id map of a mount: `MOUNT_ATTR_IDMAP` of `mount_setattr(2)`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct MountIdMap {
-    /// The user ids: those of the files as `container_id`, and those that they appear as, seen
-    /// from the host, as `host_id`. Without maps the container's own hold.
+    /// The user ids. `container_id` is the id of the files, `host_id` the id that they appear to
+    /// have, as seen from the host. If empty, the container's maps are used.
     #[serde(with = "objects")]
     pub uid_mappings: Vec<IdMap>,
     /// The group ids.
@@ -111,7 +140,7 @@ fn is_zero(number: &u64) -> bool {
     *number == 0
 }
 
-/// A mount as it stands in a file, with options that belong to two fields.
+/// A mount as it is written in a file, where the options hold values of two fields.
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Raw {
@@ -138,7 +167,7 @@ impl From<Raw> for Mount {
         if !raw.data.is_empty() {
             raw.flags.data.push(raw.data);
         }
-        // `["rbind"]` alone says what it is.
+        // `["rbind"]` alone is enough to declare a bind.
         if raw.device.is_empty() && raw.flags.set & flags::BIND != 0 {
             "bind".clone_into(&mut raw.device);
         }
@@ -162,23 +191,23 @@ impl From<Raw> for Mount {
 }
 
 impl Mount {
-    /// The place in the container as a clean absolute path; `..` never leads above its root.
+    /// Returns the path in the container, absolute and clean; `..` never leads above the root.
     ///
-    /// Links in the container's files are not looked at here: whoever mounts must resolve the path
+    /// Symbolic links in the container are not resolved. The code that mounts must resolve the path
     /// below the container's root.
     #[must_use]
     pub fn target(&self) -> PathBuf {
         path::in_root(&self.destination)
     }
 
-    /// Whether a part of the host's tree is bound.
+    /// Returns whether the mount is a bind of a part of the host's tree.
     #[must_use]
     pub fn is_bind(&self) -> bool {
         self.device == "bind"
     }
 
-    /// Refuses what a person who writes `container.json` has most likely misspelt. In the kernel
-    /// there may be more file systems.
+    /// Refuses a file system that `container.json` does not know, because it is most likely a
+    /// spelling mistake. The kernel may have more file systems.
     pub(super) fn check_known(&self) -> Check {
         if self.device.is_empty() || DEVICES.contains(&self.device.as_str()) {
             return Ok(());
@@ -212,7 +241,7 @@ impl Mount {
         each("postmount_cmds", &self.postmount_cmds, Command::check)
     }
 
-    /// A remount gives what is mounted there other attributes, and nothing else.
+    /// Checks a remount, which can only change attributes of the existing mount.
     fn check_remount(&self) -> Check {
         let more = !self.data.is_empty() || self.copy_up || self.id_map.is_some();
         if more || (self.flags | self.propagation) & flags::PROPAGATION != 0 {
@@ -263,9 +292,10 @@ impl Mount {
         Ok(())
     }
 
-    /// Keeps proc what it claims to be: labels and sysctls are written through it, so whatever
-    /// covers a part of it could divert the writes (CVE-2019-16884, CVE-2019-19921). Nothing is
-    /// written through sysfs.
+    /// Refuses mounts that would make proc something else.
+    ///
+    /// Labels and sysctls are written through proc, so a mount that covers a part of it could
+    /// divert the writes (CVE-2019-16884, CVE-2019-19921). Nothing is written through sysfs.
     fn check_target(&self) -> Check {
         let target = self.target();
         let refuse = |reason| Err(Fault::text("destination", &self.destination, reason));
@@ -279,8 +309,8 @@ impl Mount {
             };
         }
         if target == Path::new("/proc") {
-            // The host's own proc is the only one to be had where the kernel refuses a new mount:
-            // in a user namespace that shares the host's processes.
+            // Where the kernel refuses a new proc, in a user namespace that shares the host's
+            // processes, the host's proc is the only one available.
             let host = self.is_bind() && path::in_root(&self.source) == target;
             return if self.device == "proc" || host {
                 Ok(())
@@ -296,7 +326,7 @@ impl Mount {
     }
 }
 
-/// Refuses what cannot be the name of a file system.
+/// Refuses text that cannot be the name of a file system.
 fn check_device(device: &str) -> Check {
     let letter = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
     let reason = match device {
@@ -308,7 +338,7 @@ fn check_device(device: &str) -> Check {
     Err(Fault::text("device", device, reason))
 }
 
-/// Refuses all but one kind of propagation, with or without the mounts below, and none.
+/// Refuses flags other than a single propagation type, with or without `MS_REC`, and 0.
 pub(super) fn check_propagation(field: &str, propagation: u64) -> Check {
     if propagation & !(flags::PROPAGATION | flags::REC) != 0 {
         return Err(Fault::new(field, propagation, "is no propagation"));
@@ -319,19 +349,19 @@ pub(super) fn check_propagation(field: &str, propagation: u64) -> Check {
     Ok(())
 }
 
-/// A command around a mount.
+/// A command to run before or after a mount.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Command {
-    /// The program, looked up in `$PATH`.
+    /// The program, which is searched for in `$PATH`.
     pub path: String,
     /// The arguments, without the program.
     #[serde(with = "list")]
     pub args: Vec<String>,
-    /// The environment, exactly: `NAME=value`.
+    /// The whole environment: `NAME=value`.
     #[serde(with = "list")]
     pub env: Vec<String>,
-    /// The working directory; empty for the caller's.
+    /// The working directory; the caller's if empty.
     pub dir: String,
 }
 
@@ -361,9 +391,9 @@ fn no_nul(text: &str) -> Check {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Link {
-    /// What the link points to.
+    /// The target of the link.
     pub target: String,
-    /// The place of the link in the container.
+    /// The path of the link in the container.
     pub path: String,
 }
 

@@ -6,8 +6,9 @@ use serde::de::{self, Deserialize, Deserializer, SeqAccess, Visitor};
 
 use super::flags;
 
-/// The file systems' own options that are a single word, of those that a container mounts: devpts,
-/// tmpfs, overlay and cgroup2 of the kernel's documentation. The others are `name=value`.
+/// Options of file systems that are single words, for the file systems that containers commonly
+/// mount: devpts, tmpfs, overlay and cgroup2, from the kernel's documentation. All other options of
+/// file systems are `name=value`.
 const WORDS: [&str; 14] = [
     "favordynmods",
     "grpquota",
@@ -25,24 +26,25 @@ const WORDS: [&str; 14] = [
     "xattr",
 ];
 
-/// Mount options, sorted into flags and the file system's own.
+/// Mount options, separated into flags and options of the file system.
 ///
-/// In a file: a number of `MS_*` bits, a list of words, or words with commas between.
+/// In a file they are a number of `MS_*` bits, a list of words, or a comma-separated string.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct MountOptions {
-    /// The `MS_*` bits that are set, propagation and `MS_REC` among them.
+    /// The `MS_*` flags that are set, including propagation and `MS_REC`.
     pub set: u64,
-    /// The `MS_*` bits that were cleared by a word such as `rw` or `suid`, and not set again: what
-    /// must not be inherited from the source of a bind.
+    /// The `MS_*` flags that were cleared by a word such as `rw` or `suid` and not set again. A
+    /// bind must not inherit them from its source.
     pub cleared: u64,
-    /// The file system's own options, in their order.
+    /// The options of the file system, in order.
     pub data: Vec<String>,
 }
 
 impl MountOptions {
-    /// Adds one option. What is no flag goes to the file system, which has the last word.
+    /// Adds an option. A word that is not a flag is passed to the file system, which may still
+    /// refuse it.
     ///
-    /// A later option wins over an earlier one, as in mount(8).
+    /// A later option overrides an earlier one, as in mount(8).
     pub fn add(&mut self, word: &str) {
         match flags::find(word) {
             Some((bits, true)) => {
@@ -57,7 +59,7 @@ impl MountOptions {
         }
     }
 
-    /// Adds options with commas between, and answers whether each is a known flag, a known word of
+    /// Adds comma-separated options. Returns whether each of them is a known flag, a known word of
     /// a file system, or of the form `name=value`.
     fn add_known(&mut self, text: &str) -> bool {
         text.split(',').filter(|word| !word.is_empty()).all(|word| {
@@ -67,7 +69,7 @@ impl MountOptions {
     }
 }
 
-/// What is wrong with a word, for the reader of a file.
+/// The error for an unknown word in a file.
 fn unknown<E: de::Error>() -> E {
     E::custom("unknown mount option")
 }
@@ -107,7 +109,8 @@ impl<'de> Visitor<'de> for OptionsVisitor {
     }
 }
 
-/// One element of a list; read with what it is added to, so that an error has its index.
+/// An element of a list. It is read together with the options that it is added to, so that an error
+/// has its index.
 struct Word<'a>(&'a mut MountOptions);
 
 impl<'de> de::DeserializeSeed<'de> for Word<'_> {
@@ -128,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn number_list_and_string_are_one() {
+    fn number_list_and_string_mean_the_same() {
         let number = read("15").unwrap();
         let list = read(r#"["nosuid", "noexec", "nodev", "ro"]"#).unwrap();
         assert_eq!(number, list);
@@ -138,20 +141,20 @@ mod tests {
     }
 
     #[test]
-    fn options_of_the_file_system_are_data() {
+    fn options_of_the_file_system_become_data() {
         let options = read(r#"["nosuid", "mode=755", "newinstance"]"#).unwrap();
         assert_eq!(options.set, flags::NOSUID);
         assert_eq!(options.data, ["mode=755", "newinstance"]);
     }
 
     #[test]
-    fn the_last_word_wins() {
+    fn later_options_override_earlier_ones() {
         let options = read(r#""ro,nosuid,rw,suid,nosuid""#).unwrap();
         assert_eq!((options.set, options.cleared), (flags::NOSUID, flags::RDONLY));
     }
 
     #[test]
-    fn an_unknown_word_is_refused_in_a_file_and_data_elsewhere() {
+    fn unknown_word_is_refused_when_read_and_data_when_added() {
         assert!(read(r#"["nosuidd"]"#).is_err());
         assert!(read(r#""ro,nosuidd""#).is_err());
         assert!(read("[[\"ro\"]]").is_err());
