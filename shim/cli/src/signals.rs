@@ -6,6 +6,7 @@ use nix::sys::signal::{SigSet, SigmaskHow, Signal, raise};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use pidone::Running;
 use pidone_config::{Code, Error, Result};
+use pidone_host::proc;
 
 /// Signals that are not taken: the end of children is told by their pidfds; a write that nobody
 /// reads answers `EPIPE`; and the terminal's own stop a background job as they stop any other.
@@ -239,17 +240,12 @@ impl Dispositions {
     }
 
     fn parse(status: &str) -> Self {
-        let mut own = Self::default();
-        for (key, value) in status.lines().filter_map(|line| line.split_once(':')) {
-            let set = || u64::from_str_radix(value.trim(), 16).unwrap_or(0);
-            match key {
-                "NSpid" => own.first = value.split_ascii_whitespace().next_back() == Some("1"),
-                "SigIgn" | "SigCgt" => own.handled |= set(),
-                "SigBlk" => own.blocked = set(),
-                _ => {}
-            }
+        let set = |key| proc::parse_signal_set(status, key).unwrap_or(0);
+        Self {
+            first: proc::parse_innermost_pid(status) == Some(1),
+            handled: set("SigIgn") | set("SigCgt"),
+            blocked: set("SigBlk"),
         }
-        own
     }
 
     fn fate(&self, signal: i32) -> Fate {

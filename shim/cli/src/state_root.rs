@@ -5,7 +5,7 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use pidone_config::{Error, Result};
-use pidone_host::caller::Caller;
+use pidone_host::privilege::Caller;
 use rustix::io::Errno;
 
 /// Returns the default directory for the states of a program's containers: `of_host` for root of the

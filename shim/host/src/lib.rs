@@ -9,12 +9,12 @@
 //! - [`user`]: `/etc/passwd` and `/etc/group` below a root that is not trusted.
 //! - [`lsm`]: labels of SELinux and profiles of AppArmor.
 //! - [`pidfd`] and [`exit`]: processes by descriptor, and how they ended.
-//! - [`caller`] and [`privilege`]: who the calling process is and what it may do.
+//! - [`privilege`]: the user and the rights of the calling process.
 //! - [`descriptor`]: the null device, and whether a descriptor is readable.
 //! - [`unix`]: Unix sockets by paths of any length, and descriptors over them.
+//! - [`proc`]: parsers and readers of the files of `proc(5)`.
 //! - [`span`]: the recorder of the steps of a start.
 
-pub mod caller;
 pub mod cgroup;
 pub mod descriptor;
 pub mod exit;
@@ -22,6 +22,7 @@ pub mod lsm;
 pub mod net;
 pub mod pidfd;
 pub mod privilege;
+pub mod proc;
 pub mod seccomp;
 pub mod span;
 pub mod unix;

@@ -1,8 +1,6 @@
 //! Processes that are not our children.
 #![allow(unsafe_code, reason = "signals by number, which no safe wrapper offers")]
 
-use std::fs;
-use std::io::Read as _;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
 use std::time::Duration;
 
@@ -11,54 +9,23 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
+use crate::proc;
+
 /// How long a killed process may take to end.
 const TIMEOUT: Duration = Duration::from_secs(10);
-
-/// The processes in the pid namespace of a process, and in those below it that are seen from
-/// here: for containers without a cgroup.
-pub fn in_namespace_of(pid: i32) -> Result<Vec<i32>> {
-    let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/pid"));
-    let own = namespace(&pid.to_string())
-        .map_err(|error| Error::system("read the pid namespace of", pid.to_string(), error))?;
-    let entries = fs::read_dir("/proc").map_err(|error| Error::path("read", "/proc", error))?;
-    let mut pids: Vec<i32> = entries
-        .flatten()
-        .filter_map(|entry| entry.file_name().into_string().ok())
-        // One that has ended meanwhile is none of them.
-        .filter(|name| namespace(name).is_ok_and(|theirs| theirs == own))
-        .filter_map(|name| name.parse().ok())
-        .collect();
-    pids.sort_unstable();
-    Ok(pids)
-}
 
 /// The id of the process of a pidfd, `None` if it has ended and was reaped: `proc_pid_fdinfo(5)`.
 ///
 /// # Errors
 /// The descriptor is no pidfd.
 pub fn of(pidfd: BorrowedFd<'_>) -> Result<Option<i32>> {
-    let path = format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd());
-    let info = read_start(&path).map_err(|error| Error::path("read", &path, error))?;
-    let pid = info.lines().find_map(|line| line.strip_prefix("Pid:"));
-    let pid: Option<i32> = pid.and_then(|pid| pid.trim().parse().ok());
-    let pid = pid.ok_or_else(|| Error::path("read", &path, Errno::INVAL).with_hint("no pidfd"))?;
+    let number = pidfd.as_raw_fd();
+    let fail =
+        |error: std::io::Error| Error::path("read", format!("/proc/self/fdinfo/{number}"), error);
+    let pid = proc::descriptor_value(number, "Pid").map_err(fail)?;
+    let pid: Option<i32> = pid.and_then(|pid| pid.parse().ok());
+    let pid = pid.ok_or_else(|| fail(Errno::INVAL.into()).with_hint("no pidfd"))?;
     Ok((pid > 0).then_some(pid))
-}
-
-/// The parent of a process, `None` if it has ended and was reaped: `proc_pid_stat(5)`.
-pub fn parent(pid: i32) -> Option<i32> {
-    let stat = read_start(&format!("/proc/{pid}/stat")).ok()?;
-    // Behind the name, which may hold anything.
-    stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()
-}
-
-/// What a file of proc begins with, in one read: more than what is before the end of any line that
-/// is looked for.
-fn read_start(path: &str) -> std::io::Result<String> {
-    let mut text = [0; 1024];
-    let length = fs::File::open(path)?.read(&mut text)?;
-    // A name may be no UTF-8, and cut in two.
-    Ok(String::from_utf8_lossy(text.get(..length).unwrap_or_default()).into_owned())
 }
 
 /// Sends a signal to a process by its id, without a way to mistake another for it later.

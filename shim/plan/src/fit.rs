@@ -6,8 +6,8 @@ use std::path::Path;
 use pidone_config::config::default::auto_created_devices;
 use pidone_config::config::{IdMap, NamespaceType};
 use pidone_config::{Config, Error, Result};
-use pidone_host::caller::Caller;
 use pidone_host::cgroup;
+use pidone_host::privilege::Caller;
 
 /// The facts of the host that decide.
 struct Host<'a> {
@@ -37,7 +37,7 @@ pub fn fit_caller(config: &mut Config) -> Result<()> {
     let host = Host {
         id_maps: (!caller.is_privileged()).then(|| caller.id_maps()).transpose()?,
         has_device: &|path| Path::new(path).exists(),
-        can_make_cgroup: &Caller::can_make,
+        can_make_cgroup: &cgroup::can_create,
     };
     fit(config, &host)
 }

@@ -3,7 +3,7 @@
 use std::os::fd::AsFd;
 
 use pidone_config::{Code, Config, Result};
-use pidone_host::{cgroup, net, pidfd};
+use pidone_host::{cgroup, net, pidfd, proc};
 use pidone_plan::dropped::Filtered;
 use rustix::process::Signal;
 
@@ -21,7 +21,7 @@ impl Container {
         self.running("processes")?;
         match self.cgroups()? {
             Some(cgroups) => cgroups.processes(),
-            None => pidfd::in_namespace_of(self.state.init_process_pid),
+            None => proc::in_pid_namespace_of(self.state.init_process_pid),
         }
     }
 
@@ -85,7 +85,7 @@ impl Container {
             None => {
                 // Its number may be a stranger's once it has ended.
                 self.running("signal")?;
-                pidfd::in_namespace_of(self.state.init_process_pid)?
+                proc::in_pid_namespace_of(self.state.init_process_pid)?
             }
         };
         for pid in pids {

@@ -4,7 +4,7 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use pidone_config::{Error, Result};
-use pidone_host::pidfd;
+use pidone_host::{pidfd, proc};
 use pidone_plan::Plan;
 use rustix::event::PollFlags;
 use rustix::io::Errno;
@@ -90,7 +90,7 @@ impl Spawn<'_> {
     /// id: a stranger must not be signalled in its place. One that was reaped is nobody.
     fn child_of_init(&self, pidfd: &OwnedFd) -> Result<i32> {
         let Some(pid) = pidfd::of(pidfd.as_fd())? else { return Ok(0) };
-        match pidfd::parent(pid) {
+        match proc::parent(pid) {
             None => Ok(0),
             Some(parent) if parent == self.init.0 => Ok(pid),
             // The kernel tells no parent of one that was reaped between.

@@ -1,9 +1,9 @@
 //! The ids of pooled containers, by which the next pool knows what a dead one has left.
 
-use std::os::unix::fs::MetadataExt as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use pidone_config::{Error, Result};
+use pidone_config::Result;
+use pidone_host::proc;
 
 use crate::container::factory::Factory;
 use crate::container::state::Identity;
@@ -26,12 +26,9 @@ pub(super) struct Owner {
 impl Owner {
     /// This process.
     pub(super) fn current() -> Result<Self> {
-        const NAMESPACE: &str = "/proc/self/ns/pid";
         let pid = rustix::process::getpid().as_raw_nonzero().get();
         let Identity { pid, start, boot } = Identity::of(pid)?;
-        let namespace = std::fs::metadata(NAMESPACE)
-            .map_err(|error| Error::path("stat", NAMESPACE, error))?
-            .ino();
+        let namespace = proc::own_namespace_inode("pid")?;
         Ok(Self { boot: boot.chars().take(BOOT).collect(), namespace, pid, start })
     }
 

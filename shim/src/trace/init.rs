@@ -3,6 +3,7 @@
 use pidone_config::Error;
 use pidone_config::config::NamespaceType;
 use pidone_config::error::Step;
+use pidone_host::proc;
 use pidone_host::span::{is_on, now};
 use pidone_plan::Plan;
 use pidone_proto::{Op, limits};
@@ -27,7 +28,7 @@ impl Claims {
     /// Looks at the clock of a child that the init has forked, and that stands still.
     pub(crate) fn follow(&mut self, pid: i32) {
         if let Offset::Behind(_, ahead) = &mut self.offset {
-            *ahead = difference(pid);
+            *ahead = proc::clock_difference(pid);
         }
     }
 
@@ -109,23 +110,6 @@ impl Offset {
             _ => Some(stamp),
         }
     }
-}
-
-/// How far the clock of a process is ahead of this one's.
-fn difference(pid: i32) -> Option<i64> {
-    let read = |who: &str| {
-        let text = std::fs::read_to_string(format!("/proc/{who}/timens_offsets")).ok()?;
-        monotonic(&text)
-    };
-    read(&pid.to_string())?.checked_sub(read("self")?)
-}
-
-/// The offset of the monotonic clock in nanoseconds, as the file has it: seconds and nanoseconds.
-fn monotonic(text: &str) -> Option<i64> {
-    let mut words =
-        text.lines().find_map(|line| line.strip_prefix("monotonic"))?.split_whitespace();
-    let mut number = || words.next()?.parse::<i64>().ok();
-    number()?.checked_mul(1_000_000_000)?.checked_add(number()?)
 }
 
 impl Life {
@@ -268,16 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn the_offset_is_that_of_the_monotonic_clock() {
-        let text = "monotonic           5        70\nboottime            9         1\n";
-        assert_eq!(monotonic(text), Some(5_000_000_070));
-        assert_eq!(monotonic("monotonic -1 999999999\n"), Some(-1));
-        for text in ["", "boottime 1 1", "monotonic", "monotonic 1", "monotonic x 1"] {
-            assert_eq!(monotonic(text), None, "{text}");
-        }
-        assert_eq!(monotonic(&format!("monotonic {} 0", i64::MAX)), None);
-        assert_eq!(difference(i32::try_from(std::process::id()).unwrap()), Some(0));
-        assert_eq!(difference(-1), None);
+    fn only_a_plan_that_enters_a_time_namespace_has_an_offset() {
         assert_eq!(Offset::of(&plan()), Offset::Behind(2, None));
         assert_eq!(Offset::of(&Plan::default()), Offset::None);
     }

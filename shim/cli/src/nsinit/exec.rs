@@ -6,7 +6,7 @@ use pidone::{Container, Factory, Running, Status};
 use pidone_config::config::CreateOptions;
 use pidone_config::process::last_of_each_name;
 use pidone_config::{Code, Config, Error, Process, Result};
-use pidone_host::caller::Caller;
+use pidone_host::privilege::Caller;
 use pidone_host::span::span;
 use pidone_plan::fit::fit_caller;
 

@@ -19,7 +19,7 @@ use super::state_root::state_root;
 use clap::Args as _;
 use pidone::{Container, Factory, Options, Strategy};
 use pidone_config::error::{Code, Error, Result};
-use pidone_host::caller::Caller;
+use pidone_host::privilege::Caller;
 
 /// The id of a container that is given none.
 const DEFAULT_ID: &str = "nsinit";

@@ -3,8 +3,8 @@
 use pidone::{Container, Factory, Running};
 use pidone_config::oci::Bundle;
 use pidone_config::{Code, Config, Error, Process, Result};
-use pidone_host::caller::Caller;
 use pidone_host::cgroup;
+use pidone_host::privilege::Caller;
 use pidone_host::span::span_of;
 
 use super::console_setup::ExtraFds;
@@ -203,7 +203,7 @@ impl Global {
             Rootless::False => false,
             Rootless::Auto => !Caller::current().is_privileged(),
         };
-        if !may_do_without || Caller::can_make(own) {
+        if !may_do_without || cgroup::can_create(own) {
             return Ok(());
         }
         match cgroup::asks_for(own)? {

@@ -3,6 +3,7 @@
 use std::os::fd::OwnedFd;
 
 use pidone_config::{Code, Error, Process, Result};
+use pidone_host::proc;
 use rustix::io::Errno;
 use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
 
@@ -20,10 +21,10 @@ pub(super) fn pass(process: &mut Process, preserved: u32) -> Result<()> {
     let own = pidfd_open(getpid(), PidfdFlags::empty())
         .map_err(|errno| Error::system("pidfd_open", "self", errno))?;
     for number in FIRST..end {
-        if !is_inherited(number) {
+        let raw = i32::try_from(number).map_err(|_| refuse(number, Errno::BADF))?;
+        if !is_inherited(raw) {
             return Err(refuse(number, Errno::BADF));
         }
-        let raw = i32::try_from(number).map_err(|_| refuse(number, Errno::BADF))?;
         let file: OwnedFd = pidfd_getfd(&own, raw, PidfdGetfdFlags::empty())
             .map_err(|errno| refuse(number, errno))?;
         process.extra_files.push(file);
@@ -49,11 +50,8 @@ fn listening() -> u32 {
 
 /// Whether a descriptor is open and comes from the caller: those of this process say that they do
 /// not outlive an exec, and a wrong count must not make the log or a state the container's.
-fn is_inherited(number: u32) -> bool {
-    let Ok(info) = std::fs::read_to_string(format!("/proc/self/fdinfo/{number}")) else {
-        return false;
-    };
-    let flags = info.lines().find_map(|line| line.strip_prefix("flags:"));
-    let flags = flags.and_then(|flags| i32::from_str_radix(flags.trim(), 8).ok());
+fn is_inherited(number: i32) -> bool {
+    let Ok(Some(flags)) = proc::descriptor_value(number, "flags") else { return false };
+    let flags = i32::from_str_radix(&flags, 8).ok();
     flags.is_some_and(|flags| flags & libc::O_CLOEXEC == 0)
 }

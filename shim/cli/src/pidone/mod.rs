@@ -44,7 +44,7 @@ use super::state_root::state_root;
 use flags::Global;
 use pidone::{Container, Factory, Options, Strategy};
 use pidone_config::error::{Code, Error, Result};
-use pidone_host::caller::Caller;
+use pidone_host::privilege::Caller;
 
 /// Where the states of root's containers are.
 const STATES: &str = "/run/pidone";

@@ -11,6 +11,7 @@ use rustix::io::Errno;
 
 use super::directory::{Directory, open_to_write};
 use super::{Cgroups, tree};
+use crate::proc;
 use crate::span::span;
 
 const PROCS: &str = "cgroup.procs";
@@ -150,7 +151,8 @@ impl Cgroups {
         }
         let nodes = Directory::existing(path)?.read("cpuset.effective_mems")?;
         let status = fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
-        Ok(nodes.is_some_and(|nodes| allowed_nodes(&status) == Some(nodes.trim())))
+        let allowed = |status| proc::parse_value(status, "Mems_allowed_list");
+        Ok(nodes.is_some_and(|nodes| allowed(&status) == Some(nodes.trim())))
     }
 
     /// The processes in the cgroup and below it, in any hierarchy, by their ids in the caller's
@@ -202,21 +204,4 @@ fn open(directory: &Path, file: &str) -> Result<(PathBuf, OwnedFd)> {
     let path = directory.join(file);
     let file = open_to_write(&path)?;
     Ok((path, file))
-}
-
-/// The memory nodes that a thread may use, as in its `status`: `proc_pid_status(5)`.
-fn allowed_nodes(status: &str) -> Option<&str> {
-    status.lines().find_map(|line| line.strip_prefix("Mems_allowed_list:")).map(str::trim)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn finds_the_memory_nodes_of_a_thread() {
-        let status = "Name:\tx\nMems_allowed:\t00000003\nMems_allowed_list:\t0-1\nx:\t1\n";
-        assert_eq!(allowed_nodes(status), Some("0-1"));
-        assert_eq!(allowed_nodes("Name:\tx\n"), None);
-    }
 }

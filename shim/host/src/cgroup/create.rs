@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use pidone_config::config::{self, Freezer};
 use pidone_config::{Code, Error, Result};
+use rustix::fs::{Access, AtFlags, CWD, accessat};
 use rustix::io::Errno;
 
 use super::directory::{Directory, Version};
@@ -138,6 +139,20 @@ impl Cgroups {
     fn key(&self, knob: &Knob) -> &'static str {
         if self.mode == Mode::V2 || knob.field == UNIFIED { "" } else { knob.controller }
     }
+}
+
+/// Whether the caller can make the cgroup of a configuration, in all hierarchies.
+pub fn can_create(config: &config::Cgroup) -> bool {
+    let writable = |path: &Path| {
+        let parent = path.ancestors().skip(1).find(|ancestor| ancestor.exists());
+        // Moving a process needs the right to write `cgroup.procs` of the common ancestor too.
+        parent.is_some_and(|parent| {
+            [parent.to_owned(), parent.join("cgroup.procs")]
+                .iter()
+                .all(|path| accessat(CWD, path, Access::WRITE_OK, AtFlags::EACCESS).is_ok())
+        })
+    };
+    Cgroups::locate(config).is_ok_and(|cgroups| cgroups.paths().values().all(|path| writable(path)))
 }
 
 /// Makes a cgroup and those above it that are missing, noting each one. Returns whether it is new.

@@ -7,8 +7,8 @@ use rustix::fs::{Gid, Uid};
 use rustix::io::Errno;
 
 use super::Cgroups;
-use super::device::is_ordinary_user;
 use super::directory::Directory;
+use crate::privilege::is_host_root;
 
 /// The kernel's own list of the files that go to who is delegated to, since Linux 4.15.
 const LIST: &str = "/sys/kernel/cgroup/delegate";
@@ -36,7 +36,7 @@ impl Cgroups {
             match directory.give(name, Uid::from_raw(uid), Gid::from_raw(gid)) {
                 // Files of controllers that the cgroup does not have.
                 Ok(()) | Err(Errno::NOENT) => {}
-                Err(Errno::PERM) if is_ordinary_user() => return Ok(()),
+                Err(Errno::PERM) if !is_host_root() => return Ok(()),
                 Err(errno) => return Err(directory.error("chown", name, errno)),
             }
         }

@@ -10,6 +10,7 @@ use rustix::io::Errno;
 
 use super::directory::Directory;
 use super::{Cgroups, bpf, device_list, device_program};
+use crate::privilege::is_host_root;
 
 /// Kinds of access, with the kernel's `BPF_DEVCG_ACC_*` values.
 pub(super) const MKNOD: u8 = 1;
@@ -200,26 +201,16 @@ pub(super) fn apply(cgroups: &Cgroups, policy: &Policy) -> Result<()> {
         device_list::apply(&Directory::existing(path)?, policy)
     } else if let Some(path) = cgroups.v2() {
         attach(&Directory::existing(path)?, policy)
-    } else if policy.is_open() || is_ordinary_user() {
+    } else if policy.is_open() || !is_host_root() {
         Ok(())
     } else {
         let reason = "no cgroup hierarchy is mounted that restricts devices";
         Err(Error::reason(Code::SystemError, "restrict devices", "", reason))
     };
     match applied {
-        Err(error) if error.errno() == Some(Errno::PERM) && is_ordinary_user() => Ok(()),
+        Err(error) if error.errno() == Some(Errno::PERM) && !is_host_root() => Ok(()),
         other => other,
     }
-}
-
-/// Whether the caller has no rights outside of its own user namespace.
-pub(super) fn is_ordinary_user() -> bool {
-    if !rustix::process::geteuid().is_root() {
-        return true;
-    }
-    // The initial user namespace maps every id to itself.
-    std::fs::read_to_string("/proc/self/uid_map")
-        .is_ok_and(|map| !map.split_whitespace().eq(["0", "0", "4294967295"]))
 }
 
 /// Attaches the program for the rules, then detaches those of earlier calls. In between both

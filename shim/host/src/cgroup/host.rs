@@ -1,15 +1,14 @@
 //! Which cgroup hierarchies the host has, and where the calling process is in them.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, Path, PathBuf};
 
 use pidone_config::{Code, Error, Result, config};
 
 use super::{Cgroups, Mode};
+use crate::proc::{self, unescape};
 
 /// The controllers of cgroup v1 that a container joins, and systemd's hierarchy without a
 /// controller, which tells systemd to which unit a process belongs.
@@ -194,17 +193,13 @@ fn parse_mounts(mut text: impl BufRead) -> io::Result<Vec<Mount>> {
     Ok(mounts)
 }
 
-/// `id parent major:minor root point options [tag]... - type source super-options`; none if it
-/// is not a hierarchy that a container joins.
+/// Parses a line of `mountinfo`, `None` if it is not a hierarchy that a container joins.
 fn parse_mount(line: &[u8]) -> Option<Mount> {
-    let mut fields = line.split(|&byte| byte == b' ');
-    let root = fields.nth(3)?;
-    let point = fields.next()?;
-    fields.find(|&field| field == b"-")?;
-    let controllers = match fields.next()? {
+    let line = proc::parse_mount_line(line)?;
+    let controllers = match line.file_system {
         b"cgroup2" => vec![String::new()],
         b"cgroup" => {
-            let options = std::str::from_utf8(fields.nth(1)?).ok()?;
+            let options = std::str::from_utf8(line.super_options).ok()?;
             let joined = options.split(',').filter(|option| JOINED.contains(option));
             joined.map(str::to_owned).collect()
         }
@@ -212,32 +207,9 @@ fn parse_mount(line: &[u8]) -> Option<Mount> {
     };
     (!controllers.is_empty()).then(|| Mount {
         controllers,
-        root: unescape(root),
-        point: unescape(point),
+        root: unescape(line.root),
+        point: unescape(line.point),
     })
-}
-
-/// Undoes the octal escapes of `mountinfo`: space, tab, newline and backslash.
-fn unescape(text: &[u8]) -> PathBuf {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((&first, tail)) = rest.split_first() {
-        let octal = tail.get(..3).filter(|digits| first == b'\\' && digits[0] <= b'3');
-        let code = octal
-            .and_then(|digits| std::str::from_utf8(digits).ok())
-            .and_then(|digits| u8::from_str_radix(digits, 8).ok());
-        match code {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = &tail[3..];
-            }
-            None => {
-                bytes.push(first);
-                rest = tail;
-            }
-        }
-    }
-    PathBuf::from(OsString::from_vec(bytes))
 }
 
 /// Parses `hierarchy-id:controllers:path` lines, see cgroups(7).
@@ -245,11 +217,8 @@ fn parse_own(mut text: impl BufRead) -> io::Result<BTreeMap<String, PathBuf>> {
     let mut own = BTreeMap::new();
     let mut line = Vec::new();
     while text.read_until(b'\n', &mut line)? != 0 {
-        let mut fields = line.strip_suffix(b"\n").unwrap_or(&line).splitn(3, |&byte| byte == b':');
-        if let (Some(_), Some(controllers), Some(path)) =
-            (fields.next(), fields.next(), fields.next())
-        {
-            let path = Path::new(std::ffi::OsStr::from_bytes(path));
+        let bare = line.strip_suffix(b"\n").unwrap_or(&line);
+        if let Some((controllers, path)) = proc::parse_cgroup_line(bare) {
             for controller in String::from_utf8_lossy(controllers).split(',') {
                 own.insert(controller.to_owned(), path.to_owned());
             }
@@ -262,6 +231,8 @@ fn parse_own(mut text: impl BufRead) -> io::Result<BTreeMap<String, PathBuf>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::ffi::OsStrExt as _;
+
     use pidone_config::Code;
 
     const HYBRID: &str = "\
@@ -384,11 +355,5 @@ mod tests {
         assert_eq!(mounts.len(), 1);
         assert_eq!(mounts[0].point.as_os_str().as_bytes(), b"/\xff\\04");
         assert!(parse_own(&b"\n:\n::\n1:cpu\nx"[..]).unwrap().len() <= 1);
-    }
-
-    #[test]
-    fn undoes_the_escapes_of_the_kernel() {
-        assert_eq!(unescape(b"/a\\040b\\011\\012\\134c"), Path::new("/a b\t\n\\c"));
-        assert_eq!(unescape(b"\\400\\04"), Path::new("\\400\\04"));
     }
 }

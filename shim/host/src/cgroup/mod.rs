@@ -41,6 +41,7 @@ use knob::{IfAbsent, Knob};
 use pidone_config::{Code, Error, Result, config};
 
 pub use attach::{Entrance, refused};
+pub use create::can_create;
 pub use events::{Notice, PressureLevel, Watcher};
 pub use freezer::Freezer;
 pub use host::Host;

@@ -8,6 +8,7 @@ use pidone_config::oci::Status;
 use pidone_config::seccomp::flag::NEW_LISTENER;
 use pidone_config::{Config, Error, Process, Result};
 use pidone_host::cgroup::Cgroups;
+use pidone_host::proc;
 use pidone_plan as plan;
 use pidone_plan::dropped::DroppedPrivileges;
 use pidone_plan::resolve::{Filter, kept, resolve_under};
@@ -223,8 +224,7 @@ pub(crate) fn different_namespaces(config: &Config, pid: i32) -> Result<u32> {
             continue;
         }
         let name = kind.file();
-        let of = |who: &str| std::fs::read_link(format!("/proc/{who}/ns/{name}"));
-        let theirs = match of(&pid.to_string()) {
+        let theirs = match proc::namespace(&pid.to_string(), name) {
             Ok(theirs) => theirs,
             // A kernel without this kind of namespace.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
@@ -232,7 +232,7 @@ pub(crate) fn different_namespaces(config: &Config, pid: i32) -> Result<u32> {
                 return Err(Error::path("read", format!("/proc/{pid}/ns/{name}"), error));
             }
         };
-        if of("self").is_ok_and(|own| own != theirs) {
+        if proc::namespace("self", name).is_ok_and(|own| own != theirs) {
             flags |= kind.clone_flag();
         }
     }

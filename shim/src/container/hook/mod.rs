@@ -6,12 +6,12 @@ mod program;
 mod run;
 
 use std::os::fd::{AsFd, BorrowedFd};
-use std::path::Path;
 
 use pidone_config::config::{Hook, NamespaceType};
 use pidone_config::oci::{State, Status};
 use pidone_config::{Config, Error, Result};
 use pidone_host::cgroup::Cgroups;
+use pidone_host::proc;
 use pidone_plan::join::Joined;
 use pidone_plan::{self as plan, Plan};
 use rustix::io::Errno;
@@ -45,7 +45,7 @@ impl Hooks<'_> {
         if hooks.create_container.is_empty() {
             return Ok(());
         }
-        let state = self.state(Status::Creating, id_inside(child)?)?;
+        let state = self.state(Status::Creating, proc::innermost_pid(child.pid)?)?;
         self.inside(&hooks.create_container, "createContainer", &state, child, |hook, joined| {
             plan::join::create_hook(self.config, hook, joined)
         })
@@ -53,7 +53,7 @@ impl Hooks<'_> {
 
     /// Runs the container's own hooks, before its program comes; `first` is the plan of that.
     pub(crate) fn start(&self, child: &Child, first: &Plan) -> Result<()> {
-        let state = self.state(Status::Created, id_inside(child)?)?;
+        let state = self.state(Status::Created, proc::innermost_pid(child.pid)?)?;
         let hooks = &self.config.hooks.start_container;
         self.inside(hooks, "startContainer", &state, child, |hook, joined| {
             plan::join::start_hook(self.config, hook, joined, first)
@@ -170,15 +170,4 @@ impl Hooks<'_> {
         };
         hand_over(listener, profile, pid, &state)
     }
-}
-
-/// The id of a process in its own pid namespace: the last field of `NSpid`,
-/// `proc_pid_status(5)`.
-fn id_inside(child: &Child) -> Result<i32> {
-    let path = format!("/proc/{}/status", child.pid);
-    let status =
-        std::fs::read_to_string(&path).map_err(|error| Error::path("read", &path, error))?;
-    let ids = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
-    ids.and_then(|ids| ids.split_whitespace().next_back()?.parse().ok())
-        .ok_or_else(|| Error::path("read", Path::new(&path), Errno::PROTO))
 }

@@ -8,7 +8,7 @@ use pidone_config::config::NamespaceType;
 use pidone_config::oci::Status;
 use pidone_config::{Config, Error, Process, Result, Stdio};
 use pidone_host::cgroup::Cgroups;
-use pidone_host::{lsm, net, privilege};
+use pidone_host::{lsm, net, privilege, proc};
 use pidone_plan::barrier::{BARRIER_CREATE, BARRIER_START, mount_of_barrier};
 use pidone_plan::dropped::DroppedPrivileges;
 use pidone_plan::{self as plan, Plan};
@@ -295,8 +295,7 @@ pub(crate) fn adjust_oom_score(pid: i32, score: Option<i32>) -> Result<()> {
     let path = format!("/proc/{pid}/oom_score_adj");
     let Err(error) = std::fs::write(&path, score.to_string()) else { return Ok(()) };
     // Who may not lower it keeps what is there if that is as low.
-    let there = std::fs::read_to_string(&path).ok().and_then(|score| score.trim().parse().ok());
-    if there.is_some_and(|there: i32| there == score) {
+    if proc::oom_score_adj(pid) == Some(score) {
         return Ok(());
     }
     Err(Error::path("write", path, error).with_hint("a lower score needs CAP_SYS_RESOURCE"))

@@ -9,11 +9,11 @@ use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
-use std::sync::OnceLock;
 
 use pidone_config::config::NamespaceType;
 use pidone_config::{Code, Config, Error, Result};
 use pidone_host::descriptor::any_readable;
+use pidone_host::proc;
 use pidone_plan::dropped::DroppedPrivileges;
 use rustix::fs::{AtFlags, Mode, OFlags, Stat, fstat, openat, renameat, statat};
 use rustix::io::Errno;
@@ -69,13 +69,13 @@ impl Identity {
 
     /// The identity of a process that is known to exist.
     pub(crate) fn of(pid: i32) -> Result<Self> {
-        Ok(Self { pid, start: start_time(pid)?, boot: boot_id()?.to_owned() })
+        Ok(Self { pid, start: proc::start_time(pid)?, boot: proc::boot_id()?.to_owned() })
     }
 
     /// A pidfd of the process; `None` if it ended, whoever has its number now.
     pub(crate) fn open(&self) -> Result<Option<OwnedFd>> {
         let Some(pid) = Pid::from_raw(self.pid) else { return Ok(None) };
-        if self.boot != boot_id()? {
+        if self.boot != proc::boot_id()? {
             return Ok(None);
         }
         let pidfd = match pidfd_open(pid, PidfdFlags::empty()) {
@@ -84,7 +84,7 @@ impl Identity {
             Err(errno) => return Err(Error::system("pidfd_open", self.pid.to_string(), errno)),
         };
         // Read behind the open: from here on the number cannot change its owner unnoticed.
-        match start_time(self.pid) {
+        match proc::start_time(self.pid) {
             Ok(start) if start == self.start => Ok((!ended(pidfd.as_fd())).then_some(pidfd)),
             _ => Ok(None),
         }
@@ -94,39 +94,6 @@ impl Identity {
 /// Whether the process of a pidfd has ended, reaped or not.
 fn ended(pidfd: BorrowedFd<'_>) -> bool {
     any_readable([pidfd]) == Ok(true)
-}
-
-/// Field 22 of `/proc/PID/stat`; the second may hold spaces and parentheses.
-fn start_time(pid: i32) -> Result<u64> {
-    // Longer than what comes before the field, with the longest name and numbers.
-    const ROOM: usize = 1024;
-    let path = format!("/proc/{pid}/stat");
-    let mut stat = [0; ROOM];
-    let read = File::open(&path).and_then(|mut file| file.read(&mut stat));
-    let length = read.map_err(|error| Error::path("read", &path, error))?;
-    parse_start(stat.get(..length).unwrap_or_default())
-        .ok_or_else(|| Error::path("read", &path, Errno::PROTO))
-}
-
-fn parse_start(stat: &[u8]) -> Option<u64> {
-    let behind_name = stat.iter().rposition(|&byte| byte == b')')? + 1;
-    let rest = std::str::from_utf8(stat.get(behind_name..)?).ok()?;
-    // The next field is the third.
-    rest.split_ascii_whitespace().nth(22 - 3)?.parse().ok()
-}
-
-/// The id of this boot: `proc_sys_kernel(5)`. No process lives through more than one.
-fn boot_id() -> Result<&'static str> {
-    const PATH: &str = "/proc/sys/kernel/random/boot_id";
-    static ID: OnceLock<String> = OnceLock::new();
-    if let Some(id) = ID.get() {
-        return Ok(id);
-    }
-    let mut id = [0; 64];
-    let read = File::open(PATH).and_then(|mut file| file.read(&mut id));
-    let length = read.map_err(|error| Error::path("read", PATH, error))?;
-    let id = String::from_utf8_lossy(id.get(..length).unwrap_or_default());
-    Ok(ID.get_or_init(|| id.trim_end().to_owned()))
 }
 
 /// One version of the file: each is a file of its own.
@@ -218,14 +185,6 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn reads_the_start_behind_a_hostile_name() {
-        let stat = b"12 (a) b (c)) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4711 20";
-        assert_eq!(parse_start(stat), Some(4711));
-        assert_eq!(parse_start(b"12 (a S 1 2"), None);
-        assert_eq!(parse_start(b""), None);
-    }
 
     #[test]
     fn knows_a_process_from_one_with_the_same_id() {
