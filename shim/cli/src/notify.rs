@@ -4,20 +4,18 @@
 //! into it. What is passed on is made here: of what the container says only whether it is ready
 //! counts.
 
-use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use pidone_config::config::Mount;
 use pidone_config::config::mount::flags::{BIND, NODEV, NOEXEC, NOSUID, RDONLY};
 use pidone_config::{Config, Error, Process, Result};
-use pidone_host::unix::{connect_to, send};
+use pidone_host::unix::{address_in, connect_to, send};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{AtFlags, Mode, OFlags, chmodat, mkdirat, openat, unlinkat};
 use rustix::io::Errno;
-use rustix::net::{
-    AddressFamily, RecvFlags, SocketAddrUnix, SocketFlags, SocketType, bind, recv, socket_with,
-};
+use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, bind, recv, socket_with};
 use rustix::pipe::{PipeFlags, pipe_with};
 
 /// The directory in that of the container's state.
@@ -89,9 +87,8 @@ impl Notify {
         let socket =
             socket_with(AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC, None)
                 .map_err(fail)?;
-        // An address has room for 108 bytes.
-        let address = SocketAddrUnix::new(format!("/proc/self/fd/{}/{SOCKET}", opened.as_raw_fd()));
-        bind(&socket, &address.map_err(fail)?).map_err(fail)?;
+        let address = address_in(opened.as_fd(), SOCKET).map_err(fail)?;
+        bind(&socket, &address).map_err(fail)?;
         // Sending needs the right to write.
         chmodat(&opened, SOCKET, Mode::from_raw_mode(0o777), AtFlags::empty()).map_err(fail)?;
         Ok(Listening { socket, host: self.host })
@@ -189,7 +186,7 @@ mod tests {
     use std::process::{Child, Command, Stdio};
     use std::thread;
 
-    use rustix::net::{RecvAncillaryBuffer, recvmsg};
+    use pidone_host::unix::{receive, space_for};
     use rustix::process::{Pid, PidfdFlags, pidfd_open};
     use tempfile::TempDir;
 
@@ -229,11 +226,8 @@ mod tests {
         /// The next message to the manager, whose descriptors are closed.
         fn message(&self) -> String {
             let mut buffer = [0; 100];
-            let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-            let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-            let mut iov = [std::io::IoSliceMut::new(&mut buffer)];
-            let flags = RecvFlags::CMSG_CLOEXEC;
-            let length = recvmsg(&self.manager, &mut iov, &mut ancillary, flags).unwrap().bytes;
+            let mut space = [std::mem::MaybeUninit::uninit(); space_for(1)];
+            let length = receive(&self.manager, &mut buffer, &mut space).unwrap().length;
             String::from_utf8(buffer[..length].to_vec()).unwrap()
         }
 

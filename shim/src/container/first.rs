@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use pidone_config::config::{self, NamespaceType};
 use pidone_config::{Code, Config, Process, Result};
 use pidone_host::cgroup::Cgroups;
+use pidone_host::unix::path_in;
 use rustix::process::Signal;
 
 use super::{Container, network};
@@ -51,7 +52,7 @@ impl Container {
         Resume {
             plan: &rest.plan,
             before: rest.first.saturating_sub(1),
-            socket: (&sockets::path(directory, START), codec),
+            socket: (&path_in(directory, START), codec),
             timeout: self.options.timeout,
         }
         .run(child, &mut Release { hooks, plan: &rest.plan }, || {

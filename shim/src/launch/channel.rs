@@ -9,17 +9,13 @@ use std::time::Duration;
 
 use pidone_config::{Code, Error, Result};
 use pidone_host::exit::{Exit, Usage};
-use pidone_host::unix::connect_to;
+use pidone_host::unix::{connect_to, receive, send_parts, space_for};
 use pidone_plan::Part;
 use pidone_proto::frame::{HEADER_LENGTH, VERSION};
 use pidone_proto::{Bincode, Codec as _, FrameError, FrameType, Header, Report, Request, limits};
 use rustix::fs::MemfdFlags;
-use rustix::io::{Errno, IoSlice, IoSliceMut};
-use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
-    SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg,
-    sendmsg, socketpair,
-};
+use rustix::io::{Errno, IoSlice};
+use rustix::net::{AddressFamily, ReturnFlags, SocketFlags, SocketType, socketpair};
 
 use super::image::{Codec, seal};
 
@@ -201,23 +197,13 @@ impl Channel {
         let length = u32::try_from(body.len()).map_err(unencodable)?;
         let header =
             Header { frame_type, codec: self.codec.id(), descriptors, sequence: self.sent, length };
-        let mut space =
-            [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(limits::DESCRIPTORS))];
-        let mut ancillary = SendAncillaryBuffer::new(&mut space);
-        if !files.is_empty() {
-            ancillary.push(SendAncillaryMessage::ScmRights(files));
-        }
         let header = header.to_bytes();
-        let message = [IoSlice::new(&header), IoSlice::new(body)];
-        loop {
-            match sendmsg(&self.socket, &message, &mut ancillary, SendFlags::NOSIGNAL) {
-                Ok(_) => break,
-                Err(Errno::AGAIN) => return Ok(false),
-                Err(Errno::INTR) => {}
-                // The init is gone; what it said last, and its status, tell why.
-                Err(Errno::PIPE | Errno::CONNRESET) => break,
-                Err(errno) => return Err(Error::system("send to the init", "", errno)),
-            }
+        match send_parts(&self.socket, &[IoSlice::new(&header), IoSlice::new(body)], files) {
+            Ok(_) => {}
+            Err(Errno::AGAIN) => return Ok(false),
+            // The init is gone; what it said last, and its status, tell why.
+            Err(Errno::PIPE | Errno::CONNRESET) => {}
+            Err(errno) => return Err(Error::system("send to the init", "", errno)),
         }
         self.sent += 1;
         Ok(true)
@@ -227,34 +213,25 @@ impl Channel {
     pub(crate) fn receive(&mut self) -> Result<Option<Message>> {
         // The longest report is a batch of times.
         let mut buffer = [0; HEADER_LENGTH + 8 * limits::TIMES_PER_REPORT + 64];
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+        let mut space = [MaybeUninit::uninit(); space_for(1)];
         let received = loop {
-            let mut iov = [IoSliceMut::new(&mut buffer)];
-            match recvmsg(&self.socket, &mut iov, &mut ancillary, RecvFlags::CMSG_CLOEXEC) {
+            match receive(&self.socket, &mut buffer, &mut space) {
                 Ok(received) => break received,
                 Err(Errno::AGAIN) => return Ok(None),
                 // Closed by an init that had not read everything: told once, and before what it
                 // had said.
-                Err(Errno::INTR | Errno::CONNRESET) => {}
+                Err(Errno::CONNRESET) => {}
                 Err(errno) => return Err(Error::system("receive from the init", "", errno)),
             }
         };
-        // Descriptors are owned before anything is looked at, so that none is lost.
-        let mut files = Vec::new();
-        for message in ancillary.drain() {
-            if let RecvAncillaryMessage::ScmRights(fds) = message {
-                files.extend(fds);
-            }
-        }
-        if received.bytes == 0 {
+        if received.length == 0 {
             return Ok(Some(Message::End));
         }
         if received.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC) {
             return Err(violation("message larger than allowed"));
         }
-        let bytes = buffer.get(..received.bytes).unwrap_or_default();
-        let message = self.decode(bytes, files)?;
+        let bytes = buffer.get(..received.length).unwrap_or_default();
+        let message = self.decode(bytes, received.files)?;
         self.received += 1;
         Ok(Some(message))
     }
@@ -376,6 +353,7 @@ fn unencodable<E>(_: E) -> Error {
 #[cfg(test)]
 mod tests {
     use pidone_proto::Call;
+    use rustix::net::SendFlags;
 
     use super::*;
 

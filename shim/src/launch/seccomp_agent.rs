@@ -67,12 +67,12 @@ pub(crate) fn hand_over(
 
 #[cfg(test)]
 mod tests {
-    use std::io::{IoSliceMut, Read as _, Write as _};
+    use std::io::{Read as _, Write as _};
     use std::mem::MaybeUninit;
     use std::os::fd::AsFd as _;
     use std::os::unix::net::{UnixListener, UnixStream};
 
-    use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+    use pidone_host::unix::{self, space_for};
     use serde_json::{Value, json};
 
     use super::*;
@@ -80,20 +80,11 @@ mod tests {
     /// What an agent receives: the descriptor, and the text.
     fn receive(stream: &mut UnixStream) -> (Vec<std::os::fd::OwnedFd>, Value) {
         let mut buffer = [0; 64];
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
-        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-        let mut iov = [IoSliceMut::new(&mut buffer)];
-        let flags = RecvFlags::CMSG_CLOEXEC;
-        let length = recvmsg(&*stream, &mut iov, &mut ancillary, flags).unwrap().bytes;
-        let mut files = Vec::new();
-        for message in ancillary.drain() {
-            if let RecvAncillaryMessage::ScmRights(fds) = message {
-                files.extend(fds);
-            }
-        }
-        let mut text = buffer[..length].to_vec();
+        let mut space = [MaybeUninit::uninit(); space_for(4)];
+        let received = unix::receive(&*stream, &mut buffer, &mut space).unwrap();
+        let mut text = buffer[..received.length].to_vec();
         stream.read_to_end(&mut text).unwrap();
-        (files, serde_json::from_slice(&text).unwrap())
+        (received.files, serde_json::from_slice(&text).unwrap())
     }
 
     fn profile(path: &Path, metadata: &str) -> Seccomp {

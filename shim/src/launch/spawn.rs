@@ -110,9 +110,9 @@ fn gone() -> Error {
 mod tests {
     use std::process::Command;
 
+    use pidone_host::unix::send_parts;
     use pidone_proto::{Bincode, Call, Codec as _, FrameType, Header, Op, Report};
     use rustix::io::IoSlice;
-    use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
     use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
     use super::*;
@@ -137,15 +137,9 @@ mod tests {
                 sequence,
                 length: body.len().try_into().unwrap(),
             };
-            let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-            let mut ancillary = SendAncillaryBuffer::new(&mut space);
             let files: Vec<_> = file.iter().map(|file| file.as_fd()).collect();
-            if !files.is_empty() {
-                ancillary.push(SendAncillaryMessage::ScmRights(&files));
-            }
             let message = [&header.to_bytes()[..], &body].concat();
-            sendmsg(&theirs, &[IoSlice::new(&message)], &mut ancillary, SendFlags::empty())
-                .unwrap();
+            send_parts(&theirs, &[IoSlice::new(&message)], &files).unwrap();
         }
         let mut plan = Plan::default();
         plan.push(Op::Session);

@@ -9,6 +9,7 @@ use pidone_config::seccomp::flag::NEW_LISTENER;
 use pidone_config::{Config, Error, Process, Result};
 use pidone_host::cgroup::Cgroups;
 use pidone_host::proc;
+use pidone_host::unix::path_in;
 use pidone_plan as plan;
 use pidone_plan::dropped::DroppedPrivileges;
 use pidone_plan::resolve::{Filter, kept, resolve_under};
@@ -22,7 +23,6 @@ use crate::container::hook::Hooks;
 use crate::container::running::Running;
 use crate::container::running::running;
 use crate::container::start::adjust_oom_score;
-use crate::container::state::sockets;
 use crate::container::state::sockets::SUPERVISOR;
 use crate::launch::channel::Channel;
 use crate::launch::image::Sealed;
@@ -98,7 +98,7 @@ impl Join<'_> {
             return Ok(Some(channel));
         }
         let (_, codec) = image(self.image, self.options, true)?;
-        match Channel::connect(&sockets::path(self.directory, SUPERVISOR), codec) {
+        match Channel::connect(&path_in(self.directory, SUPERVISOR), codec) {
             Ok(channel) => Ok(Some(channel)),
             // It was never there, or nobody is behind it: the other way tells what is wrong.
             Err(error) if matches!(error.errno(), Some(Errno::NOENT | Errno::CONNREFUSED)) => {

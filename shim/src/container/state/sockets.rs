@@ -6,16 +6,14 @@
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 use pidone_config::{Error, Result};
+use pidone_host::unix::address_in;
 use pidone_plan::Plan;
 use rustix::fs::{AtFlags, Mode, OFlags, fchmod, openat, statat, unlinkat};
 use rustix::io::Errno;
-use rustix::net::{
-    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen as listen_on, socket_with,
-};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen as listen_on, socket_with};
 
 /// The name of the socket on which the container is started.
 pub(crate) const START: &str = "start";
@@ -28,11 +26,6 @@ const BACKLOG: i32 = 64;
 /// The rest is not read beyond this size, in bytes.
 const LARGEST: u64 = pidone_proto::limits::PLAN as u64 + 16;
 
-/// The path of a socket, short enough for `sun_path`: by the directory's descriptor.
-pub(crate) fn path(directory: BorrowedFd<'_>, name: &str) -> PathBuf {
-    format!("/proc/self/fd/{}/{name}", directory.as_raw_fd()).into()
-}
-
 /// Makes a socket.
 pub(crate) fn listen(directory: BorrowedFd<'_>, name: &'static str) -> Result<OwnedFd> {
     let fail = |verb| move |errno: Errno| Error::path(verb, name, errno);
@@ -43,7 +36,7 @@ pub(crate) fn listen(directory: BorrowedFd<'_>, name: &'static str) -> Result<Ow
         .map_err(fail("socket"))?;
     // Whatever the umask is: `unix(7)`, "Pathname socket ownership and permissions".
     fchmod(&socket, Mode::from_raw_mode(0o600)).map_err(fail("chmod"))?;
-    let address = SocketAddrUnix::new(path(directory, name)).map_err(fail("bind"))?;
+    let address = address_in(directory, name).map_err(fail("bind"))?;
     bind(&socket, &address).map_err(fail("bind"))?;
     listen_on(&socket, BACKLOG).map_err(fail("listen"))?;
     Ok(socket)

@@ -1,18 +1,17 @@
 //! The directory of the service's socket, which nobody else may enter.
 
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 
 use pidone_config::{Error, Result};
+use pidone_host::unix::address_in;
 use rustix::fs::{
     AtFlags, CWD, FlockOperation, Mode, OFlags, chmodat, flock, fstat, mkdirat, openat, unlinkat,
 };
 use rustix::io::Errno;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
-use rustix::net::{
-    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with,
-};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, listen, socket_with};
 
 /// The name of the socket.
 const SOCKET: &str = "socket";
@@ -62,8 +61,7 @@ impl Directory {
         let fail = |verb: &'static str| move |errno: Errno| Error::path(verb, SOCKET, errno);
         self.forget();
         let socket = stream().map_err(fail("socket"))?;
-        let path = format!("/proc/self/fd/{}/{SOCKET}", self.0.as_raw_fd());
-        let address = SocketAddrUnix::new(path).map_err(fail("bind"))?;
+        let address = address_in(self.0.as_fd(), SOCKET).map_err(fail("bind"))?;
         bind(&socket, &address).map_err(fail("bind"))?;
         chmodat(&self.0, SOCKET, Mode::from_raw_mode(0o600), AtFlags::empty())
             .map_err(fail("chmod"))?;
@@ -89,8 +87,7 @@ pub(super) fn connect_in(path: &Path) -> Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let directory = openat(CWD, path, flags, Mode::empty()).map_err(fail)?;
     let socket = stream().map_err(fail)?;
-    let path = format!("/proc/self/fd/{}/{SOCKET}", directory.as_raw_fd());
-    let address = SocketAddrUnix::new(path).map_err(fail)?;
+    let address = address_in(directory.as_fd(), SOCKET).map_err(fail)?;
     connect(&socket, &address).map_err(fail)?;
     Ok(socket)
 }

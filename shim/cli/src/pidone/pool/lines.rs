@@ -7,11 +7,9 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use pidone_config::{Error, Result};
-use rustix::io::{Errno, IoSlice, IoSliceMut};
-use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
-};
+use pidone_host::unix;
+use rustix::io::{Errno, IoSlice};
+use rustix::net::ReturnFlags;
 use serde::Serialize;
 
 use super::message::{DESCRIPTORS, LONGEST};
@@ -71,31 +69,22 @@ impl Lines {
     pub(super) fn receive(&mut self) -> Result<()> {
         const AT_ONCE: usize = 4096;
         let mut bytes = [0; AT_ONCE];
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS))];
-        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-        let received = loop {
-            let mut parts = [IoSliceMut::new(&mut bytes)];
-            match recvmsg(&self.socket, &mut parts, &mut ancillary, RecvFlags::CMSG_CLOEXEC) {
-                Ok(received) => break received,
-                Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => return Err(failed("receive", Errno::TIMEDOUT)),
-                Err(Errno::CONNRESET) => {
-                    self.ended = true;
-                    return Ok(());
-                }
-                Err(errno) => return Err(failed("receive", errno)),
+        let mut space = [MaybeUninit::uninit(); unix::space_for(DESCRIPTORS)];
+        let received = match unix::receive(&self.socket, &mut bytes, &mut space) {
+            Ok(received) => received,
+            Err(Errno::AGAIN) => return Err(failed("receive", Errno::TIMEDOUT)),
+            Err(Errno::CONNRESET) => {
+                self.ended = true;
+                return Ok(());
             }
+            Err(errno) => return Err(failed("receive", errno)),
         };
-        for message in ancillary.drain() {
-            if let RecvAncillaryMessage::ScmRights(files) = message {
-                self.files.extend(files);
-            }
-        }
+        self.files.extend(received.files);
         if self.files.len() > DESCRIPTORS || received.flags.contains(ReturnFlags::CTRUNC) {
             return Err(Error::config("descriptors", self.files.len(), "more than 64"));
         }
-        self.ended = received.bytes == 0;
-        self.buffer.extend_from_slice(bytes.get(..received.bytes).unwrap_or_default());
+        self.ended = received.length == 0;
+        self.buffer.extend_from_slice(bytes.get(..received.length).unwrap_or_default());
         if self.buffer.len() > LONGEST {
             let size = format!("{} bytes", self.buffer.len());
             return Err(Error::config("line", size, "longer than 1 MiB"));
@@ -112,20 +101,13 @@ impl Lines {
             return Err(Error::config("line", size, "longer than 1 MiB"));
         }
         let mut rest = line.as_slice();
-        let mut files = Some(files).filter(|files| !files.is_empty());
+        let mut files = files;
         while !rest.is_empty() {
-            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS))];
-            let mut ancillary = SendAncillaryBuffer::new(&mut space);
-            if let Some(files) = files {
-                ancillary.push(SendAncillaryMessage::ScmRights(files));
-            }
-            let parts = [IoSlice::new(rest)];
-            match sendmsg(&self.socket, &parts, &mut ancillary, SendFlags::NOSIGNAL) {
+            match unix::send_parts(&self.socket, &[IoSlice::new(rest)], files) {
                 Ok(sent) => {
-                    files = None;
+                    files = &[];
                     rest = rest.get(sent..).unwrap_or_default();
                 }
-                Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => return Err(failed("send", Errno::TIMEDOUT)),
                 // What the other side has said last tells why.
                 Err(Errno::PIPE | Errno::CONNRESET) => return Ok(()),
@@ -148,7 +130,7 @@ fn failed(verb: &'static str, errno: Errno) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+    use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, socketpair};
 
     use super::*;
 
