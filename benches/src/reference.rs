@@ -1,6 +1,6 @@
 //! A filter that decides as another one does, as small as it can be written by hand.
 
-use pidone::seccomp::{Filter, evaluate};
+use pidone::seccomp::{Filter, SeccompData, evaluate};
 
 use crate::Result;
 
@@ -43,8 +43,8 @@ fn ranges(program: &[u8], arch: u32) -> Result<Vec<(u32, u32)>> {
     let mut ranges: Vec<(u32, u32)> = Vec::new();
     for first in NUMBERS {
         for nr in first..first + COUNT {
-            let data = evaluate::Data { nr, arch, ip: 0, args: [0; 6] };
-            let decision = evaluate::evaluate(program, &data)?;
+            let data = SeccompData { nr, arch, ip: 0, args: [0; 6] };
+            let decision = evaluate(program, &data)?;
             if ranges.last().is_none_or(|(_, last)| *last != decision) {
                 ranges.push((nr, decision));
             }
@@ -134,8 +134,8 @@ mod tests {
         assert!(smallest.len() <= whole.len());
         for arch in ARCHITECTURES.into_iter().chain([0xc000_00b7]) {
             for nr in NUMBERS.into_iter().flat_map(|first| first..first + COUNT) {
-                let data = evaluate::Data { nr, arch, ip: 0, args: [0; 6] };
-                let decisions = [&whole, &smallest].map(|code| evaluate::evaluate(code, &data));
+                let data = SeccompData { nr, arch, ip: 0, args: [0; 6] };
+                let decisions = [&whole, &smallest].map(|code| evaluate(code, &data));
                 assert_eq!(decisions[0], decisions[1], "{nr} of {arch:x}");
             }
         }

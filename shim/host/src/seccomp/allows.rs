@@ -2,7 +2,7 @@
 
 use pidone_config::seccomp::Arch;
 
-use super::evaluate::run;
+use super::evaluate::evaluate_with;
 
 /// `SECCOMP_RET_ALLOW`.
 const ALLOW: u32 = 0x7fff_0000;
@@ -26,7 +26,7 @@ fn allows(program: &[u8], number: u32, first: Option<u32>) -> bool {
         20 => first.map(|_| 0),
         _ => None,
     };
-    run(program, known) == Ok(ALLOW)
+    evaluate_with(program, known) == Ok(ALLOW)
 }
 
 #[cfg(test)]

@@ -160,11 +160,11 @@ impl Assembler {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::seccomp::evaluate::{Data, evaluate};
+    use crate::seccomp::evaluate::{SeccompData, evaluate};
 
     fn run(program: &[Instruction], nr: u32) -> u32 {
         let bytes: Vec<u8> = program.iter().flat_map(|i| i.to_le_bytes()).collect();
-        evaluate(&bytes, &Data { nr, ..Data::default() }).unwrap()
+        evaluate(&bytes, &SeccompData { nr, ..SeccompData::default() }).unwrap()
     }
 
     #[test]

@@ -320,7 +320,7 @@ impl<'a> Compiler<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::seccomp::evaluate::{Data, evaluate};
+    use crate::seccomp::evaluate::{SeccompData, evaluate};
     use pidone_config::seccomp::Operator;
 
     const AMD64: u32 = 0xc000_003e;
@@ -345,7 +345,7 @@ mod tests {
     }
 
     fn run(filter: &Filter, arch: u32, nr: u32, first: u64) -> u32 {
-        let data = Data { nr, arch, ip: 0, args: [first, 0, 0, 0, 0, 0] };
+        let data = SeccompData { nr, arch, ip: 0, args: [first, 0, 0, 0, 0, 0] };
         evaluate(&filter.bytes(), &data).unwrap()
     }
 

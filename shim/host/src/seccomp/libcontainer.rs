@@ -77,7 +77,7 @@ fn condition(place: &str, arg: &SeccompArg) -> Result<Condition> {
 mod tests {
     use super::*;
     use crate::seccomp::compile;
-    use crate::seccomp::evaluate::{Data, evaluate};
+    use crate::seccomp::evaluate::{SeccompData, evaluate};
 
     fn read(json: &str) -> Result<Profile> {
         profile(&serde_json::from_str(json).unwrap())
@@ -85,7 +85,7 @@ mod tests {
 
     fn run(json: &str, nr: u32, args: [u64; 6]) -> u32 {
         let program = compile(&read(json).unwrap()).unwrap().bytes();
-        let data = Data { nr, arch: Arch::NATIVE.audit(), ip: 0, args };
+        let data = SeccompData { nr, arch: Arch::NATIVE.audit(), ip: 0, args };
         evaluate(&program, &data).unwrap()
     }
 

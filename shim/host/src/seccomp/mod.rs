@@ -17,17 +17,17 @@ mod allows;
 mod argument;
 mod bpf;
 mod compile;
-#[doc(hidden)]
-pub mod evaluate;
+mod evaluate;
 pub mod libcontainer;
 mod ranges;
-#[doc(hidden)]
-pub mod syscall_table;
+mod syscall_table;
 mod syscalls;
 
 pub use allows::{always_allows, always_allows_with};
 pub use bpf::{Instruction, MAX_INSTRUCTIONS};
 pub use compile::{Filter, compile};
+pub use evaluate::{InvalidProgram, SeccompData, evaluate};
 pub use pidone_config::seccomp::{
     Action, Arch, Condition, MAX_ERRNO, Operator, Profile, Rule, Syscall, flag,
 };
+pub use syscalls::{syscall_names, syscall_number};

@@ -7,7 +7,7 @@
 //! The test `seccomp` compares the table with libseccomp's.
 
 /// There is no such system call on this architecture.
-pub const NO: u32 = u32::MAX;
+pub(super) const NO: u32 = u32::MAX;
 
 /// The call can be made by `socketcall(2)` too, on 32-bit x86; the other bits are its number there.
 pub(super) const SOCKETCALL: u8 = 0x40;
@@ -15,7 +15,7 @@ pub(super) const SOCKETCALL: u8 = 0x40;
 pub(super) const IPC: u8 = 0x80;
 
 /// Name; number on `x86_64`, x86, x32 (without its bit 30), aarch64, arm; way by a multiplexer.
-pub static TABLE: [(&str, [u32; 5], u8); 504] = [
+pub(super) static TABLE: [(&str, [u32; 5], u8); 504] = [
     ("_llseek", [NO, 140, NO, NO, 140], 0),
     ("_newselect", [NO, 142, NO, NO, 142], 0),
     ("_sysctl", [156, 149, NO, NO, 149], 0),

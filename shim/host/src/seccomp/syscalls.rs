@@ -5,6 +5,18 @@ use pidone_config::seccomp::{Condition, Operator};
 
 use super::syscall_table::{IPC, NO, SOCKETCALL, TABLE};
 
+/// Returns the names of all system calls that the compiler knows, in alphabetical order: those of
+/// the five architectures of [`Arch`] up to Linux 6.18, and a few that other architectures have.
+pub fn syscall_names() -> impl Iterator<Item = &'static str> {
+    TABLE.iter().map(|(name, _, _)| *name)
+}
+
+/// Returns the number of a system call on an architecture, `None` if it does not exist there. Those
+/// of x32 have bit 30 set, as the kernel sees them.
+pub fn syscall_number(name: &str, arch: Arch) -> Option<u32> {
+    Entry::find(name)?.number(arch)
+}
+
 /// A system call known by name.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Entry {

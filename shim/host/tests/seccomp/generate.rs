@@ -1,11 +1,12 @@
 //! Profiles and system calls at random.
 
 use pidone_config::oci::linux::seccomp;
-use pidone_host::seccomp::{Action, Arch, Condition, Operator, Profile, Rule, Syscall};
+use pidone_host::seccomp::{
+    Action, Arch, Condition, Operator, Profile, Rule, SeccompData, Syscall,
+};
 use proptest::prelude::*;
 
 use crate::model::NAMES;
-use pidone_host::seccomp::evaluate::Data;
 
 /// Any profile that can be compiled.
 pub(crate) fn profile() -> impl Strategy<Value = Profile> {
@@ -121,7 +122,7 @@ impl Dice {
     }
 
     /// A system call near the rules of a profile.
-    pub(crate) fn data(&mut self, profile: &Profile) -> Data {
+    pub(crate) fn data(&mut self, profile: &Profile) -> SeccompData {
         let arch = self.pick(&[0xc000_003e, 0xc000_003e, 0x4000_0003, 0xc000_00b7, 0x4000_0028, 8]);
         let small = u32::try_from(self.roll() % 600).unwrap();
         let row = self.pick(&NAMES);
@@ -134,7 +135,7 @@ impl Dice {
             _ => listed,
         };
         let args = [(); 6].map(|()| self.argument(profile));
-        Data { nr, arch, ip: self.roll(), args }
+        SeccompData { nr, arch, ip: self.roll(), args }
     }
 
     /// An argument near those that a profile compares with.

@@ -15,7 +15,7 @@ use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use pidone_host::seccomp::{
-    self, Action, Arch, Condition, Filter, Operator, Profile, Rule, Syscall,
+    self, Action, Arch, Condition, Filter, Operator, Profile, Rule, SeccompData, Syscall,
 };
 use pidone_tests::{Stop, completion};
 use proptest::strategy::Strategy;
@@ -23,8 +23,6 @@ use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRu
 
 use crate::generate::Dice;
 use crate::reference::{Kernel, Libseccomp, fits};
-use pidone_host::seccomp::evaluate::{Data, evaluate};
-use pidone_host::seccomp::syscall_table;
 
 const ENOSYS: u32 = 0x0005_0026;
 
@@ -82,6 +80,11 @@ fn compile(profile: &Profile) -> Result<Filter, String> {
     seccomp::compile(profile).map_err(|error| error.to_string())
 }
 
+/// Returns what a filter returns for a system call.
+fn evaluate(program: &[u8], data: &SeccompData) -> Result<u32, String> {
+    seccomp::evaluate(program, data).map_err(|error| error.to_string())
+}
+
 fn docker() -> Profile {
     let text = include_str!("docker-default.json");
     let config: pidone_config::oci::linux::seccomp::Seccomp = serde_json::from_str(text).unwrap();
@@ -106,24 +109,19 @@ fn against_the_model() -> Result<(), Failed> {
 
 /// Every number that libseccomp knows is ours too.
 fn table(mut libseccomp: Libseccomp) -> Result<(), Failed> {
-    let names: Vec<&str> = syscall_table::TABLE.iter().map(|row| row.0).collect();
+    let names: Vec<&str> = seccomp::syscall_names().collect();
     let mut known = 0;
-    for (row, theirs) in syscall_table::TABLE.iter().zip(libseccomp.resolve(&names)) {
-        for ((arch, ours), theirs) in Arch::ALL.into_iter().zip(row.1).zip(theirs) {
-            let ours = match ours {
-                syscall_table::NO => -10_000,
-                ours if arch == Arch::X32 => i64::from(ours | 0x4000_0000),
-                ours => i64::from(ours),
-            };
+    for (&name, theirs) in names.iter().zip(libseccomp.resolve(&names)) {
+        for (arch, theirs) in Arch::ALL.into_iter().zip(theirs) {
+            let ours = seccomp::syscall_number(name, arch).map_or(-10_000, i64::from);
             known += u32::from(theirs >= 0);
             // -1 means a name that is unknown, -100 to -300 for one that is multiplexed, and
             // less for one that the architecture does not have.
             let theirs = if theirs < -300 { -10_000 } else { theirs };
             if (theirs >= 0 || theirs == -10_000)
                 && ours != theirs
-                && !UNKNOWN_TO_SOME.contains(&(row.0, arch))
+                && !UNKNOWN_TO_SOME.contains(&(name, arch))
             {
-                let name = row.0;
                 return Err(format!("{name} on {arch:?}: {ours}, libseccomp: {theirs}").into());
             }
         }
@@ -154,7 +152,7 @@ fn newest(libseccomp: &mut Libseccomp, profile: &Profile) -> [i64; 5] {
 
 /// Whether runc's stub decides before libseccomp's filter runs. (It also decides for numbers of
 /// `x86_64` from 0x80000000 on without bit 30; libseccomp and this compiler know none of them.)
-fn stub(profile: &Profile, newest: &[i64; 5], data: &Data) -> bool {
+fn stub(profile: &Profile, newest: &[i64; 5], data: &SeccompData) -> bool {
     let refuses = !matches!(profile.default, Action::Allow | Action::Log | Action::Trace(_));
     let arch = Arch::ALL.into_iter().zip(newest).find(|(arch, _)| {
         let x32 = data.nr >= 0x4000_0000;
@@ -170,7 +168,7 @@ fn compare(
     profile: &Profile,
     newest: &[i64; 5],
     (ours, theirs): (&[u8], &[u8]),
-    data: &Data,
+    data: &SeccompData,
 ) -> Result<(), String> {
     let mine = evaluate(ours, data)?;
     let expected = if stub(profile, newest, data) { ENOSYS } else { evaluate(theirs, data)? };
@@ -222,18 +220,18 @@ fn docker_default(mut libseccomp: Libseccomp) -> Result<(), Failed> {
             let edges = [0x3fff_ffff, 0x7fff_ffff, 0x8000_0000, u32::MAX - 1, u32::MAX];
             let x32 = 0x4000_0000..0x4000_0400;
             for nr in (0..1024).chain(x32).chain(private).chain(edges) {
-                let data = Data { nr, arch, ..Data::default() };
+                let data = SeccompData { nr, arch, ..SeccompData::default() };
                 compare(&profile, &newest, (&ours, &theirs), &data)?;
                 for _ in 0..4 {
                     let args = [(); 6].map(|()| dice.argument(&profile));
-                    compare(&profile, &newest, (&ours, &theirs), &Data { args, ..data })?;
+                    compare(&profile, &newest, (&ours, &theirs), &SeccompData { args, ..data })?;
                 }
             }
             for family in 0..100 {
                 for nr in [41, 359, 198, 281, 0x4000_0029, 102] {
                     for high in [0, 1 << 32, u64::MAX << 32] {
                         let args = [high | family, 0, 0, 0, 0, 0];
-                        let data = Data { nr, arch, ip: 0, args };
+                        let data = SeccompData { nr, arch, ip: 0, args };
                         compare(&profile, &newest, (&ours, &theirs), &data)?;
                     }
                 }
@@ -286,7 +284,8 @@ fn unlike_libseccomp(mut libseccomp: Libseccomp) -> Result<(), Failed> {
         action: Action::Allow,
         conditions: vec![alg],
     });
-    let socketcall = Data { nr: 102, arch: Arch::X86.audit(), ip: 0, args: [1, 0, 0, 0, 0, 0] };
+    let socketcall =
+        SeccompData { nr: 102, arch: Arch::X86.audit(), ip: 0, args: [1, 0, 0, 0, 0, 0] };
     let theirs = evaluate(&libseccomp.compile(&profile, 1)?, &socketcall)?;
     let ours = evaluate(&compile(&profile)?.bytes(), &socketcall)?;
     if (ours, theirs) != (Action::Errno(1).bits(), Action::Allow.bits()) {
@@ -303,7 +302,7 @@ fn ask_kernel(
 ) -> Result<(), String> {
     let program = filter.bytes();
     for ((nr, args), outcome) in calls.iter().zip(kernel.run(&program, calls)?) {
-        let data = Data { nr: *nr, arch: Arch::NATIVE.audit(), ip: 0, args: *args };
+        let data = SeccompData { nr: *nr, arch: Arch::NATIVE.audit(), ip: 0, args: *args };
         let verdict = evaluate(&program, &data)?;
         if !fits(verdict, &outcome) {
             return Err(format!("{nr}{args:x?}: {outcome:?}, expected {verdict:#x}"));

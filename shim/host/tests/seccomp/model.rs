@@ -1,8 +1,8 @@
 //! What a profile means, said in the plainest way: the reference that needs nothing installed.
 
-use pidone_host::seccomp::{Action, Arch, Condition, Operator, Profile, Rule, Syscall};
-
-use pidone_host::seccomp::evaluate::Data;
+use pidone_host::seccomp::{
+    Action, Arch, Condition, Operator, Profile, Rule, SeccompData, Syscall,
+};
 
 const NONE: u32 = u32::MAX;
 const X32: u32 = 0x4000_0000;
@@ -28,7 +28,7 @@ pub(crate) const NAMES: [(&str, [u32; 5], u32, u64); 15] = [
 ];
 
 /// The ABI of a call.
-fn arch(profile: &Profile, data: &Data) -> Option<Arch> {
+fn arch(profile: &Profile, data: &SeccompData) -> Option<Arch> {
     let x32 = profile.architectures.contains(&Arch::X32);
     let arch = match data.arch {
         0xc000_003e if data.nr < X32 || (data.nr == u32::MAX && !x32) => Arch::X86_64,
@@ -42,7 +42,7 @@ fn arch(profile: &Profile, data: &Data) -> Option<Arch> {
 }
 
 /// How many rules with conditions there are for a call.
-pub(crate) fn choices(profile: &Profile, data: &Data) -> usize {
+pub(crate) fn choices(profile: &Profile, data: &SeccompData) -> usize {
     let Some(arch) = arch(profile, data) else { return 0 };
     let named = |rule: &&Rule| {
         let mut calls = rule.syscalls.iter();
@@ -52,7 +52,7 @@ pub(crate) fn choices(profile: &Profile, data: &Data) -> usize {
 }
 
 /// What the filter of a profile must return.
-pub(crate) fn verdict(profile: &Profile, data: &Data) -> u32 {
+pub(crate) fn verdict(profile: &Profile, data: &SeccompData) -> u32 {
     let Some(arch) = arch(profile, data) else {
         return Action::KillThread.bits();
     };
@@ -89,7 +89,13 @@ fn numbers(call: &Syscall, arch: Arch) -> Vec<u32> {
     }
 }
 
-fn matches(profile: &Profile, rule: &Rule, arch: Arch, data: &Data, multiplexed: bool) -> bool {
+fn matches(
+    profile: &Profile,
+    rule: &Rule,
+    arch: Arch,
+    data: &SeccompData,
+    multiplexed: bool,
+) -> bool {
     rule.syscalls.iter().any(|call| {
         if !numbers(call, arch).contains(&data.nr) {
             return false;
@@ -121,7 +127,7 @@ fn strictness(action: Action) -> usize {
     }
 }
 
-fn holds(condition: &Condition, arch: Arch, data: &Data) -> bool {
+fn holds(condition: &Condition, arch: Arch, data: &SeccompData) -> bool {
     let wide = matches!(arch, Arch::X86_64 | Arch::Aarch64);
     let cut = |value: u64| if wide { value } else { value & 0xffff_ffff };
     let argument = cut(data.args[usize::from(condition.index)]);
