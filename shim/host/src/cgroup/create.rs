@@ -30,7 +30,7 @@ impl Cgroups {
         }
         self.check(config)?;
         let knobs = self.knobs(config)?;
-        let policy = device::Policy::of(config)?;
+        let policy = device::Policy::from_config(config)?;
         let mut made = Vec::new();
         let built = self.build(&knobs, &policy, &mut made);
         if built.is_err() {
@@ -110,7 +110,7 @@ impl Cgroups {
         if self.mode != Mode::V2 {
             v1::enable_oom_killer(self, config)?;
         }
-        device::apply(self, &device::Policy::of(config)?)?;
+        device::apply(self, &device::Policy::from_config(config)?)?;
         match config.freezer {
             Freezer::Undefined => Ok(()),
             Freezer::Frozen => self.freeze(),

@@ -14,13 +14,10 @@
 //! References: cgroups(7), the kernel's `admin-guide/cgroup-v2` and `admin-guide/cgroup-v1`.
 
 mod attach;
-mod bpf;
 mod controllers;
 mod create;
 mod delegate;
 mod device;
-mod device_list;
-mod device_program;
 mod directory;
 mod events;
 mod freezer;
@@ -210,7 +207,7 @@ impl Cgroups {
             return Err(Error::config(field, "", "needs cgroup v2, which is not mounted"));
         }
         self.knobs(config)?;
-        device::check(self, &device::Policy::of(config)?)
+        device::check(self, &device::Policy::from_config(config)?)
     }
 
     /// The values to write. All their controllers are mounted, but on cgroup v2 they need not be

@@ -5,8 +5,8 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 use rustix::io::Errno;
 
-use super::device_program::Instruction;
-use super::directory::Directory;
+use super::program::Instruction;
+use crate::cgroup::directory::Directory;
 
 type Result<T> = rustix::io::Result<T>;
 

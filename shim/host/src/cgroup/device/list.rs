@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 use pidone_config::{Error, Result};
 use rustix::fs::OFlags;
 
-use super::device::{Device, EVERYTHING, Policy, Rule, access, letters};
-use super::directory::Directory;
+use super::policy::{Device, EVERYTHING, Policy, Rule, access, letters};
+use crate::cgroup::directory::Directory;
 
 type Exceptions = BTreeMap<Device, u8>;
 
@@ -144,7 +144,7 @@ mod tests {
 
     fn policy(rules: &[&str]) -> Policy {
         let device_rules = rules.iter().map(|rule| rule.parse().unwrap()).collect();
-        Policy::of(&config::Cgroup { device_rules, ..config::Cgroup::default() }).unwrap()
+        Policy::from_config(&config::Cgroup { device_rules, ..config::Cgroup::default() }).unwrap()
     }
 
     fn text(list: &str, rules: &[&str]) -> Vec<String> {

@@ -5,7 +5,7 @@
 //! the type, the access and the numbers, and answers if all agree. Reference: the kernel's
 //! `Documentation/bpf/standardization/instruction-set`.
 
-use super::device::{EVERYTHING, Policy, Rule};
+use super::policy::{EVERYTHING, Policy, Rule};
 
 /// One instruction, in the kernel's form (`struct bpf_insn`).
 #[repr(C)]
@@ -112,7 +112,7 @@ fn verdict(allow: bool) -> [Instruction; 2] {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::device::{Device, MKNOD, READ, WRITE};
+    use super::super::policy::{Device, MKNOD, READ, WRITE};
     use super::*;
 
     /// Runs a program as the kernel would, on the instructions that are used here.
