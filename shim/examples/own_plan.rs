@@ -95,7 +95,7 @@ fn file_system(
     fstype: &std::ffi::CStr,
     options: &[u8],
 ) -> Result<pidone_proto::Slot, Box<dyn std::error::Error>> {
-    let into = plan.made();
+    let into = plan.mount_slot();
     let attributes = mount::flags::attribute::NOSUID | mount::flags::attribute::NODEV;
     plan.push(Op::MakeMount {
         into,
@@ -115,7 +115,7 @@ fn system_directory(plan: &mut Plan, place: &str) -> Result<(), Box<dyn std::err
             plan.push(Op::MakeLink { target: Text(&target), path: Text(&path), replace: false });
         }
         Err(_) if Path::new(place).is_dir() => {
-            let tree = plan.made();
+            let tree = plan.mount_slot();
             plan.push(Op::OpenTree { into: tree, path: Text(&path), recursive: true });
             plan.push(Op::SetAttributes {
                 mount: tree,

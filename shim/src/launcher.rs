@@ -142,7 +142,7 @@ impl<'a> Launcher<'a> {
         let dies = self.plan.operations().any(|op| matches!(op, Op::ParentDeath { .. }));
         let sealed = self.options.image.as_ref().map(Sealed::new).transpose()?;
         let [stdin, stdout, stderr] = &self.stdio;
-        let descriptors = Descriptors::of([stdin, stdout, stderr], &self.extra)?;
+        let descriptors = Descriptors::from_stdio([stdin, stdout, stderr], &self.extra)?;
         let mut hosting = HostSide {
             maps: (!self.users.is_empty())
                 .then_some(Maps { users: &self.users, groups: &self.groups }),
@@ -160,7 +160,7 @@ impl<'a> Launcher<'a> {
             early: if self.users.is_empty() { usize::MAX } else { 0 },
             timeout: self.options.timeout,
         }
-        .run(&mut hosting)
+        .start(&mut hosting)
         .map_err(privilege::explain)?;
         Ok(running(started, descriptors))
     }

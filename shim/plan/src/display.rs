@@ -17,7 +17,7 @@ impl Display for Plan {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let width = self.len().to_string().len();
         let mut written = Ok(());
-        self.in_words(|number, name, words| {
+        self.for_each_operation(|number, name, words| {
             let space = only_if(!words.is_empty(), " ");
             let line = writeln!(f, "{number:>width$} {name}{space}{}", Escaped(&words));
             written = written.and(line);
@@ -28,7 +28,7 @@ impl Display for Plan {
 
 impl Plan {
     /// Tells of each operation its number, its name and what it is about.
-    pub fn in_words(&self, mut each: impl FnMut(u32, &'static str, String)) {
+    pub fn for_each_operation(&self, mut each: impl FnMut(u32, &'static str, String)) {
         let mut slots = Slots::default();
         let mut number = 0;
         for part in self.parts() {
@@ -310,7 +310,7 @@ mod tests {
         let tree =
             plan.source(Source::Tree { path: "/srv/r\n".into(), recursive: true, ids: None });
         plan.push(Op::Root { tree, at: Text(c"/tmp") });
-        let proc = plan.made();
+        let proc = plan.mount_slot();
         let no_options = Strings::new(b"").unwrap();
         plan.push(Op::MakeMount {
             into: proc,

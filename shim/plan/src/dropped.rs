@@ -36,7 +36,7 @@ pub enum Filtered {
 
 impl DroppedPrivileges {
     /// What an init can give up for the processes of a configuration, of which this is the first.
-    pub fn of(config: &Config, first: &Process) -> Result<Self> {
+    pub fn from_config(config: &Config, first: &Process) -> Result<Self> {
         // A hook in the container becomes what its first process is about to become, by its plan.
         if !config.supervise || !config.hooks.start_container.is_empty() {
             return Ok(Self::default());

@@ -30,7 +30,7 @@ static FILTERS: Mutex<VecDeque<(Key, Arc<Filter>)>> = Mutex::new(VecDeque::new()
 ///
 /// # Errors
 /// As [`seccomp::Seccomp::profile`] and [`compile`].
-pub(crate) fn of_oci(seccomp: &seccomp::Seccomp) -> Result<Option<Arc<Filter>>> {
+pub(crate) fn compile_oci(seccomp: &seccomp::Seccomp) -> Result<Option<Arc<Filter>>> {
     let same = |key: &Key| matches!(key, Key::Oci(known) if known == seccomp);
     if let Some(filter) = find(same) {
         return Ok(Some(filter));
@@ -46,7 +46,7 @@ pub(crate) fn of_oci(seccomp: &seccomp::Seccomp) -> Result<Option<Arc<Filter>>> 
 ///
 /// # Errors
 /// As [`libcontainer::profile`] and [`compile`].
-pub(crate) fn of_libcontainer(seccomp: &config::Seccomp) -> Result<Arc<Filter>> {
+pub(crate) fn compile_libcontainer(seccomp: &config::Seccomp) -> Result<Arc<Filter>> {
     let same = |key: &Key| matches!(key, Key::Libcontainer(known) if known == seccomp);
     if let Some(filter) = find(same) {
         return Ok(filter);
@@ -89,7 +89,7 @@ mod tests {
     #[test]
     fn the_whole_profile_decides() {
         let [first, again, other] = [(1, 1), (1, 1), (1, 2)]
-            .map(|(number, errno)| of_libcontainer(&refusing(number, errno)).unwrap());
+            .map(|(number, errno)| compile_libcontainer(&refusing(number, errno)).unwrap());
         assert!(Arc::ptr_eq(&first, &again));
         assert_ne!(first, other);
         assert_eq!(*other, compile(&libcontainer::profile(&refusing(1, 2)).unwrap()).unwrap());
@@ -98,15 +98,16 @@ mod tests {
     #[test]
     fn few_are_kept() {
         let filters: Vec<_> =
-            (100..120).map(|number| of_libcontainer(&refusing(number, 1)).unwrap()).collect();
+            (100..120).map(|number| compile_libcontainer(&refusing(number, 1)).unwrap()).collect();
         assert!(FILTERS.lock().unwrap().len() <= MOST);
-        let first = of_libcontainer(&refusing(100, 1)).unwrap();
+        let first = compile_libcontainer(&refusing(100, 1)).unwrap();
         assert_eq!(first, filters[0]);
         assert!(!Arc::ptr_eq(&first, &filters[0]));
         let large = config::Seccomp {
             syscalls: (0..=LARGEST).map(|_| refusing(100, 1).syscalls.remove(0)).collect(),
         };
-        let filters = [of_libcontainer(&large).unwrap(), of_libcontainer(&large).unwrap()];
+        let filters =
+            [compile_libcontainer(&large).unwrap(), compile_libcontainer(&large).unwrap()];
         assert!(!Arc::ptr_eq(&filters[0], &filters[1]));
     }
 }

@@ -91,7 +91,7 @@ pub enum Source {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MappedIds {
     /// Which user namespace.
-    pub of: UserNamespace,
+    pub namespace: UserNamespace,
     /// Whether the mounts below are mapped too.
     pub recursive: bool,
 }
@@ -150,7 +150,7 @@ impl Plan {
     ///
     /// They are used in turn: a mount is attached long before its slot comes round again, after
     /// more than 200 others.
-    pub fn made(&mut self) -> Slot {
+    pub fn mount_slot(&mut self) -> Slot {
         let slot = limits::FIRST_MADE_SLOT + self.made;
         self.made = (self.made + 1) % MADE;
         Slot(slot)
@@ -220,7 +220,7 @@ impl Plan {
 
     /// The operations behind [`Op::AwaitStart`] in their encoding, and the number of the first;
     /// `None` if the plan does not wait.
-    pub fn behind_wait(&self) -> Option<(u32, &[u8])> {
+    pub fn after_wait(&self) -> Option<(u32, &[u8])> {
         let before = self.operations().position(|op| matches!(op, Op::AwaitStart { .. }))? + 1;
         // What follows uses no file of the host, and so stands in the last part.
         let last = self.parts.last()?;

@@ -20,7 +20,7 @@ const VALUE: usize = 255;
 
 /// Makes the file system of a mount, detached.
 pub(super) fn make(plan: &mut Plan, config: &Config, mount: &Mount) -> Result<Slot> {
-    let into = plan.made();
+    let into = plan.mount_slot();
     let fstype = text("mounts.device", &mount.device)?;
     let options = options(config, mount)?;
     let later = if begins_with_copy(mount) { MS_RDONLY } else { 0 };
@@ -195,7 +195,7 @@ fn mapped_tree(
         return Err(Error::config("mounts.id_map", &mount.destination, reason));
     }
     let joined = config.namespace(NamespaceType::User).map(|namespace| &namespace.path);
-    let of = if !ids.uid_mappings.is_empty() {
+    let namespace = if !ids.uid_mappings.is_empty() {
         UserNamespace::Maps(ids.uid_mappings.clone(), ids.gid_mappings.clone())
     } else if let Some(path) = joined.filter(|path| !path.is_empty()) {
         UserNamespace::File(path.into())
@@ -205,7 +205,7 @@ fn mapped_tree(
     Ok(plan.source(Source::Tree {
         path: mount.source.clone().into(),
         recursive: mount.flags & MS_REC != 0,
-        ids: Some(MappedIds { of, recursive: ids.recursive }),
+        ids: Some(MappedIds { namespace, recursive: ids.recursive }),
     }))
 }
 
@@ -217,7 +217,7 @@ pub(super) fn tree(
     recursive: bool,
 ) -> Result<Slot> {
     if facts.by_path {
-        let into = plan.made();
+        let into = plan.mount_slot();
         let path = text("mounts.source", path)?;
         plan.push(Op::OpenTree { into, path: Text(&path), recursive });
         return Ok(into);

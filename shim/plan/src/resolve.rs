@@ -17,12 +17,12 @@ use crate::{self as plan, Capabilities, Terminal};
 pub type Filter = OnceLock<Option<(u32, Vec<u8>)>>;
 
 /// What is kept of a container's filter, or the filter as it is made now.
-pub fn kept(kept: &Filter, config: &Config) -> Result<Option<(u32, Vec<u8>)>> {
-    match kept.get() {
+pub fn cached_filter(cache: &Filter, config: &Config) -> Result<Option<(u32, Vec<u8>)>> {
+    match cache.get() {
         Some(filter) => Ok(filter.clone()),
         None => {
-            let filter = filter(config)?;
-            Ok(kept.get_or_init(|| filter).clone())
+            let filter = compile_filter(config)?;
+            Ok(cache.get_or_init(|| filter).clone())
         }
     }
 }
@@ -30,12 +30,12 @@ pub fn kept(kept: &Filter, config: &Config) -> Result<Option<(u32, Vec<u8>)>> {
 /// Makes a process's names numbers, as the files below `root` say, and puts in the container's own
 /// what the process leaves open.
 pub fn resolve(config: &Config, process: &Process, root: BorrowedFd<'_>) -> Result<plan::Process> {
-    resolve_under(config, process, root, filter(config)?)
+    resolve_with_filter(config, process, root, compile_filter(config)?)
 }
 
 /// The same with the seccomp filter of the container, which takes longest to make and is the same
 /// for all of its processes.
-pub fn resolve_under(
+pub fn resolve_with_filter(
     config: &Config,
     process: &Process,
     root: BorrowedFd<'_>,
@@ -162,10 +162,10 @@ fn capabilities(config: &Config, process: &Process) -> Result<Capabilities> {
 }
 
 /// The seccomp filter of the container's processes, and its flags.
-pub fn filter(config: &Config) -> Result<Option<(u32, Vec<u8>)>> {
+pub fn compile_filter(config: &Config) -> Result<Option<(u32, Vec<u8>)>> {
     let filter = match (&config.seccomp_profile, &config.seccomp) {
-        (Some(profile), _) => crate::filter::of_oci(profile)?,
-        (None, Some(list)) => Some(crate::filter::of_libcontainer(list)?),
+        (Some(profile), _) => crate::filter::compile_oci(profile)?,
+        (None, Some(list)) => Some(crate::filter::compile_libcontainer(list)?),
         (None, None) => None,
     };
     Ok(filter.map(|filter| (filter.flags(), filter.bytes())))

@@ -105,7 +105,7 @@ mod tests {
     #[test]
     fn an_init_gives_up_what_its_processes_are_not_to_have() {
         let first = process(docker());
-        let dropped = DroppedPrivileges::of(&config(), &first).unwrap();
+        let dropped = DroppedPrivileges::from_config(&config(), &first).unwrap();
         let bounding = Some(1 | NET_BIND_SERVICE);
         assert_eq!(dropped, DroppedPrivileges { bounding, filter: Filtered::AsConfigured });
         let mut plan = Plan::default();
@@ -118,7 +118,7 @@ mod tests {
         let alone = Config { supervise: false, ..config() };
         for config in [hooks, alone] {
             assert_eq!(
-                DroppedPrivileges::of(&config, &first).unwrap(),
+                DroppedPrivileges::from_config(&config, &first).unwrap(),
                 DroppedPrivileges::default()
             );
         }
@@ -131,9 +131,10 @@ mod tests {
             let syscall =
                 pidone_config::config::SeccompSyscall { value, action: 1, args: Vec::new() };
             let list = Seccomp { syscalls: vec![syscall] };
-            crate::filter::of_libcontainer(&list).unwrap().bytes()
+            crate::filter::compile_libcontainer(&list).unwrap().bytes()
         };
-        let filter = |process: &Process| DroppedPrivileges::of(&config(), process).unwrap().filter;
+        let filter =
+            |process: &Process| DroppedPrivileges::from_config(&config(), process).unwrap().filter;
         for number in [libc::SYS_wait4, libc::SYS_clone, libc::SYS_setresuid] {
             assert_eq!(filter(&process(refuses(number))), Filtered::No, "{number}");
         }
@@ -148,7 +149,7 @@ mod tests {
 
     #[test]
     fn who_is_to_have_more_is_not_started_by_the_init() {
-        let dropped = DroppedPrivileges::of(&config(), &process(docker())).unwrap();
+        let dropped = DroppedPrivileges::from_config(&config(), &process(docker())).unwrap();
         let with = |bounding| Process {
             capabilities: Capabilities { bounding, ..Capabilities::default() },
             ..process(docker())

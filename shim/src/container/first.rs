@@ -55,7 +55,7 @@ impl Container {
             socket: (&path_in(directory, START), codec),
             timeout: self.options.timeout,
         }
-        .run(child, &mut Release { hooks, plan: &rest.plan }, || {
+        .start(child, &mut Release { hooks, plan: &rest.plan }, || {
             sockets::forget(directory, START);
             Ok(())
         })?;
@@ -97,7 +97,7 @@ impl Container {
         let config = &self.state.config;
         let network = network(config, &self.path)?;
         let beside = priority && network_can_be_beside(config, &network);
-        let begin = || trace::span("begin the network namespace", Network::begin);
+        let begin = || trace::span("begin the network namespace", Network::start);
         let parallel_netns = beside.then(begin).transpose()?;
         let mut cgroups = config
             .cgroups

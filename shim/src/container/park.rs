@@ -66,7 +66,7 @@ impl Container {
         } else {
             Descriptors::open(process)?
         };
-        let plan = with_descriptors(rest, descriptors.stdio(), behind);
+        let plan = with_descriptors(rest, descriptors.opened_stdio(), behind);
         self.finish(parked, descriptors, &plan)
     }
 

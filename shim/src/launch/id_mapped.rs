@@ -19,7 +19,7 @@ use super::image::{EMBEDDED, Sealed};
 
 /// Gives the files of a detached mount the ids of a user namespace.
 pub(super) fn map(tree: BorrowedFd<'_>, ids: &MappedIds, path: &Path) -> Result<()> {
-    let namespace = match &ids.of {
+    let namespace = match &ids.namespace {
         UserNamespace::File(file) => open(file)?,
         UserNamespace::Maps(users, groups) => make(&Maps { users, groups })?,
     };

@@ -27,4 +27,4 @@ pub(crate) use session::{Host, Launch, Parked, Resume, Started};
 pub(crate) use source::Lent;
 pub(crate) use spawn::{Spawn, Spawned};
 pub(crate) use template::ROOT as TEMPLATE_ROOT;
-pub(crate) use worker::{Place, begin, why_no_template};
+pub(crate) use worker::{Place, start_clone_threads, template_error};

@@ -28,12 +28,12 @@ impl Network {
     ///
     /// # Errors
     /// No thread can be started.
-    pub(crate) fn begin() -> Result<Self> {
+    pub(crate) fn start() -> Result<Self> {
         let name = "pidone-network";
         // One of its own, which leaves the namespace to the container by ending.
         let maker = thread::Builder::new()
             .name(name.into())
-            .spawn(make)
+            .spawn(make_namespace)
             .map_err(|error| Error::system("start a thread", name, error))?;
         Ok(Self { maker: RefCell::new(Some(maker)), made: OnceCell::new() })
     }
@@ -70,7 +70,7 @@ pub(crate) fn has_other_processor() -> bool {
 }
 
 /// Makes the namespace of a thread that ends behind it: the descriptor keeps it.
-fn make() -> Result<OwnedFd> {
+fn make_namespace() -> Result<OwnedFd> {
     // No signal of the caller's is handled here.
     let _ = SigSet::all().thread_block();
     unshare(CloneFlags::CLONE_NEWNET)

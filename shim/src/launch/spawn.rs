@@ -45,7 +45,7 @@ impl Spawn<'_> {
     /// Has the init start the process; returns when its program runs, or waits for the start.
     ///
     /// The connection is then the one on which the end of the process is told.
-    pub(crate) fn run(&self, channel: &mut Channel) -> Result<Spawned> {
+    pub(crate) fn start(&self, channel: &mut Channel) -> Result<Spawned> {
         let [part] = self.plan.parts() else {
             return Err(Error::system("spawn", "more than one part", Errno::INVAL));
         };
@@ -152,7 +152,7 @@ mod tests {
             init: (pid.cast_signed(), init.as_fd()),
             timeout: Duration::from_millis(100),
         }
-        .run(&mut channel)
+        .start(&mut channel)
     }
 
     fn spawned() -> Report<'static> {

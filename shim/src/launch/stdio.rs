@@ -29,16 +29,16 @@ impl<'a> Descriptors<'a> {
     pub(crate) fn open(process: &'a Process) -> Result<Self> {
         let asked = [&process.stdin, &process.stdout, &process.stderr];
         let asked = if process.terminal.is_none() { asked } else { [&Stdio::Null; 3] };
-        Self::of(asked, &process.extra_files)
+        Self::from_stdio(asked, &process.extra_files)
     }
 
     /// Opens what the process asks for, but for the null device: where it has that, there is none.
     pub(crate) fn without_null(process: &'a Process) -> Result<Self> {
         if process.terminal.is_some() {
-            return Self::some([&Stdio::Null; 3], &process.extra_files);
+            return Self::open_some([&Stdio::Null; 3], &process.extra_files);
         }
         let asked = [&process.stdin, &process.stdout, &process.stderr];
-        let mut some = Self::some(asked, &process.extra_files)?;
+        let mut some = Self::open_some(asked, &process.extra_files)?;
         for end in &mut some.standard {
             if end.as_ref().is_some_and(|end| is_null(end.as_fd())) {
                 *end = None;
@@ -48,8 +48,8 @@ impl<'a> Descriptors<'a> {
     }
 
     /// Opens what is asked for, and adds descriptors behind it.
-    pub(crate) fn of(asked: [&'a Stdio; 3], extra: &'a [OwnedFd]) -> Result<Self> {
-        let mut all = Self::some(asked, extra)?;
+    pub(crate) fn from_stdio(asked: [&'a Stdio; 3], extra: &'a [OwnedFd]) -> Result<Self> {
+        let mut all = Self::open_some(asked, extra)?;
         for end in all.standard.iter_mut().filter(|end| end.is_none()) {
             *end = Some(End::Own(null()?));
         }
@@ -57,7 +57,7 @@ impl<'a> Descriptors<'a> {
     }
 
     /// Opens what is asked for and is not the null device.
-    fn some(asked: [&'a Stdio; 3], extra: &'a [OwnedFd]) -> Result<Self> {
+    fn open_some(asked: [&'a Stdio; 3], extra: &'a [OwnedFd]) -> Result<Self> {
         let mut kept = [None, None, None];
         let mut standard = [const { None }; 3];
         let inherited: [BorrowedFd<'static>; 3] =
@@ -88,7 +88,7 @@ impl<'a> Descriptors<'a> {
     }
 
     /// Which of 0, 1 and 2 there are.
-    pub(crate) fn stdio(&self) -> [bool; 3] {
+    pub(crate) fn opened_stdio(&self) -> [bool; 3] {
         self.standard.each_ref().map(Option::is_some)
     }
 

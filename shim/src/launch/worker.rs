@@ -52,7 +52,7 @@ pub(crate) fn clone_at(place: Place, request: Request) -> Result<Child> {
 
 /// Makes the threads that a start with or without the template may need, so that they have the
 /// priority of the calling thread and not of one that starts something later.
-pub(crate) fn begin(template: bool) {
+pub(crate) fn start_clone_threads(template: bool) {
     // What failed is told by the first clone that needs it.
     let _ = plain();
     if template {
@@ -61,7 +61,7 @@ pub(crate) fn begin(template: bool) {
 }
 
 /// Why this process cannot make the template; it is made at the first question.
-pub(crate) fn why_no_template() -> Option<&'static Error> {
+pub(crate) fn template_error() -> Option<&'static Error> {
     in_template().as_ref().err()
 }
 

@@ -78,7 +78,7 @@ impl PoolManager {
         let owner = Owner::current()?;
         owner.sweep(factory)?;
         // Not by the threads of the pool, whose priority is low.
-        launch::begin(factory.options().strategy != Strategy::Host);
+        launch::start_clone_threads(factory.options().strategy != Strategy::Host);
         let mut keeper = Self {
             anchor: None,
             factory: factory.clone(),

@@ -49,7 +49,7 @@ pub struct Sizes {
 impl Sizes {
     /// So many, refilled when half of them are taken.
     #[must_use]
-    pub fn of(size: usize) -> Self {
+    pub fn new(size: usize) -> Self {
         Self { size, low: size.div_ceil(2) }
     }
 
@@ -79,7 +79,7 @@ impl Sizes {
 /// # fn main() -> pidone::Result<()> {
 /// let factory = Factory::new("/run/example", Options::default())?;
 /// let config = Config::embedded(Path::new("/"))?;
-/// let pool = Pool::new(&factory, &config, Process::default(), Sizes::of(8))?;
+/// let pool = Pool::new(&factory, &config, Process::default(), Sizes::new(8))?;
 /// let args = ["/bin/sh", "-c", "echo hello from $$"].map(String::from).into();
 /// let mut lease = pool.start(&Process { args, ..Process::default() })?;
 /// println!("warm: {}, status {}", lease.is_warm(), lease.wait()?.status());

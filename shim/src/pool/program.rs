@@ -7,7 +7,7 @@ use pidone_config::{Config, Process, Result};
 use pidone_host::user;
 use pidone_plan::Plan;
 use pidone_plan::parked::Model;
-use pidone_plan::resolve::{filter, resolve_under};
+use pidone_plan::resolve::{compile_filter, resolve_with_filter};
 
 use crate::container::exec::cache::ExecCache;
 use crate::container::start::facts::user_root;
@@ -28,9 +28,9 @@ pub(super) struct Programs {
 impl Programs {
     /// Takes a process as the model of those to come.
     pub(super) fn new(config: &Config, model: &Process) -> Result<Self> {
-        let filter = filter(config)?;
+        let filter = compile_filter(config)?;
         let root = user_root(config)?;
-        let resolved = resolve_under(config, model, root.as_fd(), filter.clone())?;
+        let resolved = resolve_with_filter(config, model, root.as_fd(), filter.clone())?;
         Ok(Self {
             config: config.clone(),
             model: Model::new(config, resolved),
@@ -51,7 +51,7 @@ impl Programs {
         let users = user::versions(self.root.as_fd());
         self.known.get(process, Some(users), || {
             let filter = self.filter.clone();
-            let resolved = resolve_under(&self.config, process, self.root.as_fd(), filter)?;
+            let resolved = resolve_with_filter(&self.config, process, self.root.as_fd(), filter)?;
             if process.oom_score_adj != self.oom_score_adj {
                 return Ok(None);
             }

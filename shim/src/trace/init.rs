@@ -8,7 +8,7 @@ use pidone_host::span::{is_on, now};
 use pidone_plan::Plan;
 use pidone_proto::{Op, limits};
 
-use super::recording::initiated;
+use super::recording::record_init;
 
 /// When an init says that it did what.
 #[derive(Debug)]
@@ -53,7 +53,7 @@ impl Claims {
             Some(_) => Outcome::Lost,
         };
         let life = [since, now()];
-        initiated(Life { plan: plan.clone(), stamps, offset, life, outcome });
+        record_init(Life { plan: plan.clone(), stamps, offset, life, outcome });
     }
 }
 
@@ -135,7 +135,7 @@ impl Life {
         each(None, "receive the plan", String::new(), [begun, received], failed);
         let mut begin = received;
         let mut over = failed;
-        self.plan.in_words(|number, name, about| {
+        self.plan.for_each_operation(|number, name, about| {
             if over {
                 return;
             }

@@ -31,7 +31,7 @@ use std::fmt::{self, Display};
 use std::time::Duration;
 
 pub(crate) use init::Claims;
-pub(crate) use recording::mounts;
+pub(crate) use recording::record_mounts;
 
 use init::Life;
 use recording::Recording;

@@ -54,14 +54,14 @@ impl Drop for OuterFound {
 }
 
 /// Records which mounts a container's are copied from.
-pub(crate) fn mounts(mounts: impl FnOnce() -> Mounts) {
+pub(crate) fn record_mounts(mounts: impl FnOnce() -> Mounts) {
     if is_recording() {
         FOUND.with_borrow_mut(|found| found.mounts = Some(mounts()));
     }
 }
 
 /// Records the life of an init.
-pub(super) fn initiated(life: Life) {
+pub(super) fn record_init(life: Life) {
     if is_on() {
         FOUND.with_borrow_mut(|found| found.inits.push(life));
     }
@@ -81,7 +81,7 @@ mod tests {
     #[test]
     fn mounts_are_recorded_inside_a_step() {
         let mounted = || {
-            mounts(|| Mounts { template: true, reason: None });
+            record_mounts(|| Mounts { template: true, reason: None });
             ok()
         };
         let (_, trace) = record(|| span("a", mounted));
@@ -90,13 +90,13 @@ mod tests {
 
     #[test]
     fn mounts_are_not_computed_without_a_recording() {
-        mounts(|| panic!("computed"));
+        record_mounts(|| panic!("computed"));
     }
 
     #[test]
     fn a_recording_inside_another_keeps_its_mounts() {
         let (_, outer) = record(|| {
-            mounts(|| Mounts { template: true, reason: None });
+            record_mounts(|| Mounts { template: true, reason: None });
             let (_, inner) = record(ok);
             assert_eq!(inner.mounts(), None);
             ok()

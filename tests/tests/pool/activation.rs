@@ -122,7 +122,7 @@ fn a_warm_start_under_a_filter(sandbox: &Sandbox) -> Outcome {
             no_new_privileges,
             ..marked(sandbox, &["/guest", "report", ",", "sleep"])
         };
-        let pool = Pool::new(sandbox.factory(), &config, plain(), Sizes::of(1))?;
+        let pool = Pool::new(sandbox.factory(), &config, plain(), Sizes::new(1))?;
         pool.wait_until_full(DEADLINE)?;
         let mut lease = pool.start(&plain())?;
         assert!(lease.is_warm());
@@ -160,7 +160,7 @@ fn a_strict_filter_is_set_before_the_activation(sandbox: &Sandbox) -> Outcome {
             no_new_privileges,
             ..marked(sandbox, &["/guest", "exit", "7"])
         };
-        let pool = Pool::new(sandbox.factory(), &config, process(), Sizes::of(1))?;
+        let pool = Pool::new(sandbox.factory(), &config, process(), Sizes::new(1))?;
         pool.wait_until_full(DEADLINE)?;
         let status = fs::read_to_string(format!("/proc/{}/status", init_of(sandbox)?))?;
         assert_eq!(status.contains("Seccomp:\t2"), without.is_empty(), "{without}");
@@ -235,9 +235,9 @@ fn more_descriptors_come_with_the_program(sandbox: &Sandbox) -> Outcome {
 
 /// Compares a container that had waited for its root with one that is new.
 fn compare_rootless(sandbox: &Sandbox, config: &Config) -> Outcome {
-    let pool = Pool::without_root(sandbox.factory(), &self::config(sandbox), Sizes::of(1));
+    let pool = Pool::without_root(sandbox.factory(), &self::config(sandbox), Sizes::new(1));
     let pool = match config.namespaces.iter().any(|own| own.kind == NamespaceType::User) {
-        true => Pool::without_root(sandbox.factory(), config, Sizes::of(1))?,
+        true => Pool::without_root(sandbox.factory(), config, Sizes::new(1))?,
         false => pool?,
     };
     pool.wait_until_full(DEADLINE)?;

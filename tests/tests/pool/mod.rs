@@ -49,7 +49,7 @@ fn marked(sandbox: &Sandbox, args: &[&str]) -> Process {
 /// A full pool.
 fn pool(sandbox: &Sandbox, config: &Config, size: usize) -> Result<Pool, Stop> {
     let model = marked(sandbox, &["/guest"]);
-    let pool = Pool::new(sandbox.factory(), config, model, Sizes::of(size))?;
+    let pool = Pool::new(sandbox.factory(), config, model, Sizes::new(size))?;
     pool.wait_until_full(DEADLINE)?;
     Ok(pool)
 }

@@ -89,7 +89,7 @@ fn a_configuration_of_one_is_refused(sandbox: &Sandbox) -> Outcome {
     };
     let mut one = config(sandbox);
     one.net_devices.insert("eth7".into(), "eth0".into());
-    let error = refused(&one, Sizes::of(2));
+    let error = refused(&one, Sizes::new(2));
     assert!(error.contains("net_devices") && error.contains("eth7"), "{error}");
     let error = refused(&config(sandbox), Sizes { size: 0, low: 0 });
     assert!(error.contains("size"), "{error}");
@@ -100,7 +100,7 @@ fn a_configuration_of_one_is_refused(sandbox: &Sandbox) -> Outcome {
 
 fn another_key_is_refused(sandbox: &Sandbox) -> Outcome {
     let config = config(sandbox);
-    let pool = Pool::without_root(sandbox.factory(), &config, Sizes::of(1))?;
+    let pool = Pool::without_root(sandbox.factory(), &config, Sizes::new(1))?;
     pool.wait_until_full(DEADLINE)?;
     let mut other = config.clone();
     other.remove_namespace(NamespaceType::Ipc);

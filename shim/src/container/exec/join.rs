@@ -12,7 +12,7 @@ use pidone_host::proc;
 use pidone_host::unix::path_in;
 use pidone_plan as plan;
 use pidone_plan::dropped::DroppedPrivileges;
-use pidone_plan::resolve::{Filter, kept, resolve_under};
+use pidone_plan::resolve::{Filter, cached_filter, resolve_with_filter};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 
@@ -75,8 +75,8 @@ impl Join<'_> {
     /// The process by numbers.
     fn resolve(&self, root: BorrowedFd<'_>) -> Result<plan::Process> {
         trace::span("resolve the process", || {
-            let filter = kept(self.filter, self.config)?;
-            let mut own = resolve_under(self.config, self.process, root, filter)?;
+            let filter = cached_filter(self.filter, self.config)?;
+            let mut own = resolve_with_filter(self.config, self.process, root, filter)?;
             // It is the container that must not outlive its maker.
             own.parent_death_signal = 0;
             Ok(own)
@@ -170,7 +170,7 @@ impl Join<'_> {
             early: usize::MAX,
             timeout: self.options.timeout,
         }
-        .run(&mut Joining {
+        .start(&mut Joining {
             oom_score_adj: self.process.oom_score_adj,
             container: Some((&self.hooks, self.pid)),
         })?;

@@ -60,7 +60,7 @@ impl Program<'_> {
             init,
             timeout: self.timeout,
         }
-        .run(channel)
+        .start(channel)
     }
 
     /// The process, whose end is told on the connection, which is kept behind it.

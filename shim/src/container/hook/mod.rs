@@ -128,7 +128,7 @@ impl Hooks<'_> {
             early: usize::MAX,
             timeout: self.options.timeout,
         }
-        .run(&mut Joining { oom_score_adj: None, container: None })?;
+        .start(&mut Joining { oom_score_adj: None, container: None })?;
         let group = Pid::from_raw(started.child.pid)
             .ok_or_else(|| Error::system("setsid", "", Errno::SRCH))?;
         Ok(Attended { pidfd: started.child.pidfd, group, stderr: Some(stderr) })

@@ -17,7 +17,7 @@ use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 
 use crate::launch::options::Strategy;
-use crate::launch::{Place, TEMPLATE_ROOT, has_other_processor, why_no_template};
+use crate::launch::{Place, TEMPLATE_ROOT, has_other_processor, template_error};
 use crate::trace;
 
 /// What a plan is compiled from.
@@ -140,7 +140,7 @@ impl Compilation<'_> {
         let (plan, process) = match self.half {
             Stage::Whole => {
                 let own = resolve()?;
-                facts.dropped = DroppedPrivileges::of(config, &own)?;
+                facts.dropped = DroppedPrivileges::from_config(config, &own)?;
                 (plan::container::compile(config, &own, &facts)?, Some(own))
             }
             Stage::Model(model) => (model.begin(config, &facts)?, None),
@@ -167,11 +167,11 @@ impl Compilation<'_> {
         let against = match (self.strategy, obstacle) {
             (Strategy::Host, _) => Some(Against::Rule("asked for")),
             (_, Some(obstacle)) => Some(Against::Rule(obstacle)),
-            (Strategy::Auto, None) => why_no_template().map(Against::Failure),
+            (Strategy::Auto, None) => template_error().map(Against::Failure),
             // Without one the clone fails with the reason.
             (Strategy::Template, None) => None,
         };
-        trace::mounts(|| trace::Mounts {
+        trace::record_mounts(|| trace::Mounts {
             template: against.is_none(),
             reason: against.as_ref().map(|against| match against {
                 Against::Rule(rule) => (*rule).into(),

@@ -75,16 +75,16 @@ impl Start<'_> {
         }
         let descriptors = trace::span("open descriptors", || Descriptors::open(self.process))?;
         // The program's own come with the request for it.
-        let null = supervises.then(|| Descriptors::of([&Stdio::Null; 3], &[])).transpose()?;
+        let null =
+            supervises.then(|| Descriptors::from_stdio([&Stdio::Null; 3], &[])).transpose()?;
         let of_init = null.as_ref().unwrap_or(&descriptors);
         let all = of_init.all();
         let early = compiled.plan.early_parts();
         let (started, identity) =
-            self.launch(&compiled, &all, early, |launch, host| launch.run(host))?;
+            self.launch(&compiled, &all, early, |launch, host| launch.start(host))?;
         drop(all);
         let Compiled { plan, process, dropped, .. } = compiled;
-        let rest_of =
-            |plan: &Plan| plan.behind_wait().map(|(first, rest)| (first, rest.to_owned()));
+        let rest_of = |plan: &Plan| plan.after_wait().map(|(first, rest)| (first, rest.to_owned()));
         let (mut running, rest) = if supervises {
             let process = process.ok_or_else(|| Error::system("compile", self.id, Errno::INVAL))?;
             let (running, plan) = self.first_program(started, &process, descriptors, dropped)?;

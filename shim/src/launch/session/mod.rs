@@ -87,7 +87,7 @@ impl Launch<'_> {
     /// Starts the process.
     ///
     /// Whatever fails, no process is left behind.
-    pub(crate) fn run(&self, host: &mut impl Host) -> Result<Started> {
+    pub(crate) fn start(&self, host: &mut impl Host) -> Result<Started> {
         self.lead(host, false).map(Session::started)
     }
 
@@ -176,7 +176,7 @@ impl Resume<'_> {
     ///
     /// `started` is called when the init can no longer be stopped by anything but a signal. If
     /// something fails behind it, the process is killed; reaping it is its parent's.
-    pub(crate) fn run(
+    pub(crate) fn start(
         &self,
         child: Child,
         host: &mut impl Host,
@@ -364,7 +364,7 @@ impl<'a> Session<'a> {
                 self.progress = Progress::Executing;
                 Ok(false)
             }
-            (Message::Waiting, Progress::Setup) if self.plan.behind_wait().is_some() => Ok(true),
+            (Message::Waiting, Progress::Setup) if self.plan.after_wait().is_some() => Ok(true),
             (Message::Supervising, Progress::Setup) if supervises(self.plan) => Ok(true),
             (Message::Listener(listener), _) if self.listens => {
                 self.listens = false;
