@@ -1,10 +1,45 @@
-//! Numbers of the kernel by their names, for people who read plans.
+//! The kernel's names for flags and numbers, as plans print them.
 
 use pidone_config::config::mount::flags::{self, attribute};
 use pidone_config::config::{NamespaceType, Rlimit};
 use pidone_config::seccomp::flag;
 
-/// Bits by their names, with what has none as a number; `-` for no bit.
+/// The names of the standard signals, from 1 up, on x86-64 and aarch64: signal(7).
+const SIGNALS: [&str; 31] = [
+    "SIGHUP",
+    "SIGINT",
+    "SIGQUIT",
+    "SIGILL",
+    "SIGTRAP",
+    "SIGABRT",
+    "SIGBUS",
+    "SIGFPE",
+    "SIGKILL",
+    "SIGUSR1",
+    "SIGSEGV",
+    "SIGUSR2",
+    "SIGPIPE",
+    "SIGALRM",
+    "SIGTERM",
+    "SIGSTKFLT",
+    "SIGCHLD",
+    "SIGCONT",
+    "SIGSTOP",
+    "SIGTSTP",
+    "SIGTTIN",
+    "SIGTTOU",
+    "SIGURG",
+    "SIGXCPU",
+    "SIGXFSZ",
+    "SIGVTALRM",
+    "SIGPROF",
+    "SIGWINCH",
+    "SIGIO",
+    "SIGPWR",
+    "SIGSYS",
+];
+
+/// Returns the names of the bits, with the bits without a name as a number; `-` for no bits.
 fn bits<'a>(value: u64, names: impl Iterator<Item = (&'a str, u64)>) -> String {
     let mut left = value;
     let mut found = Vec::new();
@@ -20,14 +55,14 @@ fn bits<'a>(value: u64, names: impl Iterator<Item = (&'a str, u64)>) -> String {
     if found.is_empty() { "-".to_owned() } else { found.join(",") }
 }
 
-/// `MOUNT_ATTR_*`, by the options of mount(8).
+/// Returns `MOUNT_ATTR_*` flags as options of mount(8).
 pub(super) fn attributes(value: u64) -> String {
     let names = [
         ("ro", attribute::RDONLY),
         ("nosuid", attribute::NOSUID),
         ("nodev", attribute::NODEV),
         ("noexec", attribute::NOEXEC),
-        // The whole field, where it is cleared.
+        // The whole field, as it is cleared.
         ("atime", attribute::ATIME),
         ("noatime", attribute::NOATIME),
         ("strictatime", attribute::STRICTATIME),
@@ -37,22 +72,22 @@ pub(super) fn attributes(value: u64) -> String {
     bits(value, names.into_iter())
 }
 
-/// `MS_*`, by the options of mount(8); propagation with `r` for all mounts below.
+/// Returns `MS_*` flags as options of mount(8). A recursive propagation begins with `r`.
 pub(super) fn mount_flags(value: u64) -> String {
     let table = flags::TABLE.iter().filter(|(.., sets)| *sets);
-    // What stands for several bits comes first.
+    // Options that set several bits come first.
     let mut names: Vec<_> = table.map(|&(name, bits, _)| (name, bits)).collect();
     names.sort_by_key(|(_, bits)| std::cmp::Reverse(bits.count_ones()));
     bits(value, names.into_iter())
 }
 
-/// `CLONE_NEW*`, by the names of files in `/proc/PID/ns`.
+/// Returns `CLONE_NEW*` flags as names of files in `/proc/PID/ns`.
 pub(super) fn namespaces(value: u32) -> String {
     let names = NamespaceType::ALL.iter().map(|kind| (kind.file(), u64::from(kind.clone_flag())));
     bits(value.into(), names)
 }
 
-/// Capabilities, without `CAP_`.
+/// Returns the names of capabilities, without `CAP_`.
 pub(super) fn capabilities(mask: u64) -> String {
     let mut known: Vec<_> = caps::all().into_iter().collect();
     known.sort_unstable_by_key(|capability| capability.bitmask());
@@ -64,7 +99,7 @@ pub(super) fn capabilities(mask: u64) -> String {
     bits(mask, names.iter().map(|(name, bit)| (name.trim_start_matches("CAP_"), *bit)))
 }
 
-/// `SECCOMP_FILTER_FLAG_*`.
+/// Returns the names of `SECCOMP_FILTER_FLAG_*` flags, without that prefix.
 pub(super) fn filter_flags(value: u32) -> String {
     let names = [
         ("TSYNC", flag::TSYNC),
@@ -77,7 +112,7 @@ pub(super) fn filter_flags(value: u32) -> String {
     bits(value.into(), names.into_iter().map(|(name, bit)| (name, u64::from(bit))))
 }
 
-/// `RLIMIT_*` with its limits.
+/// Returns the name of a `RLIMIT_*` resource with its limits.
 pub(super) fn rlimit(kind: u32, soft: u64, hard: u64) -> String {
     let name = Rlimit { kind, soft, hard }.name().unwrap_or_else(|| kind.to_string());
     let value = |limit: u64| match limit {
@@ -87,11 +122,11 @@ pub(super) fn rlimit(kind: u32, soft: u64, hard: u64) -> String {
     format!("{name} soft {} hard {}", value(soft), value(hard))
 }
 
-/// A signal.
+/// Returns the name of a signal, or its number if it has none.
 pub(super) fn signal(number: u32) -> String {
-    let known =
-        i32::try_from(number).ok().and_then(|raw| nix::sys::signal::Signal::try_from(raw).ok());
-    known.map_or_else(|| number.to_string(), |signal| signal.as_str().to_owned())
+    let index = usize::try_from(number).ok().and_then(|number| number.checked_sub(1));
+    let name = index.and_then(|index| SIGNALS.get(index));
+    name.map_or_else(|| number.to_string(), |name| (*name).to_owned())
 }
 
 #[cfg(test)]
@@ -99,7 +134,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_has_no_name_is_a_number() {
+    fn signals_have_the_kernels_numbers() {
+        for (name, number) in [
+            ("SIGHUP", libc::SIGHUP),
+            ("SIGABRT", libc::SIGABRT),
+            ("SIGBUS", libc::SIGBUS),
+            ("SIGUSR1", libc::SIGUSR1),
+            ("SIGUSR2", libc::SIGUSR2),
+            ("SIGTERM", libc::SIGTERM),
+            ("SIGSTKFLT", libc::SIGSTKFLT),
+            ("SIGCHLD", libc::SIGCHLD),
+            ("SIGURG", libc::SIGURG),
+            ("SIGIO", libc::SIGIO),
+            ("SIGSYS", libc::SIGSYS),
+        ] {
+            assert_eq!(signal(number.cast_unsigned()), name);
+        }
+        assert_eq!(signal(0), "0");
+    }
+
+    #[test]
+    fn flags_without_a_name_are_numbers() {
         assert_eq!(attributes(0), "-");
         assert_eq!(attributes(0xf), "ro,nosuid,nodev,noexec");
         assert_eq!(attributes(0x10 | 0x8000), "noatime,0x8000");
