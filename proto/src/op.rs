@@ -13,7 +13,7 @@
 //! | `proto/vectors/version-1.txt` | its record: appended, then never changed | `frozen.rs`, which prints it |
 //! | `init/src/interpret/mod.rs` | an arm in `run_operation` | the compiler, in the image that supervises |
 //! | `init/src/ops/` | the function that the arm calls | the compiler |
-//! | `shim/plan/src/display.rs` | an arm in `words` | `shim/plan/tests/operations.rs` |
+//! | `shim/plan/src/display.rs` | an arm in `fields` | `shim/plan/tests/operations.rs` |
 //! | `tests/python/messages.py` | a line in `OPERATIONS` | `tests/tests/python.rs` |
 //!
 //! The tests without a directory are in `proto/tests/wire/`.
@@ -22,7 +22,7 @@
 //!
 //! - The host that asks for it: `shim/plan/`. A path or a name in its fields belongs into
 //!   `subject` in `lib.rs` there, which completes error messages. One that fills a slot belongs
-//!   into `Slots::made` in `display.rs`; flags get their names in `names.rs`.
+//!   into `Slots::fill` in `display.rs`; flags get their names in `names.rs`.
 //! - One that waits for the host: `waits` in `shim/src/launch/outbox.rs`, and what a `Spawn`
 //!   permits in `WIRE.md`, "Requests".
 //! - One that ends a plan, or closes the connection: the operations before which

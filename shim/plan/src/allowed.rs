@@ -1,12 +1,12 @@
-//! Whether a seccomp filter allows the system calls that the init still has to make under it.
+//! Checks whether a seccomp filter allows the system calls that the init makes under it.
 
 use pidone_config::Config;
 use pidone_host::seccomp::{always_allows, always_allows_with};
 
 use super::Process;
 
-/// System calls that an init makes between its two halves and its exec. Under a filter that refuses
-/// one of them it could not become its program.
+/// The system calls of a parked init from the load of the filter up to exec. Under a filter that
+/// refuses one of them it could not become its program.
 const CALLS_BEFORE_EXEC: &[libc::c_long] = &[
     libc::SYS_capset,
     libc::SYS_close,
@@ -37,8 +37,9 @@ const CALLS_BEFORE_EXEC: &[libc::c_long] = &[
     libc::SYS_umask,
 ];
 
-/// System calls that an init makes while it serves, beside those of what it starts. Clone is looked
-/// at by its flags: profiles refuse those that make namespaces.
+/// The system calls that an init makes while it serves requests, besides those of
+/// [`CALLS_BEFORE_EXEC`]. `clone` is checked separately, with its flags, since profiles refuse the
+/// flags of new namespaces.
 const CALLS_TO_SERVE: &[libc::c_long] = &[
     libc::SYS_accept4,
     libc::SYS_clock_gettime,
@@ -60,16 +61,17 @@ const CALLS_TO_SERVE: &[libc::c_long] = &[
     libc::SYS_write,
 ];
 
-/// The flags of the init's clone: `CLONE_VM`, `CLONE_PIDFD`, and `SIGCHLD`.
+/// The flags of the init's `clone`: `CLONE_VM`, `CLONE_PIDFD`, and `SIGCHLD`.
 const CLONE_FLAGS: u32 = 0x1100 | 17;
 
-/// Whether a filter lets the init do what is left.
+/// Whether a filter allows all of [`CALLS_BEFORE_EXEC`].
 pub(super) fn allows_the_init(filter: &[u8]) -> bool {
     let mut numbers = CALLS_BEFORE_EXEC.iter().map(|number| u32::try_from(*number));
     numbers.all(|number| number.is_ok_and(|number| always_allows(filter, number)))
 }
 
-/// Whether all that is left are [`CALLS_BEFORE_EXEC`].
+/// Whether the setup of a process needs no system calls besides [`CALLS_BEFORE_EXEC`], once its
+/// labels and its initial affinity are set.
 pub(super) fn is_plain(process: &Process, config: &Config) -> bool {
     let Process { terminal, scheduler, io_priority, affinity, .. } = process;
     terminal.is_none()
@@ -80,12 +82,12 @@ pub(super) fn is_plain(process: &Process, config: &Config) -> bool {
         && config.memory_policy.is_none()
 }
 
-/// Whether a process needs no more calls than all do.
+/// Whether the whole setup of a process needs no system calls besides [`CALLS_BEFORE_EXEC`].
 pub(super) fn is_bare(process: &Process, config: &Config) -> bool {
     process.labels.is_empty() && process.affinity == [None, None] && is_plain(process, config)
 }
 
-/// Whether a filter lets an init serve.
+/// Whether a filter allows all of [`CALLS_TO_SERVE`], and the init's `clone`.
 pub(super) fn allows_to_serve(filter: &[u8]) -> bool {
     let number = |call: libc::c_long| u32::try_from(call).unwrap_or(u32::MAX);
     CALLS_TO_SERVE.iter().all(|call| always_allows(filter, number(*call)))

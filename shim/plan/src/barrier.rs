@@ -1,23 +1,26 @@
-//! The numbers of the barriers at which the init waits for the host.
+//! The ids of the barriers at which the init waits for the host.
 
-/// The host has configured the network.
+/// Waits until the host has configured the network.
 pub const BARRIER_HOST: u32 = 0;
 
-/// The root is made, and not entered yet: hooks of the host may look at it.
+/// The root is complete but not yet entered. The host runs `prestart`, `createRuntime` and
+/// `createContainer` hooks.
 pub const BARRIER_CREATE: u32 = u32::MAX;
 
-/// All is made that does not depend on the program, which is not known yet.
+/// Everything that does not depend on the program is done. The program is not known yet.
 pub const BARRIER_PARKED: u32 = u32::MAX - 2;
 
-/// All is made, and the program comes next: hooks of the container run.
+/// The setup is complete and the program comes next. The host runs `startContainer` hooks.
 pub const BARRIER_START: u32 = u32::MAX - 1;
 
-/// The barrier before the mount with this index; the one behind it has the next number.
+/// Returns the id of the barrier before the mount with this index. The barrier after the mount has
+/// the next id.
 pub(super) fn barrier_of_mount(index: usize) -> u32 {
     u32::try_from(index).unwrap_or(u32::MAX / 2).saturating_mul(2).saturating_add(1)
 }
 
-/// Which mount a barrier belongs to, and whether it stands behind it; `None` for the others.
+/// Returns the index of the mount that a barrier belongs to, and whether the barrier is after the
+/// mount; `None` for a barrier that belongs to no mount.
 #[must_use]
 pub fn mount_of_barrier(id: u32) -> Option<(usize, bool)> {
     if id >= BARRIER_PARKED {

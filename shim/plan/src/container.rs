@@ -4,33 +4,66 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 
+use pidone_config::config::mount::flags::{
+    BIND, NODEV, NOEXEC, NOSUID, PRIVATE, RDONLY, REC, REMOUNT, attributes,
+};
 use pidone_config::config::{IdMap, Mount, NamespaceType};
 use pidone_config::{Config, Result};
 use pidone_proto::{Create, Op, Slot, Text};
 
 use super::barrier::{BARRIER_CREATE, BARRIER_HOST, BARRIER_START, barrier_of_mount};
 use super::facts::Facts;
-use super::mount::{self, MS_BIND, MS_PRIVATE, MS_REC, MS_REMOUNT};
 use super::process::{Done, Wait};
-use super::{NULL, PROC, Plan, Process, Source, clean, devices, text};
+use super::{NULL, PROC, Plan, Process, Source, clean, devices, mount, text};
 
-/// What covers a masked file.
+/// The device that covers masked files.
 const NULL_DEVICE: &std::ffi::CStr = c"/dev/null";
 
 const CLONE_NEWNS: u32 = NamespaceType::Mount.clone_flag();
-/// `clone(2)`: a new network namespace.
+/// The flag of a new network namespace: `clone(2)`.
 pub const CLONE_NEWNET: u32 = NamespaceType::Network.clone_flag();
-/// `clone(2)`: a new cgroup namespace.
+/// The flag of a new cgroup namespace: `clone(2)`.
 pub const CLONE_NEWCGROUP: u32 = NamespaceType::Cgroup.clone_flag();
-/// `clone(2)`: a new time namespace.
+/// The flag of a new time namespace: `clone(2)`.
 pub const CLONE_NEWTIME: u32 = NamespaceType::Time.clone_flag();
 const CLONE_NEWIPC: u32 = NamespaceType::Ipc.clone_flag();
 pub(super) const CLONE_NEWUSER: u32 = NamespaceType::User.clone_flag();
 
 /// Compiles the plan of a container's first process.
 ///
+/// Nothing is read from the host: `facts` and a [resolved](crate::resolve) process have what the
+/// plan depends on. `pidone::first_plan` collects them and calls this.
+///
+/// ```
+/// use pidone_config::Config;
+/// use pidone_plan::{Process, container, dropped::DroppedPrivileges, facts::Facts};
+///
+/// let config = Config { rootfs: "/srv/root".into(), ..Config::default() };
+/// let process =
+///     Process { args: vec!["/bin/sh".into()], cwd: "/".into(), ..Process::default() };
+/// let facts = Facts {
+///     new: 0,
+///     parallel_netns: false,
+///     joined: Vec::new(),
+///     in_user_namespace: false,
+///     by_path: false,
+///     sees_host: true,
+///     at: "/srv/root".into(),
+///     cgroups: Default::default(),
+///     barrier: false,
+///     waits: false,
+///     keyring: None,
+///     dropped: DroppedPrivileges::default(),
+///     is_directory: &|path| Ok(path.is_dir()),
+/// };
+/// // Without a new mount namespace the root is entered by chroot(2).
+/// let plan = container::compile(&config, &process, &facts)?;
+/// assert!(plan.to_string().contains("chroot /srv/root\n"));
+/// # pidone_config::Result::Ok(())
+/// ```
+///
 /// # Errors
-/// [`pidone_config::Code::ConfigInvalid`] for what cannot be expressed, with field and value.
+/// [`pidone_config::Code::ConfigInvalid`] with field and value for what no operation can express.
 pub fn compile(config: &Config, process: &Process, facts: &Facts<'_>) -> Result<Plan> {
     let mut plan = Plan::default();
     set_up(&mut plan, config, process, facts)?;
@@ -49,7 +82,7 @@ pub fn compile(config: &Config, process: &Process, facts: &Facts<'_>) -> Result<
     Ok(plan)
 }
 
-/// Appends what is made before the process becomes what it shall be.
+/// Appends the setup of the container: everything before the operations of the process.
 pub(super) fn set_up(
     plan: &mut Plan,
     config: &Config,
@@ -60,7 +93,7 @@ pub(super) fn set_up(
     configure(plan, config, process, facts)
 }
 
-/// Appends how the container's process comes to be in its namespaces.
+/// Appends the entry into joined namespaces and the ids in a user namespace.
 pub(super) fn enter(plan: &mut Plan, config: &Config, facts: &Facts<'_>) {
     if !facts.joined.is_empty() {
         for (flag, path) in &facts.joined {
@@ -75,29 +108,29 @@ pub(super) fn enter(plan: &mut Plan, config: &Config, facts: &Facts<'_>) {
     }
 }
 
-/// Appends what is made inside of the namespaces.
+/// Appends the setup inside the namespaces: root, network, names, clocks, sysctls, keyring.
 pub(super) fn configure(
     plan: &mut Plan,
     config: &Config,
     process: &Process,
     facts: &Facts<'_>,
 ) -> Result<()> {
-    // A cgroup file system shows the tree below the cgroup that the process is in when its
-    // namespace is made.
+    // A cgroup file system shows the tree below the cgroup that the process is in when the cgroup
+    // namespace is created.
     let cgroup_first = config.mounts.iter().any(|mount| mount.device.starts_with("cgroup"));
     if cgroup_first {
-        own_cgroup(plan, facts);
+        push_cgroup_namespace(plan, facts);
     }
-    // Those of the program are its own affair where the init is not to become it.
+    // Under a supervising init, the plan of the program sets its labels.
     let labels = !process.labels.is_empty() && !config.supervise;
     let private_proc =
         !config.system_properties.is_empty() || labels || !config.time_offsets.is_empty();
-    root(plan, config, private_proc, facts)?;
+    push_root(plan, config, private_proc, facts)?;
     if !cgroup_first {
-        own_cgroup(plan, facts);
+        push_cgroup_namespace(plan, facts);
     }
     if facts.new & CLONE_NEWNET != 0 {
-        if first_of_network(config, facts).is_none() {
+        if first_network_mount(config, facts).is_none() {
             enter_network(plan, facts);
         }
         plan.push(Op::Loopback);
@@ -110,9 +143,9 @@ pub(super) fn configure(
         let name = text("domainname", &config.domainname)?;
         plan.push(Op::DomainName { name: Text(&name) });
     }
-    own_clocks(plan, config, facts)?;
+    push_time_namespace(plan, config, facts)?;
     if private_proc {
-        sysctls(plan, config)?;
+        push_sysctls(plan, config)?;
         if labels {
             process.labels(plan, PROC)?;
         }
@@ -123,7 +156,7 @@ pub(super) fn configure(
             let path = text("cwd", clean(&process.cwd))?;
             plan.push(Op::MakeDirectory { path: Text(&path), mode: 0o755 });
         }
-        protection(plan, config, facts)?;
+        push_path_protection(plan, config, facts)?;
     }
     plan.push(Op::ReopenNull);
     if let Some(name) = &facts.keyring {
@@ -133,10 +166,11 @@ pub(super) fn configure(
     Ok(())
 }
 
-/// A new time namespace, which the program enters.
+/// Appends a new time namespace and its clock offsets.
 ///
-/// Its clocks can be set until somebody is in it, and who makes it is not: `execve(2)` enters it.
-fn own_clocks(plan: &mut Plan, config: &Config, facts: &Facts<'_>) -> Result<()> {
+/// The offsets can be set until a process is in the namespace. `unshare(2)` does not enter it,
+/// `execve(2)` does.
+fn push_time_namespace(plan: &mut Plan, config: &Config, facts: &Facts<'_>) -> Result<()> {
     if facts.new & CLONE_NEWTIME == 0 {
         return Ok(());
     }
@@ -153,30 +187,30 @@ fn own_clocks(plan: &mut Plan, config: &Config, facts: &Facts<'_>) -> Result<()>
     Ok(())
 }
 
-/// The ids that the init takes in a user namespace: root's, if they are mapped. Until then it has
-/// none there, and could own no file.
+/// Returns the operation that sets the init's ids in a user namespace: root's if they are mapped,
+/// else the smallest ones. Until then its ids are unmapped, and it could own no file.
 pub(super) fn root_ids(config: &Config) -> Op<'static> {
     let first = |maps: &[IdMap]| maps.iter().map(|map| map.container_id).min().unwrap_or_default();
     Op::Ids { uid: first(&config.uid_mappings), gid: first(&config.gid_mappings) }
 }
 
-/// The first mount that may be another one in another network namespace: sysfs, or a type of file
-/// system that is not known here.
-fn first_of_network(config: &Config, facts: &Facts<'_>) -> Option<usize> {
-    const NONE: [&str; 8] =
+/// Returns the index of the first mount that may depend on the network namespace: a sysfs, or a
+/// file system of an unknown type.
+fn first_network_mount(config: &Config, facts: &Facts<'_>) -> Option<usize> {
+    const INDEPENDENT: [&str; 8] =
         ["bind", "cgroup", "cgroup2", "devpts", "mqueue", "overlay", "proc", "tmpfs"];
-    let is = |mount: &Mount| {
-        mount.flags & (MS_BIND | MS_REMOUNT) == 0 && !NONE.contains(&mount.device.as_str())
+    let depends = |mount: &Mount| {
+        mount.flags & (BIND | REMOUNT) == 0 && !INDEPENDENT.contains(&mount.device.as_str())
     };
     let both = CLONE_NEWNS | CLONE_NEWNET;
     if facts.new & both != both {
         return None;
     }
-    config.mounts.iter().position(is)
+    config.mounts.iter().position(depends)
 }
 
-/// Enters the network namespace that was made beside the clone. All before it is in a part that
-/// does not wait for it.
+/// Appends the entry into a network namespace that a thread creates in parallel to the clone. It
+/// begins a new part, so that the operations before it do not wait for the namespace.
 fn enter_network(plan: &mut Plan, facts: &Facts<'_>) {
     if facts.parallel_netns {
         plan.begin_part();
@@ -185,10 +219,11 @@ fn enter_network(plan: &mut Plan, facts: &Facts<'_>) {
     }
 }
 
-/// Waits for the host, and makes the cgroup the root of a cgroup namespace.
+/// Appends the wait for the host, and a new cgroup namespace whose root is the container's cgroup.
 ///
-/// `clone3(2)` with both flags would root the namespace at the caller's cgroup.
-fn own_cgroup(plan: &mut Plan, facts: &Facts<'_>) {
+/// The clone itself cannot create the namespace: with `CLONE_INTO_CGROUP`, `clone3(2)` would make
+/// the caller's cgroup its root.
+fn push_cgroup_namespace(plan: &mut Plan, facts: &Facts<'_>) {
     if facts.barrier {
         plan.push(Op::Barrier { id: BARRIER_HOST });
     }
@@ -197,8 +232,13 @@ fn own_cgroup(plan: &mut Plan, facts: &Facts<'_>) {
     }
 }
 
-/// Makes the root with all mounts and devices.
-fn root(plan: &mut Plan, config: &Config, private_proc: bool, facts: &Facts<'_>) -> Result<()> {
+/// Appends the root with all mounts, devices and links.
+fn push_root(
+    plan: &mut Plan,
+    config: &Config,
+    private_proc: bool,
+    facts: &Facts<'_>,
+) -> Result<()> {
     if facts.new & CLONE_NEWNS == 0 {
         let joined = facts.joined.iter().any(|(flag, _)| *flag == CLONE_NEWNS);
         if !joined && config.rootfs != Path::new("/") {
@@ -206,53 +246,54 @@ fn root(plan: &mut Plan, config: &Config, private_proc: bool, facts: &Facts<'_>)
             plan.push(Op::Chroot { directory });
         }
         if private_proc {
-            mount::make_proc(plan, PROC);
+            mount::push_private_proc(plan, PROC);
         }
         return Ok(());
     }
     if facts.sees_host {
-        let flags = u32::try_from(mount::inherited(config) | MS_REC).unwrap_or(0);
+        let flags = u32::try_from(mount::inherited_propagation(config) | REC).unwrap_or(0);
         plan.push(Op::Propagation { flags });
     }
     if private_proc {
-        mount::make_proc(plan, PROC);
+        mount::push_private_proc(plan, PROC);
     }
     if facts.by_path && !config.mask_paths.is_empty() {
         plan.push(Op::OpenTree { into: NULL, path: Text(NULL_DEVICE), recursive: false });
     }
-    // Paths of the host, and commands that see them, need the old root until the mounts are made.
+    // The init needs the old root until the mounts are done if it opens paths of the host, or if
+    // commands or hooks see them.
     let commands = config.mounts.iter().any(has_commands);
     let hooks = config.hooks.need_host_mounts();
-    let late = facts.by_path || commands || hooks;
-    // In a user namespace these can only be made while full ones are in sight.
+    let late_pivot = facts.by_path || commands || hooks;
+    // A user namespace can only mount these while it sees fully visible ones.
     let mut ready: Vec<Option<Slot>> = vec![None; config.mounts.len()];
-    if facts.in_user_namespace && !late {
-        for (place, mount) in ready.iter_mut().zip(&config.mounts) {
+    if facts.in_user_namespace && !late_pivot {
+        for (slot, mount) in ready.iter_mut().zip(&config.mounts) {
             let early = matches!(mount.device.as_str(), "proc" | "sysfs" | "mqueue");
-            if early && host_path_instead(mount, facts).is_none() {
-                *place = Some(mount::make(plan, config, mount)?);
+            if early && bound_instead(mount, facts).is_none() {
+                *slot = Some(mount::push_file_system(plan, config, mount)?);
             }
         }
     }
-    attach_root(plan, config, facts)?;
+    push_attach_root(plan, config, facts)?;
     let pivot = if config.no_pivot_root { Op::MoveRoot } else { Op::PivotRoot };
-    if !late {
+    if !late_pivot {
         plan.push(pivot);
     }
-    let of_network = first_of_network(config, facts);
+    let network_mount = first_network_mount(config, facts);
     for (index, (entry, ready)) in config.mounts.iter().zip(ready).enumerate() {
-        if of_network == Some(index) {
+        if network_mount == Some(index) {
             enter_network(plan, facts);
         }
         if has_commands(entry) {
             plan.push(Op::Barrier { id: barrier_of_mount(index) });
         }
-        one_mount(plan, config, entry, ready, facts)?;
+        push_mount(plan, config, entry, ready, facts)?;
         if has_commands(entry) {
             plan.push(Op::Barrier { id: barrier_of_mount(index) + 1 });
         }
     }
-    devices::make(plan, config, facts)?;
+    devices::push_devices(plan, config, facts)?;
     for link in &config.links {
         let target = text("links.target", &link.target)?;
         let path = text("links.path", clean(&link.path))?;
@@ -261,7 +302,7 @@ fn root(plan: &mut Plan, config: &Config, private_proc: bool, facts: &Facts<'_>)
     if hooks {
         plan.push(Op::Barrier { id: BARRIER_CREATE });
     }
-    if late {
+    if late_pivot {
         plan.push(pivot);
     }
     if config.root_propagation != 0 {
@@ -271,9 +312,9 @@ fn root(plan: &mut Plan, config: &Config, private_proc: bool, facts: &Facts<'_>)
     Ok(())
 }
 
-/// The host's tree where a user namespace may not make its own: that of a namespace which is
-/// shared with the host.
-fn host_path_instead(mount: &Mount, facts: &Facts<'_>) -> Option<&'static str> {
+/// Returns the directory of the host that is bound instead of a new file system, which a user
+/// namespace may not mount for a namespace that it shares with the host.
+fn bound_instead(mount: &Mount, facts: &Facts<'_>) -> Option<&'static str> {
     let shared = |flag: u32| {
         let joined = facts.joined.iter().any(|(joined, _)| *joined == flag);
         facts.in_user_namespace && facts.new & flag == 0 && !joined
@@ -285,13 +326,13 @@ fn host_path_instead(mount: &Mount, facts: &Facts<'_>) -> Option<&'static str> {
     }
 }
 
-/// Whether commands run around a mount.
+/// Whether the host runs commands before or after a mount.
 pub fn has_commands(mount: &Mount) -> bool {
     !mount.premount_cmds.is_empty() || !mount.postmount_cmds.is_empty()
 }
 
-/// Attaches the root: a copy of the mount of `rootfs`, or a new tmpfs.
-fn attach_root(plan: &mut Plan, config: &Config, facts: &Facts<'_>) -> Result<()> {
+/// Appends the attachment of the root: a copy of the mount of `rootfs`, or a new tmpfs.
+fn push_attach_root(plan: &mut Plan, config: &Config, facts: &Facts<'_>) -> Result<()> {
     let tree = if config.tmpfs_root {
         let tmpfs = Mount {
             source: "tmpfs".into(),
@@ -299,10 +340,10 @@ fn attach_root(plan: &mut Plan, config: &Config, facts: &Facts<'_>) -> Result<()
             data: "mode=755".into(),
             ..Mount::default()
         };
-        mount::make(plan, config, &tmpfs)?
+        mount::push_file_system(plan, config, &tmpfs)?
     } else {
-        let slot = mount::tree(plan, facts, &config.rootfs.to_string_lossy(), true)?;
-        mount::set_attributes(plan, slot, 0, 0, mount::inherited(config), true);
+        let slot = mount::push_tree(plan, facts, &config.rootfs.to_string_lossy(), true)?;
+        mount::push_set_attributes(plan, slot, 0, 0, mount::inherited_propagation(config), true);
         slot
     };
     let at = text("rootfs", &facts.at)?;
@@ -310,75 +351,83 @@ fn attach_root(plan: &mut Plan, config: &Config, facts: &Facts<'_>) -> Result<()
     Ok(())
 }
 
-/// One mount: made or copied, and attached.
-fn one_mount(
+/// Appends a mount of the configuration. `ready` is the slot of its file system, if that was
+/// created earlier.
+fn push_mount(
     plan: &mut Plan,
     config: &Config,
     mount: &Mount,
     ready: Option<Slot>,
     facts: &Facts<'_>,
 ) -> Result<()> {
-    if mount.flags & MS_REMOUNT != 0 {
-        return mount::remount(plan, mount);
+    if mount.flags & REMOUNT != 0 {
+        return mount::push_remount(plan, mount);
     }
-    if mount.device == "bind" || mount.flags & MS_BIND != 0 {
-        return mount::bind(plan, config, mount, facts);
+    if mount.device == "bind" || mount.flags & BIND != 0 {
+        return mount::push_bind(plan, config, mount, facts);
     }
     if mount.device == "cgroup" || mount.device == "cgroup2" {
-        return cgroup_mount(plan, config, mount, facts);
+        return push_cgroup_mount(plan, config, mount, facts);
     }
-    if let Some(source) = host_path_instead(mount, facts) {
+    if let Some(source) = bound_instead(mount, facts) {
         let host = Mount {
-            // A new file system would have no mounts of the host below.
-            recursive_set: mount.recursive_set | mount::attributes(mount.flags),
+            // Its attributes must also hold for the mounts of the host below it, which a new file
+            // system would not have.
+            recursive_set: mount.recursive_set | attributes(mount.flags),
             source: source.into(),
             device: "bind".into(),
-            flags: mount.flags | MS_BIND | MS_REC,
+            flags: mount.flags | BIND | REC,
             data: String::new(),
             ..mount.clone()
         };
-        return mount::bind(plan, config, &host, facts);
+        return mount::push_bind(plan, config, &host, facts);
     }
     if mount::is_legacy(mount) {
-        return mount::legacy(plan, config, mount);
+        return mount::push_legacy(plan, config, mount);
     }
     let slot = match ready {
         Some(slot) => slot,
-        None => mount::make(plan, config, mount)?,
+        None => mount::push_file_system(plan, config, mount)?,
     };
-    mount::attach(plan, slot, mount, Create::Directory)
+    mount::push_attach(plan, slot, mount, Create::Directory)
 }
 
-/// The container's own cgroups: a cgroup2 file system, or what the host shows of them.
-fn cgroup_mount(plan: &mut Plan, config: &Config, mount: &Mount, facts: &Facts<'_>) -> Result<()> {
+/// Appends a mount of the container's cgroups: a cgroup2 file system, or binds of their directories
+/// on the host.
+fn push_cgroup_mount(
+    plan: &mut Plan,
+    config: &Config,
+    mount: &Mount,
+    facts: &Facts<'_>,
+) -> Result<()> {
     let unified = facts.cgroups.keys().all(String::is_empty);
     if facts.new & CLONE_NEWCGROUP != 0 && unified {
-        let own = Mount { device: "cgroup2".into(), data: String::new(), ..mount.clone() };
-        let slot = mount::make(plan, config, &own)?;
-        return mount::attach(plan, slot, &own, Create::Directory);
+        let cgroup2 = Mount { device: "cgroup2".into(), data: String::new(), ..mount.clone() };
+        let slot = mount::push_file_system(plan, config, &cgroup2)?;
+        return mount::push_attach(plan, slot, &cgroup2, Create::Directory);
     }
-    // Writable only where the container has a view of its own groups alone, if at all.
-    let read_only = if facts.new & CLONE_NEWCGROUP == 0 { 1 } else { 0 };
-    let own = |source: &Path, destination: String| Mount {
+    // Writable at most where a cgroup namespace limits the view to the container's own cgroups.
+    let read_only = if facts.new & CLONE_NEWCGROUP == 0 { RDONLY } else { 0 };
+    let bind = |source: &Path, destination: String| Mount {
         source: source.to_string_lossy().into_owned(),
         destination,
         device: "bind".into(),
-        flags: mount.flags | MS_BIND | MS_REC | read_only,
+        flags: mount.flags | BIND | REC | read_only,
         ..Mount::default()
     };
     if let (true, Some(directory)) = (unified, facts.cgroups.get("")) {
-        let own = own(directory, mount.destination.clone());
-        return mount::bind(plan, config, &own, facts);
+        let directory = bind(directory, mount.destination.clone());
+        return mount::push_bind(plan, config, &directory, facts);
     }
     let tmpfs = Mount {
         source: "tmpfs".into(),
         device: "tmpfs".into(),
         data: "mode=755".into(),
-        flags: mount.flags & !1,
+        flags: mount.flags & !RDONLY,
         ..mount.clone()
     };
-    let slot = mount::make(plan, config, &tmpfs)?;
-    mount::attach(plan, slot, &tmpfs, Create::Directory)?;
+    let slot = mount::push_file_system(plan, config, &tmpfs)?;
+    mount::push_attach(plan, slot, &tmpfs, Create::Directory)?;
     // Controllers that share a hierarchy share a directory.
     let mut hierarchies: BTreeMap<&Path, Vec<&str>> = BTreeMap::new();
     for (controller, directory) in &facts.cgroups {
@@ -390,25 +439,25 @@ fn cgroup_mount(plan: &mut Plan, config: &Config, mount: &Mount, facts: &Facts<'
     }
     for (directory, names) in &hierarchies {
         let joined = names.join(",");
-        let own = own(directory, format!("{}/{joined}", mount.destination));
-        mount::bind_directory(plan, config, &own, facts)?;
+        let hierarchy = bind(directory, format!("{}/{joined}", mount.destination));
+        mount::push_bind_directory(plan, config, &hierarchy, facts)?;
         for name in names.iter().filter(|name| **name != joined) {
             let path = text("mounts.destination", clean(&format!("{}/{name}", mount.destination)))?;
             let target = text("mounts.destination", &joined)?;
             plan.push(Op::MakeLink { target: Text(&target), path: Text(&path), replace: false });
         }
     }
-    if mount.flags & 1 != 0 {
-        // The hierarchies below are read-only by themselves.
+    if mount.flags & RDONLY != 0 {
+        // Not recursive: the hierarchies below have their own attributes.
         let at = text("mounts.destination", clean(&mount.destination))?;
-        let set = mount::attributes(1);
+        let set = attributes(RDONLY);
         plan.push(Op::Remount { at: Text(&at), set, clear: 0, recursive: false });
     }
     Ok(())
 }
 
-/// Sysctls, while `/proc/sys` is not yet read-only.
-fn sysctls(plan: &mut Plan, config: &Config) -> Result<()> {
+/// Appends the sysctls, while `/proc/sys` is not yet read-only.
+fn push_sysctls(plan: &mut Plan, config: &Config) -> Result<()> {
     for (key, value) in &config.system_properties {
         let path = text("system_properties", key.replace('.', "/"))?;
         let value = text("system_properties", value)?;
@@ -417,14 +466,14 @@ fn sysctls(plan: &mut Plan, config: &Config) -> Result<()> {
     Ok(())
 }
 
-/// Read-only and masked paths, and the read-only root.
-fn protection(plan: &mut Plan, config: &Config, facts: &Facts<'_>) -> Result<()> {
+/// Appends read-only and masked paths, and the read-only root.
+fn push_path_protection(plan: &mut Plan, config: &Config, facts: &Facts<'_>) -> Result<()> {
     for path in &config.readonly_paths {
         let path = text("readonly_paths", clean(path))?;
         plan.push(Op::ReadOnly { path: Text(&path) });
     }
     if !config.mask_paths.is_empty() {
-        masks(plan, config, facts)?;
+        push_masks(plan, config, facts)?;
     }
     if config.readonlyfs {
         plan.push(Op::ReadOnlyRoot);
@@ -432,21 +481,20 @@ fn protection(plan: &mut Plan, config: &Config, facts: &Facts<'_>) -> Result<()>
     Ok(())
 }
 
-/// Hidden paths share one null device and one empty directory.
-fn masks(plan: &mut Plan, config: &Config, facts: &Facts<'_>) -> Result<()> {
-    plan.room_for(2);
+/// Appends the masked paths. They share one null device and one empty directory.
+fn push_masks(plan: &mut Plan, config: &Config, facts: &Facts<'_>) -> Result<()> {
+    plan.reserve_sources(2);
     let directory = if facts.by_path || facts.in_user_namespace || !config.mount_label.is_empty() {
         let empty = Mount {
             source: "tmpfs".into(),
             device: "tmpfs".into(),
             data: "size=0k,nr_inodes=2,mode=555".into(),
-            // nosuid, nodev, noexec, read-only
-            flags: 15,
+            flags: RDONLY | NOSUID | NODEV | NOEXEC,
             ..Mount::default()
         };
-        mount::make(plan, config, &empty)?
+        mount::push_file_system(plan, config, &empty)?
     } else {
-        // It is copied for each path, and closed by the host when nobody waits for it any more.
+        // It is copied for each path. The host closes it, after the start.
         plan.source(Source::Empty)
     };
     let file = if facts.by_path {
@@ -454,7 +502,7 @@ fn masks(plan: &mut Plan, config: &Config, facts: &Facts<'_>) -> Result<()> {
     } else {
         plan.source(Source::Tree { path: "/dev/null".into(), recursive: false, ids: None })
     };
-    mount::set_attributes(plan, file, 0, 0, MS_PRIVATE, false);
+    mount::push_set_attributes(plan, file, 0, 0, PRIVATE, false);
     for path in &config.mask_paths {
         let path = text("mask_paths", clean(path))?;
         plan.push(Op::Mask { path: Text(&path), file, directory });

@@ -1,13 +1,14 @@
-//! The device nodes of a container, and the links in its `/dev`.
+//! Device nodes and the links in `/dev`.
 
 use std::ffi::CStr;
 
+use pidone_config::config::mount::flags::BIND;
 use pidone_config::config::{Device, Mount};
 use pidone_config::{Config, Error, Result};
 use pidone_proto::{Op, Text};
 
 use super::facts::Facts;
-use super::mount::{self, MS_BIND};
+use super::mount;
 use super::{Plan, clean, text};
 
 /// Links that programs expect in `/dev`: OCI runtime specification, "Dev symbolic links".
@@ -20,25 +21,25 @@ const LINKS: [(&CStr, &CStr); 5] = [
 ];
 
 /// Appends the device nodes, and the links in `/dev`.
-pub(super) fn make(plan: &mut Plan, config: &Config, facts: &Facts<'_>) -> Result<()> {
-    // A /dev that comes from the host is the host's to configure.
+pub(super) fn push_devices(plan: &mut Plan, config: &Config, facts: &Facts<'_>) -> Result<()> {
+    // A /dev that is bound from the host is left as it is.
     let at_dev = |mount: &&Mount| clean(&mount.destination) == "/dev";
     let dev = config.mounts.iter().rev().find(at_dev);
-    let from_host = dev.is_some_and(|mount| mount.device == "bind" || mount.flags & MS_BIND != 0);
-    let own = |device: &&Device| !(from_host && clean(&device.path).starts_with("/dev/"));
-    for device in config.devices.iter().filter(own) {
+    let from_host = dev.is_some_and(|mount| mount.device == "bind" || mount.flags & BIND != 0);
+    let wanted = |device: &&Device| !(from_host && clean(&device.path).starts_with("/dev/"));
+    for device in config.devices.iter().filter(wanted) {
         if facts.in_user_namespace && device.kind != 'p' {
-            // mknod(2) is refused there: the host's node stands in.
+            // mknod(2) is refused in a user namespace: the host's node is bound instead.
             let node = Mount {
                 source: device.path.clone(),
                 destination: device.path.clone(),
                 device: "bind".into(),
-                flags: MS_BIND,
+                flags: BIND,
                 ..Mount::default()
             };
-            mount::bind(plan, config, &node, facts)?;
+            mount::push_bind(plan, config, &node, facts)?;
         } else {
-            node(plan, device)?;
+            push_node(plan, device)?;
         }
     }
     if from_host || (dev.is_none() && config.devices.is_empty()) {
@@ -47,13 +48,13 @@ pub(super) fn make(plan: &mut Plan, config: &Config, facts: &Facts<'_>) -> Resul
     for (target, path) in LINKS {
         plan.push(Op::MakeLink { target: Text(target), path: Text(path), replace: false });
     }
-    // The host's ptmx would open terminals of the host.
+    // The host's ptmx would open terminals in the host's devpts.
     plan.push(Op::MakeLink { target: Text(c"pts/ptmx"), path: Text(c"/dev/ptmx"), replace: true });
     Ok(())
 }
 
-/// One device node.
-fn node(plan: &mut Plan, device: &Device) -> Result<()> {
+/// Appends a device node.
+fn push_node(plan: &mut Plan, device: &Device) -> Result<()> {
     // stat(2)
     const S_IFIFO: u32 = 0o010_000;
     const S_IFCHR: u32 = 0o020_000;

@@ -1,4 +1,5 @@
-//! A plan as text: an operation on each line, with its number in errors and the kernel's names.
+//! Formats a plan as text: an operation on each line, with the number that errors have and the
+//! kernel's names for flags.
 
 use std::collections::HashMap;
 use std::ffi::CStr;
@@ -9,17 +10,17 @@ use pidone_proto::{Create, Op, Slot, Strings};
 
 use super::{Part, Plan, Source, names};
 
-/// One line for each operation: its number, as errors count them, its name, and what it is about.
+/// A line for each operation: its number, as errors count them, its name and its fields.
 ///
-/// What a slot holds is told in its place. Values of the environment are left out, since they may
-/// be secrets. For people: the form may change.
+/// Slots are shown by their content. The values of the environment are left out, since they may be
+/// secrets. The text is for people, and its format may change.
 impl Display for Plan {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let width = self.len().to_string().len();
         let mut written = Ok(());
-        self.for_each_operation(|number, name, words| {
-            let space = only_if(!words.is_empty(), " ");
-            let line = writeln!(f, "{number:>width$} {name}{space}{}", Escaped(&words));
+        self.for_each_operation(|number, name, fields| {
+            let space = text_if(!fields.is_empty(), " ");
+            let line = writeln!(f, "{number:>width$} {name}{space}{}", Escaped(&fields));
             written = written.and(line);
         });
         written
@@ -27,7 +28,7 @@ impl Display for Plan {
 }
 
 impl Plan {
-    /// Tells of each operation its number, its name and what it is about.
+    /// Calls a function for each operation, with its number, its name and its fields as text.
     pub fn for_each_operation(&self, mut each: impl FnMut(u32, &'static str, String)) {
         let mut slots = Slots::default();
         let mut number = 0;
@@ -35,27 +36,27 @@ impl Plan {
             slots.receive(part);
             for op in part.operations() {
                 number += 1;
-                each(number, op.name(), words(&op, &slots));
-                slots.made(&op);
+                each(number, op.name(), fields(&op, &slots));
+                slots.fill(&op);
             }
         }
     }
 }
 
-/// What the slots hold.
+/// The content of the slots, as text.
 #[derive(Default)]
 struct Slots(HashMap<u16, String>);
 
 impl Slots {
-    /// The sources of a part replace what was there.
+    /// Fills the slots from 0 up with the sources of a part.
     fn receive(&mut self, part: &Part) {
         for (slot, source) in (0..).zip(&part.sources) {
             self.0.insert(slot, source.to_string());
         }
     }
 
-    /// What an operation makes is in its slot from then on.
-    fn made(&mut self, op: &Op<'_>) {
+    /// Fills the slot of an operation that creates a mount.
+    fn fill(&mut self, op: &Op<'_>) {
         let (slot, held) = match op {
             Op::MakeMount { into, fstype, .. } => (into, string(fstype.0)),
             Op::OpenTree { into, path, .. } => (into, string(path.0)),
@@ -64,7 +65,8 @@ impl Slots {
         self.0.insert(slot.0, held);
     }
 
-    fn of(&self, slot: Slot) -> String {
+    /// Returns the content of a slot, or its number if that is unknown.
+    fn get(&self, slot: Slot) -> String {
         self.0.get(&slot.0).cloned().unwrap_or_else(|| format!("slot {}", slot.0))
     }
 }
@@ -88,18 +90,18 @@ impl Display for Source {
     }
 }
 
-/// A string of the plan.
+/// Returns a string of the plan.
 fn string(text: &CStr) -> String {
     text.to_string_lossy().into_owned()
 }
 
-/// Strings in quotes, one behind the other.
+/// Returns strings in quotes, separated by spaces.
 fn quoted(strings: Strings<'_>) -> String {
     let each = strings.iter().map(|text| format!("{:?}", text.to_string_lossy()));
     each.collect::<Vec<_>>().join(" ")
 }
 
-/// The options of a file system, as for mount(8).
+/// Returns the options of a file system, in the format of mount(8).
 fn options(strings: Strings<'_>) -> String {
     let mut strings = strings.iter();
     let mut options = Vec::new();
@@ -111,22 +113,22 @@ fn options(strings: Strings<'_>) -> String {
     options.join(",")
 }
 
-/// Bytes as one hexadecimal number of the machine.
+/// Returns a mask in the machine's byte order as a hexadecimal number.
 fn mask(bytes: &[u8]) -> String {
     let digits: String = bytes.iter().rev().map(|byte| format!("{byte:02x}")).collect();
     format!("0x{}", digits.trim_start_matches('0'))
 }
 
-/// The words that are said only if something holds.
-fn only_if(holds: bool, words: &'static str) -> &'static str {
-    if holds { words } else { "" }
+/// Returns the text if the condition holds, else nothing.
+fn text_if(condition: bool, text: &'static str) -> &'static str {
+    if condition { text } else { "" }
 }
 
-/// What an operation is about.
-fn words(op: &Op<'_>, slots: &Slots) -> String {
+/// Returns the fields of an operation.
+fn fields(op: &Op<'_>, slots: &Slots) -> String {
     match *op {
         Op::SetNamespaces { target, flags } => {
-            format!("{} of {}", names::namespaces(flags), slots.of(target))
+            format!("{} of {}", names::namespaces(flags), slots.get(target))
         }
         Op::Fork { flags: 0 }
         | Op::Loopback
@@ -148,10 +150,10 @@ fn words(op: &Op<'_>, slots: &Slots) -> String {
         | Op::Attach { .. }
         | Op::LegacyMount { .. }
         | Op::Remount { .. }
-        | Op::CopyUp { .. } => of_mount(op, slots),
-        Op::Supervise { listener: slot } | Op::JoinCgroup { procs: slot } => slots.of(slot),
+        | Op::CopyUp { .. } => mount_fields(op, slots),
+        Op::Supervise { listener: slot } | Op::JoinCgroup { procs: slot } => slots.get(slot),
         Op::Stdio { count } => format!("{count} descriptors"),
-        Op::Descriptor { from, number } => format!("{} as {number}", slots.of(from)),
+        Op::Descriptor { from, number } => format!("{} as {number}", slots.get(from)),
         Op::MakeDirectory { path, mode } => format!("{} mode {mode:04o}", string(path.0)),
         Op::MakeNode { path, mode, major, minor, uid, gid } => {
             let kind = match mode & 0o170_000 {
@@ -165,11 +167,11 @@ fn words(op: &Op<'_>, slots: &Slots) -> String {
         }
         Op::MakeLink { target, path, replace } => {
             let (path, target) = (string(path.0), string(target.0));
-            format!("{path} to {target}{}", only_if(replace, ", in place of a file"))
+            format!("{path} to {target}{}", text_if(replace, ", in place of a file"))
         }
         Op::Mask { path, file, directory } => {
             let path = string(path.0);
-            format!("{path} by {} or {}", slots.of(file), slots.of(directory))
+            format!("{path} by {} or {}", slots.get(file), slots.get(directory))
         }
         Op::ReadOnly { path } | Op::ChangeDirectory { path } => string(path.0),
         Op::HostName { name } | Op::DomainName { name } | Op::Keyring { name } => string(name.0),
@@ -177,41 +179,41 @@ fn words(op: &Op<'_>, slots: &Slots) -> String {
         Op::Label { attribute, value, .. } => {
             format!("{} {}", string(attribute.0), string(value.0))
         }
-        Op::Close { slot } => slots.of(slot),
+        Op::Close { slot } => slots.get(slot),
         Op::TimeOffsets { offsets, .. } => string(offsets.0).trim().replace('\n', ", "),
-        _ => of_process(op),
+        _ => process_fields(op),
     }
 }
 
-/// What an operation on a mount is about.
-fn of_mount(op: &Op<'_>, slots: &Slots) -> String {
+/// Returns the fields of an operation on mounts.
+fn mount_fields(op: &Op<'_>, slots: &Slots) -> String {
     match *op {
         Op::MakeMount { fstype, options: list, attributes, .. } => {
             let attributes = names::attributes(attributes.into());
             let options = options(list);
-            let space = only_if(!options.is_empty(), " ");
+            let space = text_if(!options.is_empty(), " ");
             format!("{} {attributes}{space}{options}", string(fstype.0))
         }
         Op::OpenTree { path, recursive, .. } => {
-            format!("{}{}", string(path.0), only_if(!recursive, " alone"))
+            format!("{}{}", string(path.0), text_if(!recursive, " alone"))
         }
         Op::SetAttributes { mount, set, clear, propagation, recursive } => {
             let changes = changes(set, clear, propagation, recursive);
-            format!("{}: {changes}", slots.of(mount))
+            format!("{}: {changes}", slots.get(mount))
         }
         Op::Remount { at, set, clear, recursive } => {
             format!("{}: {}", string(at.0), changes(set, clear, 0, recursive))
         }
-        Op::Root { tree, at } => format!("{} at {}", slots.of(tree), string(at.0)),
-        Op::Chroot { directory } => slots.of(directory),
+        Op::Root { tree, at } => format!("{} at {}", slots.get(tree), string(at.0)),
+        Op::Chroot { directory } => slots.get(directory),
         Op::Attach { mount, at, create, follow } => {
             let create = match create {
                 Create::Nothing => "",
                 Create::Directory => ", a directory if missing",
                 Create::File => ", a file if missing",
             };
-            let link = only_if(!follow, ", no symbolic link");
-            format!("{} at {}{create}{link}", slots.of(mount), string(at.0))
+            let link = text_if(!follow, ", no symbolic link");
+            format!("{} at {}{create}{link}", slots.get(mount), string(at.0))
         }
         Op::LegacyMount { source, fstype, flags, data, at } => {
             let flags = names::mount_flags(flags.into());
@@ -220,13 +222,13 @@ fn of_mount(op: &Op<'_>, slots: &Slots) -> String {
         }
         Op::CopyUp { mount, from, contents } => {
             let what = if contents { "mode and files" } else { "mode" };
-            format!("{what} of {} to {}", string(from.0), slots.of(mount))
+            format!("{what} of {} to {}", string(from.0), slots.get(mount))
         }
         _ => String::new(),
     }
 }
 
-/// Changes of a mount's attributes.
+/// Returns the changes of a mount's attributes.
 fn changes(set: u64, clear: u64, propagation: u64, recursive: bool) -> String {
     let mut changes = Vec::new();
     if set != 0 {
@@ -238,14 +240,14 @@ fn changes(set: u64, clear: u64, propagation: u64, recursive: bool) -> String {
     if propagation != 0 {
         changes.push(names::mount_flags(propagation));
     }
-    format!("{}{}", changes.join(" "), only_if(recursive, ", with mounts below"))
+    format!("{}{}", changes.join(" "), text_if(recursive, ", with mounts below"))
 }
 
-/// What an operation on the process is about.
-fn of_process(op: &Op<'_>) -> String {
+/// Returns the fields of an operation on the process.
+fn process_fields(op: &Op<'_>) -> String {
     match *op {
         Op::Console { rows, columns, uid, bind } => {
-            let bind = only_if(bind, ", also /dev/console");
+            let bind = text_if(bind, ", also /dev/console");
             format!("{columns}x{rows} of user {uid}{bind}")
         }
         Op::Rlimit { resource, soft, hard } => names::rlimit(resource, soft, hard),
@@ -261,23 +263,23 @@ fn of_process(op: &Op<'_>) -> String {
         ]
         .map(|(set, mask)| format!("{set} {}", names::capabilities(mask)))
         .join("; "),
-        Op::Seccomp { flags, filter } => of_filter(flags, filter),
+        Op::Seccomp { flags, filter } => filter_size(flags, filter),
         Op::Umask { mask } => format!("{mask:04o}"),
         Op::ParentDeath { signal } => names::signal(signal),
         Op::Exec { candidates, arguments, environment, preserved, filter_flags, filter } => {
-            let mut words = quoted(arguments);
+            let mut text = quoted(arguments);
             match candidates.count() {
-                0 | 1 => words += &format!(" from {}", quoted(candidates)),
-                count => words += &format!(" from the first of {count}: {}", quoted(candidates)),
+                0 | 1 => text += &format!(" from {}", quoted(candidates)),
+                count => text += &format!(" from the first of {count}: {}", quoted(candidates)),
             }
-            words += &format!(", environment of {}", environment.count());
+            text += &format!(", environment of {}", environment.count());
             if preserved != 0 {
-                words += &format!(", descriptors up to {}", u64::from(preserved) + 2);
+                text += &format!(", descriptors up to {}", u64::from(preserved) + 2);
             }
             if !filter.is_empty() {
-                words += &format!(", seccomp {}", of_filter(filter_flags, filter));
+                text += &format!(", seccomp {}", filter_size(filter_flags, filter));
             }
-            words
+            text
         }
         Op::FindProgram { candidates } => format!("is possible: {}", quoted(candidates)),
         Op::Personality { persona } => format!("{persona:#x}"),
@@ -291,8 +293,8 @@ fn of_process(op: &Op<'_>) -> String {
     }
 }
 
-/// A seccomp filter, by its size.
-fn of_filter(flags: u32, filter: &[u8]) -> String {
+/// Returns the size and the flags of a seccomp filter.
+fn filter_size(flags: u32, filter: &[u8]) -> String {
     let flags = names::filter_flags(flags);
     format!("{} instructions, flags {flags}", filter.len() / 8)
 }
@@ -305,7 +307,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_says_what_its_operation_does() {
+    fn a_line_has_number_name_and_fields() {
         let mut plan = Plan::default();
         let tree =
             plan.source(Source::Tree { path: "/srv/r\n".into(), recursive: true, ids: None });

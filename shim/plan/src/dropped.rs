@@ -1,4 +1,4 @@
-//! The privileges that an init drops before it serves requests.
+//! The privileges that a supervising init drops before it serves requests.
 
 use pidone_config::config::capability;
 use pidone_config::seccomp::flag;
@@ -9,35 +9,40 @@ use serde::{Deserialize, Serialize};
 use super::allowed::{allows_the_init, allows_to_serve, is_bare};
 use super::{Plan, Process};
 
-/// What an init that stays has given up when it begins to serve, and with it all that it starts:
-/// they need not do it one by one.
+/// The privileges that a supervising init has dropped before it serves requests. The processes that
+/// it starts inherit this, so they do not have to drop them one by one.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct DroppedPrivileges {
-    /// What is left of its bounding set of capabilities, as a mask; nothing if all is.
+    /// The remaining bounding set of capabilities, as a mask; `None` if nothing was dropped from it.
     pub bounding: Option<u64>,
-    /// Whether it is under the seccomp filter.
+    /// The seccomp filter that it has loaded.
     pub filter: Filtered,
 }
 
-/// Under which filter an init is.
+/// The seccomp filter that an init has loaded.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Filtered {
-    /// Under none.
+    /// None.
     #[default]
     No,
-    /// Under that of the configuration.
+    /// The filter of the configuration.
     AsConfigured,
-    /// Under that of a configuration which was changed since.
+    /// The filter of an earlier configuration: the configuration was changed since.
     Otherwise,
 }
 
 impl DroppedPrivileges {
-    /// What an init can give up for the processes of a configuration, of which this is the first.
+    /// Returns what an init can drop for all processes of a configuration. `first` is the first of
+    /// them.
+    ///
+    /// # Errors
+    /// [`Code::ConfigInvalid`](pidone_config::Code::ConfigInvalid) for an unknown capability.
     pub fn from_config(config: &Config, first: &Process) -> Result<Self> {
-        // A hook in the container becomes what its first process is about to become, by its plan.
+        // A `startContainer` hook runs the operations of the first process's plan, which are then
+        // needed there.
         if !config.supervise || !config.hooks.start_container.is_empty() {
             return Ok(Self::default());
         }
@@ -54,7 +59,7 @@ impl DroppedPrivileges {
         })
     }
 
-    /// Whether an init that has given this up can start a process.
+    /// Whether an init that has dropped this can start a process.
     pub fn fits(&self, config: &Config, process: &Process) -> bool {
         let bounding = self.bounding.unwrap_or(u64::MAX);
         process.capabilities.bounding & !bounding == 0
@@ -65,7 +70,7 @@ impl DroppedPrivileges {
             }
     }
 
-    /// Appends how it is given up.
+    /// Appends the operations that drop the privileges.
     pub(super) fn compile(&self, plan: &mut Plan, process: &Process) {
         if let Some(keep) = self.bounding {
             plan.push(Op::Bounding { keep });
@@ -73,7 +78,8 @@ impl DroppedPrivileges {
         if let Some((flags, filter)) = &process.seccomp
             && self.filter == Filtered::AsConfigured
         {
-            // It is root in its user namespace, and may do so without giving up new privileges.
+            // The init is root in its user namespace, so it may load a filter without
+            // `no_new_privs`.
             plan.push(Op::Seccomp { flags: *flags, filter });
         }
     }

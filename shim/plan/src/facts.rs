@@ -1,4 +1,4 @@
-//! What a plan depends on besides the configuration: facts of the host and choices of the caller.
+//! The input of a plan besides the configuration: facts of the host and choices of the caller.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -7,32 +7,33 @@ use pidone_config::Result;
 
 use super::dropped::DroppedPrivileges;
 
-/// What the plan depends on and the configuration does not say.
+/// The input of a plan that is not in the configuration.
 pub struct Facts<'a> {
-    /// The namespaces that are new.
+    /// The `CLONE_NEW*` flags of the new namespaces.
     pub new: u32,
-    /// Whether the new network namespace is made beside the clone, and the init enters it.
+    /// Whether the new network namespace is created in parallel to the clone. The init enters it.
     pub parallel_netns: bool,
-    /// The namespaces that are joined, and their files.
+    /// The namespaces to join: the `CLONE_NEW*` flag and the file of each.
     pub joined: Vec<(u32, PathBuf)>,
-    /// Whether the container has a user namespace that is not the host's.
+    /// Whether the container is in another user namespace than the initial one.
     pub in_user_namespace: bool,
-    /// Whether the init copies mounts of the host by their path, since the host's side may not.
+    /// Whether the init copies mounts of the host by their paths, since the caller lacks the
+    /// privilege to copy them.
     pub by_path: bool,
-    /// Whether the init sees a copy of the host's mounts, and not a template's.
+    /// Whether the init sees a copy of the host's mounts, rather than of the template's.
     pub sees_host: bool,
     /// An existing directory, as the init sees it, where the root is attached.
     pub at: PathBuf,
-    /// The container's cgroup on each hierarchy: controllers, or nothing for v2.
+    /// The container's cgroup on each hierarchy, by the controllers; an empty name for cgroup v2.
     pub cgroups: BTreeMap<String, PathBuf>,
-    /// Whether the host acts while the init runs, and the init must wait for it.
+    /// Whether the init must wait for the host to finish its part of the setup.
     pub barrier: bool,
     /// Whether the program waits until the container is started.
     pub waits: bool,
     /// The name of a new session keyring.
     pub keyring: Option<String>,
-    /// What an init that stays gives up when it begins to serve.
+    /// The privileges that a supervising init drops before it serves requests.
     pub dropped: DroppedPrivileges,
-    /// Tells whether a file of the host is a directory.
+    /// Returns whether a file of the host is a directory.
     pub is_directory: &'a dyn Fn(&Path) -> Result<bool>,
 }

@@ -1,8 +1,8 @@
-//! Filters of profiles that were compiled before.
+//! Compiles seccomp profiles and caches the filters.
 //!
-//! A program that starts many containers gives most of them the same profile, and compiling one
-//! of docker's size takes as long as a tenth of a start. What decides is the profile as a whole;
-//! nothing of the host goes into a filter.
+//! A program that starts many containers gives most of them the same profile, and compiling one of
+//! the size of docker's takes a tenth of a start. A filter depends on nothing but its profile, so
+//! the whole profile is the key.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,13 +11,13 @@ use pidone_config::oci::linux::seccomp;
 use pidone_config::{Result, config};
 use pidone_host::seccomp::{Filter, compile, libcontainer};
 
-/// How many filters are kept, those that were used last.
-const MOST: usize = 8;
+/// The number of filters in the cache. The least recently used one is evicted.
+const CACHED: usize = 8;
 
-/// A profile that names more system calls than this is not kept; docker's has about 450.
+/// A profile that names more system calls than this is not cached. Docker's names about 450.
 const LARGEST: usize = 2048;
 
-/// A profile as it stands in a configuration.
+/// A profile as a configuration has it.
 #[derive(Debug, PartialEq, Eq)]
 enum Key {
     Oci(seccomp::Seccomp),
@@ -26,7 +26,7 @@ enum Key {
 
 static FILTERS: Mutex<VecDeque<(Key, Arc<Filter>)>> = Mutex::new(VecDeque::new());
 
-/// The filter of a profile in OCI's words; none if it asks for none.
+/// Compiles a profile of the OCI specification; `None` if the profile needs no filter.
 ///
 /// # Errors
 /// As [`seccomp::Seccomp::profile`] and [`compile`].
@@ -42,7 +42,7 @@ pub(crate) fn compile_oci(seccomp: &seccomp::Seccomp) -> Result<Option<Arc<Filte
     Ok(Some(filter))
 }
 
-/// The filter of a profile in the seed's words.
+/// Compiles a list of libcontainer's.
 ///
 /// # Errors
 /// As [`libcontainer::profile`] and [`compile`].
@@ -56,22 +56,24 @@ pub(crate) fn compile_libcontainer(seccomp: &config::Seccomp) -> Result<Arc<Filt
     Ok(filter)
 }
 
+/// Returns a cached filter, which becomes the most recently used one.
 fn find(same: impl Fn(&Key) -> bool) -> Option<Arc<Filter>> {
-    // Nothing is done under the lock that could leave the list half changed.
+    // No panic under the lock can leave the list half changed.
     let mut filters = FILTERS.lock().unwrap_or_else(PoisonError::into_inner);
-    let place = filters.iter().position(|(key, _)| same(key))?;
-    let found = filters.remove(place)?;
+    let index = filters.iter().position(|(key, _)| same(key))?;
+    let found = filters.remove(index)?;
     let filter = Arc::clone(&found.1);
     filters.push_front(found);
     Some(filter)
 }
 
+/// Caches a filter, unless its profile is too large.
 fn keep(size: usize, filter: &Arc<Filter>, key: impl Fn() -> Key) {
     if size > LARGEST {
         return;
     }
     let mut filters = FILTERS.lock().unwrap_or_else(PoisonError::into_inner);
-    filters.truncate(MOST - 1);
+    filters.truncate(CACHED - 1);
     filters.push_front((key(), Arc::clone(filter)));
 }
 
@@ -87,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn the_whole_profile_decides() {
+    fn profiles_that_differ_in_an_errno_have_different_filters() {
         let [first, again, other] = [(1, 1), (1, 1), (1, 2)]
             .map(|(number, errno)| compile_libcontainer(&refusing(number, errno)).unwrap());
         assert!(Arc::ptr_eq(&first, &again));
@@ -96,10 +98,10 @@ mod tests {
     }
 
     #[test]
-    fn few_are_kept() {
+    fn old_and_large_filters_are_not_cached() {
         let filters: Vec<_> =
             (100..120).map(|number| compile_libcontainer(&refusing(number, 1)).unwrap()).collect();
-        assert!(FILTERS.lock().unwrap().len() <= MOST);
+        assert!(FILTERS.lock().unwrap().len() <= CACHED);
         let first = compile_libcontainer(&refusing(100, 1)).unwrap();
         assert_eq!(first, filters[0]);
         assert!(!Arc::ptr_eq(&first, &filters[0]));

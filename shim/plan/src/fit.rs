@@ -1,5 +1,7 @@
-//! A configuration made to fit a user namespace: what the kernel refuses there is left out where
-//! a container can do without, and is an error where it cannot.
+//! Adapts a configuration to a user namespace.
+//!
+//! What the kernel refuses in a user namespace is left out if a container can do without it, and is
+//! an error otherwise.
 
 use std::path::Path;
 
@@ -9,29 +11,30 @@ use pidone_config::{Config, Error, Result};
 use pidone_host::cgroup;
 use pidone_host::privilege::Caller;
 
-/// The facts of the host that decide.
+/// The facts of the host that the changes depend on.
 struct Host<'a> {
-    /// The ids of the container, where the caller is not root of the host.
+    /// The id maps of the container, if the caller is not root of the host.
     id_maps: Option<(Vec<IdMap>, Vec<IdMap>)>,
-    /// Whether the host has a device.
+    /// Returns whether the host has a device.
     has_device: &'a dyn Fn(&str) -> bool,
-    /// Whether the caller can make the container's cgroup.
+    /// Returns whether the caller can create the container's cgroup.
     can_make_cgroup: &'a dyn Fn(&pidone_config::config::Cgroup) -> bool,
 }
 
-/// Changes the configuration so that the caller can start it: root of the host any configuration,
-/// everybody else one with a user namespace in which the caller is root.
+/// Changes the configuration so that the caller can start it.
 ///
-/// What a user namespace forbids and a container can do without is left out: device nodes that
-/// the host lacks, file systems that show a namespace which stays the host's, a cgroup that the
-/// caller cannot make. Nothing changes for root unless the configuration has a user namespace.
+/// Root of the host can start any configuration, so nothing changes for it unless the configuration
+/// has a user namespace. For anyone else it gets a user namespace in which the caller is root. What
+/// a user namespace forbids and a container can do without is left out: device nodes that the host
+/// lacks, file systems of a namespace that is shared with the host, and a cgroup that the caller
+/// cannot create.
 ///
 /// # Errors
-/// [`pidone_config::Code::ConfigInvalid`] for what is wrong in the configuration already, and for a
-/// limit, or a view of the cgroup, where there can be none; [`pidone_config::Code::SystemError`] if the
-/// ids of the caller's own namespace cannot be read.
+/// [`pidone_config::Code::ConfigInvalid`] for an invalid configuration, and for a limit or a view of
+/// the cgroup if there can be no cgroup; [`pidone_config::Code::SystemError`] if the ids of the
+/// caller's user namespace cannot be read.
 pub fn fit_caller(config: &mut Config) -> Result<()> {
-    // Before anything is left out: what is wrong must not pass because it is not needed.
+    // Before anything is left out, so that what is invalid is refused even if it is not needed.
     config.validate()?;
     let caller = Caller::current();
     let host = Host {
@@ -42,10 +45,11 @@ pub fn fit_caller(config: &mut Config) -> Result<()> {
     fit(config, &host)
 }
 
-/// Changes a configuration so that it can be started.
+/// Changes a configuration so that it can be started on a host with these facts.
 ///
 /// # Errors
-/// [`pidone_config::Code::ConfigInvalid`] for a limit, or a view of the cgroup, where there can be none.
+/// [`pidone_config::Code::ConfigInvalid`] for a limit or a view of the cgroup if there can be no
+/// cgroup.
 fn fit(config: &mut Config, host: &Host<'_>) -> Result<()> {
     if let Some((users, groups)) = &host.id_maps {
         if config.namespace(NamespaceType::User).is_none() {
@@ -60,10 +64,10 @@ fn fit(config: &mut Config, host: &Host<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Nodes are those of the host, which are bound since mknod(2) is refused.
+/// Leaves out the devices that cannot be bound from the host, since mknod(2) is refused.
 ///
-/// Of the nodes that every container has, those that the host lacks are left out; so is
-/// `/dev/fuse`, which is to be there without permissions: the host's has its own.
+/// Of the default devices these are the ones that the host lacks, and `/dev/fuse`: its node has no
+/// permissions in a container, and a bind would have those of the host's node.
 fn fit_devices(config: &mut Config, host: &Host<'_>) {
     let defaults = auto_created_devices();
     config.devices.retain(|device| {
@@ -72,7 +76,8 @@ fn fit_devices(config: &mut Config, host: &Host<'_>) {
     });
 }
 
-/// A file system that shows a namespace can be mounted by who owns that namespace.
+/// Leaves out the file systems of a namespace that the container shares with the host: only the
+/// user namespace that owns it may mount them.
 fn fit_mounts(config: &mut Config) {
     let new = [NamespaceType::Network, NamespaceType::Ipc].map(|kind| config.has_new(kind));
     let [network, ipc] = new;
@@ -83,15 +88,17 @@ fn fit_mounts(config: &mut Config) {
     });
 }
 
-/// Without a writable cgroup the container stays in the caller's. In one, rules about devices
-/// need more than the right to write there, and less is open anyway.
+/// Leaves out the cgroup if the caller cannot create it: the container then stays in the caller's.
+///
+/// In a cgroup that the caller can create, the device rules are left out: they need privileges, and
+/// an ordinary user can open fewer devices anyway.
 fn fit_cgroup(config: &mut Config, host: &Host<'_>) -> Result<()> {
-    let Some(own) = &mut config.cgroups else { return Ok(()) };
-    let limit = cgroup::asks_for(own)?;
-    if (host.can_make_cgroup)(own) {
-        own.allow_all_devices = true;
-        own.allowed_devices.clear();
-        own.denied_devices.clear();
+    let Some(cgroup) = &mut config.cgroups else { return Ok(()) };
+    let limit = cgroup::asks_for(cgroup)?;
+    if (host.can_make_cgroup)(cgroup) {
+        cgroup.allow_all_devices = true;
+        cgroup.allowed_devices.clear();
+        cgroup.denied_devices.clear();
         return Ok(());
     }
     let reason = "needs a cgroup, and this user can make none";
@@ -143,14 +150,14 @@ mod tests {
     }
 
     #[test]
-    fn root_of_the_host_changes_nothing() {
+    fn nothing_changes_for_root_of_the_host() {
         let config = template(CreateOptions::default());
         let same = fitted_on(config.clone(), false, |_| false, false).unwrap();
         assert_eq!(same, config);
     }
 
     #[test]
-    fn an_ordinary_user_is_root_inside() {
+    fn an_ordinary_user_gets_a_user_namespace_without_what_it_forbids() {
         let config = fitted(template(CreateOptions::default())).unwrap();
         assert!(config.has_new(NamespaceType::User));
         assert_eq!((config.host_uid(), config.host_gid()), (Some(1000), Some(100)));
@@ -172,16 +179,16 @@ mod tests {
         let config = fitted(template(host.clone())).unwrap();
         assert!(!has_mount(&config, "sysfs") && !has_mount(&config, "mqueue"));
         assert!(has_mount(&config, "proc") && has_mount(&config, "tmpfs"));
-        let mut asked = template(host);
-        asked.set_id_maps(vec![IdMap { container_id: 0, host_id: 5, size: 9 }], Vec::new());
-        asked.gid_mappings.clone_from(&asked.uid_mappings);
-        let config = fitted_on(asked, false, |_| true, false).unwrap();
+        let mut mapped = template(host);
+        mapped.set_id_maps(vec![IdMap { container_id: 0, host_id: 5, size: 9 }], Vec::new());
+        mapped.gid_mappings.clone_from(&mapped.uid_mappings);
+        let config = fitted_on(mapped, false, |_| true, false).unwrap();
         assert!(!has_mount(&config, "sysfs"));
         assert!(config.cgroups.is_some(), "root of the host has its cgroup");
     }
 
     #[test]
-    fn a_user_namespace_that_is_asked_for_stays() {
+    fn the_id_maps_of_the_configuration_stay() {
         let options = CreateOptions { userns_root_uid: Some(7), ..CreateOptions::default() };
         let config = fitted(template(options)).unwrap();
         assert_eq!(config.host_uid(), Some(7));
@@ -189,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_asked_for_is_not_dropped() {
+    fn limits_cgroup_mounts_and_other_devices_are_not_left_out() {
         let limit = CreateOptions { memory_limit: Some(1 << 26), ..CreateOptions::default() };
         let error = fitted(template(limit)).unwrap_err();
         assert_eq!(
@@ -206,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn a_writable_cgroup_is_kept_without_rules() {
+    fn a_writable_cgroup_stays_without_device_rules() {
         let limit = CreateOptions { memory_limit: Some(1 << 26), ..CreateOptions::default() };
         let config = fitted_on(template(limit), true, |_| true, true).unwrap();
         let cgroup = config.cgroups.unwrap();

@@ -1,4 +1,4 @@
-//! The plan of a further process in a running container.
+//! Plans of further processes and of hooks that join a running container.
 
 use std::path::PathBuf;
 
@@ -11,23 +11,23 @@ use super::container::{CLONE_NEWTIME, CLONE_NEWUSER, root_ids};
 use super::process::{Done, Wait};
 use super::{PROC, Plan, Process, Source, mount, strings, text, view};
 
-/// What a process joins of a container.
+/// The namespaces and the keyring of a container that a process joins.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Joined {
-    /// The `CLONE_NEW*` flags of the namespaces in which the container differs from the host. The
-    /// pidfd of its first process stands for all of them, so that its user namespace and those that
-    /// it owns are entered together.
+    /// The `CLONE_NEW*` flags of the namespaces in which the container differs from the host. They
+    /// are joined through the pidfd of its first process in one call, so that its user namespace
+    /// and the namespaces that it owns are entered together.
     pub flags: u32,
-    /// The file of a time namespace that the first process enters only with its program.
+    /// The file of a time namespace that the first process enters only at exec.
     pub clocks: Option<PathBuf>,
-    /// The name of its session keyring, if it has one of its own.
+    /// The name of the container's session keyring, if it has its own.
     pub keyring: Option<String>,
 }
 
 /// Compiles the plan of a process that joins a container's namespaces.
 ///
 /// # Errors
-/// [`pidone_config::Code::ConfigInvalid`] for what is wrong in the process.
+/// [`pidone_config::Code::ConfigInvalid`] for an invalid field of the process.
 pub fn compile(config: &Config, process: &Process, joined: &Joined) -> Result<Plan> {
     let mut plan = Plan::default();
     if let [Some(mask), _] = &process.affinity {
@@ -36,7 +36,7 @@ pub fn compile(config: &Config, process: &Process, joined: &Joined) -> Result<Pl
     enter(&mut plan, config, joined);
     join_keyring(&mut plan, joined)?;
     if !process.labels.is_empty() {
-        mount::make_proc(&mut plan, PROC);
+        mount::push_private_proc(&mut plan, PROC);
         process.labels(&mut plan, PROC)?;
         plan.push(Op::Close { slot: PROC });
     }
@@ -44,33 +44,36 @@ pub fn compile(config: &Config, process: &Process, joined: &Joined) -> Result<Pl
     Ok(plan)
 }
 
-/// Compiles the plan of a hook that runs as a program of the host in a container's namespaces,
-/// before the root is entered: with all rights there, as who makes the container.
+/// Compiles the plan of a `createContainer` hook: a program of the host that runs in the
+/// container's namespaces before the root is entered, with full privileges there.
 ///
 /// # Errors
 /// [`pidone_config::Code::ConfigInvalid`] for a string with a NUL byte.
 pub fn create_hook(config: &Config, hook: &Hook, joined: &Joined) -> Result<Plan> {
-    let mut plan = hook_inside(config, joined);
+    let mut plan = enter_for_hook(config, joined);
     plan.push(Op::Umask { mask: 0o022 });
     push_hook(&mut plan, hook, 0, &[])?;
     Ok(plan)
 }
 
-/// Compiles the plan of a hook that runs as a program of the container: `first` is the plan of its
-/// first process, and the hook becomes what that one is about to become, but for the program.
+/// Compiles the plan of a `startContainer` hook, which runs as a program of the container.
+///
+/// `first` is the plan of the container's first process. The hook runs its operations after
+/// [`BARRIER_START`], so it gets the same user, capabilities and filter, and executes its own
+/// program.
 ///
 /// # Errors
 /// [`pidone_config::Code::ConfigInvalid`] for a string with a NUL byte.
 pub fn start_hook(config: &Config, hook: &Hook, joined: &Joined, first: &Plan) -> Result<Plan> {
-    let mut plan = hook_inside(config, joined);
+    let mut plan = enter_for_hook(config, joined);
     join_keyring(&mut plan, joined)?;
-    let behind = |op: &Op<'_>| !matches!(op, Op::Barrier { id: BARRIER_START });
-    for op in first.operations().skip_while(behind).skip(1) {
+    let before_barrier = |op: &Op<'_>| !matches!(op, Op::Barrier { id: BARRIER_START });
+    for op in first.operations().skip_while(before_barrier).skip(1) {
         match op {
             Op::Exec { filter_flags, filter, .. } => {
                 push_hook(&mut plan, hook, filter_flags, filter)?;
             }
-            // It is the container that must not outlive its maker.
+            // Only the container must not outlive the process that started it.
             Op::ParentDeath { .. } => {}
             op => plan.push(op),
         }
@@ -78,20 +81,20 @@ pub fn start_hook(config: &Config, hook: &Hook, joined: &Joined, first: &Plan) -
     Ok(plan)
 }
 
-/// The beginning of a hook: the leader of a session in the container's namespaces.
-fn hook_inside(config: &Config, joined: &Joined) -> Plan {
+/// Returns the first operations of a hook: it enters the container's namespaces and leads a session.
+fn enter_for_hook(config: &Config, joined: &Joined) -> Plan {
     let mut plan = Plan::default();
     enter(&mut plan, config, joined);
     plan.push(Op::Session);
     plan
 }
 
-/// The end of a hook: its program.
+/// Appends the exec of a hook's program.
 fn push_hook(plan: &mut Plan, hook: &Hook, filter_flags: u32, filter: &[u8]) -> Result<()> {
-    let own = std::slice::from_ref(&hook.path);
-    let arguments = if hook.args.is_empty() { own } else { &hook.args };
+    let path = std::slice::from_ref(&hook.path);
+    let arguments = if hook.args.is_empty() { path } else { &hook.args };
     plan.push(Op::Exec {
-        candidates: view(&strings("hooks.path", own)?),
+        candidates: view(&strings("hooks.path", path)?),
         arguments: view(&strings("hooks.args", arguments)?),
         environment: view(&strings("hooks.env", &hook.env)?),
         preserved: 0,
@@ -101,7 +104,7 @@ fn push_hook(plan: &mut Plan, hook: &Hook, filter_flags: u32, filter: &[u8]) -> 
     Ok(())
 }
 
-/// Joins the session keyring of the first process, so that the host's is out of reach.
+/// Appends the join of the first process's session keyring, which makes the host's inaccessible.
 fn join_keyring(plan: &mut Plan, joined: &Joined) -> Result<()> {
     if let Some(name) = &joined.keyring {
         let name = text("id", name)?;
@@ -110,7 +113,7 @@ fn join_keyring(plan: &mut Plan, joined: &Joined) -> Result<()> {
     Ok(())
 }
 
-/// Enters the namespaces of a container.
+/// Appends the entry into the namespaces of a container.
 fn enter(plan: &mut Plan, config: &Config, joined: &Joined) {
     let flags = joined.flags;
     if flags != 0 {

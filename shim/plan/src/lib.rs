@@ -1,8 +1,9 @@
-//! Configuration to operations: what the init is told, without a system call.
+//! Compiles a configuration to the operations that the init runs.
 //!
-//! A [`Plan`] is a flat list of the operations of `pidone_proto`, already in the bytes of the
-//! wire, with the host files that they need. It is printable and comparable, so that policy is
-//! tested without privileges.
+//! A [`Plan`] is a flat list of the operations of `pidone_proto`, already encoded for the wire,
+//! together with the host files that they use. Plans can be printed and compared, so the order and
+//! the content of a setup are tested without privileges: compiling changes nothing on the host.
+//! [`fit`] and [`resolve`] read from the host what [`container::compile`] is given as [`facts`].
 
 mod allowed;
 pub mod barrier;
@@ -36,161 +37,176 @@ use pidone_config::config::{IdMap, NamespaceType, Rlimit};
 use pidone_config::error::{Error, Result};
 
 /// A list of operations, in parts that each fit into one message.
+///
+/// [`container::compile`] makes one from a configuration; [`Plan::push`] builds one by hand. As
+/// text it has a line for each operation, with the number that errors name:
+///
+/// ```
+/// use pidone_plan::{Plan, Source};
+/// use pidone_proto::{Op, Text};
+///
+/// let mut plan = Plan::default();
+/// let tree = plan.source(Source::Tree { path: "/srv/root".into(), recursive: true, ids: None });
+/// plan.push(Op::Root { tree, at: Text(c"/tmp") });
+/// plan.push(Op::PivotRoot);
+/// assert_eq!(plan.to_string(), "1 root /srv/root at /tmp\n2 pivot_root\n");
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
     parts: Vec<Part>,
-    made: u16,
+    /// How many slots [`Plan::mount_slot`] has returned since it last started over.
+    mount_slots: u16,
 }
 
 /// Operations and the host files that they use.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Part {
-    /// The operations, encoded one behind the other.
+    /// The encoded operations, in order and without separators.
     pub bytes: Vec<u8>,
-    /// How many there are.
+    /// The number of operations in `bytes`.
     pub operations: u32,
-    /// What is opened for the slots from 0 up.
+    /// The files that fill the slots from 0 up.
     pub sources: Vec<Source>,
 }
 
 /// A file of the host that an operation uses by its slot.
 ///
-/// Opened when the part is sent and closed behind it, so that a thousand mounts never take a
-/// thousand descriptors.
+/// It is opened when its part is sent and closed afterwards, so a thousand mounts never need a
+/// thousand open descriptors.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
-    /// A copy of a mount, detached.
+    /// A detached copy of a mount: `open_tree(2)`.
     Tree {
         /// The path on the host.
         path: PathBuf,
-        /// Whether mounts below it come along.
+        /// Whether the mounts below it are copied too.
         recursive: bool,
-        /// The ids that its files get.
+        /// The id mapping of an id-mapped mount.
         ids: Option<MappedIds>,
     },
-    /// A new file system that is empty, takes nothing and is read-only, detached.
+    /// A detached, empty, read-only tmpfs without room for files.
     Empty,
-    /// A directory.
+    /// A directory, opened with `O_PATH`.
     Directory(PathBuf),
-    /// A namespace's file.
+    /// The file of a namespace.
     Namespace(PathBuf),
-    /// The new network namespace, made beside the clone.
+    /// The new network namespace that a thread creates in parallel to the clone.
     Network,
     /// The pidfd of the container's first process.
     Container,
-    /// The socket on which the container is started.
+    /// The listening socket that [`Op::AwaitStart`] accepts the start on.
     Listener,
-    /// The socket on which an init that supervises is asked.
+    /// The listening socket on which a supervising init accepts requests.
     Supervisor,
-    /// A descriptor that the caller lends to the launch, by its place among those:
-    /// [`Launcher::lend`](pidone::launcher::Launcher::lend).
+    /// A descriptor that the caller of the launch provides, by its index in the list that
+    /// `Launcher::lend` of `pidone` takes.
     Lent(usize),
 }
 
-/// The ids of an id-mapped mount: those of a user namespace.
+/// The id mapping of an id-mapped mount: `mount_setattr(2)`, "ID-mapped mounts".
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MappedIds {
-    /// Which user namespace.
+    /// The user namespace whose id maps the mount gets.
     pub namespace: UserNamespace,
-    /// Whether the mounts below are mapped too.
+    /// Whether the mounts below it are mapped too.
     pub recursive: bool,
 }
 
-/// A user namespace that has ids to give.
+/// The user namespace of an id-mapped mount.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum UserNamespace {
-    /// One that is made for these maps of users and groups.
+    /// A namespace that is created with these maps of users and groups.
     Maps(Vec<IdMap>, Vec<IdMap>),
-    /// That of a file.
+    /// An existing namespace, by its file.
     File(PathBuf),
 }
 
 impl Default for Plan {
     fn default() -> Self {
-        Self { parts: vec![Part::default()], made: 0 }
+        Self { parts: vec![Part::default()], mount_slots: 0 }
     }
 }
 
 impl Plan {
     /// Appends an operation.
     ///
-    /// Nothing is checked here: the kernel has the last word when the init runs it, and the error
-    /// then names its number.
+    /// Nothing is checked here. What the kernel refuses fails when the init runs the operation, and
+    /// the error has its number.
     pub fn push(&mut self, op: Op<'_>) {
         let part = self.parts.last_mut().expect("a plan has at least one part");
         Bincode::append(&op, &mut part.bytes).expect("a vector grows");
         part.operations += 1;
     }
 
-    /// A file of the host for the next operations of this part.
+    /// Adds a file of the host and returns its slot.
     ///
-    /// Begins a new part when this one has as many files as a message can carry. The slot is
-    /// valid until the next one that is asked for.
+    /// Begins a new part if this one has as many files as a message can carry. The slot is
+    /// therefore valid only for the operations before the next call.
     pub fn source(&mut self, source: Source) -> Slot {
-        self.room_for(1);
+        self.reserve_sources(1);
         let part = self.parts.last_mut().expect("a plan has at least one part");
         part.sources.push(source);
         Slot(u16::try_from(part.sources.len() - 1).expect("fewer than SOURCES"))
     }
 
-    /// Begins a new part, whose files take the slots from 0 up again.
+    /// Begins a new part. Its files take the slots from 0 up again.
     pub(crate) fn begin_part(&mut self) {
         self.parts.push(Part::default());
     }
 
-    /// Begins a new part unless this one can carry so many more files: that many slots of
-    /// [`Plan::source`] are then valid together.
-    pub(crate) fn room_for(&mut self, count: usize) {
+    /// Begins a new part unless this one has room for `count` more files, so that the slots that
+    /// [`Plan::source`] returns for them are valid together.
+    pub(crate) fn reserve_sources(&mut self, count: usize) {
         if self.parts.last().is_some_and(|part| part.sources.len() + count > SOURCES) {
             self.begin_part();
         }
     }
 
-    /// A slot for a mount that the init makes.
+    /// Returns a slot for a mount that the init creates.
     ///
-    /// They are used in turn: a mount is attached long before its slot comes round again, after
-    /// more than 200 others.
+    /// The slots are used in turn and repeat after more than 200 mounts. A mount is attached, which
+    /// frees its slot, long before that.
     pub fn mount_slot(&mut self) -> Slot {
-        let slot = limits::FIRST_MADE_SLOT + self.made;
-        self.made = (self.made + 1) % MADE;
+        let slot = limits::FIRST_MADE_SLOT + self.mount_slots;
+        self.mount_slots = (self.mount_slots + 1) % MOUNT_SLOTS;
         Slot(slot)
     }
 
-    /// The parts, in the order in which they are sent.
+    /// Returns the parts, in the order in which they are sent.
     #[must_use]
     pub fn parts(&self) -> &[Part] {
         &self.parts
     }
 
-    /// How many parts may be sent before the process is there: not the last one, nor any that waits
-    /// for the network namespace.
+    /// Returns the number of parts that can be sent before the process exists: all but the last
+    /// one, and none from the first that needs the network namespace on.
     pub fn early_parts(&self) -> usize {
         self.first_late().unwrap_or(self.parts.len() - 1)
     }
 
-    /// The first part that waits for the network namespace.
+    /// Returns the index of the first part that needs the network namespace of [`Source::Network`].
     pub fn first_late(&self) -> Option<usize> {
         self.parts.iter().position(|part| part.sources.contains(&Source::Network))
     }
 
-    /// How many operations there are.
+    /// Returns the number of operations.
     #[must_use]
     pub fn len(&self) -> u32 {
         self.parts.iter().map(|part| part.operations).sum()
     }
 
-    /// Whether there is no operation.
+    /// Whether the plan has no operation.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The operations, in their order.
+    /// Returns the operations, in the order in which they run.
     pub fn operations(&self) -> impl Iterator<Item = Op<'_>> {
         self.parts.iter().flat_map(Part::operations)
     }
 
-    /// Puts the last operation into a part of its own, so that it can be sent later than the others.
+    /// Moves the last operation to a separate part, so that it can be sent later than the others.
     pub fn set_last_apart(&mut self) {
         let Some(part) = self.parts.last_mut().filter(|part| part.operations > 1) else { return };
         let mut start = 0;
@@ -203,7 +219,7 @@ impl Plan {
         self.parts.push(last);
     }
 
-    /// Appends operations that use no file of the host, of a plan of one part.
+    /// Appends the operations of a plan that has one part and uses no file of the host.
     pub(crate) fn append(&mut self, other: &Self) {
         if let (Some(part), [other]) = (self.parts.last_mut(), other.parts()) {
             part.bytes.extend_from_slice(&other.bytes);
@@ -211,18 +227,18 @@ impl Plan {
         }
     }
 
-    /// A plan of operations that are encoded already and use no file of the host.
+    /// Returns a plan of operations that are already encoded and use no file of the host.
     pub fn encoded(bytes: Vec<u8>) -> Self {
         let mut part = Part { bytes, operations: 0, sources: Vec::new() };
         part.operations = u32::try_from(part.operations().count()).unwrap_or(u32::MAX);
-        Self { parts: vec![part], made: 0 }
+        Self { parts: vec![part], mount_slots: 0 }
     }
 
-    /// The operations behind [`Op::AwaitStart`] in their encoding, and the number of the first;
-    /// `None` if the plan does not wait.
+    /// Returns the encoded operations after [`Op::AwaitStart`], and the number of the first of
+    /// them; `None` if the plan does not wait for a start.
     pub fn after_wait(&self) -> Option<(u32, &[u8])> {
         let before = self.operations().position(|op| matches!(op, Op::AwaitStart { .. }))? + 1;
-        // What follows uses no file of the host, and so stands in the last part.
+        // What follows uses no file of the host, and so is in the last part.
         let last = self.parts.last()?;
         let skipped = before.checked_sub(self.operations().count() - last.operations().count())?;
         let mut rest = last.bytes.as_slice();
@@ -235,7 +251,7 @@ impl Plan {
 }
 
 impl Part {
-    /// The operations, in their order.
+    /// Returns the operations, in the order in which they run.
     pub fn operations(&self) -> impl Iterator<Item = Op<'_>> {
         let mut rest = self.bytes.as_slice();
         std::iter::from_fn(move || {
@@ -246,27 +262,28 @@ impl Part {
     }
 }
 
-/// Files of the host in one part. One place is kept for the memfd of a long part.
+/// The most files of the host in one part. One descriptor of a message is reserved for the memfd
+/// that carries a long part.
 const SOURCES: usize = limits::DESCRIPTORS - 1;
 
-/// Slots for mounts that the init makes, used in turn.
+/// The number of slots for mounts that the init creates, which are used in turn.
 #[expect(clippy::cast_possible_truncation, reason = "a small constant")]
-const MADE: u16 = limits::SLOTS as u16 - limits::FIRST_MADE_SLOT - 2;
+const MOUNT_SLOTS: u16 = limits::SLOTS as u16 - limits::FIRST_MADE_SLOT - 2;
 
 /// The slot of a proc that only the init sees.
-const PROC: Slot = Slot(limits::FIRST_MADE_SLOT + MADE);
+const PROC: Slot = Slot(limits::FIRST_MADE_SLOT + MOUNT_SLOTS);
 
-/// The slot of the host's null device, where it is copied before the old root goes.
-const NULL: Slot = Slot(limits::FIRST_MADE_SLOT + MADE + 1);
+/// The slot of the host's null device, if it is copied before the old root is detached.
+const NULL: Slot = Slot(limits::FIRST_MADE_SLOT + MOUNT_SLOTS + 1);
 
-/// A string for the wire; one with a NUL inside is refused, `field` names it.
+/// Returns a string for the wire. `field` names it in the error for a NUL byte inside.
 pub(crate) fn text(field: &str, value: impl AsRef<OsStr>) -> Result<CString> {
     let value = value.as_ref();
     CString::new(value.as_bytes())
         .map_err(|_| Error::config(field, value.to_string_lossy(), "has a NUL byte"))
 }
 
-/// Strings for the wire, one behind the other.
+/// Returns strings for the wire, each with its NUL, without separators.
 pub(crate) fn strings(
     field: &str,
     values: impl IntoIterator<Item = impl AsRef<OsStr>>,
@@ -278,13 +295,13 @@ pub(crate) fn strings(
     Ok(bytes)
 }
 
-/// The wire's view of what [`strings`] made.
+/// Returns the wire's view of the bytes that [`strings`] returned.
 pub(crate) fn view(strings: &[u8]) -> Strings<'_> {
     Strings::new(strings).expect("each string ends in NUL")
 }
 
-/// A path below the root in its shortest form: `..` cannot leave it, and repeated slashes and
-/// `.` go.
+/// Normalizes a path below the root: `..` cannot leave the root, and `.` and repeated slashes are
+/// dropped.
 pub(crate) fn clean(path: &str) -> String {
     let mut components: Vec<&str> = Vec::new();
     for component in path.split('/') {
@@ -299,7 +316,9 @@ pub(crate) fn clean(path: &str) -> String {
     format!("/{}", components.join("/"))
 }
 
-/// What an operation is about, for an error: a path, a name, or nothing.
+/// Returns the object of an operation for an error message: a path, a name, or nothing.
+///
+/// `detail` is that of the init's report: it selects one of several options or candidates.
 #[must_use]
 pub fn subject<'a>(op: &Op<'a>, detail: u16) -> Option<Cow<'a, str>> {
     let text = match *op {
@@ -336,7 +355,7 @@ pub fn subject<'a>(op: &Op<'a>, detail: u16) -> Option<Cow<'a, str>> {
             let joined = NamespaceType::ALL.iter().filter(|kind| kind.clone_flag() & flags != 0);
             return Some(joined.map(|kind| kind.name()).collect::<Vec<_>>().join(" ").into());
         }
-        // The first candidate of several stands for all: none was found.
+        // No candidate was found: the first one represents all of them.
         Op::Exec { arguments, .. } if detail == 0 => {
             return Some(arguments.iter().next()?.to_string_lossy());
         }

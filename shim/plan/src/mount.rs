@@ -1,12 +1,7 @@
 //! The operations of one mount.
 
-pub(super) use pidone_config::config::mount::flags::{
-    BIND as MS_BIND, PRIVATE as MS_PRIVATE, REC as MS_REC, REMOUNT as MS_REMOUNT,
-    SLAVE as MS_SLAVE, attributes,
-};
 use pidone_config::config::mount::flags::{
-    PROPAGATION, RDONLY as MS_RDONLY, RELATIME as MS_RELATIME, SHARED as MS_SHARED, SUPERBLOCK,
-    attribute::ATIME as ATTRIBUTE_ATIME,
+    PRIVATE, PROPAGATION, RDONLY, REC, RELATIME, SHARED, SLAVE, SUPERBLOCK, attribute, attributes,
 };
 use pidone_config::config::{Mount, MountIdMap, NamespaceType};
 use pidone_config::{Config, Error, Result};
@@ -15,82 +10,88 @@ use pidone_proto::{Create, Op, Slot, Text};
 use super::facts::Facts;
 use super::{MappedIds, Plan, Source, UserNamespace, clean, strings, text, view};
 
-/// `fsconfig(2)` takes values up to this length, in bytes.
+/// The longest value that `fsconfig(2)` accepts, in bytes.
 const VALUE: usize = 255;
 
-/// Makes the file system of a mount, detached.
-pub(super) fn make(plan: &mut Plan, config: &Config, mount: &Mount) -> Result<Slot> {
+/// Appends the creation of a mount's file system, and returns its slot. It is still detached.
+pub(super) fn push_file_system(plan: &mut Plan, config: &Config, mount: &Mount) -> Result<Slot> {
     let into = plan.mount_slot();
     let fstype = text("mounts.device", &mount.device)?;
     let options = options(config, mount)?;
-    let later = if begins_with_copy(mount) { MS_RDONLY } else { 0 };
+    let later = if begins_with_copy(mount) { RDONLY } else { 0 };
     let attributes = u32::try_from(attributes(mount.flags & !later)).unwrap_or(0);
     plan.push(Op::MakeMount { into, fstype: Text(&fstype), options: view(&options), attributes });
-    let propagation = own_propagation(mount);
+    let propagation = requested_propagation(mount);
     if propagation != 0 {
-        set_attributes(plan, into, 0, 0, propagation, false);
+        push_set_attributes(plan, into, 0, 0, propagation, false);
     }
     Ok(into)
 }
 
-/// The propagation that a mount asks for; 0 for none.
-fn own_propagation(mount: &Mount) -> u64 {
+/// Returns the propagation that a mount requests; 0 for none.
+fn requested_propagation(mount: &Mount) -> u64 {
     (mount.flags | mount.propagation) & PROPAGATION
 }
 
-/// Attributes that hold for the mounts below, too.
-fn recursive_attributes(plan: &mut Plan, slot: Slot, mount: &Mount) {
+/// Appends the attributes that a mount has for itself and for the mounts below it.
+fn push_recursive_attributes(plan: &mut Plan, slot: Slot, mount: &Mount) {
     let (set, clear) = (mount.recursive_set, mount.recursive_clear);
     if set | clear != 0 {
-        set_attributes(plan, slot, set, with_atime(set, clear), 0, true);
+        push_set_attributes(plan, slot, set, with_atime(set, clear), 0, true);
     }
 }
 
-/// What is cleared so that the access time can be set, or be the kernel's own choice again: never
-/// one of its bits alone.
+/// Returns the attributes to clear. The access time is one field of several bits, which
+/// `mount_setattr(2)` only clears as a whole, before it is set or returns to the default.
 fn with_atime(set: u64, clear: u64) -> u64 {
-    if (set | clear) & ATTRIBUTE_ATIME == 0 { clear } else { clear | ATTRIBUTE_ATIME }
+    if (set | clear) & attribute::ATIME == 0 { clear } else { clear | attribute::ATIME }
 }
 
-/// Whether a tmpfs takes something over from what it covers: its files, or at least its mode.
-/// Where an image has a /tmp of mode 1777 or a /run of 0755, what covers it is like that.
+/// Whether a tmpfs copies something from the directory that it covers: its files, or at least its
+/// mode. A tmpfs over the image's /tmp has mode 1777, for example, like the directory below.
 fn begins_with_copy(mount: &Mount) -> bool {
     let has_mode = || mount.data.split(',').any(|option| option.starts_with("mode="));
     mount.device == "tmpfs" && (mount.copy_up || !has_mode())
 }
 
-/// Makes a proc that only the init sees, for sysctls and labels: what is at the container's
+/// Appends the creation of a proc that only the init sees, for sysctls and labels: the container's
 /// `/proc` may be anything.
-pub(super) fn make_proc(plan: &mut Plan, into: Slot) {
+pub(super) fn push_private_proc(plan: &mut Plan, into: Slot) {
     let options = view(b"source\0proc\0");
     plan.push(Op::MakeMount { into, fstype: Text(c"proc"), options, attributes: 0 });
 }
 
-/// Attaches a mount at its destination.
-pub(super) fn attach(plan: &mut Plan, slot: Slot, mount: &Mount, create: Create) -> Result<()> {
+/// Appends the attachment of a mount at its destination.
+pub(super) fn push_attach(
+    plan: &mut Plan,
+    slot: Slot,
+    mount: &Mount,
+    create: Create,
+) -> Result<()> {
     let at = text("mounts.destination", clean(&mount.destination))?;
     if begins_with_copy(mount) {
         plan.push(Op::CopyUp { mount: slot, from: Text(&at), contents: mount.copy_up });
-        // Nothing could be copied into it before.
-        if mount.flags & MS_RDONLY != 0 {
-            set_attributes(plan, slot, attributes(MS_RDONLY), 0, 0, false);
+        // Only now, since nothing could be copied into a read-only mount.
+        if mount.flags & RDONLY != 0 {
+            push_set_attributes(plan, slot, attributes(RDONLY), 0, 0, false);
         }
     }
-    recursive_attributes(plan, slot, mount);
-    // An image that brings its /proc or /sys as a link would have them mounted elsewhere.
+    push_recursive_attributes(plan, slot, mount);
+    // An image with a symbolic link as /proc or /sys would have them mounted elsewhere.
     let follow = !matches!(mount.device.as_str(), "proc" | "sysfs");
     plan.push(Op::Attach { mount: slot, at: Text(&at), create, follow });
     Ok(())
 }
 
-/// A mount whose options are too long for the new interface.
+/// Whether a mount needs `mount(2)`, since an option is too long for `fsconfig(2)`.
 pub(super) fn is_legacy(mount: &Mount) -> bool {
     mount.data.split(',').any(|option| option.len() > VALUE)
 }
 
-/// Mounts by `mount(2)`.
-pub(super) fn legacy(plan: &mut Plan, config: &Config, mount: &Mount) -> Result<()> {
-    if own_propagation(mount) | mount.recursive_set | mount.recursive_clear != 0 || mount.copy_up {
+/// Appends a mount by `mount(2)`.
+pub(super) fn push_legacy(plan: &mut Plan, config: &Config, mount: &Mount) -> Result<()> {
+    let propagation = requested_propagation(mount);
+    if propagation | mount.recursive_set | mount.recursive_clear != 0 || mount.copy_up {
         let reason = "propagation, recursive attributes and copies need options of up to 255 bytes";
         return Err(Error::config("mounts.data", &mount.destination, reason));
     }
@@ -101,15 +102,15 @@ pub(super) fn legacy(plan: &mut Plan, config: &Config, mount: &Mount) -> Result<
     plan.push(Op::LegacyMount {
         source: Text(&source),
         fstype: Text(&fstype),
-        flags: u32::try_from(mount.flags & !PROPAGATION & !MS_REC).unwrap_or(0),
+        flags: u32::try_from(mount.flags & !PROPAGATION & !REC).unwrap_or(0),
         data: Text(&data),
         at: Text(&at),
     });
     Ok(())
 }
 
-/// Other attributes for what is mounted at a place.
-pub(super) fn remount(plan: &mut Plan, mount: &Mount) -> Result<()> {
+/// Appends a change of the attributes of the existing mount at the destination.
+pub(super) fn push_remount(plan: &mut Plan, mount: &Mount) -> Result<()> {
     let at = text("mounts.destination", clean(&mount.destination))?;
     let mut push = |set, clear, recursive| {
         if set | clear != 0 {
@@ -123,67 +124,67 @@ pub(super) fn remount(plan: &mut Plan, mount: &Mount) -> Result<()> {
     Ok(())
 }
 
-/// A bind mount: a copy of a mount of the host with its own attributes.
-pub(super) fn bind(
+/// Appends a bind mount: a copy of a mount of the host with its own attributes.
+pub(super) fn push_bind(
     plan: &mut Plan,
     config: &Config,
     mount: &Mount,
     facts: &Facts<'_>,
 ) -> Result<()> {
-    let recursive = mount.flags & MS_REC != 0;
+    let recursive = mount.flags & REC != 0;
     let slot = match &mount.id_map {
-        Some(ids) => mapped_tree(plan, config, facts, mount, ids)?,
-        None => tree(plan, facts, &mount.source, recursive)?,
+        Some(ids) => push_mapped_tree(plan, config, facts, mount, ids)?,
+        None => push_tree(plan, facts, &mount.source, recursive)?,
     };
-    bind_propagation(plan, config, slot, mount);
+    push_bind_propagation(plan, config, slot, mount);
     let (set, cleared) = changed_attributes(mount);
     if set | cleared != 0 {
-        set_attributes(plan, slot, set, cleared, 0, false);
+        push_set_attributes(plan, slot, set, cleared, 0, false);
     }
     let create =
         if (facts.is_directory)(mount.source.as_ref())? { Create::Directory } else { Create::File };
-    attach(plan, slot, mount, create)
+    push_attach(plan, slot, mount, create)
 }
 
-/// A bind of a directory of the host that has no mounts below.
-pub(super) fn bind_directory(
+/// Appends a bind mount of a directory of the host, without the mounts below it.
+pub(super) fn push_bind_directory(
     plan: &mut Plan,
     config: &Config,
     mount: &Mount,
     facts: &Facts<'_>,
 ) -> Result<()> {
-    let slot = tree(plan, facts, &mount.source, false)?;
+    let slot = push_tree(plan, facts, &mount.source, false)?;
     let (set, cleared) = changed_attributes(mount);
-    set_attributes(plan, slot, set, cleared, inherited(config), false);
-    attach(plan, slot, mount, Create::Directory)
+    push_set_attributes(plan, slot, set, cleared, inherited_propagation(config), false);
+    push_attach(plan, slot, mount, Create::Directory)
 }
 
-/// The attributes of a mount that is there already, which are set and cleared. `MS_RELATIME` has no
-/// attribute: it is what is left when the others are cleared.
+/// Returns the attributes that an existing mount sets and clears. `MS_RELATIME` has no attribute
+/// bit: it is the default, which is in effect when the other access times are cleared.
 fn changed_attributes(mount: &Mount) -> (u64, u64) {
     let set = attributes(mount.flags);
-    let relatime = if mount.flags & MS_RELATIME == 0 { 0 } else { ATTRIBUTE_ATIME };
+    let relatime = if mount.flags & RELATIME == 0 { 0 } else { attribute::ATIME };
     (set, with_atime(set, attributes(mount.cleared & !mount.flags) | relatime))
 }
 
-/// The propagation of a bind.
+/// Appends the propagation of a bind mount.
 ///
-/// Behind a copy the host's mounts would still pass their changes on, and take ours: unless the
-/// bind asks to be shared, it takes at most.
-fn bind_propagation(plan: &mut Plan, config: &Config, slot: Slot, mount: &Mount) {
-    let own = own_propagation(mount);
-    // In the seed's flags MS_REC is that of the bind, and what is said holds for all of it.
-    let holds_below = mount.propagation & PROPAGATION == 0 || mount.propagation & MS_REC != 0;
-    if own == 0 || (!holds_below && own != MS_SHARED) {
-        set_attributes(plan, slot, 0, 0, inherited(config), true);
+/// A copy of a shared mount is in the same peer group: mounts would propagate between it and the
+/// host. Unless the bind mount requests to be shared, it becomes private or a slave.
+fn push_bind_propagation(plan: &mut Plan, config: &Config, slot: Slot, mount: &Mount) {
+    let requested = requested_propagation(mount);
+    // In libcontainer's flags MS_REC belongs to the bind, and a propagation is always recursive.
+    let recursive = mount.propagation & PROPAGATION == 0 || mount.propagation & REC != 0;
+    if requested == 0 || (!recursive && requested != SHARED) {
+        push_set_attributes(plan, slot, 0, 0, inherited_propagation(config), true);
     }
-    if own != 0 {
-        set_attributes(plan, slot, 0, 0, own, holds_below);
+    if requested != 0 {
+        push_set_attributes(plan, slot, 0, 0, requested, recursive);
     }
 }
 
-/// A copy of a mount of the host whose files have other ids.
-fn mapped_tree(
+/// Adds an id-mapped copy of a mount of the host, and returns its slot.
+fn push_mapped_tree(
     plan: &mut Plan,
     config: &Config,
     facts: &Facts<'_>,
@@ -204,13 +205,14 @@ fn mapped_tree(
     };
     Ok(plan.source(Source::Tree {
         path: mount.source.clone().into(),
-        recursive: mount.flags & MS_REC != 0,
+        recursive: mount.flags & REC != 0,
         ids: Some(MappedIds { namespace, recursive: ids.recursive }),
     }))
 }
 
-/// A copy of a mount of the host: by descriptor, or by its path where the host may not copy it.
-pub(super) fn tree(
+/// Adds a copy of a mount of the host, and returns its slot. The host makes the copy, or the init by
+/// its path where the host may not.
+pub(super) fn push_tree(
     plan: &mut Plan,
     facts: &Facts<'_>,
     path: &str,
@@ -225,13 +227,14 @@ pub(super) fn tree(
     Ok(plan.source(Source::Tree { path: path.into(), recursive, ids: None }))
 }
 
-/// The propagation of what comes from the host: none into it, and from it unless forbidden.
-pub(super) fn inherited(config: &Config) -> u64 {
-    if config.privatefs { MS_PRIVATE } else { MS_SLAVE }
+/// Returns the propagation of copies of the host's mounts: never to the host, and from it unless
+/// the configuration forbids it.
+pub(super) fn inherited_propagation(config: &Config) -> u64 {
+    if config.privatefs { PRIVATE } else { SLAVE }
 }
 
-/// Appends a change of attributes.
-pub(super) fn set_attributes(
+/// Appends a change of the attributes of a detached mount.
+pub(super) fn push_set_attributes(
     plan: &mut Plan,
     mount: Slot,
     set: u64,
@@ -242,7 +245,7 @@ pub(super) fn set_attributes(
     plan.push(Op::SetAttributes { mount, set, clear, propagation, recursive });
 }
 
-/// The options of a file system, as keys and values in turn.
+/// Returns the options of a file system, as keys and values in turn.
 fn options(config: &Config, mount: &Mount) -> Result<Vec<u8>> {
     let mut pairs: Vec<(String, String)> = Vec::new();
     if !mount.source.is_empty() {
@@ -250,7 +253,7 @@ fn options(config: &Config, mount: &Mount) -> Result<Vec<u8>> {
     }
     let named = SUPERBLOCK.iter().filter(|(flag, _)| mount.flags & flag != 0);
     pairs.extend(named.map(|(_, name)| ((*name).into(), String::new())));
-    // The seed passes no data to these.
+    // libcontainer passes no data to sysfs.
     let data = match mount.device.as_str() {
         "sysfs" => String::new(),
         _ => labelled(config, mount),
@@ -265,12 +268,12 @@ fn options(config: &Config, mount: &Mount) -> Result<Vec<u8>> {
         let (key, value) = option.split_once('=').unwrap_or((option, ""));
         pairs.push((key.into(), value.trim_matches('"').into()));
     }
-    // A new instance is the only kind of devpts since Linux 4.7; the option is for old files.
+    // Since Linux 4.7 every devpts is a new instance. Old configurations still have the option.
     pairs.retain(|(key, _)| !(mount.device == "devpts" && key == "newinstance"));
     strings("mounts.data", pairs.into_iter().flat_map(|(key, value)| [key, value]))
 }
 
-/// The options with the SELinux label of the container's mounts.
+/// Returns the options of a mount with the SELinux label of the container's mounts.
 fn labelled(config: &Config, mount: &Mount) -> String {
     let takes_label = matches!(mount.device.as_str(), "tmpfs" | "mqueue" | "devpts");
     if config.mount_label.is_empty() || !takes_label {

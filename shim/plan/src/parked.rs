@@ -1,8 +1,8 @@
-//! The plan of a container whose program is told later, in two halves.
+//! The two-stage plan of a container whose program is not known when it is started.
 //!
-//! Together they are the plan of [`super::container::compile`]. What stands in the first half may
-//! depend on the program as little as possible: what does is the model's, and [`finish`] answers
-//! nothing for a process that the first half does not fit.
+//! Both stages together do what the plan of [`super::container::compile`] does. The first one
+//! depends on the program as little as possible. Where it does, it is compiled for the process of a
+//! [`Model`], and [`Model::finish`] returns `None` for a process that this does not suit.
 
 use pidone_config::config::NamespaceType;
 use pidone_config::seccomp::flag;
@@ -16,7 +16,7 @@ use super::facts::Facts;
 use super::process::{Done, Wait};
 use super::{Plan, Process, SOURCES, Source, clean, text};
 
-/// The process that first halves are made for, as far as they depend on one.
+/// The process that first stages are compiled for, as far as they depend on one.
 #[derive(Debug)]
 pub struct Model {
     process: Process,
@@ -24,28 +24,29 @@ pub struct Model {
 }
 
 impl Model {
-    /// Takes a process as the model of those to come.
+    /// Takes a process as the model of later ones.
     pub fn new(config: &Config, process: Process) -> Self {
-        // Hooks in the container become what the process is about to become, by its plan.
-        let alone = config.hooks.start_container.is_empty();
+        // A `startContainer` hook runs the operations of the second stage, which must then have
+        // all of them.
+        let no_hooks = config.hooks.start_container.is_empty();
         let filter = process.seccomp.as_ref().is_some_and(|(flags, filter)| {
             flags & flag::NEW_LISTENER == 0 && is_plain(&process, config) && allows_the_init(filter)
         });
         let done = Done {
             session: process.terminal.is_none(),
-            bounding: alone.then_some(process.capabilities.bounding),
-            filter: alone && filter,
-            // PivotRoot leaves it there.
+            bounding: no_hooks.then_some(process.capabilities.bounding),
+            filter: no_hooks && filter,
+            // PivotRoot changes to the new root.
             root: config.has_new(NamespaceType::Mount),
-            // Root keeps its capabilities, and is the others as well when they are told.
-            user: alone && (process.uid, process.gid) == (0, 0),
-            umask: alone,
-            no_new_privileges: alone && filter && process.no_new_privileges,
+            // Root keeps its capabilities, with which it can become another user later.
+            user: no_hooks && (process.uid, process.gid) == (0, 0),
+            umask: no_hooks,
+            no_new_privileges: no_hooks && filter && process.no_new_privileges,
         };
         Self { process, done }
     }
 
-    /// Compiles what is done before the program is known. Its last operation is a barrier.
+    /// Compiles the first stage, which ends with [`BARRIER_PARKED`].
     ///
     /// # Errors
     /// As [`super::container::compile`].
@@ -70,16 +71,18 @@ impl Model {
             plan.push(Op::Seccomp { flags: *flags, filter });
         }
         if done.umask {
-            // The last, since all that is made has the modes that are told.
+            // Last, since the operations before it create files with exact modes.
             plan.push(Op::Umask { mask: process.umask });
         }
         plan.push(Op::Barrier { id: BARRIER_PARKED });
         Ok(plan)
     }
 
-    /// Compiles what makes a parked init a process, but for its descriptors: [`with_descriptors`].
-    /// `None` if that process needs another first half than the model's, or has more descriptors
-    /// than come together.
+    /// Compiles the second stage, in which a parked init becomes a process. The descriptors of the
+    /// process are missing: [`with_descriptors`] adds them.
+    ///
+    /// `None` if the first stage does not suit the process, or if it has more descriptors than one
+    /// message carries.
     ///
     /// # Errors
     /// As [`super::container::compile`].
@@ -89,18 +92,18 @@ impl Model {
         if !fits(process, model, config, *done) || count > SOURCES - 3 {
             return Ok(None);
         }
-        let makes = process.make_cwd && !(model.make_cwd && process.cwd == model.cwd);
+        let make_cwd = process.make_cwd && !(model.make_cwd && process.cwd == model.cwd);
         let mut plan = Plan::default();
-        if makes {
+        if make_cwd {
             let path = text("cwd", clean(&process.cwd))?;
             plan.push(Op::Umask { mask: 0 });
             plan.push(Op::MakeDirectory { path: Text(&path), mode: 0o755 });
         }
-        let same = (process.uid, process.gid, &process.groups, process.parent_death_signal)
+        let same_user = (process.uid, process.gid, &process.groups, process.parent_death_signal)
             == (model.uid, model.gid, &model.groups, model.parent_death_signal);
         let done = Done {
-            user: done.user && same,
-            umask: done.umask && process.umask == model.umask && !makes,
+            user: done.user && same_user,
+            umask: done.umask && process.umask == model.umask && !make_cwd,
             ..*done
         };
         process.compile(&mut plan, config, wait(config), done)?;
@@ -108,7 +111,7 @@ impl Model {
     }
 }
 
-/// Compiles the first half of a plan whose root is told later, too: the namespaces alone.
+/// Compiles the first stage for a container whose root is not known either: only the namespaces.
 pub fn enter_only(config: &Config, facts: &Facts<'_>) -> Plan {
     let mut plan = Plan::default();
     enter(&mut plan, config, facts);
@@ -116,8 +119,10 @@ pub fn enter_only(config: &Config, facts: &Facts<'_>) -> Plan {
     plan
 }
 
-/// Compiles the second half of such a plan, with stdio and what follows it lent from 0 up; `None` if
-/// there are more descriptors than come together.
+/// Compiles the second stage after [`enter_only`]. Stdio and the further descriptors of the process
+/// are the lent ones from 0 up.
+///
+/// `None` if there are more descriptors than one message carries.
 ///
 /// # Errors
 /// As [`super::container::compile`].
@@ -128,7 +133,7 @@ pub fn configure_later(
 ) -> Result<Option<Plan>> {
     let mut plan = Plan::default();
     configure(&mut plan, config, process, facts)?;
-    // They take the first slots of their part.
+    // `Op::Stdio` takes the descriptors from the first slots of a part.
     plan.begin_part();
     let before = plan.parts().len();
     if process.terminal.is_none() || process.preserved > 0 {
@@ -138,17 +143,19 @@ pub fn configure_later(
     Ok((plan.parts().len() == before).then_some(plan))
 }
 
-/// Puts before a plan of [`Model::finish`] how the init takes what is lent: those of stdio that are
-/// there, and so many behind. What is not there is the null device of the container, which a parked
-/// init has.
-pub fn with_descriptors(rest: &Plan, stdio: [bool; 3], behind: usize) -> Plan {
+/// Returns the plan of [`Model::finish`] with operations before it that take the lent descriptors:
+/// those of 0, 1 and 2 that `stdio` has, and `extra` further ones.
+///
+/// A parked init has the null device of the container as 0, 1 and 2, and keeps it where `stdio` has
+/// none.
+pub fn with_descriptors(rest: &Plan, stdio: [bool; 3], extra: usize) -> Plan {
     let mut plan = Plan::default();
-    if behind > 0 {
-        take_descriptors(&mut plan, behind);
+    if extra > 0 {
+        take_descriptors(&mut plan, extra);
     } else {
-        let there = (0..).zip(stdio).filter_map(|(number, there)| there.then_some(number));
-        for (place, number) in there.enumerate() {
-            let from = plan.source(Source::Lent(place));
+        let given = (0..).zip(stdio).filter_map(|(number, given)| given.then_some(number));
+        for (index, number) in given.enumerate() {
+            let from = plan.source(Source::Lent(index));
             plan.push(Op::Descriptor { from, number });
         }
     }
@@ -156,36 +163,38 @@ pub fn with_descriptors(rest: &Plan, stdio: [bool; 3], behind: usize) -> Plan {
     plan
 }
 
-/// Appends how all of stdio and so many descriptors behind it, lent from 0 up, become the init's.
-fn take_descriptors(plan: &mut Plan, behind: usize) {
-    let count = behind.saturating_add(3);
-    for place in 0..count {
-        plan.source(Source::Lent(place));
+/// Appends the operations by which the init takes 0, 1, 2 and `extra` further descriptors from the
+/// lent ones.
+fn take_descriptors(plan: &mut Plan, extra: usize) {
+    let count = extra.saturating_add(3);
+    for index in 0..count {
+        plan.source(Source::Lent(index));
     }
     plan.push(Op::Stdio { count: u32::try_from(count).unwrap_or(u32::MAX) });
     plan.push(Op::ReopenNull);
 }
 
+/// Returns the waits of a second stage: it never waits for a start.
 fn wait(config: &Config) -> Wait {
     let hooks = !config.hooks.start_container.is_empty();
     Wait { for_start: false, for_hooks: hooks.then_some(BARRIER_START) }
 }
 
-/// Whether a first half that was made for the model does for a process.
+/// Whether a first stage that was compiled for the model suits a process.
 fn fits(process: &Process, model: &Process, config: &Config, done: Done) -> bool {
     let dropped = done.bounding.map_or(0, |bounding| !bounding);
-    // It was made while the root could still be written to.
-    let directory =
+    // The first stage has made the root read-only.
+    let directory_fits =
         !process.make_cwd || (model.make_cwd && process.cwd == model.cwd) || !config.readonlyfs;
-    let filtered = !done.filter
+    let filter_fits = !done.filter
         || (is_plain(process, config)
             && process.seccomp == model.seccomp
             && (process.no_new_privileges || !model.no_new_privileges));
     process.labels == model.labels
         && process.affinity[0] == model.affinity[0]
         && process.capabilities.bounding & dropped == 0
-        && directory
-        && filtered
+        && directory_fits
+        && filter_fits
 }
 
 #[cfg(test)]
@@ -201,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_there_takes_its_place() {
+    fn only_given_stdio_is_replaced() {
         let plan = with_descriptors(&rest(), [false, true, true], 0);
         let [part] = plan.parts() else { panic!("{plan}") };
         assert_eq!(part.sources, [Source::Lent(0), Source::Lent(1)]);
@@ -215,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_behind_stdio_comes_with_all_of_it() {
+    fn extra_descriptors_come_with_all_of_stdio() {
         let plan = with_descriptors(&rest(), [true; 3], 2);
         let [part] = plan.parts() else { panic!("{plan}") };
         assert_eq!(part.sources, (0..5).map(Source::Lent).collect::<Vec<_>>());
@@ -240,7 +249,7 @@ mod tests {
         }
     }
 
-    /// The names of the operations of a second half.
+    /// Returns the names of the operations of a second stage.
     fn finish(model: Process, process: &Process) -> Vec<&'static str> {
         let config = config();
         let plan = Model::new(&config, model).finish(&config, process).unwrap().unwrap();
@@ -248,11 +257,11 @@ mod tests {
     }
 
     #[test]
-    fn who_the_model_is_is_done_ahead() {
+    fn a_root_models_ids_are_set_in_the_first_stage() {
         let short = finish(process(0), &process(0));
         assert_eq!(short, ["capabilities", "exec"]);
         let long = ["setgroups", "set ids", "capabilities", "parent-death signal", "exec"];
-        // Another user or group, or a model that could become no other one.
+        // Other ids than the model's, or a model whose ids could not be changed again.
         assert_eq!(finish(process(0), &process(7)), long);
         let other = Process { groups: Some(Vec::new()), ..process(0) };
         assert_eq!(finish(process(0), &other), long);
@@ -260,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_made_late_has_its_mode() {
+    fn a_directory_of_the_second_stage_is_made_with_an_empty_umask() {
         let made = Process { cwd: "/new".into(), make_cwd: true, ..process(0) };
         let ops = ["umask", "mkdir", "umask", "chdir", "capabilities", "exec"];
         assert_eq!(finish(process(0), &made), ops);
@@ -269,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_below_the_root_is_entered_late() {
+    fn a_working_directory_other_than_the_root_is_entered_in_the_second_stage() {
         let elsewhere = Process { cwd: "/tmp".into(), ..process(0) };
         assert!(finish(elsewhere.clone(), &elsewhere).contains(&"chdir"));
     }

@@ -1,4 +1,4 @@
-//! The operations about the process that is executed.
+//! The operations that turn the init into the program.
 
 use pidone_config::config::{MemoryPolicy, process as numbers};
 use pidone_config::{Config, Error, Result};
@@ -6,7 +6,7 @@ use pidone_proto::{Op, Slot, Text, Words};
 
 use super::{Plan, Source, strings, text, view};
 
-/// A process with everything resolved to numbers.
+/// A process with all names resolved to numbers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Process {
     /// The arguments, the program first.
@@ -15,41 +15,43 @@ pub struct Process {
     pub env: Vec<String>,
     /// The working directory.
     pub cwd: String,
-    /// Whether it is made if it is missing.
+    /// Whether the working directory is created if it is missing.
     pub make_cwd: bool,
-    /// The user.
+    /// The user id.
     pub uid: u32,
-    /// The group.
+    /// The group id.
     pub gid: u32,
-    /// The supplementary groups; `None` leaves them, where a user namespace forbids the change.
+    /// The supplementary groups; `None` leaves them unchanged, where a user namespace forbids
+    /// `setgroups(2)`.
     pub groups: Option<Vec<u32>>,
     /// The capability sets.
     pub capabilities: Capabilities,
-    /// `(resource, soft, hard)`.
+    /// The resource limits, as `(resource, soft, hard)`.
     pub rlimits: Vec<(u32, u64, u64)>,
-    /// A terminal of the container's own.
+    /// A new terminal of the container's devpts.
     pub terminal: Option<Terminal>,
-    /// Descriptors behind stdio that the program gets.
+    /// The number of descriptors from 3 up that the program gets.
     pub preserved: u32,
-    /// Whether privileges can be gained by exec.
+    /// Whether exec grants no privileges: `PR_SET_NO_NEW_PRIVS`.
     pub no_new_privileges: bool,
-    /// A seccomp filter and its flags.
+    /// The flags of a seccomp filter, and its program.
     pub seccomp: Option<(u32, Vec<u8>)>,
     /// The file mode creation mask.
     pub umask: u32,
-    /// The signal when the thread that started it ends; 0 for none.
+    /// The signal that the process gets when the thread that started it ends; 0 for none.
     pub parent_death_signal: u32,
-    /// `struct sched_attr` of `sched_setattr(2)`.
+    /// The `struct sched_attr` of `sched_setattr(2)`.
     pub scheduler: Option<Vec<u8>>,
-    /// For `ioprio_set(2)`.
+    /// The value for `ioprio_set(2)`.
     pub io_priority: Option<u32>,
-    /// The processors as a mask, until the process is in its cgroup and then.
+    /// The processors that the process may use, as masks: until it is in its cgroup, and from then
+    /// on.
     pub affinity: [Option<Vec<u8>>; 2],
-    /// Labels of security modules: the file below `attr`, and what is written.
+    /// The labels of security modules: a file below `/proc/self/attr`, and its content.
     pub labels: Vec<(&'static str, String)>,
 }
 
-/// Capability sets as masks.
+/// The capability sets, as masks.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Capabilities {
     /// The bounding set.
@@ -64,61 +66,66 @@ pub struct Capabilities {
     pub ambient: u64,
 }
 
-/// A terminal to make; a size of 0 leaves the kernel's.
+/// The size of a new terminal. With 0 rows and columns the size is not set.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Terminal {
     /// The height in characters.
     pub rows: u16,
     /// The width in characters.
     pub columns: u16,
-    /// Whether it is also `/dev/console`.
+    /// Whether the terminal is also bound to `/dev/console`.
     pub console: bool,
 }
 
-/// `$PATH` where the environment has none: what execvp(3) takes.
+/// The search path if the environment has no `PATH`.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// Linux refuses a longer argument: `MAX_ARG_STRLEN`.
+/// The longest argument that Linux accepts, in bytes with the NUL: `MAX_ARG_STRLEN`.
 const ARGUMENT: usize = 128 * 1024;
 
-/// Linux refuses more arguments and environment than a quarter of the stack's limit, and never
-/// takes more than three quarters of 8 MiB.
+/// The most bytes of arguments and environment that Linux accepts. The limit is a quarter of the
+/// stack's limit, and at most three quarters of 8 MiB: execve(2), "Limits on size of arguments and
+/// environment".
 const ARGUMENTS: usize = 6 * 1024 * 1024;
 
-/// What a process waits for before its program comes.
+/// What an init waits for before it executes the program.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Wait {
-    /// Whether somebody has to start it.
+    /// Whether it waits for the start of the container.
     pub(super) for_start: bool,
     /// The barrier at which the host runs hooks.
     pub(super) for_hooks: Option<u32>,
 }
 
-/// What an init has done already, before it knew its program.
+/// The part of a process's setup that an init has done before it knew its program.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Done {
-    /// It leads a session.
+    /// Whether it leads a session.
     pub(super) session: bool,
-    /// What it has left of the bounding set.
+    /// Its bounding set, if it was reduced.
     pub(super) bounding: Option<u64>,
-    /// It is under the seccomp filter.
+    /// Whether the seccomp filter is loaded.
     pub(super) filter: bool,
-    /// Its working directory is the root.
+    /// Whether its working directory is the root.
     pub(super) root: bool,
-    /// It is the process's user, with its groups, and ends with its parent as that does.
+    /// Whether its ids, its groups and its parent-death signal are set.
     pub(super) user: bool,
-    /// It has the process's file mode creation mask.
+    /// Whether its file mode creation mask is set.
     pub(super) umask: bool,
-    /// It cannot gain privileges by exec.
+    /// Whether `no_new_privs` is set.
     pub(super) no_new_privileges: bool,
 }
 
 impl Process {
-    /// Appends the operations up to where the process can be executed.
+    /// Appends the operations of the process, up to exec. Those that `done` has are left out.
     ///
-    /// The order is the kernel's: limits and scheduling while they may be raised; the bounding set
-    /// while there is `CAP_SETPCAP`; groups before the group before the user; capabilities when
-    /// the user is set; the parent-death signal behind all of them, since they clear it.
+    /// The kernel determines the order: limits and scheduling while they may be raised; the
+    /// bounding set while `CAP_SETPCAP` is left; the supplementary groups before the group before
+    /// the user; the capabilities once the user is set; the parent-death signal after all of these,
+    /// since they clear it.
+    ///
+    /// # Errors
+    /// [`pidone_config::Code::ConfigInvalid`] for what `execve(2)` would refuse, and for a NUL byte.
     pub(super) fn compile(
         &self,
         plan: &mut Plan,
@@ -130,7 +137,7 @@ impl Process {
         self.prepare(plan, config, done);
         if wait.for_start {
             let candidates = self.candidates();
-            // The others begin at a working directory that is entered later.
+            // A relative path begins at a working directory that is entered later.
             if candidates.iter().all(|path| path.starts_with('/')) {
                 plan.push(Op::FindProgram { candidates: view(&strings("args", candidates)?) });
             }
@@ -180,7 +187,7 @@ impl Process {
         Ok(())
     }
 
-    /// Appends the groups, the group and the user, in the kernel's order.
+    /// Appends the operations that set the supplementary groups, the group and the user.
     pub(super) fn become_user(&self, plan: &mut Plan) {
         if let Some(groups) = &self.groups {
             let ids: Vec<u8> = groups.iter().flat_map(|id| id.to_le_bytes()).collect();
@@ -189,14 +196,14 @@ impl Process {
         plan.push(Op::Ids { uid: self.uid, gid: self.gid });
     }
 
-    /// Appends what ends it with its parent.
+    /// Appends the operation that sets the parent-death signal, if there is one.
     pub(super) fn end_with_parent(&self, plan: &mut Plan) {
         if self.parent_death_signal != 0 {
             plan.push(Op::ParentDeath { signal: self.parent_death_signal });
         }
     }
 
-    /// Appends the labels, by a proc that only the init sees.
+    /// Appends the operations that write the labels through a proc that only the init sees.
     pub(super) fn labels(&self, plan: &mut Plan, proc: Slot) -> Result<()> {
         for (attribute, value) in &self.labels {
             let attribute = text("label", attribute)?;
@@ -206,7 +213,7 @@ impl Process {
         Ok(())
     }
 
-    /// Limits and scheduling, and the session with its terminal.
+    /// Appends limits, scheduling, and the session with its terminal.
     fn prepare(&self, plan: &mut Plan, config: &Config, done: Done) {
         for &(resource, soft, hard) in &self.rlimits {
             plan.push(Op::Rlimit { resource, soft, hard });
@@ -237,7 +244,7 @@ impl Process {
         }
     }
 
-    /// Refuses before the clone what the kernel would refuse at exec.
+    /// Refuses what the kernel would refuse at exec, so that no process is started for it.
     fn check(&self) -> Result<()> {
         if self.args.first().is_none_or(String::is_empty) {
             return Err(Error::config("args", "", "no program"));
@@ -262,8 +269,8 @@ impl Process {
         }
     }
 
-    /// The paths to try: the program itself if it has a slash, else in each directory of its own
-    /// `$PATH`.
+    /// Returns the paths to try: the program itself if it has a slash, else one in each directory
+    /// of the `PATH` in the process's own environment.
     fn candidates(&self) -> Vec<String> {
         let program = self.args.first().map_or("", String::as_str);
         if program.contains('/') {

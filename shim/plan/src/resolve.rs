@@ -1,4 +1,4 @@
-//! From a process in words to a process in numbers.
+//! Resolves the names of a process to numbers.
 
 use std::os::fd::BorrowedFd;
 use std::sync::OnceLock;
@@ -12,11 +12,15 @@ use pidone_host::{lsm, privilege, user};
 
 use crate::{self as plan, Capabilities, Terminal};
 
-/// The seccomp filter of a container's processes and its flags, once it was needed: it takes longest
-/// to make, and is the same for all of them.
+/// The compiled seccomp filter of a container's processes and its flags. It is filled when it is
+/// first needed: compiling it is the longest part of resolving a process, and all processes of a
+/// container share it.
 pub type Filter = OnceLock<Option<(u32, Vec<u8>)>>;
 
-/// What is kept of a container's filter, or the filter as it is made now.
+/// Returns the filter of a container from the cache, or compiles it and fills the cache.
+///
+/// # Errors
+/// As [`compile_filter`].
 pub fn cached_filter(cache: &Filter, config: &Config) -> Result<Option<(u32, Vec<u8>)>> {
     match cache.get() {
         Some(filter) => Ok(filter.clone()),
@@ -27,14 +31,20 @@ pub fn cached_filter(cache: &Filter, config: &Config) -> Result<Option<(u32, Vec
     }
 }
 
-/// Makes a process's names numbers, as the files below `root` say, and puts in the container's own
-/// what the process leaves open.
+/// Resolves the names of a process to numbers. Users and groups are looked up in the files below
+/// `root`. What the process leaves open comes from the configuration of the container.
+///
+/// # Errors
+/// [`pidone_config::Code::ConfigInvalid`] with field and value for what is unknown or invalid;
+/// [`pidone_config::Code::SystemError`] if a file below `root` cannot be read.
 pub fn resolve(config: &Config, process: &Process, root: BorrowedFd<'_>) -> Result<plan::Process> {
     resolve_with_filter(config, process, root, compile_filter(config)?)
 }
 
-/// The same with the seccomp filter of the container, which takes longest to make and is the same
-/// for all of its processes.
+/// As [`resolve`], with the seccomp filter of the container, which is already compiled.
+///
+/// # Errors
+/// As [`resolve`].
 pub fn resolve_with_filter(
     config: &Config,
     process: &Process,
@@ -78,8 +88,8 @@ pub fn resolve_with_filter(
             console: config.has_new(NamespaceType::Mount),
         }),
         preserved: u32::try_from(process.extra_files.len()).unwrap_or(u32::MAX),
-        // As libcontainer did: the filter is the last thing before exec then, and need not allow
-        // what the init still has to do.
+        // As in libcontainer: the filter is then loaded right before exec, and does not have to
+        // allow the system calls of the init.
         no_new_privileges: process.no_new_privileges || config.seccomp.is_some(),
         seccomp: filter,
         umask: process.ids.as_ref().and_then(|ids| ids.umask).unwrap_or(0o022),
@@ -91,12 +101,13 @@ pub fn resolve_with_filter(
     })
 }
 
-/// Refuses what `execve(2)` would, "Limits on size of arguments and environment": together they
-/// have a quarter of the stack, 6 MiB at most and 128 KiB at least, with a pointer for each.
+/// Refuses arguments and environment that `execve(2)` would refuse, "Limits on size of arguments
+/// and environment": together, with a pointer for each string, they may take a quarter of the stack
+/// limit, at least 128 KiB and at most 6 MiB.
 fn check_size(args: &[String], env: &[String], limits: &[Rlimit]) -> Result<()> {
-    let given = limits.iter().find(|limit| limit.kind == Rlimit::STACK);
-    let own = || rustix::process::getrlimit(rustix::process::Resource::Stack).current;
-    let stack = given.map_or_else(|| own().unwrap_or(u64::MAX), |limit| limit.soft);
+    let limit = limits.iter().find(|limit| limit.kind == Rlimit::STACK);
+    let inherited = || rustix::process::getrlimit(rustix::process::Resource::Stack).current;
+    let stack = limit.map_or_else(|| inherited().unwrap_or(u64::MAX), |limit| limit.soft);
     let most = (stack / 4).clamp(128 * 1024, 6 * 1024 * 1024);
     let sizes = args.iter().chain(env).map(|text| text.len() + 1 + size_of::<usize>());
     let size: usize = sizes.sum();
@@ -107,10 +118,10 @@ fn check_size(args: &[String], env: &[String], limits: &[Rlimit]) -> Result<()> 
     Err(Error::config("args", format_args!("{size} bytes"), reason))
 }
 
-/// The groups to set; `None` where an ordinary user cannot set any.
+/// Returns the groups to set; `None` where an ordinary user cannot set any and none are configured.
 ///
-/// Who maps only the own group has to give that right up first: `user_namespaces(7)`, "The
-/// /proc/pid/setgroups file".
+/// An ordinary user who maps only the own group must disable `setgroups(2)` first:
+/// `user_namespaces(7)`, "The /proc/pid/setgroups file".
 fn settable(config: &Config, process: &Process, groups: Vec<u32>) -> Result<Option<Vec<u32>>> {
     let fixed = match config.namespace(NamespaceType::User) {
         Some(namespace) => {
@@ -134,7 +145,7 @@ fn settable(config: &Config, process: &Process, groups: Vec<u32>) -> Result<Opti
     Err(Error::config("additional_groups", asked.join(", "), reason))
 }
 
-/// The capability sets as masks.
+/// Returns the capability sets as masks.
 fn capabilities(config: &Config, process: &Process) -> Result<Capabilities> {
     if let Some(sets) = &process.capability_sets {
         let CapabilitySets { bounding, effective, permitted, inheritable, ambient } = sets;
@@ -146,7 +157,7 @@ fn capabilities(config: &Config, process: &Process) -> Result<Capabilities> {
             effective: effective?,
             permitted,
             inheritable,
-            // The kernel raises no other, and clients ask for them all the same.
+            // The kernel raises no others, and clients configure them nevertheless.
             ambient: ambient? & permitted & inheritable,
         });
     }
@@ -155,13 +166,17 @@ fn capabilities(config: &Config, process: &Process) -> Result<Capabilities> {
         bounding: mask,
         effective: mask,
         permitted: mask,
-        // Inheritable ones would let files of the image regain capabilities (CVE-2022-24769).
+        // With inheritable ones, files of the image could regain capabilities (CVE-2022-24769).
         inheritable: 0,
         ambient: 0,
     })
 }
 
-/// The seccomp filter of the container's processes, and its flags.
+/// Compiles the seccomp filter of the container's processes. Returns its flags and its program;
+/// `None` if the configuration has none.
+///
+/// # Errors
+/// [`pidone_config::Code::ConfigInvalid`] for an invalid profile.
 pub fn compile_filter(config: &Config) -> Result<Option<(u32, Vec<u8>)>> {
     let filter = match (&config.seccomp_profile, &config.seccomp) {
         (Some(profile), _) => crate::filter::compile_oci(profile)?,
@@ -171,7 +186,7 @@ pub fn compile_filter(config: &Config) -> Result<Option<(u32, Vec<u8>)>> {
     Ok(filter.map(|filter| (filter.flags(), filter.bytes())))
 }
 
-/// The kernel's `struct sched_attr`, in its first version.
+/// Returns the kernel's `struct sched_attr`, in its first version.
 fn attributes(scheduler: &Scheduler) -> Vec<u8> {
     const SIZE: u32 = 48;
     let Scheduler { policy, flags, nice, priority, runtime, deadline, period } = *scheduler;
@@ -187,7 +202,7 @@ fn attributes(scheduler: &Scheduler) -> Vec<u8> {
     bytes
 }
 
-/// Lists of processors as masks.
+/// Returns the processors before and after the process is in its cgroup, as masks.
 fn affinity(affinity: Option<&CpuAffinity>) -> Result<[Option<Vec<u8>>; 2]> {
     let Some(CpuAffinity { initial, last }) = affinity else { return Ok([None, None]) };
     let mask = |field, list: &str| -> Result<Option<Vec<u8>>> {

@@ -1,4 +1,4 @@
-//! The plan of a process that the init of a container starts, where that one stays process 1.
+//! The plan of a process that a supervising init starts.
 
 use pidone_config::{Config, Error, Result};
 use pidone_proto::{Op, Slot};
@@ -8,24 +8,25 @@ use super::dropped::{DroppedPrivileges, Filtered};
 use super::process::{Done, Wait};
 use super::{PROC, Plan, Process, Source, mount};
 
-/// What comes along with the request.
+/// The circumstances of a request to start a process.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Spawn {
-    /// Descriptors for the program: the first that are [lent](Source::Lent).
+    /// The number of descriptors for the program: the first of the [lent](Source::Lent) ones.
     pub descriptors: usize,
-    /// Files of cgroups to be written to, the lent ones behind.
+    /// The number of cgroup files that the process writes itself to. They are the lent descriptors
+    /// after those for the program.
     pub cgroups: usize,
     /// Whether it is the container's first program and waits for the start.
     pub waits: bool,
-    /// What the init has given up.
+    /// The privileges that the init has dropped.
     pub dropped: DroppedPrivileges,
 }
 
-/// Compiles the plan: a child of the init is in all namespaces already, and becomes the program.
+/// Compiles the plan of a child of the init, which is already in all namespaces.
 ///
 /// # Errors
-/// [`pidone_config::Code::ConfigInvalid`] for what is wrong in the process, and for more descriptors than a
-/// message carries.
+/// [`pidone_config::Code::ConfigInvalid`] for an invalid field of the process, and for more
+/// descriptors than one message carries.
 pub fn compile(config: &Config, process: &Process, spawn: Spawn) -> Result<Plan> {
     let mut plan = Plan::default();
     let mut lent = (0..).map(Source::Lent);
@@ -43,7 +44,7 @@ pub fn compile(config: &Config, process: &Process, spawn: Spawn) -> Result<Plan>
     plan.push(Op::Stdio { count });
     plan.push(Op::ReopenNull);
     if !process.labels.is_empty() {
-        mount::make_proc(&mut plan, PROC);
+        mount::push_private_proc(&mut plan, PROC);
         process.labels(&mut plan, PROC)?;
         plan.push(Op::Close { slot: PROC });
     }
@@ -103,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn an_init_gives_up_what_its_processes_are_not_to_have() {
+    fn an_init_drops_the_capabilities_and_calls_that_no_process_gets() {
         let first = process(docker());
         let dropped = DroppedPrivileges::from_config(&config(), &first).unwrap();
         let bounding = Some(1 | NET_BIND_SERVICE);
@@ -112,11 +113,12 @@ mod tests {
         dropped.compile(&mut plan, &first);
         assert_eq!(plan.operations().next(), Some(Op::Bounding { keep: 1 | NET_BIND_SERVICE }));
         assert_eq!(plan.len(), 2);
-        // A hook becomes what the process does by its plan, and nothing is given up without an init.
+        // A `startContainer` hook needs the whole plan, and an init that does not supervise drops
+        // nothing.
         let mut hooks = config();
         hooks.hooks.start_container.push(Hook::default());
-        let alone = Config { supervise: false, ..config() };
-        for config in [hooks, alone] {
+        let unsupervised = Config { supervise: false, ..config() };
+        for config in [hooks, unsupervised] {
             assert_eq!(
                 DroppedPrivileges::from_config(&config, &first).unwrap(),
                 DroppedPrivileges::default()
@@ -125,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_filter_that_the_init_cannot_live_with_is_each_processs_own() {
+    fn a_filter_that_refuses_calls_of_the_init_is_loaded_by_each_process() {
         let refuses = |number: libc::c_long| {
             let value = u32::try_from(number).unwrap();
             let syscall =
@@ -148,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_to_have_more_is_not_started_by_the_init() {
+    fn a_process_with_more_privileges_than_the_init_does_not_fit() {
         let dropped = DroppedPrivileges::from_config(&config(), &process(docker())).unwrap();
         let with = |bounding| Process {
             capabilities: Capabilities { bounding, ..Capabilities::default() },
@@ -164,19 +166,19 @@ mod tests {
     }
 
     #[test]
-    fn what_is_given_up_is_not_given_up_again() {
+    fn dropped_privileges_are_not_dropped_again() {
         let compile = |dropped, process: &Process| {
             let spawn = Spawn { descriptors: 3, dropped, ..Spawn::default() };
             compile(&config(), process, spawn).unwrap()
         };
         let first = process(docker());
-        let whole = compile(DroppedPrivileges::default(), &first);
-        assert!(has_bounding(&whole));
+        let undropped = compile(DroppedPrivileges::default(), &first);
+        assert!(has_bounding(&undropped));
         let dropped = DroppedPrivileges { bounding: Some(1), filter: Filtered::AsConfigured };
         let short = compile(dropped, &first);
         assert!(!has_bounding(&short));
         assert!(matches!(short.operations().last(), Some(Op::Exec { filter: b"", .. })));
-        // Whoever is to have less than the init drops the rest.
+        // A process with less than the init drops the rest.
         let less = Process { capabilities: Capabilities::default(), ..first };
         assert!(has_bounding(&compile(dropped, &less)));
     }

@@ -1,4 +1,4 @@
-//! Policy as lists of operations: what is done, and in which order.
+//! Which operations a configuration compiles to, and in which order.
 
 use std::path::{Path, PathBuf};
 
@@ -12,10 +12,10 @@ use super::dropped::DroppedPrivileges;
 use super::facts::Facts;
 use super::{Capabilities, Plan, Process, Source, clean};
 
-const NEWNS: u32 = 0x2_0000;
-const NEWUSER: u32 = 0x1000_0000;
-const NEWCGROUP: u32 = 0x200_0000;
-const NEWNET: u32 = 0x4000_0000;
+const NEWNS: u32 = NamespaceType::Mount.clone_flag();
+const NEWUSER: u32 = NamespaceType::User.clone_flag();
+const NEWCGROUP: u32 = NamespaceType::Cgroup.clone_flag();
+const NEWNET: u32 = NamespaceType::Network.clone_flag();
 
 fn process() -> Process {
     Process {
@@ -77,7 +77,7 @@ fn position(plan: &Plan, name: &str) -> usize {
 }
 
 #[test]
-fn the_least_container() {
+fn a_minimal_configuration_compiles_to_these_operations() {
     let config = Config { rootfs: "/srv/x".into(), ..Config::default() };
     let plan = compile(&config, &process(), &facts()).unwrap();
     assert_eq!(
@@ -102,39 +102,39 @@ fn the_least_container() {
 }
 
 #[test]
-fn the_host_is_cut_off_before_its_mounts_are_touched() {
+fn propagation_to_the_host_is_cut_first() {
     let config = Config { rootfs: "/srv/x".into(), ..Config::default() };
     let plan = compile(&config, &process(), &Facts { sees_host: true, ..facts() }).unwrap();
     assert_eq!(names(&plan)[0], "propagation");
 }
 
 #[test]
-fn nothing_is_mounted_before_the_old_root_goes() {
+fn file_systems_are_mounted_after_pivot_root() {
     let config = Config { mounts: vec![mount("proc", "/proc")], ..Config::default() };
     let plan = compile(&config, &process(), &facts()).unwrap();
     assert!(position(&plan, "pivot_root") < position(&plan, "mount"));
 }
 
 #[test]
-fn what_needs_the_network_namespace_comes_in_a_part_of_its_own() {
+fn operations_in_the_network_namespace_are_a_separate_part() {
     let mounts = vec![mount("proc", "/proc"), mount("sysfs", "/sys"), mount("tmpfs", "/run")];
     let config = Config { mounts, ..Config::default() };
     let facts = Facts { new: NEWNS | NEWNET, parallel_netns: true, ..facts() };
     let plan = compile(&config, &process(), &facts).unwrap();
     let [early, network] = plan.parts() else { panic!("{} parts", plan.parts().len()) };
     assert_eq!(plan.early_parts(), 1);
-    assert_eq!(early.operations().last().unwrap().name(), "attach", "of proc");
+    assert_eq!(early.operations().last().unwrap().name(), "attach", "proc");
     assert_eq!(network.sources, [Source::Network]);
     let names: Vec<_> = network.operations().map(|op| op.name()).collect();
     assert_eq!(names[..3], ["setns", "mount", "attach"]);
     assert!(names.contains(&"loopback"));
-    // Without sysfs the loopback interface is the first that needs it.
+    // Without a sysfs, the loopback interface is the first to need the namespace.
     let plan = compile(&Config::default(), &process(), &facts).unwrap();
     assert_eq!(plan.parts()[1].operations().nth(1).unwrap().name(), "loopback");
 }
 
 #[test]
-fn file_systems_of_an_unknown_type_are_mounted_in_the_networks_namespace() {
+fn file_systems_of_an_unknown_type_are_mounted_in_the_network_namespace() {
     let config = Config { mounts: vec![mount("nfs", "/data")], ..Config::default() };
     let facts = Facts { new: NEWNS | NEWNET, parallel_netns: true, ..facts() };
     let plan = compile(&config, &process(), &facts).unwrap();
@@ -142,28 +142,28 @@ fn file_systems_of_an_unknown_type_are_mounted_in_the_networks_namespace() {
 }
 
 #[test]
-fn a_user_namespace_makes_proc_while_it_sees_one() {
+fn in_a_user_namespace_proc_is_created_before_pivot_root() {
     let config = Config { mounts: vec![mount("proc", "/proc")], ..Config::default() };
     let facts = Facts { new: NEWNS | NEWUSER, in_user_namespace: true, ..facts() };
     let plan = compile(&config, &process(), &facts).unwrap();
-    assert_eq!(names(&plan)[0], "set ids", "an id comes before any file");
+    assert_eq!(names(&plan)[0], "set ids", "before any file is created");
     assert!(position(&plan, "mount") < position(&plan, "pivot_root"));
     assert!(position(&plan, "pivot_root") < position(&plan, "attach"));
 }
 
 #[test]
-fn host_paths_are_used_before_the_old_root_goes() {
+fn host_paths_are_opened_before_pivot_root() {
     let bind = Mount { source: "/data".into(), flags: 4096, ..mount("bind", "/data") };
     let config =
         Config { mounts: vec![bind], mask_paths: vec!["/proc/kcore".into()], ..Config::default() };
     let plan = compile(&config, &process(), &Facts { by_path: true, ..facts() }).unwrap();
     let last_path = names(&plan).iter().rposition(|op| *op == "bind").unwrap();
     assert!(last_path < position(&plan, "pivot_root"));
-    assert!(plan.parts().iter().all(|part| part.sources.is_empty()), "no descriptor crosses");
+    assert!(plan.parts().iter().all(|part| part.sources.is_empty()), "no descriptors are sent");
 }
 
 #[test]
-fn commands_see_the_mount_under_the_old_root() {
+fn mount_commands_run_before_pivot_root() {
     let command = Command { path: "touch".into(), ..Command::default() };
     let entry = Mount {
         premount_cmds: vec![command.clone()],
@@ -189,7 +189,7 @@ fn commands_see_the_mount_under_the_old_root() {
 }
 
 #[test]
-fn proc_and_sysfs_are_never_mounted_through_a_link() {
+fn proc_and_sysfs_do_not_follow_symbolic_links() {
     let mounts = vec![mount("proc", "/proc"), mount("sysfs", "/sys"), mount("tmpfs", "/tmp")];
     let config = Config { mounts, ..Config::default() };
     let plan = compile(&config, &process(), &facts()).unwrap();
@@ -204,7 +204,7 @@ fn proc_and_sysfs_are_never_mounted_through_a_link() {
 }
 
 #[test]
-fn a_file_is_bound_to_a_file() {
+fn a_bound_file_creates_a_file() {
     let bind = Mount { source: "/etc/hosts".into(), flags: 4096, ..mount("bind", "/etc/hosts") };
     let config = Config { mounts: vec![bind], ..Config::default() };
     let facts = Facts { is_directory: &|path| Ok(path != Path::new("/etc/hosts")), ..facts() };
@@ -217,7 +217,7 @@ fn a_file_is_bound_to_a_file() {
 }
 
 #[test]
-fn devices_are_made_or_bound() {
+fn devices_are_created_or_bound_in_a_user_namespace() {
     let device = Device {
         kind: 'c',
         path: "/dev/null".into(),
@@ -261,7 +261,7 @@ fn sysctls_are_written_before_proc_becomes_read_only() {
 }
 
 #[test]
-fn a_cgroup_file_system_waits_for_the_cgroup() {
+fn a_cgroup_mount_comes_after_the_cgroup_namespace() {
     let config = Config { mounts: vec![mount("cgroup", "/sys/fs/cgroup")], ..Config::default() };
     let cgroups = [(String::new(), PathBuf::from("/sys/fs/cgroup/x"))].into();
     let facts = Facts { new: NEWNS | NEWCGROUP, barrier: true, cgroups, ..facts() };
@@ -274,7 +274,7 @@ fn a_cgroup_file_system_waits_for_the_cgroup() {
 }
 
 #[test]
-fn own_cgroups_are_shown_read_only() {
+fn cgroup_v1_hierarchies_are_bound_read_only() {
     let config = Config { mounts: vec![mount("cgroup", "/sys/fs/cgroup")], ..Config::default() };
     let cgroups = [("cpu", "/c/cpu/x"), ("cpuacct", "/c/cpu/x"), ("memory", "/c/memory/x")]
         .map(|(controller, path)| (controller.into(), path.into()))
@@ -303,7 +303,7 @@ fn own_cgroups_are_shown_read_only() {
 }
 
 #[test]
-fn a_filter_is_last_only_where_it_can_be() {
+fn a_filter_is_part_of_exec_only_with_no_new_privileges() {
     let with = |no_new_privileges| {
         let filter = Some((0, vec![6, 0, 0, 0, 0, 0, 0xff, 0x7f]));
         let process = Process { seccomp: filter, no_new_privileges, ..process() };
@@ -317,7 +317,7 @@ fn a_filter_is_last_only_where_it_can_be() {
 }
 
 #[test]
-fn a_read_only_tmpfs_is_so_after_its_copy() {
+fn a_tmpfs_with_a_copy_becomes_read_only_after_it() {
     let copy = Mount { flags: 1, copy_up: true, ..mount("tmpfs", "/x") };
     let config = Config { mounts: vec![copy], ..Config::default() };
     let plan = compile(&config, &process(), &facts()).unwrap();
@@ -328,7 +328,7 @@ fn a_read_only_tmpfs_is_so_after_its_copy() {
 }
 
 #[test]
-fn access_times_are_cleared_as_a_whole() {
+fn clearing_noatime_clears_the_whole_access_time_field() {
     let atime = Mount { flags: 4096, cleared: 1024, ..mount("bind", "/x") };
     let config = Config { mounts: vec![atime], ..Config::default() };
     let plan = compile(&config, &process(), &facts()).unwrap();
@@ -337,7 +337,7 @@ fn access_times_are_cleared_as_a_whole() {
 }
 
 #[test]
-fn a_joined_namespace_needs_a_fork() {
+fn joining_a_namespace_needs_a_fork() {
     let joined = vec![(NEWNET, PathBuf::from("/run/netns/x"))];
     let facts = Facts { joined, ..facts() };
     let plan = compile(&Config::default(), &process(), &facts).unwrap();
@@ -346,7 +346,7 @@ fn a_joined_namespace_needs_a_fork() {
 }
 
 #[test]
-fn a_thousand_sources_come_in_parts() {
+fn a_thousand_sources_are_split_into_parts() {
     let bind = |number| Mount {
         source: format!("/data/{number}"),
         flags: 4096,
@@ -368,7 +368,7 @@ fn a_thousand_sources_come_in_parts() {
 }
 
 #[test]
-fn programs_are_looked_for_in_their_own_path() {
+fn programs_are_searched_in_the_path_of_their_environment() {
     let plan = compile(&Config::default(), &process(), &facts()).unwrap();
     let Some(Op::Exec { candidates, .. }) = plan.operations().last() else { panic!("no exec") };
     let candidates: Vec<_> = candidates.iter().map(|path| path.to_str().unwrap()).collect();
@@ -376,7 +376,7 @@ fn programs_are_looked_for_in_their_own_path() {
 }
 
 #[test]
-fn what_exec_would_refuse_is_refused_before_the_clone() {
+fn arguments_that_exec_would_refuse_are_an_error() {
     let refused = |process: Process| compile(&Config::default(), &process, &facts()).unwrap_err();
     let long = refused(Process { args: vec!["x".into(), "y".repeat(131_072)], ..process() });
     assert_eq!(long.code(), Code::ConfigInvalid);
@@ -394,7 +394,7 @@ fn what_exec_would_refuse_is_refused_before_the_clone() {
 }
 
 #[test]
-fn joining_takes_all_namespaces_at_once() {
+fn joining_a_container_enters_all_namespaces_in_one_call() {
     let joined = super::join::Joined {
         flags: NEWNS | NEWUSER,
         keyring: Some("_ses.x".into()),
@@ -415,7 +415,7 @@ fn paths_cannot_leave_the_root() {
 }
 
 #[test]
-fn a_mapped_root_is_the_first_id() {
+fn the_init_takes_the_smallest_mapped_ids() {
     let map = |container_id| IdMap { container_id, host_id: 1000, size: 1 };
     let config = Config {
         uid_mappings: vec![map(5), map(0)],
@@ -425,5 +425,5 @@ fn a_mapped_root_is_the_first_id() {
     let facts = Facts { new: NEWUSER | NEWNS, in_user_namespace: true, ..facts() };
     let plan = compile(&config, &process(), &facts).unwrap();
     assert_eq!(plan.operations().next(), Some(Op::Ids { uid: 0, gid: 7 }));
-    assert_eq!(NamespaceType::User.clone_flag(), NEWUSER);
+    assert_eq!(NEWUSER, 0x1000_0000);
 }

@@ -1,6 +1,6 @@
-//! Every operation of the wire can be printed as a line of a plan.
+//! Every operation of the wire is printed with its name and its fields.
 //!
-//! The operations are those of the vectors of `pidone_proto`: at least one of each.
+//! The operations come from the vectors of `pidone_proto`, which have at least one of each.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -10,7 +10,8 @@ use std::path::Path;
 use pidone_plan::Plan;
 use pidone_proto::{Bincode, Codec, Op};
 
-/// Operations whose name alone says it: the listener of `AwaitStart` is always the same.
+/// Operations that are printed without their fields: the listener of `AwaitStart` is always the
+/// same.
 const NAME_ONLY: &[&str] = &["AwaitStart"];
 
 /// Returns the bytes of a line `  bincode 00 07`.
