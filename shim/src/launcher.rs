@@ -12,7 +12,6 @@ use pidone_plan::Plan;
 use pidone_proto::Op;
 
 use crate::container::running::Running;
-use crate::container::running::running;
 use crate::launch::image::{Image, Sealed};
 use crate::launch::options::{Options, image};
 use crate::launch::stdio::Descriptors;
@@ -162,7 +161,7 @@ impl<'a> Launcher<'a> {
         }
         .start(&mut hosting)
         .map_err(privilege::explain)?;
-        Ok(running(started, descriptors))
+        Ok(Running::from_started(started, descriptors))
     }
 
     /// Refuses namespaces that would not be what was asked for.

@@ -22,17 +22,17 @@ use crate::launch::channel::{Channel, Message};
 #[derive(Debug)]
 pub(crate) struct Child {
     pidfd: OwnedFd,
-    end: Mutex<End>,
+    exit_source: Mutex<ExitSource>,
 }
 
 /// Who knows how a process ends.
 #[derive(Debug)]
-enum End {
+enum ExitSource {
     /// The kernel: it is a child of this process.
-    Own,
+    Kernel,
     /// The container's init, whose child it is, and which calls it by a number; the connection is
     /// kept behind it.
-    Told(Channel, u32, Connection),
+    Init(Channel, u32, Connection),
     /// It is known.
     Known(Exit),
 }
@@ -44,29 +44,29 @@ pub(crate) struct Connection(Arc<Mutex<Option<Channel>>>);
 impl Connection {
     /// Takes what is kept, if the init still listens to it and has nothing to say.
     pub(crate) fn take(&self) -> Option<Channel> {
-        self.place().take().filter(|channel| any_readable([channel.as_fd()]) == Ok(false))
+        self.slot().take().filter(|channel| any_readable([channel.as_fd()]) == Ok(false))
     }
 
     /// Keeps a connection whose last request is done with.
     pub(crate) fn keep(&self, channel: Channel) {
-        *self.place() = Some(channel);
+        *self.slot() = Some(channel);
     }
 
-    fn place(&self) -> MutexGuard<'_, Option<Channel>> {
+    fn slot(&self) -> MutexGuard<'_, Option<Channel>> {
         // There is nothing in it that could be half changed.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// The children that joined a first process's container, and what tells that there are more.
-struct Joined {
+struct JoinedChildren {
     children: Vec<Weak<Child>>,
     changed: Arc<OwnedFd>,
 }
 
 /// The first processes that this program started, by their ids.
-fn first_processes() -> MutexGuard<'static, HashMap<i32, Joined>> {
-    static FIRST: OnceLock<Mutex<HashMap<i32, Joined>>> = OnceLock::new();
+fn first_processes() -> MutexGuard<'static, HashMap<i32, JoinedChildren>> {
+    static FIRST: OnceLock<Mutex<HashMap<i32, JoinedChildren>>> = OnceLock::new();
     // What is kept is whole at any time, so that a panic elsewhere does no harm.
     FIRST.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -74,7 +74,7 @@ fn first_processes() -> MutexGuard<'static, HashMap<i32, Joined>> {
 impl Child {
     /// A child that runs.
     pub(crate) fn new(pidfd: OwnedFd) -> Arc<Self> {
-        Arc::new(Self { pidfd, end: Mutex::new(End::Own) })
+        Arc::new(Self { pidfd, exit_source: Mutex::new(ExitSource::Kernel) })
     }
 
     /// A child of a container's init, which tells its end on a connection, and that one is kept.
@@ -84,7 +84,7 @@ impl Child {
         number: u32,
         kept: Connection,
     ) -> Arc<Self> {
-        Arc::new(Self { pidfd, end: Mutex::new(End::Told(channel, number, kept)) })
+        Arc::new(Self { pidfd, exit_source: Mutex::new(ExitSource::Init(channel, number, kept)) })
     }
 
     /// Waits for the end of the process, and reaps it.
@@ -99,18 +99,19 @@ impl Child {
 
     /// Reaps the process if it has ended.
     fn reap(&self) -> Result<Option<Exit>, Errno> {
-        let mut end = self.end.lock().unwrap_or_else(PoisonError::into_inner);
-        let exit = match &mut *end {
-            End::Known(exit) => return Ok(Some(exit.clone())),
-            End::Own => exit::wait(self.pidfd.as_fd())?.map(|exit| (exit, false)),
-            End::Told(channel, number, _) if any_readable([self.pidfd.as_fd()])? => {
-                told(channel, *number)
+        let mut source = self.exit_source.lock().unwrap_or_else(PoisonError::into_inner);
+        let exit = match &mut *source {
+            ExitSource::Known(exit) => return Ok(Some(exit.clone())),
+            ExitSource::Kernel => exit::wait(self.pidfd.as_fd())?.map(|exit| (exit, false)),
+            ExitSource::Init(channel, number, _) if any_readable([self.pidfd.as_fd()])? => {
+                read_exit(channel, *number)
             }
-            End::Told(..) => None,
+            ExitSource::Init(..) => None,
         };
-        let Some((exit, as_told)) = exit else { return Ok(None) };
-        if let End::Told(channel, _, kept) = std::mem::replace(&mut *end, End::Known(exit.clone()))
-            && as_told
+        let Some((exit, was_reported)) = exit else { return Ok(None) };
+        if let ExitSource::Init(channel, _, kept) =
+            std::mem::replace(&mut *source, ExitSource::Known(exit.clone()))
+            && was_reported
         {
             kept.keep(channel);
         }
@@ -122,7 +123,7 @@ impl Child {
 /// that tells nothing any more was killed, and all in its container with it; one that lies is not
 /// believed to say anything. One that is silent holds the caller as long as its container is there, as a program that does not end
 /// would: it may just be paused.
-fn told(channel: &mut Channel, number: u32) -> Option<(Exit, bool)> {
+fn read_exit(channel: &mut Channel, number: u32) -> Option<(Exit, bool)> {
     let _ = wait_for_any(&mut [PollFd::new(&*channel, PollFlags::IN)]);
     match channel.receive() {
         Ok(Some(Message::Exited { process, exit })) if process == number => Some((exit, true)),
@@ -139,16 +140,16 @@ impl AsFd for Child {
 
 /// The first process of a container, which waits for others to be reaped.
 #[derive(Debug)]
-pub(crate) struct First {
+pub(crate) struct FirstProcess {
     pid: i32,
     changed: Arc<OwnedFd>,
 }
 
-impl First {
+impl FirstProcess {
     /// Registers a first process.
     pub(crate) fn new(pid: i32) -> Result<Self, Errno> {
         let changed = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
-        let joined = Joined { children: Vec::new(), changed: Arc::clone(&changed) };
+        let joined = JoinedChildren { children: Vec::new(), changed: Arc::clone(&changed) };
         first_processes().insert(pid, joined);
         Ok(Self { pid, changed })
     }
@@ -177,7 +178,7 @@ impl First {
     }
 }
 
-impl Drop for First {
+impl Drop for FirstProcess {
     fn drop(&mut self) {
         let mut first = first_processes();
         // The id may be another process's by now.
@@ -188,7 +189,7 @@ impl Drop for First {
 }
 
 /// Registers a child that joined the container of a first process.
-pub(crate) fn joined(first: i32, child: &Arc<Child>) {
+pub(crate) fn register_joined(first: i32, child: &Arc<Child>) {
     if let Some(joined) = first_processes().get_mut(&first) {
         joined.children.retain(|child| child.strong_count() > 0);
         joined.children.push(Arc::downgrade(child));

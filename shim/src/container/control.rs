@@ -18,7 +18,7 @@ impl Container {
     /// # Errors
     /// [`Code::ContainerNotRunning`] if none runs, [`Code::SystemError`] if they cannot be read.
     pub fn processes(&self) -> Result<Vec<i32>> {
-        self.running("processes")?;
+        self.running_init("processes")?;
         match self.cgroups()? {
             Some(cgroups) => cgroups.processes(),
             None => proc::in_pid_namespace_of(self.state.init_process_pid),
@@ -30,7 +30,7 @@ impl Container {
     /// # Errors
     /// [`Code::ContainerNotRunning`] if none of its processes runs.
     pub fn stats(&self) -> Result<Stats> {
-        self.running("stats")?;
+        self.running_init("stats")?;
         let cgroup = self.cgroups()?.map(|cgroups| cgroups.stats()).transpose()?;
         let links = self.state.host_links.iter().map(String::as_str);
         Ok(Stats { interfaces: net::statistics(links)?, cgroup })
@@ -43,7 +43,7 @@ impl Container {
     /// not freeze.
     pub fn pause(&mut self) -> Result<()> {
         let _lock = Lock::take(self.directory.as_fd(), self.id())?;
-        self.running("pause")?;
+        self.running_init("pause")?;
         self.cgroups_for("pause")?.freeze()
     }
 
@@ -54,7 +54,7 @@ impl Container {
     /// not thaw.
     pub fn resume(&mut self) -> Result<()> {
         let _lock = Lock::take(self.directory.as_fd(), self.id())?;
-        self.running("resume")?;
+        self.running_init("resume")?;
         self.cgroups_for("resume")?.thaw()
     }
 
@@ -63,7 +63,7 @@ impl Container {
     /// # Errors
     /// [`Code::ContainerNotRunning`] if it has ended.
     pub fn signal(&self, signal: i32) -> Result<()> {
-        let init = self.running("signal")?;
+        let init = self.running_init("signal")?;
         pidfd::send(init.as_fd(), self.state.init_process_pid, signal)
     }
 
@@ -84,7 +84,7 @@ impl Container {
             Some(cgroups) => cgroups.processes()?,
             None => {
                 // Its number may be a stranger's once it has ended.
-                self.running("signal")?;
+                self.running_init("signal")?;
                 proc::in_pid_namespace_of(self.state.init_process_pid)?
             }
         };
@@ -120,8 +120,8 @@ impl Container {
             dropped.filter = Filtered::Otherwise;
         }
         former.clone_from(config);
-        self.forget();
-        self.write()
+        self.drop_caches();
+        self.write_state()
     }
 
     /// Watches for processes killed for want of memory.
@@ -129,7 +129,7 @@ impl Container {
     /// # Errors
     /// [`Code::ContainerNotRunning`], or [`Code::SystemError`] without a memory cgroup.
     pub fn notify_oom(&self) -> Result<cgroup::Watcher> {
-        self.running("oom")?;
+        self.running_init("oom")?;
         self.cgroups_for("oom")?.watch_oom()
     }
 
@@ -138,7 +138,7 @@ impl Container {
     /// # Errors
     /// [`Code::ContainerNotRunning`], or [`Code::SystemError`] without a memory cgroup.
     pub fn notify_memory_pressure(&self, level: cgroup::PressureLevel) -> Result<cgroup::Watcher> {
-        self.running("memory pressure")?;
+        self.running_init("memory pressure")?;
         self.cgroups_for("memory pressure")?.watch_memory_pressure(level)
     }
 }

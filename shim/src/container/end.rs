@@ -25,7 +25,11 @@ impl Container {
         let _lock = Lock::take(self.directory.as_fd(), self.id())?;
         self.refresh()?;
         if self.open_init()?.is_some() {
-            return Err(self.not(Code::ContainerNotStopped, "destroy", "container is not stopped"));
+            return Err(self.error(
+                Code::ContainerNotStopped,
+                "destroy",
+                "container is not stopped",
+            ));
         }
         self.clean()?;
         self.remove_directory()?;

@@ -11,10 +11,10 @@ use rustix::process::Signal;
 
 use super::{Container, network};
 use crate::container::running::Running;
-use crate::container::start::facts::network_can_be_beside;
-use crate::container::start::{First, Release, Start};
+use crate::container::start::facts::can_make_netns_in_parallel;
+use crate::container::start::{ReleaseHostSide, Start, StartedFirst};
 use crate::container::state::journal::{Entry, Journal};
-use crate::container::state::sockets::{Rest, START, SUPERVISOR};
+use crate::container::state::sockets::{RemainingPlan, START, SUPERVISOR};
 use crate::container::state::{Identity, sockets};
 use crate::launch::image::EMBEDDED;
 use crate::launch::{Child, Network, Resume};
@@ -23,7 +23,7 @@ use crate::trace;
 impl Container {
     /// Whether a first program that is to come at once waits for the host all the same: its init
     /// has no connection to the host of its own, and what the host has to do goes by that.
-    pub(super) fn waits_anyway(&self) -> bool {
+    pub(super) fn starts_in_two_steps(&self) -> bool {
         let Config { supervise, hooks, seccomp_profile, .. } = &self.state.config;
         let listens = seccomp_profile.as_ref().is_some_and(|own| !own.listener_path.is_empty());
         *supervise && (listens || !hooks.start_container.is_empty())
@@ -33,17 +33,17 @@ impl Container {
     pub(super) fn prepare_first(&mut self, process: &Process) -> Result<Running> {
         let listener = sockets::listen(self.directory.as_fd(), START)?;
         self.start_first(process, Some(listener.as_fd()))
-            .inspect_err(|_| sockets::forget(self.directory.as_fd(), START))
+            .inspect_err(|_| sockets::remove(self.directory.as_fd(), START))
     }
 
     /// Lets the first program come.
     pub(super) fn release_first(&mut self) -> Result<()> {
-        let init = self.running("start")?;
+        let init = self.running_init("start")?;
         if !sockets::is_waiting(self.directory.as_fd()) {
             let reason = "container is not in the created state";
-            return Err(self.not(Code::ContainerNotStopped, "start", reason));
+            return Err(self.error(Code::ContainerNotStopped, "start", reason));
         }
-        let rest = Rest::read(self.directory.as_fd())?;
+        let rest = RemainingPlan::read(self.directory.as_fd())?;
         let cgroups = self.cgroups()?;
         let hooks = self.hooks(cgroups.as_ref());
         let child = Child { pid: self.state.init_process_pid, pidfd: init };
@@ -55,8 +55,8 @@ impl Container {
             socket: (&path_in(directory, START), codec),
             timeout: self.options.timeout,
         }
-        .start(child, &mut Release { hooks, plan: &rest.plan }, || {
-            sockets::forget(directory, START);
+        .start(child, &mut ReleaseHostSide { hooks, plan: &rest.plan }, || {
+            sockets::remove(directory, START);
             Ok(())
         })?;
         if let Err(error) = self.poststart() {
@@ -72,12 +72,13 @@ impl Container {
         process: &Process,
         listener: Option<BorrowedFd<'_>>,
     ) -> Result<Running> {
-        let (First { mut running, identity, rest, dropped }, cgroups) =
-            self.make(process, listener, true, |start| start.run())?;
+        let (StartedFirst { mut running, identity, rest, dropped }, cgroups) =
+            self.set_up(process, listener, true, |start| start.start())?;
         running.cgroups = cgroups;
         self.state.dropped = dropped;
-        let rest =
-            rest.map_or(Ok(()), |(first, rest)| Rest::write(self.directory.as_fd(), first, &rest));
+        let rest = rest.map_or(Ok(()), |(first, rest)| {
+            RemainingPlan::write(self.directory.as_fd(), first, &rest)
+        });
         if let Err(error) = rest.and_then(|()| self.write_started(&identity)) {
             self.discard(&mut running);
             return Err(error);
@@ -87,7 +88,7 @@ impl Container {
 
     /// Makes what the container has on the host, and starts something in it. Answers what that is,
     /// and the cgroups that end with it. In priority, another processor takes a share.
-    pub(super) fn make<T>(
+    pub(super) fn set_up<T>(
         &self,
         process: &Process,
         listener: Option<BorrowedFd<'_>>,
@@ -96,9 +97,9 @@ impl Container {
     ) -> Result<(T, Option<Cgroups>)> {
         let config = &self.state.config;
         let network = network(config, &self.path)?;
-        let beside = priority && network_can_be_beside(config, &network);
+        let in_parallel = priority && can_make_netns_in_parallel(config, &network);
         let begin = || trace::span("begin the network namespace", Network::start);
-        let parallel_netns = beside.then(begin).transpose()?;
+        let parallel_netns = in_parallel.then(begin).transpose()?;
         let mut cgroups = config
             .cgroups
             .as_ref()
@@ -134,7 +135,7 @@ impl Container {
             Ok(started) => Ok((started, None)),
             Err(error) => {
                 // The first error is the one that is told.
-                let _ = self.give_up();
+                let _ = self.clean_failed_start();
                 Err(error)
             }
         }
@@ -144,7 +145,7 @@ impl Container {
     pub(super) fn discard(&self, running: &mut Running) {
         let _ = running.signal(Signal::KILL.as_raw());
         let _ = running.wait();
-        let _ = self.give_up();
+        let _ = self.clean_failed_start();
     }
 
     /// Makes the cgroups, which are another container's until they are known to be made.
@@ -166,7 +167,7 @@ impl Container {
         made.and(written)?;
         self.delegate(cgroups).inspect_err(|_| {
             // The first error is the one that is told.
-            let _ = self.give_up();
+            let _ = self.clean_failed_start();
         })
     }
 
@@ -184,7 +185,7 @@ impl Container {
 
     /// Removes what a start that failed has made. What it had may be another container's from here
     /// on.
-    pub(super) fn give_up(&self) -> Result<()> {
+    pub(super) fn clean_failed_start(&self) -> Result<()> {
         self.clean()?;
         Journal::append(self.directory.as_fd(), &[Entry::Cgroups(BTreeMap::new())])
     }
@@ -201,6 +202,6 @@ impl Container {
                 (*kind, path.into())
             })
             .collect();
-        self.write()
+        self.write_state()
     }
 }

@@ -51,7 +51,7 @@ pub struct Container {
     version: Option<Version>,
     filter: Filter,
     /// What is kept of its first process, for further ones.
-    alive: Option<RunningInit>,
+    init: Option<RunningInit>,
     options: Options,
     /// The init of [`Options::image`], sealed.
     image: Option<Sealed>,
@@ -117,7 +117,7 @@ impl Container {
             config,
         };
         let version = trace::span("write the state", || state.write_first(directory.as_fd()))?;
-        Self::with(path, directory, state, Some(version), options)
+        Self::from_parts(path, directory, state, Some(version), options)
     }
 
     /// Finds a container by its directory.
@@ -130,10 +130,10 @@ impl Container {
         // Before the state: one that is written in between is then read again.
         let version = State::version(directory.as_fd());
         let state = read_state(directory.as_fd(), id)?;
-        Self::with(path, directory, state, version, options)
+        Self::from_parts(path, directory, state, version, options)
     }
 
-    fn with(
+    fn from_parts(
         path: PathBuf,
         directory: OwnedFd,
         state: State,
@@ -147,7 +147,7 @@ impl Container {
             state,
             version,
             filter: Filter::default(),
-            alive: None,
+            init: None,
             options,
             image,
             poststop: Vec::new(),
@@ -173,7 +173,7 @@ impl Container {
     pub fn state(&self) -> Result<&State> {
         match self.status()? {
             Status::Destroyed => {
-                Err(self.not(Code::ContainerNotExists, "state", "container destroyed"))
+                Err(self.error(Code::ContainerNotExists, "state", "container destroyed"))
             }
             _ => Ok(&self.state),
         }
@@ -214,23 +214,23 @@ impl Container {
     /// [`Code::ConfigInvalid`] for what is wrong in the process, [`Code::ContainerPaused`], or
     /// [`Code::SystemError`] with the step that failed. Nothing is left behind then.
     pub fn start(&mut self, process: &Process) -> Result<Running> {
-        if self.is_as_kept() {
+        if self.has_current_init() {
             return self.join(process);
         }
         let lock = Lock::take(self.directory.as_fd(), self.id())?;
         self.refresh()?;
         match self.open_init()? {
             Some(init) => {
-                self.keep(init)?;
+                self.remember_init(init)?;
                 // Others may join at the same time.
                 drop(lock);
                 self.join(process)
             }
-            None if self.waits_anyway() => {
+            None if self.starts_in_two_steps() => {
                 let mut running = self.prepare_first(process)?;
                 if let Err(error) = self.release_first() {
                     let _ = running.wait();
-                    let _ = self.give_up();
+                    let _ = self.clean_failed_start();
                     return Err(error);
                 }
                 Ok(running)
@@ -251,31 +251,31 @@ impl Container {
     /// # Errors
     /// As [`Container::start`]; [`Code::ContainerNotRunning`] instead of a first process.
     pub fn exec(&mut self, process: &Process) -> Result<Running> {
-        if !self.is_as_kept() {
+        if !self.has_current_init() {
             let _lock = Lock::take(self.directory.as_fd(), self.id())?;
             self.refresh()?;
-            let init = self.running("exec")?;
-            self.keep(init)?;
+            let init = self.running_init("exec")?;
+            self.remember_init(init)?;
         }
         self.join(process)
     }
 
     /// Whether the first process that is kept runs, as the state says that did not change. What is
     /// written down is written as a whole, so that this needs no lock.
-    fn is_as_kept(&self) -> bool {
-        self.alive.as_ref().is_some_and(|alive| {
+    fn has_current_init(&self) -> bool {
+        self.init.as_ref().is_some_and(|init| {
             let version = State::version(self.directory.as_fd());
-            version.is_some() && version == self.version && alive.is_of(&self.state)
+            version.is_some() && version == self.version && init.is_current(&self.state)
         })
     }
 
     /// Keeps the first process, which runs.
-    fn keep(&mut self, init: OwnedFd) -> Result<()> {
-        let alive = self
+    fn remember_init(&mut self, init: OwnedFd) -> Result<()> {
+        let init = self
             .state
             .identity()
             .map(|identity| RunningInit::new(identity, init, self.cgroups()?.as_ref()));
-        self.alive = alive.transpose()?;
+        self.init = init.transpose()?;
         Ok(())
     }
 
@@ -288,7 +288,7 @@ impl Container {
         let _lock = Lock::take(self.directory.as_fd(), self.id())?;
         self.refresh()?;
         if self.open_init()?.is_some() {
-            return Err(self.not(Code::IdInUse, "create", "container is running"));
+            return Err(self.error(Code::IdInUse, "create", "container is running"));
         }
         self.prepare_first(process)
     }
@@ -322,12 +322,12 @@ impl Container {
 
     /// Starts a further process, where the first one is kept.
     fn join(&self, process: &Process) -> Result<Running> {
-        let alive = self.alive.as_ref().ok_or_else(|| {
-            self.not(Code::ContainerNotRunning, "exec", "container is not running")
+        let init = self.init.as_ref().ok_or_else(|| {
+            self.error(Code::ContainerNotRunning, "exec", "container is not running")
         })?;
         let cgroups = self.cgroups()?;
-        if !process.ignore_paused && alive.is_frozen() {
-            return Err(self.not(Code::ContainerPaused, "start", "container is paused"));
+        if !process.ignore_paused && init.is_frozen() {
+            return Err(self.error(Code::ContainerPaused, "start", "container is paused"));
         }
         Join {
             config: &self.state.config,
@@ -338,15 +338,15 @@ impl Container {
             cgroups: cgroups.as_ref(),
             hooks: self.hooks(cgroups.as_ref()),
             pid: self.state.init_process_pid,
-            alive,
+            init,
             dropped: self.state.dropped,
             directory: self.directory.as_fd(),
         }
-        .run()
+        .start()
     }
 
     /// Writes the state.
-    fn write(&mut self) -> Result<()> {
+    fn write_state(&mut self) -> Result<()> {
         let write = || self.state.write(self.directory.as_fd());
         self.version = Some(trace::span("write the state", write)?);
         Ok(())
@@ -358,15 +358,15 @@ impl Container {
         if version.is_none() || version != self.version {
             self.state = read_state(self.directory.as_fd(), self.id())?;
             self.version = version;
-            self.forget();
+            self.drop_caches();
         }
         Ok(())
     }
 
     /// Forgets what was made of the configuration.
-    fn forget(&mut self) {
+    fn drop_caches(&mut self) {
         self.filter = Filter::default();
-        self.alive = None;
+        self.init = None;
     }
 
     /// The first process, if it runs.
@@ -378,9 +378,9 @@ impl Container {
     }
 
     /// The first process, which must run.
-    fn running(&self, verb: &'static str) -> Result<OwnedFd> {
+    fn running_init(&self, verb: &'static str) -> Result<OwnedFd> {
         self.open_init()?
-            .ok_or_else(|| self.not(Code::ContainerNotRunning, verb, "container is not running"))
+            .ok_or_else(|| self.error(Code::ContainerNotRunning, verb, "container is not running"))
     }
 
     /// The container's cgroups, if it has any.
@@ -393,10 +393,11 @@ impl Container {
 
     /// The container's cgroups, without which something cannot be done.
     fn cgroups_for(&self, verb: &'static str) -> Result<Cgroups> {
-        self.cgroups()?.ok_or_else(|| self.not(Code::SystemError, verb, "container has no cgroup"))
+        self.cgroups()?
+            .ok_or_else(|| self.error(Code::SystemError, verb, "container has no cgroup"))
     }
 
-    fn not(&self, code: Code, verb: &'static str, reason: &'static str) -> Error {
+    fn error(&self, code: Code, verb: &'static str, reason: &'static str) -> Error {
         Error::reason(code, verb, self.id(), reason)
     }
 }

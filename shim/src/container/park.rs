@@ -9,11 +9,10 @@ use pidone_plan::Plan;
 use pidone_plan::parked::with_descriptors;
 
 use super::{Container, network};
-use crate::container::children::First;
+use crate::container::children::FirstProcess;
 use crate::container::running::Running;
-use crate::container::running::running;
 use crate::container::start::facts::{Compilation, Compiled, Stage};
-use crate::container::start::{Release, Waiting};
+use crate::container::start::{ParkedFirst, ReleaseHostSide};
 use crate::container::state::lock::Lock;
 use crate::launch::stdio::Descriptors;
 use crate::launch::{self, Lent};
@@ -25,7 +24,7 @@ pub(crate) struct Parked {
     /// What is killed with it: all of a container without a pid namespace.
     cgroups: Option<Cgroups>,
     /// What waits for processes that join it.
-    first: Option<First>,
+    first: Option<FirstProcess>,
 }
 
 impl Container {
@@ -35,17 +34,17 @@ impl Container {
     ///
     /// # Errors
     /// As [`Container::start`].
-    pub(crate) fn park(&mut self, half: Stage<'_>, process: &Process) -> Result<Parked> {
+    pub(crate) fn park(&mut self, stage: Stage<'_>, process: &Process) -> Result<Parked> {
         let _lock = Lock::take(self.directory.as_fd(), self.id())?;
-        let (waiting, cgroups) = self.make(process, None, false, |start| start.park(half))?;
-        let Waiting { parked, identity } = waiting;
+        let (waiting, cgroups) = self.set_up(process, None, false, |start| start.park(stage))?;
+        let ParkedFirst { parked, identity } = waiting;
         if let Err(error) = self.write_started(&identity) {
             parked.end();
             // The first error is the one that is told.
-            let _ = self.give_up();
+            let _ = self.clean_failed_start();
             return Err(error);
         }
-        let first = First::new(identity.pid).ok();
+        let first = FirstProcess::new(identity.pid).ok();
         Ok(Parked { init: parked, cgroups, first })
     }
 
@@ -79,10 +78,10 @@ impl Container {
     ) -> Result<Running> {
         let all = descriptors.all();
         let lent = Lent { others: &all, ..Lent::default() };
-        let mut host = Release { hooks: self.hooks(parked.cgroups.as_ref()), plan };
+        let mut host = ReleaseHostSide { hooks: self.hooks(parked.cgroups.as_ref()), plan };
         let started = parked.init.finish(plan, lent, self.options.timeout, &mut host)?;
         drop(all);
-        let mut running = running(started, descriptors);
+        let mut running = Running::from_started(started, descriptors);
         running.cgroups = parked.cgroups;
         running.first = parked.first;
         if let Err(error) = self.poststart() {
@@ -104,7 +103,7 @@ impl Container {
         process: &Process,
     ) -> Result<Running> {
         self.state.config = config;
-        let compiled = self.rest(process);
+        let compiled = self.compile_rest(process);
         let Compiled { plan, .. } = match compiled {
             Ok(compiled) => compiled,
             Err(error) => {
@@ -121,7 +120,7 @@ impl Container {
         };
         let mut running = self.finish(parked, descriptors, &plan)?;
         // The program is there already: others find the root that they join.
-        if let Err(error) = self.write() {
+        if let Err(error) = self.write_state() {
             self.discard(&mut running);
             return Err(error);
         }
@@ -129,7 +128,7 @@ impl Container {
     }
 
     /// Compiles what a container lacks of which the namespaces were parked.
-    fn rest(&self, process: &Process) -> Result<Compiled> {
+    fn compile_rest(&self, process: &Process) -> Result<Compiled> {
         let config = &self.state.config;
         lsm::relabel(config)?;
         let cgroups = self.cgroups()?;
@@ -143,9 +142,9 @@ impl Container {
             network: &network,
             keyring: self.hooks(None).keyring(),
             waits: false,
-            half: Stage::Rest,
+            stage: Stage::Rest,
         }
-        .run()
+        .compile()
     }
 
     /// Makes the cgroups of a container that stays without processes.

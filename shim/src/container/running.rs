@@ -9,7 +9,7 @@ use pidone_host::cgroup::Cgroups;
 use pidone_host::exit::Exit;
 use pidone_host::pidfd;
 
-use crate::container::children::{Child, First};
+use crate::container::children::{Child, FirstProcess};
 use crate::launch::Started;
 use crate::launch::stdio::Descriptors;
 
@@ -29,7 +29,7 @@ pub struct Running {
     /// What is killed when the process ends: all of a container without a pid namespace.
     pub(crate) cgroups: Option<Cgroups>,
     /// Whether it is the first process of a container.
-    pub(crate) first: Option<First>,
+    pub(crate) first: Option<FirstProcess>,
 }
 
 impl Running {
@@ -42,6 +42,12 @@ impl Running {
     ) -> Self {
         let (cgroups, first) = (None, None);
         Self { pid, child, stdin, stdout, stderr, console, cgroups, first }
+    }
+
+    /// A started process with the caller's ends of its pipes.
+    pub(crate) fn from_started(started: Started, descriptors: Descriptors<'_>) -> Self {
+        let Started { child, console, .. } = started;
+        Self::new(child.pid, Child::new(child.pidfd), descriptors.kept, console)
     }
 
     /// The process's id, in the caller's pid namespace; 0 for one that the container's init started
@@ -90,10 +96,4 @@ impl Running {
     pub fn signal(&self, signal: i32) -> Result<()> {
         pidfd::send(self.child.as_fd(), self.pid, signal)
     }
-}
-
-/// A started process with the caller's ends of its pipes.
-pub(crate) fn running(started: Started, descriptors: Descriptors<'_>) -> Running {
-    let Started { child, console, .. } = started;
-    Running::new(child.pid, Child::new(child.pidfd), descriptors.kept, console)
 }

@@ -27,7 +27,7 @@ impl Owner {
     /// This process.
     pub(super) fn current() -> Result<Self> {
         let pid = rustix::process::getpid().as_raw_nonzero().get();
-        let Identity { pid, start, boot } = Identity::of(pid)?;
+        let Identity { pid, start, boot } = Identity::from_pid(pid)?;
         let namespace = proc::own_namespace_inode("pid")?;
         Ok(Self { boot: boot.chars().take(BOOT).collect(), namespace, pid, start })
     }
@@ -60,7 +60,7 @@ impl Owner {
             return true;
         }
         self.namespace == other.namespace
-            && Identity::of(other.pid).map_or(true, |identity| identity.start != other.start)
+            && Identity::from_pid(other.pid).map_or(true, |identity| identity.start != other.start)
     }
 
     /// Removes the containers of owners that are gone, and their processes.

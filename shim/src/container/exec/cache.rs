@@ -16,7 +16,7 @@ pub(crate) struct ExecCache<T>(Mutex<Vec<Entry<T>>>);
 /// What was made for a process that runs as the files of the container said at that time.
 #[derive(Debug)]
 struct Entry<T> {
-    program: Program,
+    key: ProcessKey,
     users: user::Versions,
     made: T,
 }
@@ -37,16 +37,16 @@ impl<T: Clone> ExecCache<T> {
         make: impl FnOnce() -> Result<T>,
     ) -> Result<T> {
         let Some(users) = users else { return make() };
-        let same = |entry: &&Entry<T>| entry.users == users && entry.program.is_of(process);
+        let same = |entry: &&Entry<T>| entry.users == users && entry.key.matches(process);
         if let Some(entry) = self.entries().iter().find(same) {
             return Ok(entry.made.clone());
         }
         let made = make()?;
-        let program = Program::of(process);
+        let key = ProcessKey::from_process(process);
         let mut entries = self.entries();
         entries.retain(|entry| entry.users == users);
         entries.truncate(MOST - 1);
-        entries.insert(0, Entry { program, users, made: made.clone() });
+        entries.insert(0, Entry { key, users, made: made.clone() });
         Ok(made)
     }
 
@@ -58,7 +58,7 @@ impl<T: Clone> ExecCache<T> {
 
 /// What of a process decides about its plan: all but what its descriptors are.
 #[derive(Debug)]
-struct Program {
+struct ProcessKey {
     args: Vec<String>,
     env: Vec<String>,
     cwd: String,
@@ -79,8 +79,8 @@ struct Program {
     no_new_privileges: bool,
 }
 
-impl Program {
-    fn of(process: &Process) -> Self {
+impl ProcessKey {
+    fn from_process(process: &Process) -> Self {
         Self {
             args: process.args.clone(),
             env: process.env.clone(),
@@ -103,7 +103,7 @@ impl Program {
         }
     }
 
-    fn is_of(&self, process: &Process) -> bool {
+    fn matches(&self, process: &Process) -> bool {
         // Named one by one, so that a new one is not forgotten.
         let Process {
             args,

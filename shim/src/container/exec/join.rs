@@ -18,10 +18,9 @@ use rustix::io::Errno;
 
 use crate::container::children;
 use crate::container::exec::running_init::RunningInit;
-use crate::container::exec::supervised::Program;
+use crate::container::exec::supervised::SpawnRequest;
 use crate::container::hook::Hooks;
 use crate::container::running::Running;
-use crate::container::running::running;
 use crate::container::start::adjust_oom_score;
 use crate::container::state::sockets::SUPERVISOR;
 use crate::launch::channel::Channel;
@@ -46,7 +45,7 @@ pub(crate) struct Join<'a> {
     /// The container's first process.
     pub(crate) pid: i32,
     /// What is kept of it.
-    pub(crate) alive: &'a RunningInit,
+    pub(crate) init: &'a RunningInit,
     /// What its init has given up, if it stays.
     pub(crate) dropped: DroppedPrivileges,
     /// The directory of the container's state.
@@ -55,7 +54,7 @@ pub(crate) struct Join<'a> {
 
 impl Join<'_> {
     /// Starts the process.
-    pub(crate) fn run(self) -> Result<Running> {
+    pub(crate) fn start(self) -> Result<Running> {
         // First, so that the init wakes up while the process is resolved.
         let channel = if self.can_be_spawned() { self.connect()? } else { None };
         let root = self.root()?;
@@ -94,7 +93,7 @@ impl Join<'_> {
 
     /// Connects to the init, if it listens.
     fn connect(&self) -> Result<Option<Channel>> {
-        if let Some(channel) = self.alive.connection.take() {
+        if let Some(channel) = self.init.connection.take() {
             return Ok(Some(channel));
         }
         let (_, codec) = image(self.image, self.options, true)?;
@@ -119,7 +118,7 @@ impl Join<'_> {
     /// is to have, or an agent gets the filter.
     fn spawn(self, mut channel: Channel, root: BorrowedFd<'_>) -> Result<Running> {
         let below = self.below()?;
-        let program = Program {
+        let request = SpawnRequest {
             descriptors: Descriptors::open(self.process)?,
             cgroups: below.map_or_else(|| Ok(Vec::new()), |cgroups| cgroups.entry_files())?,
             main: false,
@@ -127,29 +126,29 @@ impl Join<'_> {
             timeout: self.options.timeout,
         };
         // The number of files of those below is no part of what is kept.
-        let users = self.alive.users(root).filter(|_| program.cgroups.is_empty());
-        let plan = self.alive.plans.get(self.process, users, || {
+        let users = self.init.users(root).filter(|_| request.cgroups.is_empty());
+        let plan = self.init.plans.get(self.process, users, || {
             let own = self.resolve(root)?;
             let listens = own.seccomp.as_ref().is_some_and(|(flags, _)| flags & NEW_LISTENER != 0);
             if listens || !self.dropped.fits(self.config, &own) {
                 return Ok(None);
             }
-            program.compile(self.config, &own, self.dropped).map(|plan| Some(Arc::new(plan)))
+            request.compile_plan(self.config, &own, self.dropped).map(|plan| Some(Arc::new(plan)))
         })?;
         let Some(plan) = plan else {
-            self.alive.connection.keep(channel);
-            drop(program);
+            self.init.connection.keep(channel);
+            drop(request);
             return self.join(root);
         };
-        let spawned = program.spawn(&plan, (self.pid, self.alive.pidfd()), &mut channel)?;
-        Ok(program.running(spawned, channel, self.alive.connection.clone()))
+        let spawned = request.spawn(&plan, (self.pid, self.init.pidfd()), &mut channel)?;
+        Ok(request.running(spawned, channel, self.init.connection.clone()))
     }
 
     /// Starts a process that joins the container's namespaces.
     fn join(&self, root: BorrowedFd<'_>) -> Result<Running> {
-        let users = self.alive.users(root);
+        let users = self.init.users(root);
         let own =
-            self.alive.joining.get(self.process, users, || self.resolve(root).map(Arc::new))?;
+            self.init.joining.get(self.process, users, || self.resolve(root).map(Arc::new))?;
         let plan = trace::span("compile the plan", || {
             let joined = self.hooks.joined(self.pid)?;
             plan::join::compile(self.config, &own, &joined)
@@ -166,28 +165,28 @@ impl Join<'_> {
             forks: true,
             descriptors: &descriptors.all(),
             cgroup: &entrance,
-            lent: Lent { container: Some(self.alive.pidfd()), ..Lent::default() },
+            lent: Lent { container: Some(self.init.pidfd()), ..Lent::default() },
             early: usize::MAX,
             timeout: self.options.timeout,
         }
-        .start(&mut Joining {
+        .start(&mut JoinHostSide {
             oom_score_adj: self.process.oom_score_adj,
             container: Some((&self.hooks, self.pid)),
         })?;
-        let running = running(started, descriptors);
-        children::joined(self.pid, &running.child);
+        let running = Running::from_started(started, descriptors);
+        children::register_joined(self.pid, &running.child);
         Ok(running)
     }
 }
 
 /// What the host does while a further process starts.
-pub(crate) struct Joining<'a> {
+pub(crate) struct JoinHostSide<'a> {
     pub(crate) oom_score_adj: Option<i32>,
     /// What the agent of a seccomp filter is told of: the container, and its first process.
     pub(crate) container: Option<(&'a Hooks<'a>, i32)>,
 }
 
-impl Host for Joining<'_> {
+impl Host for JoinHostSide<'_> {
     fn on_cloned(&mut self, child: &Child) -> Result<()> {
         adjust_oom_score(child.pid, self.oom_score_adj)
     }
@@ -204,7 +203,7 @@ impl Host for Joining<'_> {
         match self.container {
             Some((hooks, first)) => {
                 let state = hooks.state_object(Status::Running, first);
-                hooks.listener(listener.as_fd(), child.pid, state)
+                hooks.hand_over_listener(listener.as_fd(), child.pid, state)
             }
             // A hook is not the container's program, and is not held up.
             None => Ok(()),

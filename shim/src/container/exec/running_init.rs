@@ -50,8 +50,8 @@ impl RunningInit {
     }
 
     /// Whether it is the one of a state, and still runs.
-    pub(crate) fn is_of(&self, state: &State) -> bool {
-        self.identity.is_of(state) && any_readable([self.pidfd.as_fd()]) == Ok(false)
+    pub(crate) fn is_current(&self, state: &State) -> bool {
+        self.identity.matches(state) && any_readable([self.pidfd.as_fd()]) == Ok(false)
     }
 
     /// The versions of the files of users below the container's root, by which is found and kept what

@@ -16,7 +16,7 @@ use crate::launch::{Lent, Spawn, Spawned};
 use crate::trace;
 
 /// What an init is asked to start, beside its plan.
-pub(crate) struct Program<'a> {
+pub(crate) struct SpawnRequest<'a> {
     pub(crate) descriptors: Descriptors<'a>,
     /// Files of cgroups that it moves itself to.
     pub(crate) cgroups: Vec<OwnedFd>,
@@ -27,9 +27,9 @@ pub(crate) struct Program<'a> {
     pub(crate) timeout: Duration,
 }
 
-impl Program<'_> {
+impl SpawnRequest<'_> {
     /// Compiles what the child does to become a process, by numbers.
-    pub(crate) fn compile(
+    pub(crate) fn compile_plan(
         &self,
         config: &Config,
         process: &plan::Process,

@@ -18,8 +18,8 @@ use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::Pid;
 
-use crate::container::exec::join::{Joining, different_namespaces};
-use crate::container::hook::program::{Attended, input};
+use crate::container::exec::join::{JoinHostSide, different_namespaces};
+use crate::container::hook::program::{WatchedChild, input_file};
 use crate::launch::image::Sealed;
 use crate::launch::options::{Options, image};
 use crate::launch::seccomp_agent::hand_over;
@@ -40,22 +40,26 @@ impl Hooks<'_> {
     pub(crate) fn create(&self, child: &Child) -> Result<()> {
         let hooks = &self.config.hooks;
         let state = self.state(Status::Creating, child.pid)?;
-        self.on_host(&hooks.prestart, "prestart", &state)?;
-        self.on_host(&hooks.create_runtime, "createRuntime", &state)?;
+        self.run_on_host(&hooks.prestart, "prestart", &state)?;
+        self.run_on_host(&hooks.create_runtime, "createRuntime", &state)?;
         if hooks.create_container.is_empty() {
             return Ok(());
         }
         let state = self.state(Status::Creating, proc::innermost_pid(child.pid)?)?;
-        self.inside(&hooks.create_container, "createContainer", &state, child, |hook, joined| {
-            plan::join::create_hook(self.config, hook, joined)
-        })
+        self.run_inside(
+            &hooks.create_container,
+            "createContainer",
+            &state,
+            child,
+            |hook, joined| plan::join::create_hook(self.config, hook, joined),
+        )
     }
 
     /// Runs the container's own hooks, before its program comes; `first` is the plan of that.
     pub(crate) fn start(&self, child: &Child, first: &Plan) -> Result<()> {
         let state = self.state(Status::Created, proc::innermost_pid(child.pid)?)?;
         let hooks = &self.config.hooks.start_container;
-        self.inside(hooks, "startContainer", &state, child, |hook, joined| {
+        self.run_inside(hooks, "startContainer", &state, child, |hook, joined| {
             plan::join::start_hook(self.config, hook, joined, first)
         })
     }
@@ -66,7 +70,7 @@ impl Hooks<'_> {
         if hooks.is_empty() {
             return Ok(());
         }
-        self.on_host(hooks, "poststart", &self.state(Status::Running, pid)?)
+        self.run_on_host(hooks, "poststart", &self.state(Status::Running, pid)?)
     }
 
     /// Runs the hooks behind the end of the container, whatever becomes of each.
@@ -81,12 +85,12 @@ impl Hooks<'_> {
         }
     }
 
-    fn on_host(&self, hooks: &[Hook], place: &'static str, state: &[u8]) -> Result<()> {
-        run::run(hooks, place, state, &self.config.bundle)
+    fn run_on_host(&self, hooks: &[Hook], place: &'static str, state: &[u8]) -> Result<()> {
+        run::run_until_failure(hooks, place, state, &self.config.bundle)
     }
 
     /// Runs hooks in the namespaces of a process, one behind the other.
-    fn inside(
+    fn run_inside(
         &self,
         hooks: &[Hook],
         place: &'static str,
@@ -96,22 +100,27 @@ impl Hooks<'_> {
     ) -> Result<()> {
         let joined = self.joined(container.pid)?;
         for (index, hook) in hooks.iter().enumerate() {
-            let name = run::name(hook, place, index);
+            let name = run::hook_name(hook, place, index);
             let run = || {
-                let attended = plan(hook, &joined)
-                    .and_then(|plan| self.run(&plan, container.pidfd.as_fd(), state))
+                let child = plan(hook, &joined)
+                    .and_then(|plan| self.launch_hook(&plan, container.pidfd.as_fd(), state))
                     .map_err(|error| {
                         Error::reason(error.code(), "hook", &name, error.to_string())
                     })?;
-                attended.finish("hook", &name, run::timeout(hook))
+                child.finish("hook", &name, run::hook_timeout(hook))
             };
             trace::span_of("run a hook", || name.clone(), run)?;
         }
         Ok(())
     }
 
-    fn run(&self, plan: &Plan, container: BorrowedFd<'_>, state: &[u8]) -> Result<Attended> {
-        let input = input(state)?;
+    fn launch_hook(
+        &self,
+        plan: &Plan,
+        container: BorrowedFd<'_>,
+        state: &[u8],
+    ) -> Result<WatchedChild> {
+        let input = input_file(state)?;
         let (stderr, theirs) =
             pipe_with(PipeFlags::CLOEXEC).map_err(|errno| Error::system("pipe", "", errno))?;
         let null = pidone_host::descriptor::null()?;
@@ -128,10 +137,10 @@ impl Hooks<'_> {
             early: usize::MAX,
             timeout: self.options.timeout,
         }
-        .start(&mut Joining { oom_score_adj: None, container: None })?;
+        .start(&mut JoinHostSide { oom_score_adj: None, container: None })?;
         let group = Pid::from_raw(started.child.pid)
             .ok_or_else(|| Error::system("setsid", "", Errno::SRCH))?;
-        Ok(Attended { pidfd: started.child.pidfd, group, stderr: Some(stderr) })
+        Ok(WatchedChild { pidfd: started.child.pidfd, group, stderr: Some(stderr) })
     }
 
     /// The name of the container's session keyring, if it has one of its own.
@@ -164,7 +173,12 @@ impl Hooks<'_> {
     }
 
     /// Hands the listener of a process's seccomp filter to its agent.
-    pub(crate) fn listener(&self, listener: BorrowedFd<'_>, pid: i32, state: State) -> Result<()> {
+    pub(crate) fn hand_over_listener(
+        &self,
+        listener: BorrowedFd<'_>,
+        pid: i32,
+        state: State,
+    ) -> Result<()> {
         let Some(profile) = &self.config.seccomp_profile else {
             return Err(Error::system("seccomp listener", "", Errno::INVAL));
         };

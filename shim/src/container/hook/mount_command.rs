@@ -6,16 +6,16 @@ use std::path::Path;
 use pidone_config::Result;
 use pidone_config::config::Command;
 
-use crate::container::hook::program::Program;
+use crate::container::hook::program::HostProgram;
 
 /// Runs commands in the mount namespace of a process, one behind the other.
 ///
 /// # Errors
 /// [`pidone_config::Code::SystemError`] for the first that cannot be executed or does not exit with 0.
-pub(crate) fn run(commands: &[Command], pidfd: BorrowedFd<'_>) -> Result<()> {
+pub(crate) fn run_all(commands: &[Command], pidfd: BorrowedFd<'_>) -> Result<()> {
     commands.iter().try_for_each(|command| {
         let args = [std::slice::from_ref(&command.path), &command.args].concat();
-        let program = Program {
+        let program = HostProgram {
             step: "run",
             name: command.path.clone(),
             path: &command.path,

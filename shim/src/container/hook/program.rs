@@ -26,14 +26,14 @@ use rustix::process::{
 use crate::launch::image::seal;
 
 /// How much is kept of what a program writes to its standard error.
-const KEPT: usize = 4096;
+const OUTPUT_KEPT: usize = 4096;
 /// How much of its last line an error repeats.
-const TOLD: usize = 256;
+const HINT_LENGTH: usize = 256;
 /// The usual size of a pipe: what may still be in it when the program has ended.
-const PIPE: usize = 65536;
+const PIPE_SIZE: usize = 65536;
 
 /// A program to run.
-pub(crate) struct Program<'a> {
+pub(crate) struct HostProgram<'a> {
     /// What it is, for errors: `hook`.
     pub(crate) step: &'static str,
     /// Which one it is, for errors.
@@ -54,13 +54,13 @@ pub(crate) struct Program<'a> {
     pub(crate) timeout: Option<Duration>,
 }
 
-impl Program<'_> {
+impl HostProgram<'_> {
     /// Runs the program to its end.
     ///
     /// # Errors
     /// [`Code::SystemError`] if it cannot be executed, does not exit with 0, or takes too long.
     pub(crate) fn run(&self) -> Result<()> {
-        let input = input(self.input)?;
+        let input = input_file(self.input)?;
         let mut child = self.command(input)?.spawn().map_err(|error| {
             let error = Error::system(self.step, &self.name, error);
             let gone = self.mounts.is_none()
@@ -75,11 +75,13 @@ impl Program<'_> {
         let stderr = child.stderr.take().map(OwnedFd::from);
         let pid = Pid::from_child(&child);
         match pidfd_open(pid, PidfdFlags::empty()) {
-            Ok(pidfd) => {
-                Attended { pidfd, group: pid, stderr }.finish(self.step, &self.name, self.timeout)
-            }
+            Ok(pidfd) => WatchedChild { pidfd, group: pid, stderr }.finish(
+                self.step,
+                &self.name,
+                self.timeout,
+            ),
             Err(errno) => {
-                give_up(&mut child);
+                kill_and_reap(&mut child);
                 Err(Error::system("pidfd_open", &self.name, errno))
             }
         }
@@ -131,7 +133,7 @@ fn close_at_exec() -> std::io::Result<()> {
     }
 }
 
-fn give_up(child: &mut Child) {
+fn kill_and_reap(child: &mut Child) {
     let _ = child.kill();
     let _ = child.wait();
 }
@@ -140,7 +142,7 @@ fn give_up(child: &mut Child) {
 ///
 /// A sealed file and not a pipe: a program that reads nothing, or not all, then holds nobody up and
 /// raises no `SIGPIPE` in the caller, and there is no limit to its size.
-pub(crate) fn input(bytes: &[u8]) -> Result<OwnedFd> {
+pub(crate) fn input_file(bytes: &[u8]) -> Result<OwnedFd> {
     let file = seal("standard input", bytes, MemfdFlags::NOEXEC_SEAL)?;
     seek(&file, SeekFrom::Start(0))
         .map_err(|errno| Error::system("lseek", "standard input", errno))?;
@@ -149,7 +151,7 @@ pub(crate) fn input(bytes: &[u8]) -> Result<OwnedFd> {
 
 /// A child that runs a program, and is waited for.
 #[derive(Debug)]
-pub(crate) struct Attended {
+pub(crate) struct WatchedChild {
     /// The child.
     pub(crate) pidfd: OwnedFd,
     /// Its process group, of which it is the leader.
@@ -158,7 +160,7 @@ pub(crate) struct Attended {
     pub(crate) stderr: Option<OwnedFd>,
 }
 
-impl Attended {
+impl WatchedChild {
     /// Waits for the end of the child and reaps it; the child is killed with its process group when
     /// the time is over.
     ///
@@ -171,8 +173,8 @@ impl Attended {
         name: &str,
         timeout: Option<Duration>,
     ) -> Result<()> {
-        let mut said = Vec::new();
-        let in_time = self.attend(timeout, &mut said);
+        let mut output = Vec::new();
+        let in_time = self.wait_until(timeout, &mut output);
         if !matches!(in_time, Ok(true)) {
             self.kill();
         }
@@ -187,7 +189,7 @@ impl Attended {
             (.., signal) => format!("killed by signal {}", signal.unwrap_or_default()),
         };
         let error = Error::reason(Code::SystemError, step, name, reason);
-        Err(match last_line(&said) {
+        Err(match last_line(&output) {
             Some(line) => error.with_hint(line),
             None => error,
         })
@@ -197,7 +199,7 @@ impl Attended {
     ///
     /// The end of its standard error is not waited for: a process that the child left behind may
     /// hold it for ever.
-    fn attend(&self, timeout: Option<Duration>, said: &mut Vec<u8>) -> io::Result<bool> {
+    fn wait_until(&self, timeout: Option<Duration>, output: &mut Vec<u8>) -> io::Result<bool> {
         // A limit beyond the clock's reach is none.
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         let mut stderr = self.stderr.as_ref();
@@ -215,7 +217,7 @@ impl Attended {
             let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
             if ready.first() == Some(&true) {
                 if let Some(stderr) = stderr {
-                    drain(stderr.as_fd(), said);
+                    drain(stderr.as_fd(), output);
                 }
                 return Ok(true);
             }
@@ -224,7 +226,7 @@ impl Attended {
             }
             if ready.get(1) == Some(&true)
                 && let Some(open) = stderr
-                && !listen(open.as_fd(), said)
+                && !read_some(open.as_fd(), output)
             {
                 stderr = None;
             }
@@ -252,22 +254,22 @@ impl Attended {
 }
 
 /// Reads what was written before the program's end, without an end if somebody else goes on.
-fn drain(stderr: BorrowedFd<'_>, said: &mut Vec<u8>) {
-    for _ in 0..PIPE / KEPT {
-        if !listen(stderr, said) {
+fn drain(stderr: BorrowedFd<'_>, output: &mut Vec<u8>) {
+    for _ in 0..PIPE_SIZE / OUTPUT_KEPT {
+        if !read_some(stderr, output) {
             return;
         }
     }
 }
 
 /// Reads once and keeps the end; answers whether there may be more.
-fn listen(stderr: BorrowedFd<'_>, said: &mut Vec<u8>) -> bool {
-    let mut buffer = [0; KEPT];
+fn read_some(stderr: BorrowedFd<'_>, output: &mut Vec<u8>) -> bool {
+    let mut buffer = [0; OUTPUT_KEPT];
     match io::read(stderr, &mut buffer) {
         Ok(0) => false,
         Ok(length) => {
-            said.extend_from_slice(buffer.get(..length).unwrap_or_default());
-            said.drain(..said.len().saturating_sub(KEPT));
+            output.extend_from_slice(buffer.get(..length).unwrap_or_default());
+            output.drain(..output.len().saturating_sub(OUTPUT_KEPT));
             true
         }
         Err(errno) => errno == Errno::INTR,
@@ -275,10 +277,10 @@ fn listen(stderr: BorrowedFd<'_>, said: &mut Vec<u8>) -> bool {
 }
 
 /// The last line that says something.
-fn last_line(said: &[u8]) -> Option<String> {
-    let said = String::from_utf8_lossy(said);
-    let line = said.lines().map(str::trim).rfind(|line| !line.is_empty())?;
-    Some(line.chars().take(TOLD).collect())
+fn last_line(output: &[u8]) -> Option<String> {
+    let output = String::from_utf8_lossy(output);
+    let line = output.lines().map(str::trim).rfind(|line| !line.is_empty())?;
+    Some(line.chars().take(HINT_LENGTH).collect())
 }
 
 #[cfg(test)]
@@ -289,14 +291,14 @@ mod tests {
     fn tells_the_last_line_and_no_more_than_that() {
         assert_eq!(last_line(b"one\ntwo \n\n").as_deref(), Some("two"));
         assert_eq!(last_line(b" \n\n"), None);
-        assert_eq!(last_line(&[b'x'; KEPT]).unwrap().len(), TOLD);
+        assert_eq!(last_line(&[b'x'; OUTPUT_KEPT]).unwrap().len(), HINT_LENGTH);
     }
 
     #[test]
     fn an_input_is_read_from_its_beginning() {
         use std::io::Read as _;
         let mut text = String::new();
-        std::fs::File::from(input(b"state").unwrap()).read_to_string(&mut text).unwrap();
+        std::fs::File::from(input_file(b"state").unwrap()).read_to_string(&mut text).unwrap();
         assert_eq!(text, "state");
     }
 }

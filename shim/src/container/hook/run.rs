@@ -6,7 +6,7 @@ use std::time::Duration;
 use pidone_config::config::Hook;
 use pidone_config::{Error, Result};
 
-use crate::container::hook::program::Program;
+use crate::container::hook::program::HostProgram;
 use crate::trace;
 
 /// Runs the hooks of a step, one behind the other, until one fails.
@@ -17,13 +17,13 @@ use crate::trace;
 /// # Errors
 /// [`pidone_config::Code::SystemError`] as in ``hook `createRuntime[1] /bin/x`: exited with status 3``, with
 /// the last line that the hook wrote to its standard error.
-pub(crate) fn run(
+pub(crate) fn run_until_failure(
     hooks: &[Hook],
     place: &'static str,
     state: &[u8],
     directory: &Path,
 ) -> Result<()> {
-    hooks.iter().enumerate().try_for_each(|hook| one(hook, place, state, directory))
+    hooks.iter().enumerate().try_for_each(|hook| run_hook(hook, place, state, directory))
 }
 
 /// Runs all hooks of a step, whatever becomes of each: for steps whose failure changes nothing.
@@ -34,36 +34,36 @@ pub(crate) fn run_all(
     directory: &Path,
 ) -> Vec<Error> {
     let all = hooks.iter().enumerate();
-    all.filter_map(|hook| one(hook, place, state, directory).err()).collect()
+    all.filter_map(|hook| run_hook(hook, place, state, directory).err()).collect()
 }
 
-fn one(
+fn run_hook(
     (index, hook): (usize, &Hook),
     place: &'static str,
     state: &[u8],
     directory: &Path,
 ) -> Result<()> {
-    let program = Program {
+    let program = HostProgram {
         step: "hook",
-        name: name(hook, place, index),
+        name: hook_name(hook, place, index),
         path: &hook.path,
         args: &hook.args,
         env: &hook.env,
         directory,
         mounts: None,
         input: state,
-        timeout: timeout(hook),
+        timeout: hook_timeout(hook),
     };
     trace::span_of("run a hook", || program.name.clone(), || program.run())
 }
 
 /// What errors call a hook.
-pub(crate) fn name(hook: &Hook, place: &'static str, index: usize) -> String {
+pub(crate) fn hook_name(hook: &Hook, place: &'static str, index: usize) -> String {
     format!("{place}[{index}] {}", hook.path)
 }
 
 /// How long a hook may take.
-pub(crate) fn timeout(hook: &Hook) -> Option<Duration> {
+pub(crate) fn hook_timeout(hook: &Hook) -> Option<Duration> {
     hook.timeout.and_then(|seconds| u64::try_from(seconds).ok()).map(Duration::from_secs)
 }
 
@@ -104,7 +104,7 @@ mod tests {
         }
 
         fn run(&self, hooks: &[Hook], state: &[u8]) -> Result<()> {
-            run(hooks, "createRuntime", state, self.directory.path())
+            run_until_failure(hooks, "createRuntime", state, self.directory.path())
         }
 
         fn error(&self, hook: Hook) -> String {
@@ -175,7 +175,8 @@ mod tests {
         let start = "hook `createRuntime[0] /nowhere/hook`: No such file or directory";
         assert_eq!(bench.error(hook), start);
         let gone = bench.directory.path().join("gone");
-        let error = run(&[shell(":")], "poststop", b"", &gone).unwrap_err().to_string();
+        let error =
+            run_until_failure(&[shell(":")], "poststop", b"", &gone).unwrap_err().to_string();
         assert!(error.ends_with(&format!("(no directory `{}`)", gone.display())), "{error}");
     }
 
@@ -273,7 +274,7 @@ mod tests {
         const DIRECTORY: &str = "PIDONE_TEST_HOOK_DIRECTORY";
         if let Some(directory) = std::env::var_os(DIRECTORY) {
             let hook = shell("echo $$ >new; /bin/mv new pid; exec /bin/sleep 100");
-            run(&[hook], "poststart", b"", Path::new(&directory)).unwrap();
+            run_until_failure(&[hook], "poststart", b"", Path::new(&directory)).unwrap();
             return;
         }
         let bench = Bench::new();

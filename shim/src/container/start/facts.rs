@@ -27,13 +27,13 @@ pub(crate) struct Compilation<'a> {
     pub(crate) strategy: Strategy,
     pub(crate) cgroups: Option<&'a Cgroups>,
     pub(crate) network: &'a net::Plan,
-    /// Whether the new network namespace is made beside the clone: [`network_can_be_beside`].
+    /// Whether the new network namespace is made beside the clone: [`can_make_netns_in_parallel`].
     pub(crate) parallel_netns: bool,
     /// The name of a new session keyring.
     pub(crate) keyring: Option<String>,
     /// Whether the program waits for the start.
     pub(crate) waits: bool,
-    pub(crate) half: Stage<'a>,
+    pub(crate) stage: Stage<'a>,
 }
 
 /// How much of a plan is compiled.
@@ -90,20 +90,20 @@ pub fn first_plan(config: &Config, process: &Process) -> Result<Plan> {
         parallel_netns: false,
         keyring: config.new_keyring.then(|| "_ses".to_owned()),
         waits: false,
-        half: Stage::Whole,
+        stage: Stage::Whole,
     };
-    Ok(compilation.run()?.plan)
+    Ok(compilation.compile()?.plan)
 }
 
 /// What speaks against the template.
-enum Against {
+enum TemplateObstacle {
     Rule(&'static str),
     Failure(&'static Error),
 }
 
 impl Compilation<'_> {
     /// Compiles the plan.
-    pub(crate) fn run(&self) -> Result<Compiled> {
+    pub(crate) fn compile(&self) -> Result<Compiled> {
         let config = self.config;
         let (new, joined) = namespaces(config);
         let new_mounts = config.has_new(NamespaceType::Mount);
@@ -126,10 +126,10 @@ impl Compilation<'_> {
                 || privilege::in_user_namespace(),
             by_path,
             sees_host: place != Place::Template,
-            at: self.at(place)?,
+            at: self.root_mount_point(place)?,
             cgroups: self.cgroups.map(|cgroups| cgroups.paths().clone()).unwrap_or_default(),
             // Parked, it has waited for the host.
-            barrier: !self.network.is_empty() && !matches!(self.half, Stage::Rest),
+            barrier: !self.network.is_empty() && !matches!(self.stage, Stage::Rest),
             waits: self.waits,
             keyring: self.keyring.clone(),
             dropped: DroppedPrivileges::default(),
@@ -137,7 +137,7 @@ impl Compilation<'_> {
             joined,
         };
         let resolve = || resolve(config, self.process, user_root(config)?.as_fd());
-        let (plan, process) = match self.half {
+        let (plan, process) = match self.stage {
             Stage::Whole => {
                 let own = resolve()?;
                 facts.dropped = DroppedPrivileges::from_config(config, &own)?;
@@ -165,17 +165,17 @@ impl Compilation<'_> {
     /// Where the clone happens, with what speaks against the template.
     fn place(&self, obstacle: Option<&'static str>) -> Place {
         let against = match (self.strategy, obstacle) {
-            (Strategy::Host, _) => Some(Against::Rule("asked for")),
-            (_, Some(obstacle)) => Some(Against::Rule(obstacle)),
-            (Strategy::Auto, None) => template_error().map(Against::Failure),
+            (Strategy::Host, _) => Some(TemplateObstacle::Rule("asked for")),
+            (_, Some(obstacle)) => Some(TemplateObstacle::Rule(obstacle)),
+            (Strategy::Auto, None) => template_error().map(TemplateObstacle::Failure),
             // Without one the clone fails with the reason.
             (Strategy::Template, None) => None,
         };
         trace::record_mounts(|| trace::Mounts {
             template: against.is_none(),
             reason: against.as_ref().map(|against| match against {
-                Against::Rule(rule) => (*rule).into(),
-                Against::Failure(error) => error.to_string().into(),
+                TemplateObstacle::Rule(rule) => (*rule).into(),
+                TemplateObstacle::Failure(error) => error.to_string().into(),
             }),
         });
         if against.is_none() {
@@ -188,7 +188,7 @@ impl Compilation<'_> {
     }
 
     /// An existing directory, as the init sees it, where the root is attached.
-    fn at(&self, place: Place) -> Result<PathBuf> {
+    fn root_mount_point(&self, place: Place) -> Result<PathBuf> {
         if place == Place::Template {
             return Ok(TEMPLATE_ROOT.into());
         }
@@ -214,7 +214,7 @@ impl Compilation<'_> {
 /// Whether the new network namespace of a container is made beside the clone: there is a processor
 /// for it, nothing of the host looks at it or sets it up during the start, and it belongs to this
 /// process's user namespace.
-pub(crate) fn network_can_be_beside(config: &Config, network: &net::Plan) -> bool {
+pub(crate) fn can_make_netns_in_parallel(config: &Config, network: &net::Plan) -> bool {
     has_other_processor()
         && config.has_new(NamespaceType::Network)
         && config.namespaces.iter().all(|namespace| namespace.path.is_empty())

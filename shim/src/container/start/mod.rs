@@ -15,9 +15,9 @@ use pidone_plan::{self as plan, Plan};
 use rustix::io::Errno;
 
 use crate::container::children;
-use crate::container::exec::supervised::Program;
+use crate::container::exec::supervised::SpawnRequest;
 use crate::container::hook::{Hooks, mount_command};
-use crate::container::running::{Running, running};
+use crate::container::running::Running;
 use crate::container::start::facts::{Compilation, Compiled, Stage};
 use crate::container::state::Identity;
 use crate::container::state::journal::{Entry, Journal};
@@ -47,7 +47,7 @@ pub(crate) struct Start<'a> {
 }
 
 /// A first process that was started, or waits.
-pub(crate) struct First {
+pub(crate) struct StartedFirst {
     pub(crate) running: Running,
     pub(crate) identity: Identity,
     /// The operations behind the wait, and the number of the first.
@@ -57,14 +57,14 @@ pub(crate) struct First {
 }
 
 /// An init that waits for its program.
-pub(crate) struct Waiting {
+pub(crate) struct ParkedFirst {
     pub(crate) parked: Parked,
     pub(crate) identity: Identity,
 }
 
 impl Start<'_> {
     /// Starts the process.
-    pub(crate) fn run(&self) -> Result<First> {
+    pub(crate) fn start(&self) -> Result<StartedFirst> {
         let mut compiled = self.compile(Stage::Whole)?;
         let supervises = self.supervisor.is_some();
         // The last one may come only when the process is written down, as does all that waits for the
@@ -90,16 +90,16 @@ impl Start<'_> {
             let (running, plan) = self.first_program(started, &process, descriptors, dropped)?;
             (running, rest_of(&plan))
         } else {
-            (running(started, descriptors), rest_of(&plan))
+            (Running::from_started(started, descriptors), rest_of(&plan))
         };
         // Without a descriptor left for it, the process is waited for alone.
-        running.first = children::First::new(running.pid).ok();
-        Ok(First { running, identity, rest, dropped })
+        running.first = children::FirstProcess::new(running.pid).ok();
+        Ok(StartedFirst { running, identity, rest, dropped })
     }
 
     /// Makes the first half of a container.
-    pub(crate) fn park(&self, half: Stage<'_>) -> Result<Waiting> {
-        let mut compiled = self.compile(half)?;
+    pub(crate) fn park(&self, stage: Stage<'_>) -> Result<ParkedFirst> {
+        let mut compiled = self.compile(stage)?;
         // The calling thread runs at a low priority, which a clone would inherit.
         if compiled.place == Place::Caller {
             compiled.place = Place::Thread;
@@ -108,11 +108,11 @@ impl Start<'_> {
         let early = compiled.plan.parts().len();
         let (parked, identity) =
             self.launch(&compiled, &[null.as_fd(); 3], early, |launch, host| launch.park(host))?;
-        Ok(Waiting { parked, identity })
+        Ok(ParkedFirst { parked, identity })
     }
 
     /// Compiles the plan.
-    fn compile(&self, half: Stage<'_>) -> Result<Compiled> {
+    fn compile(&self, stage: Stage<'_>) -> Result<Compiled> {
         let compilation = Compilation {
             config: self.config,
             process: self.process,
@@ -122,9 +122,9 @@ impl Start<'_> {
             parallel_netns: self.parallel_netns.is_some(),
             keyring: self.hooks().keyring(),
             waits: self.listener.is_some() && self.supervisor.is_none(),
-            half,
+            stage,
         };
-        trace::span("compile the plan", || compilation.run())
+        trace::span("compile the plan", || compilation.compile())
     }
 
     /// Launches the init; answers what it became, and who it is. So many parts of the plan may be
@@ -180,14 +180,14 @@ impl Start<'_> {
         dropped: DroppedPrivileges,
     ) -> Result<(Running, Plan)> {
         let Started { child, mut channel, .. } = started;
-        let program = Program {
+        let program = SpawnRequest {
             descriptors,
             cgroups: Vec::new(),
             main: true,
             listener: self.listener,
             timeout: self.options.timeout,
         };
-        let spawned = program.compile(self.config, process, dropped).and_then(|plan| {
+        let spawned = program.compile_plan(self.config, process, dropped).and_then(|plan| {
             let init = (child.pid, child.pidfd.as_fd());
             Ok((program.spawn(&plan, init, &mut channel)?, plan))
         });
@@ -243,7 +243,7 @@ struct HostSide<'a> {
 impl Host for HostSide<'_> {
     fn on_cloned(&mut self, child: &Child) -> Result<()> {
         let identity = trace::span("journal", || {
-            let identity = Identity::of(child.pid)?;
+            let identity = Identity::from_pid(child.pid)?;
             Journal::append(self.start.directory, &[Entry::Process(identity.clone())])?;
             Ok(identity)
         })?;
@@ -270,7 +270,7 @@ impl Host for HostSide<'_> {
             && let Some(mount) = self.start.config.mounts.get(index)
         {
             let commands = if behind { &mount.postmount_cmds } else { &mount.premount_cmds };
-            let run = || mount_command::run(commands, child.pidfd.as_fd());
+            let run = || mount_command::run_all(commands, child.pidfd.as_fd());
             return trace::span("run mount commands", run);
         }
         match id {
@@ -285,7 +285,7 @@ impl Host for HostSide<'_> {
         // With a wait the filter comes behind it, and without one nobody else starts it.
         let hooks = self.start.hooks();
         let state = hooks.state_object(Status::Creating, child.pid);
-        hooks.listener(listener.as_fd(), child.pid, state)
+        hooks.hand_over_listener(listener.as_fd(), child.pid, state)
     }
 }
 
@@ -302,13 +302,13 @@ pub(crate) fn adjust_oom_score(pid: i32, score: Option<i32>) -> Result<()> {
 }
 
 /// The start of a first process that waits for it.
-pub(crate) struct Release<'a> {
+pub(crate) struct ReleaseHostSide<'a> {
     pub(crate) hooks: Hooks<'a>,
     /// What is left of the plan.
     pub(crate) plan: &'a Plan,
 }
 
-impl Host for Release<'_> {
+impl Host for ReleaseHostSide<'_> {
     fn on_cloned(&mut self, _: &Child) -> Result<()> {
         Ok(())
     }
@@ -323,6 +323,6 @@ impl Host for Release<'_> {
 
     fn listener(&mut self, listener: OwnedFd, child: &Child) -> Result<()> {
         let state = self.hooks.state_object(Status::Created, child.pid);
-        self.hooks.listener(listener.as_fd(), child.pid, state)
+        self.hooks.hand_over_listener(listener.as_fd(), child.pid, state)
     }
 }

@@ -61,14 +61,14 @@ pub(crate) struct Identity {
 
 impl Identity {
     /// Whether it is that of a state's first process.
-    pub(crate) fn is_of(&self, state: &State) -> bool {
+    pub(crate) fn matches(&self, state: &State) -> bool {
         self.pid == state.init_process_pid
             && self.start == state.init_process_start
             && self.boot == state.boot_id
     }
 
     /// The identity of a process that is known to exist.
-    pub(crate) fn of(pid: i32) -> Result<Self> {
+    pub(crate) fn from_pid(pid: i32) -> Result<Self> {
         Ok(Self { pid, start: proc::start_time(pid)?, boot: proc::boot_id()?.to_owned() })
     }
 
@@ -104,7 +104,7 @@ pub(crate) struct Version {
 }
 
 impl Version {
-    fn of(stat: &Stat) -> Self {
+    fn from_stat(stat: &Stat) -> Self {
         Self { inode: stat.st_ino, written: (stat.st_mtime, stat.st_mtime_nsec) }
     }
 }
@@ -142,7 +142,7 @@ impl State {
             openat(directory, name, flags, Mode::from_raw_mode(0o600)).map_err(fail("create"))?;
         let mut file = File::from(file);
         file.write_all(&bytes).map_err(|error| Error::path("write", STATE, error))?;
-        fstat(&file).map(|stat| Version::of(&stat)).map_err(fail("stat"))
+        fstat(&file).map(|stat| Version::from_stat(&stat)).map_err(fail("stat"))
     }
 
     /// Reads the state from a directory; `None` if there is none.
@@ -169,7 +169,7 @@ impl State {
     /// Which version of the file is in a directory; `None` if there is none.
     pub(crate) fn version(directory: BorrowedFd<'_>) -> Option<Version> {
         let stat = statat(directory, STATE, AtFlags::SYMLINK_NOFOLLOW).ok()?;
-        Some(Version::of(&stat))
+        Some(Version::from_stat(&stat))
     }
 
     /// The identity of the first process, if one was started.
@@ -189,7 +189,7 @@ mod tests {
     #[test]
     fn knows_a_process_from_one_with_the_same_id() {
         let own = i32::try_from(std::process::id()).unwrap();
-        let identity = Identity::of(own).unwrap();
+        let identity = Identity::from_pid(own).unwrap();
         assert!(identity.open().unwrap().is_some());
         let older = Identity { start: identity.start - 1, ..identity.clone() };
         assert!(older.open().unwrap().is_none());
@@ -200,7 +200,7 @@ mod tests {
     #[test]
     fn an_ended_child_is_no_longer_there() {
         let mut child = std::process::Command::new("true").spawn().unwrap();
-        let identity = Identity::of(i32::try_from(child.id()).unwrap()).unwrap();
+        let identity = Identity::from_pid(i32::try_from(child.id()).unwrap()).unwrap();
         let pidfd = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).unwrap();
         use rustix::event::{PollFd, PollFlags, poll};
         poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], None).unwrap();
