@@ -1,10 +1,11 @@
-//! Processes that are waited for, and those that hold others up.
+//! Waiting for processes and reaping them.
 //!
-//! A process that joins a container is the caller's child, in the container's pid namespace. When
-//! the namespace's first process ends, the kernel kills the others and holds the first back until
-//! each has been reaped (`pid_namespaces(7)`): a caller that waits for the first one only would wait
-//! for ever. So the wait for a first process reaps the joined ones of the same program too; their
-//! exits are kept for whoever asks.
+//! A process that joins a container is a child of the caller, in the container's pid namespace. When
+//! the first process of that namespace ends, the kernel kills the others and keeps the first one
+//! from being reaped until all of them have been reaped (`pid_namespaces(7)`). A caller that waits
+//! only for the first process would wait forever. Waiting for a first process therefore also reaps
+//! the processes that this program has let join its container; their exits are stored until their
+//! own handles ask for them.
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -18,76 +19,81 @@ use rustix::io::Errno;
 
 use crate::launch::channel::{Channel, Message};
 
-/// A process, and its exit once it is known.
+/// A process, and how it exited once that is known.
 #[derive(Debug)]
 pub(crate) struct Child {
     pidfd: OwnedFd,
     exit_source: Mutex<ExitSource>,
 }
 
-/// Who knows how a process ends.
+/// Where the exit of a process comes from.
 #[derive(Debug)]
 enum ExitSource {
-    /// The kernel: it is a child of this process.
+    /// From the kernel: the process is a child of this one.
     Kernel,
-    /// The container's init, whose child it is, and which calls it by a number; the connection is
-    /// kept behind it.
+    /// From the container's init, which is the parent: the channel, the number by which the init
+    /// refers to the process, and where the channel is stored after the exit.
     Init(Channel, u32, Connection),
-    /// It is known.
+    /// The process has been reaped.
     Known(Exit),
 }
 
-/// A connection to an init that stays, on which nothing is under way, kept for the next request.
+/// An idle connection to a supervising init, stored for the next request.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Connection(Arc<Mutex<Option<Channel>>>);
 
 impl Connection {
-    /// Takes what is kept, if the init still listens to it and has nothing to say.
+    /// Takes the stored connection, unless the init has closed it or sent something.
     pub(crate) fn take(&self) -> Option<Channel> {
         self.slot().take().filter(|channel| any_readable([channel.as_fd()]) == Ok(false))
     }
 
-    /// Keeps a connection whose last request is done with.
+    /// Stores a connection whose last request is complete.
     pub(crate) fn keep(&self, channel: Channel) {
         *self.slot() = Some(channel);
     }
 
     fn slot(&self) -> MutexGuard<'_, Option<Channel>> {
-        // There is nothing in it that could be half changed.
+        // A panic cannot leave the `Option` half changed.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The children that joined a first process's container, and what tells that there are more.
+/// The children that joined the container of a first process.
 struct JoinedChildren {
     children: Vec<Weak<Child>>,
+    /// An eventfd, signalled for each new child.
     changed: Arc<OwnedFd>,
 }
 
-/// The first processes that this program started, by their ids.
+/// The first processes that this program started, by pid.
 fn first_processes() -> MutexGuard<'static, HashMap<i32, JoinedChildren>> {
     static FIRST: OnceLock<Mutex<HashMap<i32, JoinedChildren>>> = OnceLock::new();
-    // What is kept is whole at any time, so that a panic elsewhere does no harm.
+    // The map is consistent between statements, so a panic in another thread does no harm.
     FIRST.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Child {
-    /// A child that runs.
+    /// Wraps the pidfd of a running child of this process.
     pub(crate) fn new(pidfd: OwnedFd) -> Arc<Self> {
         Arc::new(Self { pidfd, exit_source: Mutex::new(ExitSource::Kernel) })
     }
 
-    /// A child of a container's init, which tells its end on a connection, and that one is kept.
+    /// Wraps the pidfd of a child of a container's init.
+    ///
+    /// The init reports the exit on `channel`, naming the process by `number`. The channel is then
+    /// stored in `connection`.
     pub(crate) fn spawned(
         pidfd: OwnedFd,
         channel: Channel,
         number: u32,
-        kept: Connection,
+        connection: Connection,
     ) -> Arc<Self> {
-        Arc::new(Self { pidfd, exit_source: Mutex::new(ExitSource::Init(channel, number, kept)) })
+        let exit_source = Mutex::new(ExitSource::Init(channel, number, connection));
+        Arc::new(Self { pidfd, exit_source })
     }
 
-    /// Waits for the end of the process, and reaps it.
+    /// Waits until the process ends, and reaps it.
     pub(crate) fn wait(&self) -> Result<Exit, Errno> {
         loop {
             wait_for_any(&mut [PollFd::new(&self.pidfd, PollFlags::IN)])?;
@@ -109,20 +115,21 @@ impl Child {
             ExitSource::Init(..) => None,
         };
         let Some((exit, was_reported)) = exit else { return Ok(None) };
-        if let ExitSource::Init(channel, _, kept) =
+        if let ExitSource::Init(channel, _, connection) =
             std::mem::replace(&mut *source, ExitSource::Known(exit.clone()))
             && was_reported
         {
-            kept.keep(channel);
+            connection.keep(channel);
         }
         Ok(Some(exit))
     }
 }
 
-/// What an init tells of the end of a process that has ended, and whether it told that indeed. One
-/// that tells nothing any more was killed, and all in its container with it; one that lies is not
-/// believed to say anything. One that is silent holds the caller as long as its container is there, as a program that does not end
-/// would: it may just be paused.
+/// Reads the init's report of how an ended process exited. The flag says whether there was one.
+///
+/// If the channel is closed, the init was killed, and everything in its container with it. Any other
+/// message is a violation of the protocol. Both count as killed. An init that is silent blocks the
+/// caller as long as its container exists, as a program that does not end would: it may be paused.
 fn read_exit(channel: &mut Channel, number: u32) -> Option<(Exit, bool)> {
     let _ = wait_for_any(&mut [PollFd::new(&*channel, PollFlags::IN)]);
     match channel.receive() {
@@ -138,7 +145,7 @@ impl AsFd for Child {
     }
 }
 
-/// The first process of a container, which waits for others to be reaped.
+/// The first process of a container, which cannot be reaped before those that joined it.
 #[derive(Debug)]
 pub(crate) struct FirstProcess {
     pid: i32,
@@ -146,7 +153,7 @@ pub(crate) struct FirstProcess {
 }
 
 impl FirstProcess {
-    /// Registers a first process.
+    /// Registers a first process by its pid.
     pub(crate) fn new(pid: i32) -> Result<Self, Errno> {
         let changed = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
         let joined = JoinedChildren { children: Vec::new(), changed: Arc::clone(&changed) };
@@ -154,7 +161,7 @@ impl FirstProcess {
         Ok(Self { pid, changed })
     }
 
-    /// Waits for the end of the first process, and reaps what holds it back.
+    /// Waits until the first process ends, reaping the processes that joined its container.
     pub(crate) fn wait(&self, first: &Child) -> Result<Exit, Errno> {
         loop {
             let mut signalled = [0; 8];
@@ -181,14 +188,14 @@ impl FirstProcess {
 impl Drop for FirstProcess {
     fn drop(&mut self) {
         let mut first = first_processes();
-        // The id may be another process's by now.
-        if first.get(&self.pid).is_some_and(|own| Arc::ptr_eq(&own.changed, &self.changed)) {
+        // The pid may have been reused and registered again.
+        if first.get(&self.pid).is_some_and(|joined| Arc::ptr_eq(&joined.changed, &self.changed)) {
             first.remove(&self.pid);
         }
     }
 }
 
-/// Registers a child that joined the container of a first process.
+/// Registers a child that joined the container of the first process `first`.
 pub(crate) fn register_joined(first: i32, child: &Arc<Child>) {
     if let Some(joined) = first_processes().get_mut(&first) {
         joined.children.retain(|child| child.strong_count() > 0);
@@ -197,7 +204,7 @@ pub(crate) fn register_joined(first: i32, child: &Arc<Child>) {
     }
 }
 
-/// Waits until one of several descriptors is ready.
+/// Waits until one of the descriptors is ready.
 fn wait_for_any(fds: &mut [PollFd<'_>]) -> Result<(), Errno> {
     loop {
         match poll(fds, None) {

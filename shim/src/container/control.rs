@@ -1,4 +1,4 @@
-//! What is done with a container that runs: look, pause, signal, change its limits.
+//! Operations on a running container: inspect, pause, signal, update its limits.
 
 use std::os::fd::AsFd;
 
@@ -13,10 +13,14 @@ use crate::container::state::journal::Journal;
 use crate::container::state::lock::Lock;
 
 impl Container {
-    /// The ids of all processes, in the caller's pid namespace.
+    /// Returns the ids of all processes of the container, in the caller's pid namespace.
+    ///
+    /// They come from its cgroups; for a container without a cgroup, they are the processes of its
+    /// pid namespace.
     ///
     /// # Errors
-    /// [`Code::ContainerNotRunning`] if none runs, [`Code::SystemError`] if they cannot be read.
+    /// [`Code::ContainerNotRunning`] if the first process has ended or was not started;
+    /// [`Code::SystemError`] if the ids cannot be read.
     pub fn processes(&self) -> Result<Vec<i32>> {
         self.running_init("processes")?;
         match self.cgroups()? {
@@ -25,10 +29,11 @@ impl Container {
         }
     }
 
-    /// What the container uses.
+    /// Returns the resource usage of the container.
     ///
     /// # Errors
-    /// [`Code::ContainerNotRunning`] if none of its processes runs.
+    /// [`Code::ContainerNotRunning`] if the first process has ended or was not started;
+    /// [`Code::SystemError`] if a counter cannot be read.
     pub fn stats(&self) -> Result<Stats> {
         self.running_init("stats")?;
         let cgroup = self.cgroups()?.map(|cgroups| cgroups.stats()).transpose()?;
@@ -36,43 +41,47 @@ impl Container {
         Ok(Stats { interfaces: net::statistics(links)?, cgroup })
     }
 
-    /// Makes all processes stand still.
+    /// Suspends all processes of the container by freezing its cgroup.
     ///
     /// # Errors
-    /// [`Code::ContainerNotRunning`], or [`Code::SystemError`] if there is no cgroup or it does
-    /// not freeze.
+    /// [`Code::ContainerNotRunning`]; [`Code::SystemError`] if the container has no cgroup or it
+    /// cannot be frozen.
     pub fn pause(&mut self) -> Result<()> {
         let _lock = Lock::take(self.directory.as_fd(), self.id())?;
         self.running_init("pause")?;
         self.cgroups_for("pause")?.freeze()
     }
 
-    /// Lets all processes run again.
+    /// Resumes all processes of a paused container.
     ///
     /// # Errors
-    /// [`Code::ContainerNotRunning`], or [`Code::SystemError`] if there is no cgroup or it does
-    /// not thaw.
+    /// [`Code::ContainerNotRunning`]; [`Code::SystemError`] if the container has no cgroup or it
+    /// cannot be thawed.
     pub fn resume(&mut self) -> Result<()> {
         let _lock = Lock::take(self.directory.as_fd(), self.id())?;
         self.running_init("resume")?;
         self.cgroups_for("resume")?.thaw()
     }
 
-    /// Sends a signal to the first process.
+    /// Sends a signal to the first process, by number as in `signal(7)`.
     ///
     /// # Errors
-    /// [`Code::ContainerNotRunning`] if it has ended.
+    /// [`Code::ContainerNotRunning`] if it has ended or was not started.
     pub fn signal(&self, signal: i32) -> Result<()> {
         let init = self.running_init("signal")?;
         pidfd::send(init.as_fd(), self.state.init_process_pid, signal)
     }
 
-    /// Sends a signal to all processes of the container.
+    /// Sends a signal to all processes of the container, by number as in `signal(7)`.
+    ///
+    /// For a container with a cgroup, the first process need not run any more. `SIGKILL` also ends
+    /// processes that are frozen or that fork meanwhile.
     ///
     /// # Errors
-    /// [`Code::SystemError`] if they cannot be found.
+    /// [`Code::ContainerNotRunning`] if there is no cgroup and the first process has ended;
+    /// [`Code::SystemError`] if the processes cannot be found or signalled.
     pub fn signal_all(&self, signal: i32) -> Result<()> {
-        // Those that were only asked for may be another container's.
+        // Cgroups that this container did not make may be another container's.
         let cgroups = self.own_cgroups(&Journal::read(self.directory.as_fd())?)?;
         if signal == Signal::KILL.as_raw()
             && let Some(cgroups) = &cgroups
@@ -83,14 +92,14 @@ impl Container {
         let pids = match &cgroups {
             Some(cgroups) => cgroups.processes()?,
             None => {
-                // Its number may be a stranger's once it has ended.
+                // Once it has ended, its pid may belong to an unrelated process.
                 self.running_init("signal")?;
                 proc::in_pid_namespace_of(self.state.init_process_pid)?
             }
         };
         for pid in pids {
             match pidfd::signal(pid, signal) {
-                // It has ended meanwhile.
+                // It ended after the list was read.
                 Err(error) if error.code() == Code::ContainerNotRunning => {}
                 other => other?,
             }
@@ -98,12 +107,13 @@ impl Container {
         Ok(())
     }
 
-    /// Applies new limits to the running container and keeps the configuration.
+    /// Replaces the configuration, and applies its cgroup limits at once.
     ///
-    /// What a running container cannot change is kept for its next start.
+    /// Settings that cannot change while the container runs take effect at its next start.
     ///
     /// # Errors
-    /// [`Code::ConfigInvalid`] for a wrong value, [`Code::SystemError`] if the kernel refuses it.
+    /// [`Code::ConfigInvalid`] for an invalid value; [`Code::SystemError`] if the kernel rejects a
+    /// limit.
     pub fn set(&mut self, config: &Config) -> Result<()> {
         config.validate()?;
         let _lock = Lock::take(self.directory.as_fd(), self.id())?;
@@ -112,7 +122,7 @@ impl Container {
             cgroups.set(limits)?;
         }
         let State { config: former, dropped, .. } = &mut self.state;
-        // Its init is under the former filter, and so would be what it starts.
+        // A supervising init keeps the former filter, and what it starts would inherit that.
         if dropped.filter == Filtered::AsConfigured
             && (&former.seccomp, &former.seccomp_profile)
                 != (&config.seccomp, &config.seccomp_profile)
@@ -124,19 +134,19 @@ impl Container {
         self.write_state()
     }
 
-    /// Watches for processes killed for want of memory.
+    /// Returns a watcher that reports when the kernel kills a process for lack of memory.
     ///
     /// # Errors
-    /// [`Code::ContainerNotRunning`], or [`Code::SystemError`] without a memory cgroup.
+    /// [`Code::ContainerNotRunning`]; [`Code::SystemError`] without a memory cgroup.
     pub fn notify_oom(&self) -> Result<cgroup::Watcher> {
         self.running_init("oom")?;
         self.cgroups_for("oom")?.watch_oom()
     }
 
-    /// Watches for memory becoming scarce.
+    /// Returns a watcher that reports when memory becomes scarce.
     ///
     /// # Errors
-    /// [`Code::ContainerNotRunning`], or [`Code::SystemError`] without a memory cgroup.
+    /// [`Code::ContainerNotRunning`]; [`Code::SystemError`] without a memory cgroup.
     pub fn notify_memory_pressure(&self, level: cgroup::PressureLevel) -> Result<cgroup::Watcher> {
         self.running_init("memory pressure")?;
         self.cgroups_for("memory pressure")?.watch_memory_pressure(level)

@@ -1,4 +1,4 @@
-//! The end of a container: its processes killed, and nothing of it left on the host.
+//! The end of a container: killing its processes and removing what it has on the host.
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd as _, BorrowedFd};
@@ -16,11 +16,14 @@ use crate::container::state::journal::Journal;
 use crate::container::state::lock::Lock;
 
 impl Container {
-    /// Removes a container that does not run, with all that it has on the host.
+    /// Removes a stopped container: its cgroups, its interfaces on the host, and its directory.
+    ///
+    /// Processes that remain in its cgroups are killed. The `poststop` hooks run last; their errors
+    /// are in [`Container::poststop_failures`].
     ///
     /// # Errors
     /// [`Code::ContainerNotStopped`] if its first process runs; [`Code::SystemError`] if
-    /// something cannot be removed: it can be tried again then.
+    /// something cannot be removed, after which the call can be repeated.
     pub fn destroy(&mut self) -> Result<()> {
         let _lock = Lock::take(self.directory.as_fd(), self.id())?;
         self.refresh()?;
@@ -37,12 +40,16 @@ impl Container {
         Ok(())
     }
 
-    /// The hooks that failed behind [`Container::destroy`]: the container is gone all the same.
+    /// Returns, and forgets, the errors of the hooks that failed after [`Container::destroy`]. The
+    /// container was removed nevertheless.
     pub fn poststop_failures(&mut self) -> Vec<Error> {
         std::mem::take(&mut self.poststop)
     }
 
-    /// Kills all processes of the container, frozen or not, and waits for their end.
+    /// Kills all processes of the container, frozen or not, and waits until they have ended.
+    ///
+    /// It also kills what remains in the cgroups after the first process has ended, and succeeds if
+    /// nothing runs.
     ///
     /// # Errors
     /// [`Code::SystemError`] if they do not end.
@@ -64,7 +71,7 @@ impl Container {
         }
     }
 
-    /// Removes what is left of the container on the host, outside its directory.
+    /// Removes what the container has on the host, except for its directory.
     pub(super) fn clean(&self) -> Result<()> {
         let journal = Journal::read(self.directory.as_fd())?;
         if let Some(cgroups) = self.own_cgroups(&journal)? {
@@ -74,8 +81,8 @@ impl Container {
                 cgroups.destroy()?;
             }
         } else {
-            // They were about to be made. If they are another container's, with its processes,
-            // they cannot be removed.
+            // The journal announced these cgroups but does not say that they were made. Any that
+            // belong to another container hold its processes, so that removing them fails.
             let leaves = journal.cgroups.iter().flat_map(BTreeMap::values);
             for path in leaves.chain(journal.cgroups_missing.iter().rev()) {
                 let _ = std::fs::remove_dir(path);
@@ -85,26 +92,28 @@ impl Container {
         net::remove(&owner(&self.path), links.map(String::as_str))
     }
 
-    /// The cgroups that are known to be this container's, and not only asked for.
+    /// Returns the cgroups that this container is known to have made, not only configured.
     pub(super) fn own_cgroups(&self, journal: &Journal) -> Result<Option<Cgroups>> {
         let (paths, parents) = match (&journal.cgroups, &journal.cgroups_made) {
             (Some(paths), Some(parents)) => (paths, parents.clone()),
-            // The journal is lost; a container that was started has made them.
+            // The journal is lost, but a container that was started has made its cgroups.
             (None, _) if self.state.init_process_pid > 0 => (&self.state.cgroup_paths, Vec::new()),
             _ => return Ok(None),
         };
         Ok(Some(Cgroups::from_paths(paths.clone())?.with_made_parents(parents)))
     }
 
-    /// Removes the container's directory; from here on the id is free.
+    /// Removes the container's directory, which frees the id.
     fn remove_directory(&self) -> Result<()> {
         remove_entries(self.directory.as_fd(), &self.path)?;
         std::fs::remove_dir(&self.path).map_err(|error| Error::path("rmdir", &self.path, error))
     }
 }
 
-/// Removes everything in the directory of a container's state. A directory in it is one that a
-/// program put there beside the state, such as that of a socket which is bound into the container.
+/// Removes everything in a container's directory.
+///
+/// A subdirectory was put there by another program, for instance to bind a socket in it into the
+/// container.
 fn remove_entries(directory: BorrowedFd<'_>, path: &Path) -> Result<()> {
     let entries = std::fs::read_dir(path).map_err(|error| Error::path("read", path, error))?;
     for entry in entries {
@@ -134,7 +143,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn files_links_and_directories_of_a_state_are_removed() {
+    fn files_links_and_directories_are_removed_and_link_targets_kept() {
         let base = tempfile::tempdir().unwrap();
         let (state, other) = (base.path().join("state"), base.path().join("other"));
         for directory in [&state, &other, &state.join("notify")] {

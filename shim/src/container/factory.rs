@@ -1,4 +1,4 @@
-//! Containers by id, below a directory that holds their states.
+//! Containers by id, each with a directory for its state.
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -12,21 +12,40 @@ use crate::container::Container;
 use crate::launch::options::Options;
 use crate::trace;
 
-/// Makes and loads containers.
+/// Creates, loads and lists the containers whose states are below one directory.
+///
+/// The directory has one entry for each container, named by its id. Several factories, also of
+/// several processes, may use the same one.
+///
+/// ```no_run
+/// use pidone::{Config, Factory, Options};
+///
+/// # fn main() -> pidone::Result<()> {
+/// let factory = Factory::new("/run/example", Options::default())?;
+/// factory.create("web", &Config::template("/srv/busybox".into()))?;
+/// for id in factory.list()? {
+///     println!("{id}: {:?}", factory.load(&id)?.status()?);
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct Factory {
+    /// An absolute path.
     root: PathBuf,
     options: Options,
 }
 
-/// The longest id, in bytes.
+/// The maximum length of an id, in bytes.
 const LONGEST_ID: usize = 1024;
 
 impl Factory {
-    /// Opens a directory for states, and makes it if it is missing, for its owner alone.
+    /// Opens the directory `root` for states, creating it with mode 0700 if it is missing.
+    ///
+    /// `options` apply to every container of this factory.
     ///
     /// # Errors
-    /// [`Code::SystemError`] if it cannot be made, is no directory, or belongs to somebody else.
+    /// [`Code::SystemError`] if it cannot be created, is not a directory, or belongs to another user.
     pub fn new(root: impl Into<PathBuf>, options: Options) -> Result<Self> {
         let root = root.into();
         let root = std::path::absolute(&root).map_err(|error| Error::path("open", &root, error))?;
@@ -34,7 +53,7 @@ impl Factory {
         let directory = open(&root)?;
         let stat =
             rustix::fs::fstat(&directory).map_err(|errno| Error::path("stat", &root, errno))?;
-        // What others may write there would be acted on with this user's rights.
+        // States that another user can write would be acted on with this user's privileges.
         if stat.st_uid != rustix::process::geteuid().as_raw() {
             return Err(
                 Error::path("open", &root, Errno::PERM).with_hint("it belongs to another user")
@@ -43,21 +62,24 @@ impl Factory {
         Ok(Self { root, options })
     }
 
-    /// The directory of the states.
+    /// Returns the directory of the states, as an absolute path.
     #[must_use]
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// How containers are started.
+    /// Returns how containers are started.
     pub(crate) fn options(&self) -> &Options {
         &self.options
     }
 
-    /// Makes a container. Nothing runs in it yet.
+    /// Creates a container: validates its configuration and writes its state.
+    ///
+    /// Nothing runs yet, and nothing else is made on the host.
     ///
     /// # Errors
-    /// [`Code::InvalidIdFormat`], [`Code::ConfigInvalid`], [`Code::IdInUse`], or
+    /// [`Code::InvalidIdFormat`] unless the id has 1 to 1024 of `A-Z a-z 0-9 _ + . -`, does not
+    /// begin with `-`, and is not `.` or `..`; [`Code::ConfigInvalid`]; [`Code::IdInUse`];
     /// [`Code::SystemError`].
     pub fn create(&self, id: &str, config: &Config) -> Result<Container> {
         check_id(id)?;
@@ -76,7 +98,7 @@ impl Factory {
         let made = open(&path).and_then(|directory| {
             Container::create(id, path.clone(), directory, config.clone(), self.options.clone())
         });
-        // Nothing is in it that outlives the attempt, unless it is somebody else's by now.
+        // The directory holds nothing worth keeping, unless another process has taken it over.
         let others = [Code::IdInUse, Code::ContainerNotExists];
         if made.as_ref().is_err_and(|error| !others.contains(&error.code())) {
             let _ = std::fs::remove_dir_all(&path);
@@ -84,10 +106,10 @@ impl Factory {
         made
     }
 
-    /// Finds a container.
+    /// Loads a container by its id.
     ///
-    /// One whose state is lost or was never finished is found too, as one that does not run, so
-    /// that [`Container::destroy`] can clean up.
+    /// A container whose state is damaged or incomplete loads as one that does not run, so that
+    /// [`Container::destroy`] can clean up after it.
     ///
     /// # Errors
     /// [`Code::InvalidIdFormat`], [`Code::ContainerNotExists`], or [`Code::SystemError`].
@@ -110,7 +132,7 @@ impl Factory {
         Container::load(id, path, directory, self.options.clone())
     }
 
-    /// The ids of all containers, in their order.
+    /// Returns the ids of all containers, sorted.
     ///
     /// # Errors
     /// [`Code::SystemError`] if the directory cannot be read.
@@ -126,7 +148,7 @@ impl Factory {
     }
 }
 
-/// The grammar of ids: it keeps them usable as the name of a directory and as an argument.
+/// Checks the format of an id, which is used as a file name and as a command-line argument.
 fn check_id(id: &str) -> Result<()> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '+' | '.' | '-');
     let well_formed = (1..=LONGEST_ID).contains(&id.len())
@@ -142,7 +164,7 @@ fn check_id(id: &str) -> Result<()> {
     Err(Error::reason(Code::InvalidIdFormat, "id", shown, rule))
 }
 
-/// Makes a directory and those above it, for the owner alone.
+/// Creates a directory with its missing parents, all with mode 0700.
 fn make_directories(path: &Path) -> Result<()> {
     use std::os::unix::fs::DirBuilderExt as _;
     std::fs::DirBuilder::new()
@@ -152,7 +174,7 @@ fn make_directories(path: &Path) -> Result<()> {
         .map_err(|error| Error::path("mkdir", path, error))
 }
 
-/// Opens a directory.
+/// Opens a directory for reading.
 fn open(path: &Path) -> Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     openat(CWD, path, flags, Mode::empty()).map_err(|errno| Error::path("open", path, errno))
@@ -163,7 +185,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_follow_the_grammar() {
+    fn ids_outside_the_grammar_are_refused() {
         for id in ["a", "A-z_0.9+", ".hidden", &"x".repeat(1024)] {
             assert!(check_id(id).is_ok(), "{id}");
         }

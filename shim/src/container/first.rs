@@ -1,4 +1,4 @@
-//! How the first process of a container comes to be, with all that it needs on the host.
+//! Starting the first process of a container, and setting up what it needs on the host.
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -21,22 +21,25 @@ use crate::launch::{Child, Network, Resume};
 use crate::trace;
 
 impl Container {
-    /// Whether a first program that is to come at once waits for the host all the same: its init
-    /// has no connection to the host of its own, and what the host has to do goes by that.
+    /// Whether [`Container::start`] has to prepare and release the first program separately.
+    ///
+    /// A supervised program has no connection to the host until it is released, and the host needs
+    /// one to run `startContainer` hooks or to receive the listener of a seccomp filter.
     pub(super) fn starts_in_two_steps(&self) -> bool {
         let Config { supervise, hooks, seccomp_profile, .. } = &self.state.config;
-        let listens = seccomp_profile.as_ref().is_some_and(|own| !own.listener_path.is_empty());
+        let listens =
+            seccomp_profile.as_ref().is_some_and(|profile| !profile.listener_path.is_empty());
         *supervise && (listens || !hooks.start_container.is_empty())
     }
 
-    /// Makes everything, with a first program that waits.
+    /// Sets up the container with a first program that waits for [`Container::release`].
     pub(super) fn prepare_first(&mut self, process: &Process) -> Result<Running> {
         let listener = sockets::listen(self.directory.as_fd(), START)?;
         self.start_first(process, Some(listener.as_fd()))
             .inspect_err(|_| sockets::remove(self.directory.as_fd(), START))
     }
 
-    /// Lets the first program come.
+    /// Releases the first program, which waits since [`Container::prepare_first`].
     pub(super) fn release_first(&mut self) -> Result<()> {
         let init = self.running_init("start")?;
         if !sockets::is_waiting(self.directory.as_fd()) {
@@ -66,7 +69,7 @@ impl Container {
         Ok(())
     }
 
-    /// Starts the first process; with a listener its program waits.
+    /// Starts the first process. With a listener, its program waits for a connection to it.
     pub(super) fn start_first(
         &mut self,
         process: &Process,
@@ -86,8 +89,11 @@ impl Container {
         Ok(running)
     }
 
-    /// Makes what the container has on the host, and starts something in it. Answers what that is,
-    /// and the cgroups that end with it. In priority, another processor takes a share.
+    /// Sets up cgroups, network and sockets on the host, and calls `run` to start the init.
+    ///
+    /// Returns what `run` started, and the cgroups to kill when the first process ends, if the
+    /// container has no pid namespace. With `priority`, the start is as fast as possible: a second
+    /// processor makes the network namespace. If anything fails, the host is cleaned up.
     pub(super) fn set_up<T>(
         &self,
         process: &Process,
@@ -130,34 +136,38 @@ impl Container {
             supervisor: supervisor.as_ref().map(AsFd::as_fd),
         });
         match started {
-            // With a pid namespace the kernel ends all processes with the first.
+            // In a pid namespace, the kernel kills all processes when the first one ends.
             Ok(started) if config.namespace(NamespaceType::Pid).is_none() => Ok((started, cgroups)),
             Ok(started) => Ok((started, None)),
             Err(error) => {
-                // The first error is the one that is told.
+                // The error of the start is reported, not one of the cleanup.
                 let _ = self.clean_failed_start();
                 Err(error)
             }
         }
     }
 
-    /// Ends a first process whose start failed at last, and removes what it had.
+    /// Kills a first process whose start failed after it was running, and cleans up the host.
     pub(super) fn discard(&self, running: &mut Running) {
         let _ = running.signal(Signal::KILL.as_raw());
         let _ = running.wait();
         let _ = self.clean_failed_start();
     }
 
-    /// Makes the cgroups, which are another container's until they are known to be made.
+    /// Creates the cgroups with their limits, recording each step in the journal.
+    ///
+    /// Until the journal says that they were made, they may belong to another container.
     pub(super) fn make_cgroups(
         &self,
         cgroups: &mut Cgroups,
         limits: &config::Cgroup,
     ) -> Result<()> {
         let directory = self.directory.as_fd();
-        let asked = Entry::Cgroups(cgroups.paths().clone());
-        let asked = [asked, Entry::CgroupsMissing(cgroups.missing_parents())];
-        trace::span("journal", || Journal::append(directory, &asked))?;
+        let announced = [
+            Entry::Cgroups(cgroups.paths().clone()),
+            Entry::CgroupsMissing(cgroups.missing_parents()),
+        ];
+        trace::span("journal", || Journal::append(directory, &announced))?;
         let made = trace::span("make cgroups", || cgroups.create(limits));
         let entry = match &made {
             Ok(()) => Entry::CgroupsMade(cgroups.made_parents().to_owned()),
@@ -166,12 +176,13 @@ impl Container {
         let written = trace::span("journal", || Journal::append(directory, &[entry]));
         made.and(written)?;
         self.delegate(cgroups).inspect_err(|_| {
-            // The first error is the one that is told.
+            // The error of the delegation is reported, not one of the cleanup.
             let _ = self.clean_failed_start();
         })
     }
 
-    /// Gives the cgroup to the container's root where that one sees no other.
+    /// Gives the cgroup to the container's root user, if the container has its own user and cgroup
+    /// namespaces and therefore sees no other cgroup.
     fn delegate(&self, cgroups: &Cgroups) -> Result<()> {
         let config = &self.state.config;
         let mut needed = [NamespaceType::User, NamespaceType::Cgroup].into_iter();
@@ -183,14 +194,14 @@ impl Container {
         }
     }
 
-    /// Removes what a start that failed has made. What it had may be another container's from here
-    /// on.
+    /// Removes what a failed start has made, and records that the cgroups are no longer this
+    /// container's.
     pub(super) fn clean_failed_start(&self) -> Result<()> {
         self.clean()?;
         Journal::append(self.directory.as_fd(), &[Entry::Cgroups(BTreeMap::new())])
     }
 
-    /// Writes the state of a container whose first process runs.
+    /// Writes the state with the identity and the namespaces of the running first process.
     pub(super) fn write_started(&mut self, identity: &Identity) -> Result<()> {
         self.state.init_process_pid = identity.pid;
         self.state.init_process_start = identity.start;

@@ -1,4 +1,16 @@
-//! A container: its processes, limits and end.
+//! Containers: their creation, processes, limits and end.
+//!
+//! A [`Container`] is a handle for a directory below that of its [`Factory`](factory::Factory). The
+//! directory holds `state.json`, a journal of what the container has on the host, and the sockets of
+//! its init; its lock serializes changes.
+//!
+//! ```text
+//! factory   creates, loads and lists containers       control   pause, resume, signal, update, stats
+//! first     sets up the host for the first process    end       kill, destroy
+//! start     compiles its plan and launches it         state     state.json, journal, lock, sockets
+//! park      the same in two halves, for a pool        hook      OCI hooks, commands around mounts
+//! exec      starts further processes                  children  waits for processes, reaps them
+//! ```
 
 mod children;
 mod control;
@@ -38,54 +50,77 @@ use crate::trace;
 
 pub(crate) use park::Parked;
 
-/// A container.
+/// A handle for a container.
 ///
-/// A value of this type is a handle: several processes may have one for the same container. What
-/// changes the container is done under a lock of the container.
+/// [`Factory::create`](crate::Factory::create) and [`Factory::load`](crate::Factory::load) return
+/// one. Several processes may have handles for the same container: methods that change it take its
+/// lock. Dropping a handle neither stops nor removes the container.
+///
+/// ```no_run
+/// use pidone::{Config, Factory, Options, Process};
+///
+/// # fn main() -> pidone::Result<()> {
+/// let factory = Factory::new("/run/example", Options::default())?;
+/// let mut container = factory.create("job", &Config::template("/srv/busybox".into()))?;
+/// let args = ["/bin/sleep", "60"].map(String::from).into();
+/// let mut running = container.start(&Process { args, ..Process::default() })?;
+///
+/// println!("processes {:?}", container.processes()?);
+/// container.pause()?;
+/// container.resume()?;
+///
+/// container.kill()?;
+/// running.wait()?;
+/// container.destroy()?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Container {
     path: PathBuf,
+    /// The directory of the state, at `path`.
     directory: OwnedFd,
     state: State,
-    /// The version of the file that `state` was read from, or written to.
+    /// The version of the file that `state` was read from or written to.
     version: Option<Version>,
+    /// The compiled seccomp filter, cached for further processes.
     filter: Filter,
-    /// What is kept of its first process, for further ones.
+    /// The first process, with caches for further ones, if this handle has used it.
     init: Option<RunningInit>,
     options: Options,
-    /// The init of [`Options::image`], sealed.
+    /// The init of [`Options::image`] in a sealed memory file.
     image: Option<Sealed>,
-    /// What failed behind the end of the container.
+    /// Errors of `poststop` hooks.
     poststop: Vec<Error>,
 }
 
-/// What a container does.
+/// The status of a container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Status {
-    /// It is made, and its first process waits for the start.
+    /// Its first process exists and waits for [`Container::release`].
     Created,
     /// Its first process runs.
     Running,
-    /// Its processes stand still.
+    /// Its processes are suspended.
     Paused,
-    /// No process of it runs: it ended, or was not started.
+    /// Its first process has ended, or was not started.
     Destroyed,
 }
 
-/// What a container uses.
+/// The resource usage of a container.
 #[derive(Debug, Clone, Default, Serialize)]
 #[non_exhaustive]
 pub struct Stats {
-    /// The interfaces, as the container sees them.
+    /// Counters of its interfaces on the host, from the container's point of view.
     #[serde(rename = "Interfaces")]
     pub interfaces: Vec<net::InterfaceStats>,
-    /// What its cgroup counts.
+    /// Counters of its cgroup; `None` without one.
     #[serde(rename = "CgroupStats")]
     pub cgroup: Option<cgroup::Stats>,
 }
 
 impl Container {
-    /// Writes down a new container in its new directory.
+    /// Writes the state of a new container into its new directory.
     pub(crate) fn create(
         id: &str,
         path: PathBuf,
@@ -94,8 +129,8 @@ impl Container {
         options: Options,
     ) -> Result<Self> {
         let _lock = Lock::take(directory.as_fd(), id)?;
-        // The empty directory was taken for the rest of a container, removed, and made again by
-        // somebody who was faster.
+        // Another process may have mistaken the empty directory for the remains of a container,
+        // removed it, and created its own under the same id.
         if State::version(directory.as_fd()).is_some() {
             return Err(Error::in_use(id));
         }
@@ -120,14 +155,14 @@ impl Container {
         Self::from_parts(path, directory, state, Some(version), options)
     }
 
-    /// Finds a container by its directory.
+    /// Reads the state of a container from its directory.
     pub(crate) fn load(
         id: &str,
         path: PathBuf,
         directory: OwnedFd,
         options: Options,
     ) -> Result<Self> {
-        // Before the state: one that is written in between is then read again.
+        // Taken before the state is read: a state that is written in between is then read again.
         let version = State::version(directory.as_fd());
         let state = read_state(directory.as_fd(), id)?;
         Self::from_parts(path, directory, state, version, options)
@@ -154,22 +189,22 @@ impl Container {
         })
     }
 
-    /// The id.
+    /// Returns the id.
     #[must_use]
     pub fn id(&self) -> &str {
         &self.state.id
     }
 
-    /// The configuration.
+    /// Returns the configuration.
     #[must_use]
     pub fn config(&self) -> &Config {
         &self.state.config
     }
 
-    /// The state, as in `state.json`.
+    /// Returns the state, as in `state.json`.
     ///
     /// # Errors
-    /// [`Code::ContainerNotExists`] if no process of the container runs.
+    /// [`Code::ContainerNotExists`] if the first process has ended or was not started.
     pub fn state(&self) -> Result<&State> {
         match self.status()? {
             Status::Destroyed => {
@@ -179,10 +214,10 @@ impl Container {
         }
     }
 
-    /// What the container does.
+    /// Returns the status, from the first process and the freezer of the cgroup.
     ///
     /// # Errors
-    /// [`Code::SystemError`] if the kernel cannot be asked.
+    /// [`Code::SystemError`] if either cannot be read.
     pub fn status(&self) -> Result<Status> {
         if self.open_init()?.is_none() {
             return Ok(Status::Destroyed);
@@ -195,24 +230,48 @@ impl Container {
         })
     }
 
-    /// The id of the first process in the caller's pid namespace; 0 if none was started. It may have
-    /// ended.
+    /// Returns the id of the first process in the caller's pid namespace, or 0 if none was started.
+    /// The process may have ended.
     #[must_use]
     pub fn pid(&self) -> i32 {
         self.state.init_process_pid
     }
 
-    /// When the container was made.
+    /// Returns when the container was created.
     #[must_use]
     pub fn created(&self) -> SystemTime {
         SystemTime::UNIX_EPOCH + Duration::from_nanos(self.state.created)
     }
 
-    /// Starts a process: the first one if none runs, else a further one, which joins it.
+    /// Starts a process: the first one if none runs, otherwise a further one in the container.
+    ///
+    /// The first process gets new namespaces, a root and cgroups according to the configuration, and
+    /// the container ends with it. The call returns when the program has been executed.
+    ///
+    /// ```no_run
+    /// # use pidone::{Config, Factory, Options, Process, Stdio};
+    /// # fn main() -> pidone::Result<()> {
+    /// # let factory = Factory::new("/run/example", Options::default())?;
+    /// # let mut container = factory.create("job", &Config::template("/srv/busybox".into()))?;
+    /// let process = Process {
+    ///     args: ["/bin/sh", "-c", "exec cat /etc/hostname"].map(String::from).into(),
+    ///     env: vec!["PATH=/bin:/usr/bin".into()],
+    ///     stdin: Stdio::Null,
+    ///     stdout: Stdio::Pipe,
+    ///     ..Process::default()
+    /// };
+    /// let mut running = container.start(&process)?;
+    /// if let Some(stdout) = running.stdout.take() {
+    ///     println!("{:?}", std::io::read_to_string(stdout));
+    /// }
+    /// println!("status {}", running.wait()?.status());
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
-    /// [`Code::ConfigInvalid`] for what is wrong in the process, [`Code::ContainerPaused`], or
-    /// [`Code::SystemError`] with the step that failed. Nothing is left behind then.
+    /// [`Code::ConfigInvalid`] for an invalid field of the process; [`Code::ContainerPaused`];
+    /// [`Code::SystemError`] with the step that failed. A start that fails leaves nothing on the host.
     pub fn start(&mut self, process: &Process) -> Result<Running> {
         if self.has_current_init() {
             return self.join(process);
@@ -222,7 +281,7 @@ impl Container {
         match self.open_init()? {
             Some(init) => {
                 self.remember_init(init)?;
-                // Others may join at the same time.
+                // Processes may join at the same time.
                 drop(lock);
                 self.join(process)
             }
@@ -246,10 +305,25 @@ impl Container {
         }
     }
 
-    /// Starts a further process, in a container that runs or was prepared.
+    /// Starts a further process in a container that runs or was prepared.
+    ///
+    /// A supervising init ([`Config::supervise`]) starts the process, if it can; otherwise a child of
+    /// the caller joins the container's namespaces.
+    ///
+    /// ```no_run
+    /// # use pidone::{Factory, Options, Process};
+    /// # fn main() -> pidone::Result<()> {
+    /// # let factory = Factory::new("/run/example", Options::default())?;
+    /// let mut container = factory.load("web")?;
+    /// let args = ["/bin/ps", "-ef"].map(String::from).into();
+    /// let exit = container.exec(&Process { args, ..Process::default() })?.wait()?;
+    /// assert_eq!(exit.status(), 0);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
-    /// As [`Container::start`]; [`Code::ContainerNotRunning`] instead of a first process.
+    /// As for [`Container::start`], but [`Code::ContainerNotRunning`] if there is no first process.
     pub fn exec(&mut self, process: &Process) -> Result<Running> {
         if !self.has_current_init() {
             let _lock = Lock::take(self.directory.as_fd(), self.id())?;
@@ -260,8 +334,9 @@ impl Container {
         self.join(process)
     }
 
-    /// Whether the first process that is kept runs, as the state says that did not change. What is
-    /// written down is written as a whole, so that this needs no lock.
+    /// Whether `init` still runs and is the first process of the unchanged state.
+    ///
+    /// The state file is replaced as a whole, so no lock is needed.
     fn has_current_init(&self) -> bool {
         self.init.as_ref().is_some_and(|init| {
             let version = State::version(self.directory.as_fd());
@@ -269,7 +344,7 @@ impl Container {
         })
     }
 
-    /// Keeps the first process, which runs.
+    /// Stores the running first process, by its pidfd.
     fn remember_init(&mut self, init: OwnedFd) -> Result<()> {
         let init = self
             .state
@@ -279,11 +354,11 @@ impl Container {
         Ok(())
     }
 
-    /// Makes everything of the container, its first process among it, whose program waits for
-    /// [`Container::release`].
+    /// Sets up the container and its first process, whose program waits for
+    /// [`Container::release`]. This is `create` of the OCI runtime specification.
     ///
     /// # Errors
-    /// As [`Container::start`]; [`Code::IdInUse`] if a process of the container runs.
+    /// As for [`Container::start`]; [`Code::IdInUse`] if the first process runs.
     pub fn prepare(&mut self, process: &Process) -> Result<Running> {
         let _lock = Lock::take(self.directory.as_fd(), self.id())?;
         self.refresh()?;
@@ -293,23 +368,25 @@ impl Container {
         self.prepare_first(process)
     }
 
-    /// Lets the program of a container's first process come.
+    /// Executes the program of a first process that was set up by [`Container::prepare`]. This is
+    /// `start` of the OCI runtime specification.
     ///
     /// # Errors
-    /// [`Code::ContainerNotRunning`] if nothing waits; else the step that failed: the program cannot
-    /// be executed, or a hook failed. The first process is gone then.
+    /// [`Code::ContainerNotRunning`] if the first process has ended; [`Code::ContainerNotStopped`] if
+    /// its program has been released before; otherwise the step that failed, such as a hook or the
+    /// execution of the program. The first process has been killed then.
     pub fn release(&mut self) -> Result<()> {
         let _lock = Lock::take(self.directory.as_fd(), self.id())?;
         self.refresh()?;
         self.release_first()
     }
 
-    /// Runs the hooks behind the start.
+    /// Runs the `poststart` hooks.
     fn poststart(&self) -> Result<()> {
         self.hooks(None).poststart(self.state.init_process_pid)
     }
 
-    /// The hooks of the container.
+    /// Returns the hooks of the container.
     fn hooks<'a>(&'a self, cgroups: Option<&'a Cgroups>) -> Hooks<'a> {
         Hooks {
             config: &self.state.config,
@@ -320,7 +397,7 @@ impl Container {
         }
     }
 
-    /// Starts a further process, where the first one is kept.
+    /// Starts a further process. The first one must be stored in `init`.
     fn join(&self, process: &Process) -> Result<Running> {
         let init = self.init.as_ref().ok_or_else(|| {
             self.error(Code::ContainerNotRunning, "exec", "container is not running")
@@ -345,14 +422,14 @@ impl Container {
         .start()
     }
 
-    /// Writes the state.
+    /// Writes the state file.
     fn write_state(&mut self) -> Result<()> {
         let write = || self.state.write(self.directory.as_fd());
         self.version = Some(trace::span("write the state", write)?);
         Ok(())
     }
 
-    /// Reads again what another process may have written.
+    /// Reads the state again if another process has written it.
     fn refresh(&mut self) -> Result<()> {
         let version = State::version(self.directory.as_fd());
         if version.is_none() || version != self.version {
@@ -363,13 +440,13 @@ impl Container {
         Ok(())
     }
 
-    /// Forgets what was made of the configuration.
+    /// Drops what was derived from the configuration and the state.
     fn drop_caches(&mut self) {
         self.filter = Filter::default();
         self.init = None;
     }
 
-    /// The first process, if it runs.
+    /// Returns a pidfd of the first process, if it runs.
     fn open_init(&self) -> Result<Option<OwnedFd>> {
         match self.state.identity() {
             Some(identity) => identity.open(),
@@ -377,13 +454,13 @@ impl Container {
         }
     }
 
-    /// The first process, which must run.
+    /// Returns a pidfd of the first process, or an error if it does not run.
     fn running_init(&self, verb: &'static str) -> Result<OwnedFd> {
         self.open_init()?
             .ok_or_else(|| self.error(Code::ContainerNotRunning, verb, "container is not running"))
     }
 
-    /// The container's cgroups, if it has any.
+    /// Returns the container's cgroups, if it has any.
     fn cgroups(&self) -> Result<Option<Cgroups>> {
         if self.state.cgroup_paths.is_empty() {
             return Ok(None);
@@ -391,35 +468,37 @@ impl Container {
         Cgroups::from_paths(self.state.cgroup_paths.clone()).map(Some)
     }
 
-    /// The container's cgroups, without which something cannot be done.
+    /// Returns the container's cgroups, or an error if it has none.
     fn cgroups_for(&self, verb: &'static str) -> Result<Cgroups> {
         self.cgroups()?
             .ok_or_else(|| self.error(Code::SystemError, verb, "container has no cgroup"))
     }
 
+    /// Returns an error about this container.
     fn error(&self, code: Code, verb: &'static str, reason: &'static str) -> Error {
         Error::reason(code, verb, self.id(), reason)
     }
 }
 
-/// Nanoseconds since 1970.
+/// Returns the current time in nanoseconds since 1970.
 fn now() -> u64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// Whom an interface on the host belongs to: ids are unique below one directory only.
+/// Returns the owner that interfaces on the host are marked with: the path of the container's
+/// directory, since ids are unique only below one factory's directory.
 fn owner(path: &Path) -> Cow<'_, str> {
     path.to_string_lossy()
 }
 
-/// What is done to interfaces for the container in a directory.
+/// Returns what has to be done to interfaces for the container in the directory `path`.
 fn network(config: &Config, path: &Path) -> Result<net::Plan> {
     let Config { networks, net_devices, routes, .. } = config;
     net::Plan::new(networks, net_devices, routes, &owner(path))
 }
 
-/// Reads a container's state; what it lacks comes from the journal, which is written first.
+/// Reads a container's state. What it lacks comes from the journal, which is written first.
 fn read_state(directory: BorrowedFd<'_>, id: &str) -> Result<State> {
     let state = State::read(directory).ok().flatten();
     let state = match state {
@@ -427,7 +506,7 @@ fn read_state(directory: BorrowedFd<'_>, id: &str) -> Result<State> {
         state => state,
     };
     let journal = Journal::read(directory)?;
-    // Without a state, or with a damaged one, enough is known to clean up.
+    // A missing or damaged state is replaced by one that suffices to clean up.
     let mut state = state.unwrap_or_else(|| State {
         id: id.to_owned(),
         init_process_pid: 0,
@@ -440,7 +519,7 @@ fn read_state(directory: BorrowedFd<'_>, id: &str) -> Result<State> {
         dropped: DroppedPrivileges::default(),
         config: Config::default(),
     });
-    // A start that was interrupted may have left its process.
+    // An interrupted start may have left its process running.
     if let Some(process) = journal.process {
         state.init_process_pid = process.pid;
         state.init_process_start = process.start;
@@ -450,7 +529,7 @@ fn read_state(directory: BorrowedFd<'_>, id: &str) -> Result<State> {
 }
 
 impl AsFd for Container {
-    /// The directory of the container's state.
+    /// Returns the directory of the container's state.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.directory.as_fd()
     }

@@ -1,4 +1,4 @@
-//! A container that is made before its program is known.
+//! Containers that are set up before their program is known, for a pool.
 
 use std::os::fd::AsFd;
 
@@ -17,30 +17,32 @@ use crate::container::state::lock::Lock;
 use crate::launch::stdio::Descriptors;
 use crate::launch::{self, Lent};
 
-/// The init of a container that waits for its program.
+/// An init that waits for its program.
 #[derive(Debug)]
 pub(crate) struct Parked {
     init: launch::Parked,
-    /// What is killed with it: all of a container without a pid namespace.
+    /// The cgroups to kill when it ends: those of a container without a pid namespace.
     cgroups: Option<Cgroups>,
-    /// What waits for processes that join it.
+    /// Its registration as a first process.
     first: Option<FirstProcess>,
 }
 
 impl Container {
-    /// Makes the first half of the container; the other comes by [`Container::assign`], or
-    /// [`Container::configure`]. What it has of a process is the given one's. For those that find the
-    /// container by its id it runs from here on.
+    /// Runs the first part of the container's plan. [`Container::assign`] or
+    /// [`Container::configure`] runs the second part.
+    ///
+    /// `process` is the model for the part of the plan that depends on a process. A program that
+    /// loads the container by its id sees it as running from now on.
     ///
     /// # Errors
-    /// As [`Container::start`].
+    /// As for [`Container::start`].
     pub(crate) fn park(&mut self, stage: Stage<'_>, process: &Process) -> Result<Parked> {
         let _lock = Lock::take(self.directory.as_fd(), self.id())?;
         let (waiting, cgroups) = self.set_up(process, None, false, |start| start.park(stage))?;
         let ParkedFirst { parked, identity } = waiting;
         if let Err(error) = self.write_started(&identity) {
             parked.end();
-            // The first error is the one that is told.
+            // The error of the write is reported, not one of the cleanup.
             let _ = self.clean_failed_start();
             return Err(error);
         }
@@ -48,28 +50,28 @@ impl Container {
         Ok(Parked { init: parked, cgroups, first })
     }
 
-    /// Lets the program of a parked container come, by the second half of its plan. Nothing is
-    /// read or written on the host meanwhile.
+    /// Starts a program in a parked container, with `rest` as the second part of the plan. Nothing
+    /// is read or written on the host, except by `poststart` hooks.
     ///
     /// # Errors
-    /// As [`Container::start`]; the first process is gone then, and the container can be destroyed.
+    /// As for [`Container::start`]. The init has ended then, and the container can be destroyed.
     pub(crate) fn assign(
         &mut self,
         parked: Parked,
         process: &Process,
         rest: &Plan,
     ) -> Result<Running> {
-        let behind = process.extra_files.len();
-        let descriptors = if behind == 0 {
+        let extra = process.extra_files.len();
+        let descriptors = if extra == 0 {
             Descriptors::without_null(process)?
         } else {
             Descriptors::open(process)?
         };
-        let plan = with_descriptors(rest, descriptors.opened_stdio(), behind);
+        let plan = with_descriptors(rest, descriptors.opened_stdio(), extra);
         self.finish(parked, descriptors, &plan)
     }
 
-    /// Sends the second half of the plan, with descriptors.
+    /// Sends the second part of the plan with its descriptors, and waits for the exec.
     fn finish(
         &mut self,
         parked: Parked,
@@ -91,11 +93,13 @@ impl Container {
         Ok(running)
     }
 
-    /// Gives a container of which the namespaces were parked alone its root and its program. The
-    /// configuration must be the one that it was parked with in all that those are made of.
+    /// Sets up the root and starts a program in a container whose namespaces alone were parked.
+    ///
+    /// The configuration must agree with the one of [`Container::park`] in everything that was made
+    /// then.
     ///
     /// # Errors
-    /// As [`Container::assign`].
+    /// As for [`Container::assign`].
     pub(crate) fn configure(
         &mut self,
         parked: Parked,
@@ -119,7 +123,7 @@ impl Container {
             }
         };
         let mut running = self.finish(parked, descriptors, &plan)?;
-        // The program is there already: others find the root that they join.
+        // Written last: only processes that join the container need the root, and the program runs.
         if let Err(error) = self.write_state() {
             self.discard(&mut running);
             return Err(error);
@@ -127,7 +131,7 @@ impl Container {
         Ok(running)
     }
 
-    /// Compiles what a container lacks of which the namespaces were parked.
+    /// Compiles the second part of the plan of a container whose namespaces alone were parked.
     fn compile_rest(&self, process: &Process) -> Result<Compiled> {
         let config = &self.state.config;
         lsm::relabel(config)?;
@@ -147,10 +151,11 @@ impl Container {
         .compile()
     }
 
-    /// Makes the cgroups of a container that stays without processes.
+    /// Creates the cgroups of a container that gets no process. A pool holds them so that their
+    /// parent directories stay in existence.
     ///
     /// # Errors
-    /// As [`Container::start`].
+    /// As for [`Container::start`].
     pub(crate) fn hold(&self) -> Result<()> {
         let _lock = Lock::take(self.directory.as_fd(), self.id())?;
         match &self.state.config.cgroups {
@@ -162,7 +167,7 @@ impl Container {
         }
     }
 
-    /// Whether what the container has on the host is still there.
+    /// Whether the container's directory and cgroups still exist.
     pub(crate) fn is_whole(&self) -> bool {
         rustix::fs::fstat(&self.directory).is_ok_and(|stat| stat.st_nlink > 0)
             && self.state.cgroup_paths.values().all(|path| path.is_dir())
@@ -170,12 +175,12 @@ impl Container {
 }
 
 impl Parked {
-    /// Whether the init still waits.
+    /// Whether the init still waits for its program.
     pub(crate) fn waits(&self) -> bool {
         self.init.waits()
     }
 
-    /// Ends the init, and reaps it.
+    /// Ends the init and reaps it.
     pub(crate) fn end(self) {
         self.init.end();
     }

@@ -1,4 +1,4 @@
-//! A process of a container that was started.
+//! A handle for a started process.
 
 use std::fs::File;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
@@ -13,7 +13,24 @@ use crate::container::children::{Child, FirstProcess};
 use crate::launch::Started;
 use crate::launch::stdio::Descriptors;
 
-/// A process that was started.
+/// A handle for a process that was started.
+///
+/// Dropping it closes the caller's ends of the pipes, and neither kills nor reaps the process.
+///
+/// ```no_run
+/// # use pidone::{Config, Factory, Options, Process};
+/// # fn main() -> pidone::Result<()> {
+/// # let factory = Factory::new("/run/example", Options::default())?;
+/// # let mut container = factory.create("job", &Config::template("/srv/busybox".into()))?;
+/// # let args = ["/bin/sleep", "60"].map(String::from).into();
+/// let mut running = container.start(&Process { args, ..Process::default() })?;
+/// println!("process {}", running.pid());
+/// // The first process of a pid namespace ignores signals without a handler, except for SIGKILL.
+/// running.signal(9)?;
+/// assert_eq!(running.wait()?.signal, Some(9));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Running {
     pub(crate) pid: i32,
@@ -24,16 +41,16 @@ pub struct Running {
     pub stdout: Option<File>,
     /// The reading end of standard error, if it is a pipe.
     pub stderr: Option<File>,
-    /// The master of the terminal, if there is one.
+    /// The master side of the terminal, if the process has one.
     pub console: Option<OwnedFd>,
-    /// What is killed when the process ends: all of a container without a pid namespace.
+    /// The cgroups to kill when the process ends: those of a container without a pid namespace.
     pub(crate) cgroups: Option<Cgroups>,
-    /// Whether it is the first process of a container.
+    /// The registration of a container's first process; `None` for other processes.
     pub(crate) first: Option<FirstProcess>,
 }
 
 impl Running {
-    /// A process that runs, with the caller's ends of its pipes.
+    /// Makes a handle for a running process, with the caller's ends of its pipes.
     pub(crate) fn new(
         pid: i32,
         child: Arc<Child>,
@@ -44,33 +61,48 @@ impl Running {
         Self { pid, child, stdin, stdout, stderr, console, cgroups, first }
     }
 
-    /// A started process with the caller's ends of its pipes.
+    /// Makes a handle for a process that was launched with `descriptors`.
     pub(crate) fn from_started(started: Started, descriptors: Descriptors<'_>) -> Self {
         let Started { child, console, .. } = started;
         Self::new(child.pid, Child::new(child.pidfd), descriptors.kept, console)
     }
 
-    /// The process's id, in the caller's pid namespace; 0 for one that the container's init started
-    /// and that had ended before it could be looked at.
+    /// Returns the id of the process in the caller's pid namespace. It is 0 for a process that was
+    /// started by the container's init and ended before its id could be read.
     #[must_use]
     pub fn pid(&self) -> i32 {
         self.pid
     }
 
-    /// A descriptor that stands for the process and becomes readable when it ends: `pidfd_open(2)`.
+    /// Returns the pidfd of the process, which becomes readable when it ends: `pidfd_open(2)`.
     #[must_use]
     pub fn pidfd(&self) -> BorrowedFd<'_> {
         self.child.as_fd()
     }
 
-    /// Waits for the end of the process.
+    /// Waits until the process ends, and reaps it. Further calls return the same exit.
     ///
-    /// For the first process of a container without a pid namespace, all its others are killed
-    /// then: no kernel does it. With one, it ends only when every further process of the caller's
-    /// has been reaped, which is done here; [`Running::wait`] of those still tells their exits.
+    /// After the first process of a container without a pid namespace, this kills the others, which
+    /// the kernel does not do. In a pid namespace, the first process cannot be reaped before the
+    /// further ones that this program started there, so this reaps them too; [`Running::wait`] of
+    /// those still returns their exits.
+    ///
+    /// ```no_run
+    /// # use pidone::{Config, Factory, Options, Process};
+    /// # fn main() -> pidone::Result<()> {
+    /// # let factory = Factory::new("/run/example", Options::default())?;
+    /// # let mut container = factory.create("job", &Config::template("/srv/busybox".into()))?;
+    /// # let args = ["/bin/sh", "-c", "exit 3"].map(String::from).into();
+    /// let exit = container.start(&Process { args, ..Process::default() })?.wait()?;
+    /// assert_eq!((exit.code, exit.signal), (Some(3), None));
+    /// println!("{} KiB at most", exit.usage.max_rss);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
-    /// [`pidone_config::Code::SystemError`], with `ECHILD` if something else has reaped the process.
+    /// [`Code::SystemError`](pidone_config::Code::SystemError), with `ECHILD` if something else has
+    /// reaped the process.
     pub fn wait(&mut self) -> Result<Exit> {
         let exit = match &self.first {
             Some(first) => first.wait(&self.child),
@@ -83,16 +115,17 @@ impl Running {
         Ok(exit)
     }
 
-    /// Whether it is the first process of its container, with which the container ends.
+    /// Whether this is the first process of its container, which ends with it.
     #[must_use]
     pub fn is_first(&self) -> bool {
         self.first.is_some()
     }
 
-    /// Sends a signal.
+    /// Sends a signal, by number as in `signal(7)`.
     ///
     /// # Errors
-    /// [`pidone_config::Code::ContainerNotRunning`] if the process has ended.
+    /// [`Code::ContainerNotRunning`](pidone_config::Code::ContainerNotRunning) if the process has
+    /// ended.
     pub fn signal(&self, signal: i32) -> Result<()> {
         pidfd::send(self.child.as_fd(), self.pid, signal)
     }

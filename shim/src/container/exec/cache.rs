@@ -1,4 +1,4 @@
-//! What was made for the processes that were asked for last, kept for who asks for the same again.
+//! A cache of what was compiled for recent processes, for repeated starts of the same one.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -6,14 +6,14 @@ use pidone_config::config::{CapabilitySets, CpuAffinity, Rlimit, Scheduler};
 use pidone_config::{Ids, Process, Result, TerminalSize};
 use pidone_host::user;
 
-/// How many are kept.
+/// The maximum number of entries.
 const MOST: usize = 8;
 
-/// What was made for processes of one configuration, the newest first.
+/// A cache for processes of one configuration, most recent first.
 #[derive(Debug)]
 pub(crate) struct ExecCache<T>(Mutex<Vec<Entry<T>>>);
 
-/// What was made for a process that runs as the files of the container said at that time.
+/// A value that was made for a process, with the user files of the container at that time.
 #[derive(Debug)]
 struct Entry<T> {
     key: ProcessKey,
@@ -28,8 +28,8 @@ impl<T> Default for ExecCache<T> {
 }
 
 impl<T: Clone> ExecCache<T> {
-    /// What was made for such a process while the files of users were as they are, else what is made
-    /// now. Without the versions of these files nothing is found or kept.
+    /// Returns the value that was made for an equal process under the same versions of the user
+    /// files. If there is none, makes and stores it. Without versions, the cache is not used.
     pub(crate) fn get(
         &self,
         process: &Process,
@@ -51,12 +51,12 @@ impl<T: Clone> ExecCache<T> {
     }
 
     fn entries(&self) -> MutexGuard<'_, Vec<Entry<T>>> {
-        // What is in it is whole at any time.
+        // The list is consistent between statements, so a panic does no harm.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// What of a process decides about its plan: all but what its descriptors are.
+/// The fields of a process on which its plan depends: all but the descriptors themselves.
 #[derive(Debug)]
 struct ProcessKey {
     args: Vec<String>,
@@ -104,7 +104,7 @@ impl ProcessKey {
     }
 
     fn matches(&self, process: &Process) -> bool {
-        // Named one by one, so that a new one is not forgotten.
+        // Every field is named, so that a new one cannot be forgotten.
         let Process {
             args,
             env,
@@ -125,7 +125,7 @@ impl ProcessKey {
             scheduler,
             io_priority,
             affinity,
-            // For a further process.
+            // Plans of processes with sub-cgroups are not stored.
             sub_cgroups: _,
             terminal,
             no_new_privileges,

@@ -1,4 +1,4 @@
-//! The start of a further process: by the container's init, or as one that joins it.
+//! Starting a further process, by the container's init or as a process that joins the container.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -30,7 +30,8 @@ use crate::launch::stdio::Descriptors;
 use crate::launch::{Child, Host, Launch, Lent, Place};
 use crate::trace;
 
-/// More than any process needs, and fewer than a request carries, with those of its cgroups.
+/// The limit of extra files for a process that the init starts. A request can carry more, but it
+/// also carries the files of cgroups.
 const SPAWNED_FILES: usize = 200;
 
 /// The start of a further process.
@@ -44,9 +45,9 @@ pub(crate) struct Join<'a> {
     pub(crate) hooks: Hooks<'a>,
     /// The container's first process.
     pub(crate) pid: i32,
-    /// What is kept of it.
+    /// A handle for it, with caches.
     pub(crate) init: &'a RunningInit,
-    /// What its init has given up, if it stays.
+    /// The privileges that a supervising init has dropped.
     pub(crate) dropped: DroppedPrivileges,
     /// The directory of the container's state.
     pub(crate) directory: BorrowedFd<'a>,
@@ -55,7 +56,7 @@ pub(crate) struct Join<'a> {
 impl Join<'_> {
     /// Starts the process.
     pub(crate) fn start(self) -> Result<Running> {
-        // First, so that the init wakes up while the process is resolved.
+        // Connecting wakes up the init, which gets ready while this resolves the process.
         let channel = if self.can_be_spawned() { self.connect()? } else { None };
         let root = self.root()?;
         match channel {
@@ -64,26 +65,26 @@ impl Join<'_> {
         }
     }
 
-    /// The root of the container.
+    /// Opens the root of the container.
     fn root(&self) -> Result<OwnedFd> {
         let path = format!("/proc/{}/root", self.pid);
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         openat(CWD, &path, flags, Mode::empty()).map_err(|errno| Error::path("open", &path, errno))
     }
 
-    /// The process by numbers.
+    /// Resolves the process: users, groups and capabilities to numbers, by the files in `root`.
     fn resolve(&self, root: BorrowedFd<'_>) -> Result<plan::Process> {
         trace::span("resolve the process", || {
             let filter = cached_filter(self.filter, self.config)?;
-            let mut own = resolve_with_filter(self.config, self.process, root, filter)?;
-            // It is the container that must not outlive its maker.
-            own.parent_death_signal = 0;
-            Ok(own)
+            let mut process = resolve_with_filter(self.config, self.process, root, filter)?;
+            // The parent-death signal is for the container, not for further processes.
+            process.parent_death_signal = 0;
+            Ok(process)
         })
     }
 
-    /// Whether the init can start the process, as far as the request tells: nothing must be done
-    /// for it from outside.
+    /// Whether the init can start the process, as far as its fields say. The init cannot do what has
+    /// to be done from outside the container.
     fn can_be_spawned(&self) -> bool {
         self.config.supervise
             && !self.process.as_child
@@ -91,7 +92,7 @@ impl Join<'_> {
             && self.process.extra_files.len() < SPAWNED_FILES
     }
 
-    /// Connects to the init, if it listens.
+    /// Connects to the init. Returns `None` if it does not listen.
     fn connect(&self) -> Result<Option<Channel>> {
         if let Some(channel) = self.init.connection.take() {
             return Ok(Some(channel));
@@ -99,7 +100,8 @@ impl Join<'_> {
         let (_, codec) = image(self.image, self.options, true)?;
         match Channel::connect(&path_in(self.directory, SUPERVISOR), codec) {
             Ok(channel) => Ok(Some(channel)),
-            // It was never there, or nobody is behind it: the other way tells what is wrong.
+            // The socket does not exist, or nobody listens on it. If the container is gone, joining it
+            // fails with the reason.
             Err(error) if matches!(error.errno(), Some(Errno::NOENT | Errno::CONNREFUSED)) => {
                 Ok(None)
             }
@@ -107,33 +109,38 @@ impl Join<'_> {
         }
     }
 
-    /// The cgroups below the container's that the process is for, if there are any.
-    fn below(&self) -> Result<Option<Cgroups>> {
-        let asked = &self.process.sub_cgroups;
-        let below = |cgroups: &Cgroups| cgroups.below(asked);
-        self.cgroups.filter(|_| !asked.is_empty()).map(below).transpose()
+    /// Returns the cgroups below the container's that the process has to enter, if it names any.
+    fn sub_cgroups(&self) -> Result<Option<Cgroups>> {
+        let names = &self.process.sub_cgroups;
+        let below = |cgroups: &Cgroups| cgroups.below(names);
+        self.cgroups.filter(|_| !names.is_empty()).map(below).transpose()
     }
 
-    /// Has the init start the process, or joins if that one cannot: it has given up what the process
-    /// is to have, or an agent gets the filter.
+    /// Has the init start the process.
+    ///
+    /// Joins the container instead if the process needs a privilege that the init has dropped, or if
+    /// the listener of its seccomp filter has to be handed to an agent.
     fn spawn(self, mut channel: Channel, root: BorrowedFd<'_>) -> Result<Running> {
-        let below = self.below()?;
+        let sub_cgroups = self.sub_cgroups()?;
         let request = SpawnRequest {
             descriptors: Descriptors::open(self.process)?,
-            cgroups: below.map_or_else(|| Ok(Vec::new()), |cgroups| cgroups.entry_files())?,
+            cgroups: sub_cgroups.map_or_else(|| Ok(Vec::new()), |cgroups| cgroups.entry_files())?,
             main: false,
             listener: None,
             timeout: self.options.timeout,
         };
-        // The number of files of those below is no part of what is kept.
+        // The plan depends on the number of cgroup files, which is not part of the cache's key.
         let users = self.init.users(root).filter(|_| request.cgroups.is_empty());
         let plan = self.init.plans.get(self.process, users, || {
-            let own = self.resolve(root)?;
-            let listens = own.seccomp.as_ref().is_some_and(|(flags, _)| flags & NEW_LISTENER != 0);
-            if listens || !self.dropped.fits(self.config, &own) {
+            let process = self.resolve(root)?;
+            let listens =
+                process.seccomp.as_ref().is_some_and(|(flags, _)| flags & NEW_LISTENER != 0);
+            if listens || !self.dropped.fits(self.config, &process) {
                 return Ok(None);
             }
-            request.compile_plan(self.config, &own, self.dropped).map(|plan| Some(Arc::new(plan)))
+            request
+                .compile_plan(self.config, &process, self.dropped)
+                .map(|plan| Some(Arc::new(plan)))
         })?;
         let Some(plan) = plan else {
             self.init.connection.keep(channel);
@@ -144,17 +151,17 @@ impl Join<'_> {
         Ok(request.running(spawned, channel, self.init.connection.clone()))
     }
 
-    /// Starts a process that joins the container's namespaces.
+    /// Starts a child of the caller that joins the container's namespaces.
     fn join(&self, root: BorrowedFd<'_>) -> Result<Running> {
         let users = self.init.users(root);
-        let own =
+        let process =
             self.init.joining.get(self.process, users, || self.resolve(root).map(Arc::new))?;
         let plan = trace::span("compile the plan", || {
             let joined = self.hooks.joined(self.pid)?;
-            plan::join::compile(self.config, &own, &joined)
+            plan::join::compile(self.config, &process, &joined)
         })?;
-        let below = self.below()?;
-        let cgroups = below.as_ref().or(self.cgroups);
+        let sub_cgroups = self.sub_cgroups()?;
+        let cgroups = sub_cgroups.as_ref().or(self.cgroups);
         let entrance = cgroups.map(Cgroups::entrance).transpose()?.unwrap_or_default();
         let descriptors = trace::span("open descriptors", || Descriptors::open(self.process))?;
         let started = Launch {
@@ -179,10 +186,11 @@ impl Join<'_> {
     }
 }
 
-/// What the host does while a further process starts.
+/// The host's side of the start of a process that joins a container.
 pub(crate) struct JoinHostSide<'a> {
     pub(crate) oom_score_adj: Option<i32>,
-    /// What the agent of a seccomp filter is told of: the container, and its first process.
+    /// The container and the pid of its first process, which the seccomp agent gets to know; `None`
+    /// for a hook.
     pub(crate) container: Option<(&'a Hooks<'a>, i32)>,
 }
 
@@ -205,18 +213,20 @@ impl Host for JoinHostSide<'_> {
                 let state = hooks.state_object(Status::Running, first);
                 hooks.hand_over_listener(listener.as_fd(), child.pid, state)
             }
-            // A hook is not the container's program, and is not held up.
+            // A hook is not the container's program, and does not wait for an agent.
             None => Ok(()),
         }
     }
 }
 
-/// The flags of the namespaces in which a process of a container differs from the caller.
+/// Returns the `CLONE_NEW*` flags of the namespaces in which a process of a container differs from
+/// the caller.
 pub(crate) fn different_namespaces(config: &Config, pid: i32) -> Result<u32> {
     let mut flags = 0;
     for kind in NamespaceType::ALL {
-        // Nobody can join the user namespace that it is in, and a new time namespace is entered by
-        // exec; the other new ones need no look.
+        // Namespaces that the container's clone made need no comparison. A user namespace does,
+        // since `setns` to the caller's own one fails, and so does a time namespace, which a process
+        // enters only by exec.
         let by_clone = !matches!(kind, NamespaceType::User | NamespaceType::Time);
         if by_clone && config.has_new(kind) {
             flags |= kind.clone_flag();
@@ -225,13 +235,13 @@ pub(crate) fn different_namespaces(config: &Config, pid: i32) -> Result<u32> {
         let name = kind.file();
         let theirs = match proc::namespace(&pid.to_string(), name) {
             Ok(theirs) => theirs,
-            // A kernel without this kind of namespace.
+            // The kernel does not have this kind of namespace.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
             Err(error) => {
                 return Err(Error::path("read", format!("/proc/{pid}/ns/{name}"), error));
             }
         };
-        if proc::namespace("self", name).is_ok_and(|own| own != theirs) {
+        if proc::namespace("self", name).is_ok_and(|ours| ours != theirs) {
             flags |= kind.clone_flag();
         }
     }

@@ -1,4 +1,4 @@
-//! What is kept of a container while its first process runs, for those that come later.
+//! What a handle stores about a running first process, to start further ones quickly.
 
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -14,24 +14,24 @@ use crate::container::children::Connection;
 use crate::container::exec::cache::ExecCache;
 use crate::container::state::{Identity, State};
 
-/// A first process that runs.
+/// A running first process.
 #[derive(Debug)]
 pub(crate) struct RunningInit {
     identity: Identity,
     pidfd: OwnedFd,
     freezer: Option<Freezer>,
-    /// The plans of those that its init starts; none for those that it cannot start.
+    /// Plans for processes that the init starts; `None` for processes that it cannot start.
     pub(crate) plans: ExecCache<Option<Arc<Plan>>>,
-    /// Those that join it, by numbers.
+    /// Resolved processes that join the container.
     pub(crate) joining: ExecCache<Arc<plan::Process>>,
-    /// A connection to its init.
+    /// A connection to a supervising init.
     pub(crate) connection: Connection,
-    /// Whether a further process was asked for.
-    was_asked: AtomicBool,
+    /// Whether a further process has been requested before.
+    was_used: AtomicBool,
 }
 
 impl RunningInit {
-    /// Keeps a first process that runs, by its pidfd.
+    /// Stores a running first process by its pidfd, and opens the freezer of its cgroups.
     pub(crate) fn new(
         identity: Identity,
         pidfd: OwnedFd,
@@ -45,28 +45,30 @@ impl RunningInit {
             plans: ExecCache::default(),
             joining: ExecCache::default(),
             connection: Connection::default(),
-            was_asked: AtomicBool::new(false),
+            was_used: AtomicBool::new(false),
         })
     }
 
-    /// Whether it is the one of a state, and still runs.
+    /// Whether the process is the first one of `state` and still runs.
     pub(crate) fn is_current(&self, state: &State) -> bool {
         self.identity.matches(state) && any_readable([self.pidfd.as_fd()]) == Ok(false)
     }
 
-    /// The versions of the files of users below the container's root, by which is found and kept what
-    /// was made for a process; none at the first request, behind which there may be no other.
+    /// Returns the versions of the user files below the container's root, for use with the caches.
+    ///
+    /// Returns `None` for the first request: often there is no other, and filling a cache would be
+    /// wasted.
     pub(crate) fn users(&self, root: BorrowedFd<'_>) -> Option<user::Versions> {
-        self.was_asked.swap(true, Ordering::Relaxed).then(|| user::versions(root))
+        self.was_used.swap(true, Ordering::Relaxed).then(|| user::versions(root))
     }
 
-    /// Its pidfd.
+    /// Returns the pidfd of the process.
     pub(crate) fn pidfd(&self) -> BorrowedFd<'_> {
         self.pidfd.as_fd()
     }
 
-    /// Whether the processes of the container stand still, or are being stopped. What cannot be
-    /// read does not say so.
+    /// Whether the processes of the container are suspended or being suspended. If the freezer
+    /// cannot be read, they are not.
     pub(crate) fn is_frozen(&self) -> bool {
         self.freezer.as_ref().is_some_and(|freezer| freezer.is_frozen().unwrap_or(false))
     }

@@ -1,4 +1,4 @@
-//! Processes that a container's own init starts, where it stays process 1.
+//! Processes that a container's supervising init starts.
 
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::time::Duration;
@@ -15,20 +15,21 @@ use crate::launch::stdio::Descriptors;
 use crate::launch::{Lent, Spawn, Spawned};
 use crate::trace;
 
-/// What an init is asked to start, beside its plan.
+/// A request to a supervising init to start a process, without the plan.
 pub(crate) struct SpawnRequest<'a> {
     pub(crate) descriptors: Descriptors<'a>,
-    /// Files of cgroups that it moves itself to.
+    /// `cgroup.procs` files by which the process moves itself into cgroups.
     pub(crate) cgroups: Vec<OwnedFd>,
-    /// Whether the container ends with it.
+    /// Whether the container ends with the process.
     pub(crate) main: bool,
-    /// The socket on which it waits for the start; none if it comes at once.
+    /// The socket on which the program waits for the start; `None` to execute it at once.
     pub(crate) listener: Option<BorrowedFd<'a>>,
+    /// How long the init may be silent.
     pub(crate) timeout: Duration,
 }
 
 impl SpawnRequest<'_> {
-    /// Compiles what the child does to become a process, by numbers.
+    /// Compiles the operations by which the init's child becomes the resolved process.
     pub(crate) fn compile_plan(
         &self,
         config: &Config,
@@ -44,7 +45,7 @@ impl SpawnRequest<'_> {
         trace::span("compile the plan", || plan::spawn::compile(config, process, spawn))
     }
 
-    /// Has it started by the init with a pid and a pidfd.
+    /// Sends the request to the init with this pid and pidfd, and waits until the process runs.
     pub(crate) fn spawn(
         &self,
         plan: &Plan,
@@ -63,10 +64,16 @@ impl SpawnRequest<'_> {
         .start(channel)
     }
 
-    /// The process, whose end is told on the connection, which is kept behind it.
-    pub(crate) fn running(self, spawned: Spawned, channel: Channel, kept: Connection) -> Running {
+    /// Makes a handle for the process. The init reports its exit on `channel`, which is then stored
+    /// in `connection`.
+    pub(crate) fn running(
+        self,
+        spawned: Spawned,
+        channel: Channel,
+        connection: Connection,
+    ) -> Running {
         let Spawned { number, pid, pidfd, console } = spawned;
-        let child = children::Child::spawned(pidfd, channel, number, kept);
+        let child = children::Child::spawned(pidfd, channel, number, connection);
         Running::new(pid, child, self.descriptors.kept, console)
     }
 }

@@ -1,5 +1,4 @@
-//! The hooks of a container at the steps of its life, each where it belongs: on the host, or in the
-//! container.
+//! The OCI hooks of a container, which run on the host or in the container's namespaces.
 
 pub(crate) mod mount_command;
 mod program;
@@ -26,7 +25,7 @@ use crate::launch::seccomp_agent::hand_over;
 use crate::launch::{Child, Launch, Lent, Place};
 use crate::trace;
 
-/// A container, as far as its hooks need it.
+/// What the hooks of a container need to know about it.
 pub(crate) struct Hooks<'a> {
     pub(crate) config: &'a Config,
     pub(crate) id: &'a str,
@@ -36,7 +35,8 @@ pub(crate) struct Hooks<'a> {
 }
 
 impl Hooks<'_> {
-    /// Runs the hooks of a container whose root is made and not entered yet.
+    /// Runs the `prestart`, `createRuntime` and `createContainer` hooks. The root has been set up, and
+    /// the init has not entered it yet.
     pub(crate) fn create(&self, child: &Child) -> Result<()> {
         let hooks = &self.config.hooks;
         let state = self.state(Status::Creating, child.pid)?;
@@ -55,7 +55,9 @@ impl Hooks<'_> {
         )
     }
 
-    /// Runs the container's own hooks, before its program comes; `first` is the plan of that.
+    /// Runs the `startContainer` hooks, just before the program is executed.
+    ///
+    /// `first` is the plan of the program: the hooks run with the same privileges.
     pub(crate) fn start(&self, child: &Child, first: &Plan) -> Result<()> {
         let state = self.state(Status::Created, proc::innermost_pid(child.pid)?)?;
         let hooks = &self.config.hooks.start_container;
@@ -64,7 +66,7 @@ impl Hooks<'_> {
         })
     }
 
-    /// Runs the hooks behind the start of the program.
+    /// Runs the `poststart` hooks, after the program has been executed.
     pub(crate) fn poststart(&self, pid: i32) -> Result<()> {
         let hooks = &self.config.hooks.poststart;
         if hooks.is_empty() {
@@ -73,7 +75,7 @@ impl Hooks<'_> {
         self.run_on_host(hooks, "poststart", &self.state(Status::Running, pid)?)
     }
 
-    /// Runs the hooks behind the end of the container, whatever becomes of each.
+    /// Runs all `poststop` hooks, after the container has been removed. Returns their errors.
     pub(crate) fn poststop(&self) -> Vec<Error> {
         let hooks = &self.config.hooks.poststop;
         if hooks.is_empty() {
@@ -85,11 +87,12 @@ impl Hooks<'_> {
         }
     }
 
+    /// Runs hooks on the host in order, until one fails.
     fn run_on_host(&self, hooks: &[Hook], place: &'static str, state: &[u8]) -> Result<()> {
         run::run_until_failure(hooks, place, state, &self.config.bundle)
     }
 
-    /// Runs hooks in the namespaces of a process, one behind the other.
+    /// Runs hooks in the namespaces of a process in order, until one fails.
     fn run_inside(
         &self,
         hooks: &[Hook],
@@ -114,6 +117,7 @@ impl Hooks<'_> {
         Ok(())
     }
 
+    /// Launches a hook by its plan, with `state` as its standard input.
     fn launch_hook(
         &self,
         plan: &Plan,
@@ -143,12 +147,12 @@ impl Hooks<'_> {
         Ok(WatchedChild { pidfd: started.child.pidfd, group, stderr: Some(stderr) })
     }
 
-    /// The name of the container's session keyring, if it has one of its own.
+    /// Returns the name of the container's session keyring, if the configuration wants a new one.
     pub(crate) fn keyring(&self) -> Option<String> {
         self.config.new_keyring.then(|| format!("_ses.{}", self.id))
     }
 
-    /// What others join of the container, by its first process.
+    /// Returns what a process has to join, judged by the container's first process.
     pub(crate) fn joined(&self, pid: i32) -> Result<Joined> {
         let flags = different_namespaces(self.config, pid)?;
         let entered = !self.config.has_new(NamespaceType::Time)
@@ -160,19 +164,20 @@ impl Hooks<'_> {
         })
     }
 
-    /// The state object that hooks read.
+    /// Encodes the state object that hooks read.
     pub(crate) fn state(&self, status: Status, pid: i32) -> Result<Vec<u8>> {
         serde_json::to_vec(&self.state_object(status, pid))
             .map_err(|_| Error::system("encode", "state", Errno::INVAL))
     }
 
+    /// Returns the state object: OCI runtime specification, "State".
     pub(crate) fn state_object(&self, status: Status, pid: i32) -> State {
         let Config { bundle, annotations, .. } = self.config;
         let pid = (status != Status::Stopped).then_some(pid);
         State::new(self.id, status, pid, &bundle.to_string_lossy(), annotations)
     }
 
-    /// Hands the listener of a process's seccomp filter to its agent.
+    /// Hands the listener of a process's seccomp filter to the configured agent.
     pub(crate) fn hand_over_listener(
         &self,
         listener: BorrowedFd<'_>,

@@ -1,4 +1,4 @@
-//! Commands around a mount: programs of the host that see the container's mounts.
+//! Commands before and after a mount: programs of the host that see the container's mounts.
 
 use std::os::fd::BorrowedFd;
 use std::path::Path;
@@ -8,10 +8,11 @@ use pidone_config::config::Command;
 
 use crate::container::hook::program::HostProgram;
 
-/// Runs commands in the mount namespace of a process, one behind the other.
+/// Runs commands in the mount namespace of a process in order, until one fails.
 ///
 /// # Errors
-/// [`pidone_config::Code::SystemError`] for the first that cannot be executed or does not exit with 0.
+/// [`pidone_config::Code::SystemError`] for the first command that cannot be executed or does not
+/// exit with status 0.
 pub(crate) fn run_all(commands: &[Command], pidfd: BorrowedFd<'_>) -> Result<()> {
     commands.iter().try_for_each(|command| {
         let args = [std::slice::from_ref(&command.path), &command.args].concat();

@@ -1,7 +1,7 @@
-//! Programs of the host that are run and waited for: hooks, and the commands around a mount.
+//! Running a program of the host to its end: hooks, and commands before and after a mount.
 //!
-//! Such a program may hang, write without end, or leave children that keep its standard error. It
-//! is waited for with its time limit, and of what it writes only the end is kept.
+//! Such a program may hang, write without end, or leave children that hold its standard error open.
+//! It therefore has a time limit, and only the end of its output is kept.
 #![allow(unsafe_code, reason = "what a child does between fork and exec")]
 
 use std::ffi::CString;
@@ -25,40 +25,41 @@ use rustix::process::{
 
 use crate::launch::image::seal;
 
-/// How much is kept of what a program writes to its standard error.
+/// How much of the end of a program's standard error is kept, in bytes.
 const OUTPUT_KEPT: usize = 4096;
-/// How much of its last line an error repeats.
+/// How much of its last line an error repeats, in characters.
 const HINT_LENGTH: usize = 256;
-/// The usual size of a pipe: what may still be in it when the program has ended.
+/// The default capacity of a pipe, in bytes: what it may still hold when the program has ended.
 const PIPE_SIZE: usize = 65536;
 
 /// A program to run.
 pub(crate) struct HostProgram<'a> {
-    /// What it is, for errors: `hook`.
+    /// The step that errors name, such as `hook`.
     pub(crate) step: &'static str,
-    /// Which one it is, for errors.
+    /// The object that errors name.
     pub(crate) name: String,
     /// The file; without a slash it is looked up in `$PATH`.
     pub(crate) path: &'a str,
-    /// The arguments, the program's name first; the path alone if there is none.
+    /// The arguments, beginning with the program's name; if empty, `path` is the only one.
     pub(crate) args: &'a [String],
-    /// The environment, as `NAME=value`: nothing of the caller's is added.
+    /// The whole environment, as `NAME=value`; nothing is inherited from the caller.
     pub(crate) env: &'a [String],
-    /// The working directory; empty for the caller's, or the root of other mounts.
+    /// The working directory; empty for the caller's, or for the root of `mounts`.
     pub(crate) directory: &'a Path,
-    /// A process whose mount namespace it runs in; none for the caller's.
+    /// A process in whose mount namespace the program runs; `None` for the caller's namespace.
     pub(crate) mounts: Option<BorrowedFd<'a>>,
-    /// What it reads from its standard input.
+    /// The content of its standard input.
     pub(crate) input: &'a [u8],
-    /// How long it may take.
+    /// How long it may run; `None` for no limit.
     pub(crate) timeout: Option<Duration>,
 }
 
 impl HostProgram<'_> {
-    /// Runs the program to its end.
+    /// Runs the program and waits for its end.
     ///
     /// # Errors
-    /// [`Code::SystemError`] if it cannot be executed, does not exit with 0, or takes too long.
+    /// [`Code::SystemError`] if it cannot be executed, does not exit with status 0, or exceeds its
+    /// time limit.
     pub(crate) fn run(&self) -> Result<()> {
         let input = input_file(self.input)?;
         let mut child = self.command(input)?.spawn().map_err(|error| {
@@ -87,6 +88,7 @@ impl HostProgram<'_> {
         }
     }
 
+    /// Returns the command that executes the program.
     fn command(&self, input: OwnedFd) -> Result<Command> {
         let mut command = Command::new(self.path);
         if let Some((name, args)) = self.args.split_first() {
@@ -95,7 +97,7 @@ impl HostProgram<'_> {
         command.env_clear();
         command.envs(self.env.iter().filter_map(|variable| variable.split_once('=')));
         command.stdin(Stdio::from(input)).stdout(Stdio::null()).stderr(Stdio::piped());
-        // All of it is killed when its time is over.
+        // The whole group is killed when the time limit is exceeded.
         command.process_group(0);
         let namespace = self.mounts.map(|pidfd| pidfd.try_clone_to_owned()).transpose();
         let namespace = namespace.map_err(|error| Error::system("dup", &self.name, error))?;
@@ -103,7 +105,8 @@ impl HostProgram<'_> {
             .map_err(|_| Error::path("chdir", self.directory, Errno::INVAL))?;
         let parent = getpid();
         let prepare = move || -> std::io::Result<()> {
-            // The thread that forks waits for the program, so that only its death sends this.
+            // The kernel sends this signal when the forking thread ends. That thread waits for the
+            // program, so it ends early only if the whole process is killed.
             set_parent_process_death_signal(Some(Signal::KILL))?;
             if getppid() != Some(parent) {
                 return Err(Errno::SRCH.into());
@@ -111,20 +114,22 @@ impl HostProgram<'_> {
             if let Some(namespace) = &namespace {
                 setns(namespace, CloneFlags::CLONE_NEWNS)?;
             }
-            // Another mount namespace has a root of its own: the directory is meant below that one.
+            // Entering a mount namespace changes the root, and the directory is meant below the new
+            // one.
             if !directory.is_empty() {
                 chdir(directory.as_c_str())?;
             }
             close_at_exec()
         };
-        // SAFETY: between fork and exec only system calls are made, on what was allocated before.
+        // SAFETY: the closure makes only system calls and uses only memory that was allocated before
+        // the fork.
         unsafe { command.pre_exec(prepare) };
         Ok(command)
     }
 }
 
-/// Has everything but the standard descriptors closed at exec: also what the caller of this
-/// library left open, or was left with.
+/// Marks all descriptors except for the standard ones close-on-exec, including those that the
+/// caller of this library leaks.
 fn close_at_exec() -> std::io::Result<()> {
     // SAFETY: closes nothing now, and no memory is passed.
     match unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) } {
@@ -133,15 +138,16 @@ fn close_at_exec() -> std::io::Result<()> {
     }
 }
 
+/// Kills a child and reaps it.
 fn kill_and_reap(child: &mut Child) {
     let _ = child.kill();
     let _ = child.wait();
 }
 
-/// Makes a standard input with these bytes in it.
+/// Makes a file with these bytes, for use as a standard input.
 ///
-/// A sealed file and not a pipe: a program that reads nothing, or not all, then holds nobody up and
-/// raises no `SIGPIPE` in the caller, and there is no limit to its size.
+/// It is a sealed memory file rather than a pipe: its size has no limit, and a program that does not
+/// read all of it neither blocks the caller nor raises `SIGPIPE` in it.
 pub(crate) fn input_file(bytes: &[u8]) -> Result<OwnedFd> {
     let file = seal("standard input", bytes, MemfdFlags::NOEXEC_SEAL)?;
     seek(&file, SeekFrom::Start(0))
@@ -149,24 +155,25 @@ pub(crate) fn input_file(bytes: &[u8]) -> Result<OwnedFd> {
     Ok(file)
 }
 
-/// A child that runs a program, and is waited for.
+/// A child whose end and standard error are watched.
 #[derive(Debug)]
 pub(crate) struct WatchedChild {
     /// The child.
     pub(crate) pidfd: OwnedFd,
-    /// Its process group, of which it is the leader.
+    /// The process group that it leads.
     pub(crate) group: Pid,
     /// The reading end of its standard error.
     pub(crate) stderr: Option<OwnedFd>,
 }
 
 impl WatchedChild {
-    /// Waits for the end of the child and reaps it; the child is killed with its process group when
-    /// the time is over.
+    /// Waits until the child ends, and reaps it. After `timeout` it is killed with its process group.
+    ///
+    /// `step` and `name` identify it in errors.
     ///
     /// # Errors
-    /// [`Code::SystemError`] if it does not exit with 0 or takes too long; the hint is the last line
-    /// that it wrote to its standard error. `step` and `name` say what it is.
+    /// [`Code::SystemError`] if the child does not exit with status 0 or exceeds the time limit. The
+    /// hint is the last line that it wrote to its standard error.
     pub(crate) fn finish(
         self,
         step: &'static str,
@@ -195,12 +202,12 @@ impl WatchedChild {
         })
     }
 
-    /// Waits and listens; answers whether the child ended in time.
+    /// Waits for the child while reading its standard error. Returns whether it ended in time.
     ///
-    /// The end of its standard error is not waited for: a process that the child left behind may
-    /// hold it for ever.
+    /// It does not wait for the end of the standard error, which a process that the child left
+    /// running may hold open forever.
     fn wait_until(&self, timeout: Option<Duration>, output: &mut Vec<u8>) -> io::Result<bool> {
-        // A limit beyond the clock's reach is none.
+        // A deadline that the clock cannot represent is none.
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         let mut stderr = self.stderr.as_ref();
         if let Some(stderr) = stderr {
@@ -233,13 +240,15 @@ impl WatchedChild {
         }
     }
 
+    /// Kills the child and its process group.
     fn kill(&self) {
-        // It was not reaped yet, so that no other group can have the number.
+        // The child has not been reaped, so its number still names its group.
         let _ = kill_process_group(self.group, Signal::KILL);
-        // It may have left its group.
+        // The child may have left its group.
         let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
     }
 
+    /// Waits until the child ends, and reaps it.
     fn reap(&self) -> io::Result<exit::Exit> {
         loop {
             match poll(&mut [PollFd::new(&self.pidfd, PollFlags::IN)], None) {
@@ -253,7 +262,8 @@ impl WatchedChild {
     }
 }
 
-/// Reads what was written before the program's end, without an end if somebody else goes on.
+/// Reads what the program wrote before it ended. At most a full pipe is read, since another process
+/// may go on writing.
 fn drain(stderr: BorrowedFd<'_>, output: &mut Vec<u8>) {
     for _ in 0..PIPE_SIZE / OUTPUT_KEPT {
         if !read_some(stderr, output) {
@@ -262,7 +272,7 @@ fn drain(stderr: BorrowedFd<'_>, output: &mut Vec<u8>) {
     }
 }
 
-/// Reads once and keeps the end; answers whether there may be more.
+/// Reads once, and keeps the end of the output. Returns whether there may be more.
 fn read_some(stderr: BorrowedFd<'_>, output: &mut Vec<u8>) -> bool {
     let mut buffer = [0; OUTPUT_KEPT];
     match io::read(stderr, &mut buffer) {
@@ -276,7 +286,7 @@ fn read_some(stderr: BorrowedFd<'_>, output: &mut Vec<u8>) -> bool {
     }
 }
 
-/// The last line that says something.
+/// Returns the last line that is not blank, shortened to [`HINT_LENGTH`] characters.
 fn last_line(output: &[u8]) -> Option<String> {
     let output = String::from_utf8_lossy(output);
     let line = output.lines().map(str::trim).rfind(|line| !line.is_empty())?;
@@ -288,14 +298,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tells_the_last_line_and_no_more_than_that() {
+    fn last_line_is_trimmed_and_shortened() {
         assert_eq!(last_line(b"one\ntwo \n\n").as_deref(), Some("two"));
         assert_eq!(last_line(b" \n\n"), None);
         assert_eq!(last_line(&[b'x'; OUTPUT_KEPT]).unwrap().len(), HINT_LENGTH);
     }
 
     #[test]
-    fn an_input_is_read_from_its_beginning() {
+    fn input_file_is_read_from_its_beginning() {
         use std::io::Read as _;
         let mut text = String::new();
         std::fs::File::from(input_file(b"state").unwrap()).read_to_string(&mut text).unwrap();

@@ -1,4 +1,4 @@
-//! From a configuration to the plan of a first process, with what the host says about it.
+//! Compiling the plan of a first process from its configuration and facts about the host.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -20,66 +20,70 @@ use crate::launch::options::Strategy;
 use crate::launch::{Place, TEMPLATE_ROOT, has_other_processor, template_error};
 use crate::trace;
 
-/// What a plan is compiled from.
+/// The input of a compilation.
 pub(crate) struct Compilation<'a> {
     pub(crate) config: &'a Config,
     pub(crate) process: &'a Process,
     pub(crate) strategy: Strategy,
     pub(crate) cgroups: Option<&'a Cgroups>,
     pub(crate) network: &'a net::Plan,
-    /// Whether the new network namespace is made beside the clone: [`can_make_netns_in_parallel`].
+    /// Whether another thread makes the network namespace: [`can_make_netns_in_parallel`].
     pub(crate) parallel_netns: bool,
     /// The name of a new session keyring.
     pub(crate) keyring: Option<String>,
-    /// Whether the program waits for the start.
+    /// Whether the program waits until the container is started.
     pub(crate) waits: bool,
+    /// Which part of the plan to compile.
     pub(crate) stage: Stage<'a>,
 }
 
-/// How much of a plan is compiled.
+/// The parts into which a plan can be divided.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Stage<'a> {
-    /// All of it.
+    /// The whole plan.
     Whole,
-    /// What can be done before the program is known, for processes like the model.
+    /// What can run before the program is known, for processes like the model.
     Model(&'a Model),
-    /// What can be done before the root is known.
+    /// What can run before the root is known.
     Entrance,
-    /// What follows [`Stage::Entrance`].
+    /// What follows after [`Stage::Entrance`].
     Rest,
 }
 
 /// A plan and the clone that it needs.
 pub(crate) struct Compiled {
     pub(crate) plan: Plan,
-    /// Where the clone happens.
+    /// Which thread clones, and from which mounts.
     pub(crate) place: Place,
     /// `CLONE_NEW*` flags of the clone.
     pub(crate) namespaces: u32,
-    /// Whether the process is a child that the init forks.
+    /// Whether the init forks the process.
     pub(crate) forks: bool,
-    /// The process by numbers, which the plan has unless the init stays; none where it is told later.
+    /// The resolved process; `None` if it is not known yet. Unless the init supervises, it is part of
+    /// the plan.
     pub(crate) process: Option<plan::Process>,
-    /// What the init gives up when it begins to serve, if it stays.
+    /// The privileges that a supervising init drops before it serves requests.
     pub(crate) dropped: DroppedPrivileges,
 }
 
-/// Compiles the plan of a container's first process: nothing is made, changed or started.
+/// Compiles the plan of a container's first process, without making, changing or starting anything.
 ///
-/// It is the plan of [`Container::start`](crate::Container::start) with [`Strategy::Host`], except
-/// that on a machine with a second processor the init enters a network namespace that is made
-/// beside it. The plan depends on the caller: the init opens paths of the host where the caller may
-/// not copy mounts. The host is read for that, for the kind of bind sources, for users and groups in
-/// the root, and for the paths of cgroups. The plan prints as text by its
-/// [`Display`](std::fmt::Display).
+/// This is the plan of [`Container::start`](crate::Container::start) with [`Strategy::Host`], with
+/// one exception: on a machine with a second processor, `start` may have another thread make the
+/// network namespace, which the init then enters. [`Display`](std::fmt::Display) prints the plan,
+/// one operation on a line.
+///
+/// The plan depends on the host and on the caller. Where the caller may not copy mounts, the init
+/// opens bind sources by their paths. The function reads the types of bind sources, the users and
+/// groups in the root, and the paths of cgroups.
 ///
 /// # Errors
-/// [`Code::ConfigInvalid`](pidone_config::Code::ConfigInvalid) with field and value, and
+/// [`Code::ConfigInvalid`](pidone_config::Code::ConfigInvalid) with the field and its value;
 /// [`Code::SystemError`](pidone_config::Code::SystemError) if a file of the host cannot be read.
 pub fn first_plan(config: &Config, process: &Process) -> Result<Plan> {
     config.validate()?;
     let cgroups = config.cgroups.as_ref().map(Cgroups::locate).transpose()?;
-    // The name that interfaces of the host would get decides nothing here.
+    // The plan does not depend on the owner of interfaces on the host.
     let network = net::Plan::new(&config.networks, &config.net_devices, &config.routes, "plan")?;
     let compilation = Compilation {
         config,
@@ -95,9 +99,11 @@ pub fn first_plan(config: &Config, process: &Process) -> Result<Plan> {
     Ok(compilation.compile()?.plan)
 }
 
-/// What speaks against the template.
+/// Why the template mount namespace is not used.
 enum TemplateObstacle {
+    /// The options or the configuration rule it out.
     Rule(&'static str),
+    /// It could not be made.
     Failure(&'static Error),
 }
 
@@ -128,7 +134,7 @@ impl Compilation<'_> {
             sees_host: place != Place::Template,
             at: self.root_mount_point(place)?,
             cgroups: self.cgroups.map(|cgroups| cgroups.paths().clone()).unwrap_or_default(),
-            // Parked, it has waited for the host.
+            // A parked init has waited for the host in the first part.
             barrier: !self.network.is_empty() && !matches!(self.stage, Stage::Rest),
             waits: self.waits,
             keyring: self.keyring.clone(),
@@ -139,19 +145,19 @@ impl Compilation<'_> {
         let resolve = || resolve(config, self.process, user_root(config)?.as_fd());
         let (plan, process) = match self.stage {
             Stage::Whole => {
-                let own = resolve()?;
-                facts.dropped = DroppedPrivileges::from_config(config, &own)?;
-                (plan::container::compile(config, &own, &facts)?, Some(own))
+                let process = resolve()?;
+                facts.dropped = DroppedPrivileges::from_config(config, &process)?;
+                (plan::container::compile(config, &process, &facts)?, Some(process))
             }
             Stage::Model(model) => (model.begin(config, &facts)?, None),
             Stage::Entrance => (parked::enter_only(config, &facts), None),
             Stage::Rest => {
-                let own = resolve()?;
-                let plan = parked::configure_later(config, &own, &facts)?.ok_or_else(|| {
+                let process = resolve()?;
+                let plan = parked::configure_later(config, &process, &facts)?.ok_or_else(|| {
                     let reason = "more than come with a program that is told later";
-                    Error::config("extra_files", own.preserved, reason)
+                    Error::config("extra_files", process.preserved, reason)
                 })?;
-                (plan, Some(own))
+                (plan, Some(process))
             }
         };
         let forks = !facts.joined.is_empty();
@@ -162,23 +168,23 @@ impl Compilation<'_> {
         Ok(Compiled { plan, place, namespaces, forks, process, dropped })
     }
 
-    /// Where the clone happens, with what speaks against the template.
+    /// Returns where the clone happens. `obstacle` is what rules out the template, if anything.
     fn place(&self, obstacle: Option<&'static str>) -> Place {
-        let against = match (self.strategy, obstacle) {
+        let obstacle = match (self.strategy, obstacle) {
             (Strategy::Host, _) => Some(TemplateObstacle::Rule("asked for")),
             (_, Some(obstacle)) => Some(TemplateObstacle::Rule(obstacle)),
             (Strategy::Auto, None) => template_error().map(TemplateObstacle::Failure),
-            // Without one the clone fails with the reason.
+            // If it cannot be made, the clone fails with the reason.
             (Strategy::Template, None) => None,
         };
         trace::record_mounts(|| trace::Mounts {
-            template: against.is_none(),
-            reason: against.as_ref().map(|against| match against {
+            template: obstacle.is_none(),
+            reason: obstacle.as_ref().map(|obstacle| match obstacle {
                 TemplateObstacle::Rule(rule) => (*rule).into(),
                 TemplateObstacle::Failure(error) => error.to_string().into(),
             }),
         });
-        if against.is_none() {
+        if obstacle.is_none() {
             Place::Template
         } else if self.config.parent_death_signal != 0 {
             Place::Thread
@@ -187,7 +193,7 @@ impl Compilation<'_> {
         }
     }
 
-    /// An existing directory, as the init sees it, where the root is attached.
+    /// Returns an existing directory, in the init's view, on which the root is mounted.
     fn root_mount_point(&self, place: Place) -> Result<PathBuf> {
         if place == Place::Template {
             return Ok(TEMPLATE_ROOT.into());
@@ -195,7 +201,8 @@ impl Compilation<'_> {
         if !self.config.tmpfs_root {
             return Ok(self.config.rootfs.clone());
         }
-        // Not /proc or /sys, which a user namespace must see, nor /dev, whose nodes are copied.
+        // Not /proc or /sys, which must stay visible for mounts in a user namespace, and not /dev,
+        // whose device nodes are bound.
         ["/tmp", "/mnt", "/var", "/home"]
             .map(PathBuf::from)
             .into_iter()
@@ -203,17 +210,18 @@ impl Compilation<'_> {
             .ok_or_else(|| Error::path("open", "/tmp", Errno::NOENT))
     }
 
-    /// Whether something below a directory is bound: it must stay in sight until then, where the
-    /// init opens it by its path.
+    /// Whether the source of a bind mount is below a directory. The root must not hide it, since the
+    /// init may open it by its path.
     fn binds_below(&self, directory: &Path) -> bool {
         let mut mounts = self.config.mounts.iter();
         mounts.any(|mount| mount.is_bind() && Path::new(&mount.source).starts_with(directory))
     }
 }
 
-/// Whether the new network namespace of a container is made beside the clone: there is a processor
-/// for it, nothing of the host looks at it or sets it up during the start, and it belongs to this
-/// process's user namespace.
+/// Whether another thread can make a container's network namespace while the rest is set up.
+///
+/// That needs a second processor, a namespace that belongs to the caller's user namespace, and
+/// nothing on the host that uses the namespace during the start.
 pub(crate) fn can_make_netns_in_parallel(config: &Config, network: &net::Plan) -> bool {
     has_other_processor()
         && config.has_new(NamespaceType::Network)
@@ -225,15 +233,16 @@ pub(crate) fn can_make_netns_in_parallel(config: &Config, network: &net::Plan) -
         && privilege::can_copy_mounts()
 }
 
-/// Where users and groups are looked up: the root, or the host where the root is made of it.
+/// Opens the directory in which users and groups are looked up: the root, or `/` of the host if the
+/// root is assembled from the host's directories.
 pub(crate) fn user_root(config: &Config) -> Result<OwnedFd> {
     let path = if config.tmpfs_root { Path::new("/") } else { &config.rootfs };
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     openat(CWD, path, flags, Mode::empty()).map_err(|errno| Error::path("open", path, errno))
 }
 
-/// The flags of new namespaces, and the files of those that are joined, the user namespace
-/// first: it gives the rights over the others.
+/// Returns the flags of the new namespaces, and the flags and files of the joined ones. The user
+/// namespace comes first, since joining it gives the privileges to join the others.
 fn namespaces(config: &Config) -> (u32, Vec<(u32, PathBuf)>) {
     let mut new = 0;
     let mut joined = Vec::new();
@@ -248,7 +257,7 @@ fn namespaces(config: &Config) -> (u32, Vec<(u32, PathBuf)>) {
     (new, joined)
 }
 
-/// Whether a file of the host is a directory.
+/// Whether a path on the host leads to a directory.
 fn is_directory(path: &Path) -> Result<bool> {
     std::fs::metadata(path)
         .map(|metadata| metadata.is_dir())

@@ -1,4 +1,4 @@
-//! From a container's configuration and a process to a launch.
+//! Starting the first process of a container: compiling its plan and launching the init.
 
 pub(crate) mod facts;
 
@@ -38,21 +38,21 @@ pub(crate) struct Start<'a> {
     pub(crate) directory: BorrowedFd<'a>,
     pub(crate) cgroups: Option<&'a Cgroups>,
     pub(crate) network: &'a net::Plan,
-    /// The network namespace, where that is made beside the clone.
+    /// The network namespace, if another thread makes it.
     pub(crate) parallel_netns: Option<&'a Network>,
-    /// The socket on which the program waits for the start; none if it comes at once.
+    /// The socket on which the program waits for the start; `None` to execute it at once.
     pub(crate) listener: Option<BorrowedFd<'a>>,
-    /// The socket on which the init is asked, if it stays process 1.
+    /// The socket on which a supervising init accepts requests.
     pub(crate) supervisor: Option<BorrowedFd<'a>>,
 }
 
-/// A first process that was started, or waits.
+/// A first process whose program was executed, or waits for the start.
 pub(crate) struct StartedFirst {
     pub(crate) running: Running,
     pub(crate) identity: Identity,
-    /// The operations behind the wait, and the number of the first.
+    /// The encoded operations after the wait for the start, and the number of the first of them.
     pub(crate) rest: Option<(u32, Vec<u8>)>,
-    /// What the init has given up, if it stays.
+    /// The privileges that a supervising init has dropped.
     pub(crate) dropped: DroppedPrivileges,
 }
 
@@ -67,18 +67,18 @@ impl Start<'_> {
     pub(crate) fn start(&self) -> Result<StartedFirst> {
         let mut compiled = self.compile(Stage::Whole)?;
         let supervises = self.supervisor.is_some();
-        // The last one may come only when the process is written down, as does all that waits for the
-        // network namespace.
+        // The exec, and whatever waits for the network namespace, must not run before the process is
+        // in the journal.
         let apart = compiled.plan.first_late().is_none();
         if self.listener.is_none() && !supervises && apart {
             compiled.plan.set_last_apart();
         }
         let descriptors = trace::span("open descriptors", || Descriptors::open(self.process))?;
-        // The program's own come with the request for it.
+        // The program of a supervising init gets its descriptors with the request to start it.
         let null =
             supervises.then(|| Descriptors::from_stdio([&Stdio::Null; 3], &[])).transpose()?;
-        let of_init = null.as_ref().unwrap_or(&descriptors);
-        let all = of_init.all();
+        let for_init = null.as_ref().unwrap_or(&descriptors);
+        let all = for_init.all();
         let early = compiled.plan.early_parts();
         let (started, identity) =
             self.launch(&compiled, &all, early, |launch, host| launch.start(host))?;
@@ -92,15 +92,15 @@ impl Start<'_> {
         } else {
             (Running::from_started(started, descriptors), rest_of(&plan))
         };
-        // Without a descriptor left for it, the process is waited for alone.
+        // If no descriptor is left for the registration, only the process itself is reaped.
         running.first = children::FirstProcess::new(running.pid).ok();
         Ok(StartedFirst { running, identity, rest, dropped })
     }
 
-    /// Makes the first half of a container.
+    /// Runs the first part of a plan and leaves the init waiting for the second.
     pub(crate) fn park(&self, stage: Stage<'_>) -> Result<ParkedFirst> {
         let mut compiled = self.compile(stage)?;
-        // The calling thread runs at a low priority, which a clone would inherit.
+        // The calling thread has a low priority, which a clone would inherit.
         if compiled.place == Place::Caller {
             compiled.place = Place::Thread;
         }
@@ -111,7 +111,7 @@ impl Start<'_> {
         Ok(ParkedFirst { parked, identity })
     }
 
-    /// Compiles the plan.
+    /// Compiles a part of the plan.
     fn compile(&self, stage: Stage<'_>) -> Result<Compiled> {
         let compilation = Compilation {
             config: self.config,
@@ -127,8 +127,9 @@ impl Start<'_> {
         trace::span("compile the plan", || compilation.compile())
     }
 
-    /// Launches the init; answers what it became, and who it is. So many parts of the plan may be
-    /// sent before it is there.
+    /// Launches the init by `run`. Returns its result, and the identity of the process.
+    ///
+    /// `early` is how many parts of the plan may be sent before the clone.
     fn launch<T>(
         &self,
         compiled: &Compiled,
@@ -170,8 +171,9 @@ impl Start<'_> {
         Ok((started, identity))
     }
 
-    /// Has the init start the container's first program. What runs is the init: it ends as the
-    /// program does, and passes signals on to it.
+    /// Has a supervising init start the container's first program.
+    ///
+    /// The returned process is the init, which forwards signals to the program and exits as it does.
     fn first_program(
         &self,
         started: Started,
@@ -195,20 +197,24 @@ impl Start<'_> {
             child.end();
             self.explain(error)
         })?;
-        let of_init = children::Child::new(child.pidfd);
-        let kept = program.descriptors.kept;
-        Ok((Running::new(child.pid, of_init, kept, spawned.console), plan))
+        let pid = child.pid;
+        let init = children::Child::new(child.pidfd);
+        let pipes = program.descriptors.kept;
+        Ok((Running::new(pid, init, pipes, spawned.console), plan))
     }
 
-    /// Whether the init may have no part of the plan before it has its ids and its likelihood to be
-    /// killed. Else it may have all but the one that ends with the program before it is written down.
+    /// Whether the plan must wait until the id maps and `oom_score_adj` have been written.
+    ///
+    /// Otherwise all of it except the part with the exec may be sent before the process is in the
+    /// journal.
     fn ids_written_first(&self) -> bool {
         let score = self.process.oom_score_adj.is_some() && !rustix::process::geteuid().is_root();
-        // Who may not dump the init, which has operations, may not write its files either.
+        // The init is not dumpable once it has operations, and then only a process that may dump it
+        // can write its files in /proc.
         self.config.has_new(NamespaceType::User) || score
     }
 
-    /// The hooks of the container.
+    /// Returns the hooks of the container.
     fn hooks(&self) -> Hooks<'_> {
         Hooks {
             config: self.config,
@@ -219,9 +225,9 @@ impl Start<'_> {
         }
     }
 
-    /// Adds what a reader could not guess.
+    /// Adds a hint to errors whose cause is not obvious.
     fn explain(&self, error: Error) -> Error {
-        // Nobody is killed for what the init's own exec needs.
+        // An exec that exceeds the limit fails with ENOMEM and does not trigger the OOM killer.
         let limited = self.config.cgroups.as_ref().is_some_and(|limits| limits.memory > 0);
         let refused = limited && error.errno() == Some(Errno::NOMEM);
         if refused || self.cgroups.is_some_and(|cgroups| cgroups.oom_killed()) {
@@ -231,12 +237,12 @@ impl Start<'_> {
     }
 }
 
-/// What the host does while a first process starts.
+/// The host's side of the start of a first process.
 struct HostSide<'a> {
     start: &'a Start<'a>,
     plan: &'a Plan,
     identity: Option<Identity>,
-    /// Interfaces of the host that are in the container.
+    /// Interfaces that were moved from the host into the container.
     moved: net::Moved,
 }
 
@@ -266,45 +272,46 @@ impl Host for HostSide<'_> {
     }
 
     fn at_barrier(&mut self, id: u32, child: &Child) -> Result<()> {
-        if let Some((index, behind)) = mount_of_barrier(id)
+        if let Some((index, is_after)) = mount_of_barrier(id)
             && let Some(mount) = self.start.config.mounts.get(index)
         {
-            let commands = if behind { &mount.postmount_cmds } else { &mount.premount_cmds };
+            let commands = if is_after { &mount.postmount_cmds } else { &mount.premount_cmds };
             let run = || mount_command::run_all(commands, child.pidfd.as_fd());
             return trace::span("run mount commands", run);
         }
         match id {
             BARRIER_CREATE => self.start.hooks().create(child),
             BARRIER_START => self.start.hooks().start(child, self.plan),
-            // What the host does beside the init is done by now.
+            // A barrier at which the init waits for `while_running`, which has returned by now.
             _ => Ok(()),
         }
     }
 
     fn listener(&mut self, listener: OwnedFd, child: &Child) -> Result<()> {
-        // With a wait the filter comes behind it, and without one nobody else starts it.
+        // If the program waits for the start, its filter comes later, and `ReleaseHostSide` hands it
+        // over.
         let hooks = self.start.hooks();
         let state = hooks.state_object(Status::Creating, child.pid);
         hooks.hand_over_listener(listener.as_fd(), child.pid, state)
     }
 }
 
-/// Writes how readily a process is killed for want of memory: `proc_pid_oom_score_adj(5)`.
+/// Writes the OOM score adjustment of a process, -1000 to 1000: `proc_pid_oom_score_adj(5)`.
 pub(crate) fn adjust_oom_score(pid: i32, score: Option<i32>) -> Result<()> {
     let Some(score) = score else { return Ok(()) };
     let path = format!("/proc/{pid}/oom_score_adj");
     let Err(error) = std::fs::write(&path, score.to_string()) else { return Ok(()) };
-    // Who may not lower it keeps what is there if that is as low.
+    // Without the privilege to lower it, the write fails even if the value is already the same.
     if proc::oom_score_adj(pid) == Some(score) {
         return Ok(());
     }
     Err(Error::path("write", path, error).with_hint("a lower score needs CAP_SYS_RESOURCE"))
 }
 
-/// The start of a first process that waits for it.
+/// The host's side of the second part of a start.
 pub(crate) struct ReleaseHostSide<'a> {
     pub(crate) hooks: Hooks<'a>,
-    /// What is left of the plan.
+    /// The remaining operations.
     pub(crate) plan: &'a Plan,
 }
 

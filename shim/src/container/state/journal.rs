@@ -1,8 +1,7 @@
-//! What a container has on the host, written down before it is made.
+//! The journal: what a container has on the host, recorded before it is made.
 //!
-//! Whatever interrupts a start, and even if `state.json` is lost, the journal tells which
-//! cgroups, interfaces and process may be there. It is only appended to, a line at a time; a line
-//! that was cut off is as good as not written.
+//! Even if a start is interrupted or `state.json` is lost, the journal says which cgroups, interfaces
+//! and process may exist. Lines of JSON are only appended to it. A reader ignores a truncated line.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -20,41 +19,43 @@ use crate::container::state::Identity;
 /// The name of the file in the container's directory.
 const JOURNAL: &str = "journal";
 
-/// The journal is not read beyond this size, in bytes.
+/// How much of the journal is read, in bytes.
 const LARGEST: u64 = 1024 * 1024;
 
-/// One line.
+/// A line of the journal.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Entry {
-    /// Cgroups that are about to be made; none when they were given up.
+    /// Cgroups that are about to be made; empty once they are no longer this container's.
     Cgroups(BTreeMap<String, PathBuf>),
-    /// Directories above them that are missing and are about to be made, outermost first.
+    /// Missing parents of the cgroups, which are about to be made, outermost first.
     CgroupsMissing(Vec<PathBuf>),
-    /// These cgroups were made, and the directories above them that were missing. Until then they
-    /// may be another container's.
+    /// The cgroups were made, and these parents of them. Without this entry, the cgroups may be
+    /// another container's.
     CgroupsMade(Vec<PathBuf>),
     /// Interfaces on the host that are about to be made.
     HostLinks(Vec<String>),
-    /// The first process, which was just made.
+    /// The first process, which has just been cloned.
     Process(Identity),
 }
 
-/// What all lines say together.
+/// The content of the journal. Later lines have replaced earlier ones.
 #[derive(Debug, Default)]
 pub(crate) struct Journal {
-    /// The cgroups; `None` if nothing was written about any, empty if they were given up.
+    /// The cgroups; `None` if there is no entry, empty if they are no longer this container's.
     pub(crate) cgroups: Option<BTreeMap<String, PathBuf>>,
-    /// The directories above them that were missing before.
+    /// Parents of the cgroups that were missing before, outermost first.
     pub(crate) cgroups_missing: Vec<PathBuf>,
-    /// The directories that were made above them; `None` if the cgroups may not be ours.
+    /// Parents that were made for the cgroups; `None` if the cgroups may be another container's.
     pub(crate) cgroups_made: Option<Vec<PathBuf>>,
+    /// Interfaces on the host.
     pub(crate) host_links: Vec<String>,
+    /// The first process.
     pub(crate) process: Option<Identity>,
 }
 
 impl Journal {
-    /// Appends lines, in one write.
+    /// Appends entries to the journal, in one write.
     pub(crate) fn append(directory: BorrowedFd<'_>, entries: &[Entry]) -> Result<()> {
         let mut lines = Vec::new();
         for entry in entries {
@@ -69,7 +70,7 @@ impl Journal {
         File::from(file).write_all(&lines).map_err(|error| Error::path("write", JOURNAL, error))
     }
 
-    /// Reads what is there; later lines replace earlier ones.
+    /// Reads the journal; a missing file is an empty one.
     pub(crate) fn read(directory: BorrowedFd<'_>) -> Result<Self> {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let file = match openat(directory, JOURNAL, flags, Mode::empty()) {
@@ -93,7 +94,7 @@ impl Journal {
                 Ok(Entry::CgroupsMade(parents)) => journal.cgroups_made = Some(parents),
                 Ok(Entry::HostLinks(links)) => journal.host_links = links,
                 Ok(Entry::Process(identity)) => journal.process = Some(identity),
-                // Empty, or cut off by what interrupted the writer.
+                // The empty line at the end, or one that was truncated.
                 Err(_) => {}
             }
         }

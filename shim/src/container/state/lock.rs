@@ -1,4 +1,4 @@
-//! One process at a time changes a container.
+//! The lock of a container, which serializes changes.
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -7,38 +7,37 @@ use pidone_config::{Code, Error, Result};
 use rustix::fs::{FlockOperation, Mode, OFlags, flock, fstat, openat};
 use rustix::io::Errno;
 
-/// How long another process may take.
+/// How long to wait for another holder.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A container that nobody else changes, until dropped. It is released by the kernel when the
-/// process dies.
+/// An exclusive lock on a container, held until it is dropped or the process dies.
 ///
-/// What is locked is the container's directory, and not a file in it: who removes the container
-/// would have to remove that file before the directory, and somebody else could make it again.
+/// It is a lock on the container's directory, not on a file in it. To remove the container, such a
+/// file would have to go before the directory, and another process could create it again in between.
 #[derive(Debug)]
 pub(crate) struct Lock {
     _directory: OwnedFd,
 }
 
 impl Lock {
-    /// Locks the container whose directory this is.
+    /// Locks a container by its directory, waiting up to 10 s.
     ///
     /// # Errors
-    /// [`Code::ContainerNotExists`] if the container was destroyed meanwhile;
-    /// [`Code::SystemError`] if another process does not let it go.
+    /// [`Code::ContainerNotExists`] if the container has been destroyed; [`Code::SystemError`] if
+    /// another holder keeps the lock.
     pub(crate) fn take(directory: BorrowedFd<'_>, id: &str) -> Result<Self> {
         let gone =
             || Error::reason(Code::ContainerNotExists, "lock", id, "container does not exist");
-        // An open file of its own, which a lock belongs to.
+        // The lock belongs to an open file description, so each lock needs its own.
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let own = match openat(directory, c".", flags, Mode::empty()) {
-            Ok(own) => own,
+        let locked = match openat(directory, c".", flags, Mode::empty()) {
+            Ok(locked) => locked,
             Err(Errno::NOENT) => return Err(gone()),
             Err(errno) => return Err(Error::system("open", id, errno)),
         };
         let deadline = Instant::now() + TIMEOUT;
         loop {
-            match flock(&own, FlockOperation::NonBlockingLockExclusive) {
+            match flock(&locked, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => break,
                 Err(Errno::WOULDBLOCK) if Instant::now() < deadline => {
                     std::thread::sleep(Duration::from_millis(2));
@@ -50,8 +49,8 @@ impl Lock {
                 }
             }
         }
-        // The one who had it may have removed the container.
+        // The previous holder may have removed the container.
         let stat = fstat(directory).map_err(|errno| Error::system("stat", id, errno))?;
-        if stat.st_nlink == 0 { Err(gone()) } else { Ok(Self { _directory: own }) }
+        if stat.st_nlink == 0 { Err(gone()) } else { Ok(Self { _directory: locked }) }
     }
 }

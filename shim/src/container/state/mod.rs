@@ -1,4 +1,4 @@
-//! What is known of a container on disk: `state.json`, and the identity of a process.
+//! The state of a container on disk: `state.json`, with the identity of the first process.
 
 pub(crate) mod journal;
 pub(crate) mod lock;
@@ -21,58 +21,78 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde::{Deserialize, Serialize};
 
 /// The state of a container, as in libcontainer's `state.json`.
+///
+/// [`Container::state`](crate::Container::state) returns it. It is serialized as JSON with the names
+/// of the fields. Fields that libcontainer does not have are marked as additions.
+///
+/// ```no_run
+/// use pidone::{Factory, Options, State};
+///
+/// # fn main() -> pidone::Result<()> {
+/// let factory = Factory::new("/run/example", Options::default())?;
+/// let container = factory.load("web")?;
+/// let state: &State = container.state()?;
+/// println!("process {}, cgroups {:?}", state.init_process_pid, state.cgroup_paths);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct State {
     /// The id of the container.
     pub id: String,
-    /// The first process, in the host's pid namespace; 0 if none was started.
+    /// The id of the first process, in the pid namespace of the program that started it; 0 if none
+    /// was started.
     pub init_process_pid: i32,
-    /// When it started, in ticks of the clock since boot: field 22 of `/proc/PID/stat`.
+    /// When the first process started, in clock ticks since boot: field 22 of `/proc/PID/stat`,
+    /// `proc_pid_stat(5)`.
     pub init_process_start: u64,
-    /// The boot that these ticks count from. Addition.
+    /// The id of the boot from which these ticks count, `/proc/sys/kernel/random/boot_id`. Addition.
     #[serde(default)]
     pub boot_id: String,
-    /// The container's cgroup on each hierarchy.
+    /// The container's cgroup in each hierarchy: a controller, or `""` for cgroup v2, and the path.
     pub cgroup_paths: BTreeMap<String, PathBuf>,
-    /// The namespaces, as files below `/proc`.
+    /// The namespaces of the first process, as files below `/proc`.
     pub namespace_paths: BTreeMap<NamespaceType, PathBuf>,
-    /// When the container was made, in nanoseconds since 1970. Addition.
+    /// When the container was created, in nanoseconds since 1970. Addition.
     #[serde(default)]
     pub created: u64,
     /// Interfaces on the host that belong to the container. Addition.
     #[serde(default)]
     pub host_links: Vec<String>,
-    /// What its init has given up for all that it starts, if it stays. Addition.
+    /// The privileges that a supervising init has dropped, for itself and for the processes that it
+    /// starts. Addition.
     #[serde(default)]
     pub dropped: DroppedPrivileges,
     /// The configuration.
     pub config: Config,
 }
 
-/// A process that cannot be mistaken for another: its id may be given again, but not with the
-/// same start in the same boot.
+/// The unambiguous identity of a process. The kernel reuses a pid, but not with the same start time
+/// in the same boot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Identity {
     pub(crate) pid: i32,
+    /// As in [`State::init_process_start`].
     pub(crate) start: u64,
+    /// As in [`State::boot_id`].
     pub(crate) boot: String,
 }
 
 impl Identity {
-    /// Whether it is that of a state's first process.
+    /// Whether this is the identity of the first process of a state.
     pub(crate) fn matches(&self, state: &State) -> bool {
         self.pid == state.init_process_pid
             && self.start == state.init_process_start
             && self.boot == state.boot_id
     }
 
-    /// The identity of a process that is known to exist.
+    /// Returns the identity of a process that is known to exist.
     pub(crate) fn from_pid(pid: i32) -> Result<Self> {
         Ok(Self { pid, start: proc::start_time(pid)?, boot: proc::boot_id()?.to_owned() })
     }
 
-    /// A pidfd of the process; `None` if it ended, whoever has its number now.
+    /// Opens a pidfd of the process. Returns `None` if it has ended, even if its pid has been reused.
     pub(crate) fn open(&self) -> Result<Option<OwnedFd>> {
         let Some(pid) = Pid::from_raw(self.pid) else { return Ok(None) };
         if self.boot != proc::boot_id()? {
@@ -83,7 +103,7 @@ impl Identity {
             Err(Errno::SRCH | Errno::INVAL) => return Ok(None),
             Err(errno) => return Err(Error::system("pidfd_open", self.pid.to_string(), errno)),
         };
-        // Read behind the open: from here on the number cannot change its owner unnoticed.
+        // Read after the open: if the start time is still that of the process, so is the pidfd.
         match proc::start_time(self.pid) {
             Ok(start) if start == self.start => Ok((!ended(pidfd.as_fd())).then_some(pidfd)),
             _ => Ok(None),
@@ -96,7 +116,7 @@ fn ended(pidfd: BorrowedFd<'_>) -> bool {
     any_readable([pidfd]) == Ok(true)
 }
 
-/// One version of the file: each is a file of its own.
+/// The version of a state file. Each version is a new file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Version {
     inode: u64,
@@ -109,24 +129,25 @@ impl Version {
     }
 }
 
-/// The name of the file.
+/// The name of the state file.
 const STATE: &str = "state.json";
-/// What it is written to before it takes that name.
+/// The name under which a new version is written before it is renamed.
 const NEW: &str = ".state.json.new";
-/// What is room enough for most, in bytes.
+/// The initial capacity for reading, in bytes; enough for most states.
 const USUAL: usize = 16 * 1024;
-/// A state is refused beyond this size, in bytes.
+/// How much of a state is read, in bytes.
 const LARGEST: u64 = 64 * 1024 * 1024;
 
 impl State {
-    /// Writes the first state into a directory. Stage of one is as good as none to who reads it.
+    /// Writes the first state into a new directory, directly under its final name. A reader treats a
+    /// truncated state file as missing.
     pub(crate) fn write_first(&self, directory: BorrowedFd<'_>) -> Result<Version> {
         self.write_to(directory, STATE, OFlags::EXCL)
     }
 
-    /// Writes the state into a directory: whole, or not at all.
+    /// Replaces the state in a directory atomically, by a rename.
     pub(crate) fn write(&self, directory: BorrowedFd<'_>) -> Result<Version> {
-        // One that a crash left behind is overwritten: who writes has the lock.
+        // A file left by a crash is overwritten. The caller holds the lock, so nobody else uses it.
         let version = self.write_to(directory, NEW, OFlags::TRUNC)?;
         renameat(directory, NEW, directory, STATE)
             .map_err(|errno| Error::path("rename", STATE, errno))?;
@@ -145,10 +166,10 @@ impl State {
         fstat(&file).map(|stat| Version::from_stat(&stat)).map_err(fail("stat"))
     }
 
-    /// Reads the state from a directory; `None` if there is none.
+    /// Reads the state from a directory; `None` if there is no file.
     ///
     /// # Errors
-    /// [`Code::SystemError`] if it is no state: empty, cut off, or something else.
+    /// [`Code::SystemError`] if the file is empty, truncated, or otherwise not a state.
     pub(crate) fn read(directory: BorrowedFd<'_>) -> Result<Option<Self>> {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let file = match openat(directory, STATE, flags, Mode::empty()) {
@@ -166,13 +187,13 @@ impl State {
         Ok(Some(state))
     }
 
-    /// Which version of the file is in a directory; `None` if there is none.
+    /// Returns the version of the state file in a directory; `None` if there is no file.
     pub(crate) fn version(directory: BorrowedFd<'_>) -> Option<Version> {
         let stat = statat(directory, STATE, AtFlags::SYMLINK_NOFOLLOW).ok()?;
         Some(Version::from_stat(&stat))
     }
 
-    /// The identity of the first process, if one was started.
+    /// Returns the identity of the first process, if one was started.
     pub(crate) fn identity(&self) -> Option<Identity> {
         (self.init_process_pid > 0).then(|| Identity {
             pid: self.init_process_pid,
@@ -187,7 +208,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn knows_a_process_from_one_with_the_same_id() {
+    fn process_with_the_same_pid_but_another_start_or_boot_is_not_opened() {
         let own = i32::try_from(std::process::id()).unwrap();
         let identity = Identity::from_pid(own).unwrap();
         assert!(identity.open().unwrap().is_some());
@@ -198,13 +219,13 @@ mod tests {
     }
 
     #[test]
-    fn an_ended_child_is_no_longer_there() {
+    fn ended_child_is_not_opened_reaped_or_not() {
         let mut child = std::process::Command::new("true").spawn().unwrap();
         let identity = Identity::from_pid(i32::try_from(child.id()).unwrap()).unwrap();
         let pidfd = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).unwrap();
         use rustix::event::{PollFd, PollFlags, poll};
         poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], None).unwrap();
-        // A zombie still has its number.
+        // A zombie still has its pid.
         assert!(identity.open().unwrap().is_none());
         child.wait().unwrap();
         assert!(identity.open().unwrap().is_none());

@@ -1,8 +1,9 @@
-//! The sockets on which an init waits: for the start of its container, and for what is asked of one
-//! that stays process 1; and what is left of the plan of a container that waits for its start.
+//! The sockets of an init, and the remaining plan of a container that waits for its start.
 //!
-//! They are in the container's directory, which is its owner's alone. That the first is there says
-//! that the container waits; who starts it removes it.
+//! On one socket the init waits for the start of the container. Its existence means that the
+//! container waits; the process that starts the container removes it. On the other one, a
+//! supervising init accepts requests. Both are in the container's directory, which only its owner
+//! can access.
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
@@ -17,24 +18,24 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen as listen
 
 /// The name of the socket on which the container is started.
 pub(crate) const START: &str = "start";
-/// The name of the socket on which an init that stays process 1 is asked.
+/// The name of the socket on which a supervising init accepts requests.
 pub(crate) const SUPERVISOR: &str = "init";
-/// The name of the file with the rest of the plan.
+/// The name of the file with the remaining plan.
 const REMAINING_PLAN: &str = "start.plan";
-/// Connections that wait to be accepted.
+/// The number of connections that may wait to be accepted.
 const BACKLOG: i32 = 64;
-/// The rest is not read beyond this size, in bytes.
+/// How much of the remaining plan is read, in bytes.
 const LARGEST: u64 = pidone_proto::limits::PLAN as u64 + 16;
 
-/// Makes a socket.
+/// Creates a socket in a container's directory and listens on it.
 pub(crate) fn listen(directory: BorrowedFd<'_>, name: &'static str) -> Result<OwnedFd> {
     let fail = |verb| move |errno: Errno| Error::path(verb, name, errno);
-    // One that an interrupted start has left.
+    // An interrupted start may have left one.
     remove(directory, name);
     let flags = SocketFlags::CLOEXEC;
     let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
         .map_err(fail("socket"))?;
-    // Whatever the umask is: `unix(7)`, "Pathname socket ownership and permissions".
+    // Independent of the umask: `unix(7)`, "Pathname socket ownership and permissions".
     fchmod(&socket, Mode::from_raw_mode(0o600)).map_err(fail("chmod"))?;
     let address = address_in(directory, name).map_err(fail("bind"))?;
     bind(&socket, &address).map_err(fail("bind"))?;
@@ -42,7 +43,7 @@ pub(crate) fn listen(directory: BorrowedFd<'_>, name: &'static str) -> Result<Ow
     Ok(socket)
 }
 
-/// Whether the container waits.
+/// Whether the container waits for its start.
 pub(crate) fn is_waiting(directory: BorrowedFd<'_>) -> bool {
     statat(directory, START, AtFlags::SYMLINK_NOFOLLOW).is_ok()
 }
@@ -52,17 +53,19 @@ pub(crate) fn remove(directory: BorrowedFd<'_>, name: &str) {
     let _ = unlinkat(directory, name, AtFlags::empty());
 }
 
-/// The operations behind the wait: the init has them too, but an error that it tells is a number
-/// of one of them.
+/// The operations after the wait for the start.
+///
+/// The init has them, but it reports a failed operation by its number, and the process that starts
+/// the container needs the operation for its error.
 pub(crate) struct RemainingPlan {
-    /// The number of the first.
+    /// The number of the first operation.
     pub(crate) first: u32,
     /// The operations.
     pub(crate) plan: Plan,
 }
 
 impl RemainingPlan {
-    /// Writes the rest, encoded as it is.
+    /// Writes encoded operations, with the number of the first.
     pub(crate) fn write(directory: BorrowedFd<'_>, first: u32, operations: &[u8]) -> Result<()> {
         let flags =
             OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC | OFlags::NOFOLLOW;
@@ -73,7 +76,7 @@ impl RemainingPlan {
             .map_err(|error| Error::path("write", REMAINING_PLAN, error))
     }
 
-    /// Reads the rest.
+    /// Reads the remaining plan from a container's directory.
     pub(crate) fn read(directory: BorrowedFd<'_>) -> Result<Self> {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let file = openat(directory, REMAINING_PLAN, flags, Mode::empty())
