@@ -1,7 +1,10 @@
-//! Starts Linux containers: a library in the vocabulary of libcontainer.
+//! Starts Linux containers, from a Rust program.
 //!
-//! A [`Factory`] makes a [`Container`] from a [`Config`]; the container starts a [`Process`], which
-//! is then [`Running`]:
+//! This library creates namespaces, cgroups and network interfaces on the host, and compiles a
+//! configuration into a plan: a flat list of small operations. A tiny static init, which is part of
+//! the library, runs the plan inside the container and then executes the program. The vocabulary is
+//! that of libcontainer: a [`Factory`] creates a [`Container`] from a [`Config`]; the container
+//! starts a [`Process`], which is then [`Running`].
 //!
 //! ```no_run
 //! use std::path::Path;
@@ -10,9 +13,9 @@
 //!
 //! fn main() -> pidone::Result<()> {
 //!     let factory = Factory::new("/run/example", Options::default())?;
-//!     // The host's programs, read-only; `Config::template` is for a root file system of one's own.
+//!     // The host's programs, read-only. `Config::template` is for a root file system of your own.
 //!     let mut config = Config::embedded(Path::new("/"))?;
-//!     // Root changes nothing by it; everybody else gets a user namespace.
+//!     // Gives the container a user namespace, unless the caller is root.
 //!     pidone::fit_caller(&mut config)?;
 //!     let mut container = factory.create("hello", &config)?;
 //!     let args = ["/bin/sh", "-c", "echo hello from $(hostname)"].map(String::from).into();
@@ -23,75 +26,111 @@
 //! }
 //! ```
 //!
+//! The programs in `shim/examples/` show more: `embed.rs` talks to a program through pipes,
+//! `many.rs` runs containers from an event loop, `own_plan.rs` launches a plan without a container.
+//!
 //! # The pieces
 //! ```text
 //!  container.json ─┐                                 Factory, Container: state, journal, hooks
 //!  config.json ────┤                                                  │
 //!    (oci::Bundle) ▼                                                  ▼
 //!  your program ─► Config + Process ─► plan::Plan ─► launch ─► clone3, cgroup, network, id maps
-//!                  what is asked for   operations      │               │
+//!                                      operations      │               │
 //!                                                      │ socket pair   ▼
 //!                                                      └────────────► the init in its namespaces:
-//!                                                        operations   runs one operation after
-//!                                                      ◄────────────  the other, and executes
-//!                                                        reports      the program
+//!                                                        operations   runs them in order, and
+//!                                                      ◄────────────  executes the program
+//!                                                        reports
 //! ```
-//! Each piece can be used without those to its left:
+//! Each piece can be used without the ones to its left. Modules without a crate in the second
+//! column are part of this one; the others are re-exported from crates that can also be used alone:
 //!
-//! - [`config`] is what is asked for, in libcontainer's terms; [`oci`] reads bundles of the OCI
-//!   runtime specification into it.
-//! - [`plan`] is what the init is told. [`first_plan`] compiles it and starts nothing; a
-//!   [`plan::Plan`] prints as text, one operation on a line, and can be put together by hand.
-//! - [`launch`] has the init as a static program, [`launch::image::EMBEDDED`], and
-//!   [`Launcher`], which runs a plan of one's own in new namespaces, without a container.
-//! - `pidone_proto` is the wire between both sides, without this library: who has a container
-//!   runtime already can start that program and send it operations.
-//! - [`cgroup`], [`net`], [`seccomp`] and [`user`] know the host's interfaces, and nothing of
-//!   containers.
+//! | module | crate | |
+//! |---|---|---|
+//! | [`config`], [`oci`], [`error`] | `pidone-config` | Configurations as data: `container.json`, and bundles of the OCI runtime specification |
+//! | [`cgroup`], [`net`], [`seccomp`], [`user`] | `pidone-host` | Interfaces of the kernel on the host, which know nothing about containers |
+//! | [`plan`] | `pidone-plan` | Compiles a configuration and facts about the host to a [`plan::Plan`]; no system calls |
+//! | [`launch`], [`Launcher`] | | Clones the init and sends it a plan, also without a container; [`launch::image::EMBEDDED`] is the init |
+//! | [`pool`] | | Keeps containers ready and runs programs in them |
+//! | [`trace`] | | Records where the time of a start goes |
 //!
-//! `shim/examples/` has a program for each way: `embed.rs`, `own_plan.rs`, and `many.rs` for an
-//! event loop. The feature `cli`, which is on by default, is for the programs `nsinit` and `pidone`
-//! alone; libraries do without it and its dependencies. Building needs `cargo` itself: the init is
-//! built from its sources beside this crate, or taken from the file that the environment variable
-//! `PIDONE_INIT` names.
+//! [`first_plan`] compiles the plan of a container without starting anything. A plan prints as
+//! text, one operation on a line, and can also be assembled by hand. `pidone-proto` defines the
+//! wire between the host and the init. Another container runtime needs only that crate and the
+//! init.
+//!
+//! # Map of the sources
+//! ```text
+//! launch/      from a plan to a running process
+//!   options    how containers are started        image          the init, in sealed memory
+//!   clone      clone and exec of the init        channel        messages over the socket
+//!   session/   one start: plan, barriers, result outbox         the unsent parts of a plan
+//!   spawn      requests to a supervising init    source         descriptors for a plan
+//!   template   the mount namespace to copy       worker         threads that clone
+//!   stdio      descriptors of the program        check          checks descriptors from the init
+//!   id_map     ids of user namespaces            id_mapped      mounts with mapped ids
+//!   network    namespaces made in parallel       seccomp_agent  receives listeners of filters
+//! container/   containers by id, with a state on disk
+//!   factory    creates, loads and lists          start/         launches the first process
+//!   first      sets up the host for a start      exec/          starts further processes
+//!   control    pause, signal, update, statistics park           starts in two parts
+//!   end        kills and destroys                hook/          hooks, commands around mounts
+//!   state/     state.json, journal, lock, sockets
+//!   running    handles for processes             children       waiting and reaping
+//! pool/        containers that are ready for a program
+//! trace/       recordings of starts, as table, JSON and SVG
+//! launcher     a launch of a plan without a container
+//! ```
+//! A file may import only from its own folder and from folders above it in this list, except that
+//! all may import [`trace`]; `launcher` imports from `launch` and `container`.
 //!
 //! # Errors
-//! Every error is an [`Error`]: the step, the object, the cause, in one line, as in
-//! ``mount: fsmount `proc` (step 4 of 48): Operation not permitted``. The number is that of the
-//! operation in the plan, as it is printed. [`Error::code`] is one of libcontainer's classes, to act
-//! on without reading the text; [`Error::errno`] the kernel's answer. A start that fails leaves no
-//! process, cgroup or interface behind. Input is never answered with a panic.
+//! Every error is an [`Error`]. It prints on one line, with the step, the object and the cause, as
+//! in ``mount: fsmount `proc` (step 4 of 48): Operation not permitted``. The number is that of the
+//! operation in the printed plan. To act on an error, use [`Error::code`], one of libcontainer's
+//! classes, or [`Error::errno`], the kernel's error number. A start that fails leaves no process,
+//! cgroup or interface on the host. No input makes the library panic.
 //!
 //! # Threads and async programs
-//! What a caller keeps is [`Send`] and [`Sync`]. The library prints nothing, handles no signal, and changes
-//! neither environment, working directory, umask nor limits of the calling process; every
-//! descriptor is close-on-exec. Between clone and exec the child makes system calls only, so that
-//! other threads may hold any lock.
+//! The types that a caller keeps are [`Send`] and [`Sync`]. The library prints nothing, handles no
+//! signals, and does not change the environment, working directory, umask or limits of the calling
+//! process. All its descriptors are close-on-exec. Between clone and exec, the child makes only
+//! system calls, so that locks of other threads cannot block it.
 //!
-//! Calls block: a start for a millisecond or so, [`Container::destroy`] until cgroups are empty,
-//! hooks as long as they run. An event loop makes them on a thread for such, and waits for
-//! [`Running::pidfd`], which becomes readable at the end of the process; [`Running::wait`] then
-//! reaps it. Nobody else may reap children of the program (`waitpid(-1)`, `SIGCHLD` ignored), or the
-//! exit is lost.
+//! Calls block: a start takes about a millisecond, [`Container::destroy`] waits until the cgroups
+//! are empty, and hooks run to their end. In an event loop, make these calls on a thread for
+//! blocking work, and wait for [`Running::pidfd`], which becomes readable when the process ends.
+//! Then [`Running::wait`] reaps it without blocking. The rest of the program must not reap these
+//! children (`waitpid(-1)`, or `SIGCHLD` set to ignore), since that loses their exit status.
 //!
-//! A container with a parent-death signal ([`Config::template`] has one) is cloned by a thread of
-//! the library's own, since the kernel sends that signal when the *thread* ends; with
-//! [`Strategy::Auto`] a few threads live in an almost empty mount namespace. They are made at the
-//! first start that needs them and stay. Several handles, also of several processes, may act on one
-//! container: what changes it is done under a lock in its directory.
+//! The library starts some threads itself. The kernel sends a parent-death signal
+//! ([`Config::template`] sets one) when the parent *thread* ends, so such a container is cloned by
+//! a thread that stays. With [`Strategy::Auto`] and [`Strategy::Template`], a few threads live in
+//! an almost empty mount namespace, from which containers are cloned. These threads start when they
+//! are first needed and stay. A start may use another thread, which ends with it, to make the
+//! network namespace. A [`Pool`] has threads that refill it, until it is dropped.
+//!
+//! Several handles, also of several processes, may act on the same container. Changes to it are
+//! made under a lock on its directory.
 //!
 //! # When the caller is killed
-//! What a container has on the host is written down before it is made, in its directory below the
-//! factory's. At whatever moment the caller ends, that directory stays, and with it:
+//! Everything that a container has on the host is recorded in its directory, below that of the
+//! factory, before it is made. Whenever the caller is killed, these remain:
 //!
-//! - the process, unless the configuration has [`Config::parent_death_signal`]; during the setup the
-//!   init ends when its socket closes;
-//! - its cgroups, until somebody destroys it. Interfaces on the host go with the process.
+//! - the directory;
+//! - the process, unless the configuration has [`Config::parent_death_signal`] or the start was not
+//!   complete: during the setup, the init exits when its socket is closed;
+//! - the cgroups. Interfaces on the host disappear with the process.
 //!
-//! The next program that calls [`Factory::load`] finds the container, as one that runs or as
-//! destroyed; [`Container::kill`] and [`Container::destroy`] remove everything. [`Factory::list`]
-//! tells what there is. Mounts are in the container's own namespace and go with it. What
-//! [`Launcher`] starts is written down nowhere.
+//! The next program that calls [`Factory::load`] finds the container running or destroyed, and
+//! removes everything with [`Container::kill`] and [`Container::destroy`]. [`Factory::list`]
+//! returns the ids. Mounts are in the container's own namespace and disappear with it. Nothing is
+//! recorded for processes that [`Launcher`] starts.
+//!
+//! # Building
+//! The build script builds the init from its sources in `init/` by a nested `cargo`. To embed a
+//! prebuilt one, set the environment variables `PIDONE_INIT` and `PIDONE_SUPERVISOR` to the files.
+//! The programs `pidone` and `nsinit` are in the crate `pidone-cli`.
 
 mod container;
 pub mod launch;
@@ -115,26 +154,25 @@ pub use pidone_host::exit::{Exit, Usage};
 pub use pidone_plan::fit::fit_caller;
 pub use pool::Pool;
 
-/// The README's example is compiled.
+/// Compiles the examples of the README.
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
 struct Readme;
 
-/// What is said of threads.
 #[cfg(test)]
 mod tests {
-    fn crosses_threads<T: Send + Sync>() {}
+    fn is_send_and_sync<T: Send + Sync>() {}
 
     #[test]
-    fn everything_that_a_caller_holds_crosses_threads() {
-        crosses_threads::<crate::Factory>();
-        crosses_threads::<crate::Container>();
-        crosses_threads::<pidone_config::Config>();
-        crosses_threads::<pidone_config::Process>();
-        crosses_threads::<crate::Running>();
-        crosses_threads::<crate::Pool>();
-        crosses_threads::<crate::pool::Lease>();
-        crosses_threads::<pidone_plan::Plan>();
-        crosses_threads::<pidone_config::Error>();
+    fn public_handles_are_send_and_sync() {
+        is_send_and_sync::<crate::Factory>();
+        is_send_and_sync::<crate::Container>();
+        is_send_and_sync::<pidone_config::Config>();
+        is_send_and_sync::<pidone_config::Process>();
+        is_send_and_sync::<crate::Running>();
+        is_send_and_sync::<crate::Pool>();
+        is_send_and_sync::<crate::pool::Lease>();
+        is_send_and_sync::<pidone_plan::Plan>();
+        is_send_and_sync::<pidone_config::Error>();
     }
 }

@@ -7,6 +7,14 @@ use std::time::Duration;
 use rustix::io::Errno;
 
 /// How a process ended.
+///
+/// ```
+/// use pidone_host::exit::Exit;
+///
+/// let exit = Exit::killed();
+/// assert_eq!((exit.code, exit.signal), (None, Some(9)));
+/// assert_eq!(exit.status(), 137);
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Exit {
     /// The status it exited with; `None` if a signal killed it.

@@ -1,11 +1,11 @@
 //! Waiting for processes and reaping them.
 //!
-//! A process that joins a container is a child of the caller, in the container's pid namespace. When
-//! the first process of that namespace ends, the kernel kills the others and keeps the first one
-//! from being reaped until all of them have been reaped (`pid_namespaces(7)`). A caller that waits
-//! only for the first process would wait forever. Waiting for a first process therefore also reaps
-//! the processes that this program has let join its container; their exits are stored until their
-//! own handles ask for them.
+//! A process that joins a container is a child of the caller, in the container's pid namespace.
+//! When the first process of that namespace ends, the kernel kills the others and keeps the first
+//! one from being reaped until all of them have been reaped (`pid_namespaces(7)`). A caller that
+//! waits only for the first process would wait forever. Waiting for a first process therefore also
+//! reaps the processes that this program has let join its container; their exits are stored until
+//! their own handles ask for them.
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -127,9 +127,10 @@ impl Child {
 
 /// Reads the init's report of how an ended process exited. The flag says whether there was one.
 ///
-/// If the channel is closed, the init was killed, and everything in its container with it. Any other
-/// message is a violation of the protocol. Both count as killed. An init that is silent blocks the
-/// caller as long as its container exists, as a program that does not end would: it may be paused.
+/// If the channel is closed, the init was killed, and everything in its container with it. Any
+/// other message is a violation of the protocol. Both count as killed. An init that is silent
+/// blocks the caller as long as its container exists, as a program that does not end would: it may
+/// be paused.
 fn read_exit(channel: &mut Channel, number: u32) -> Option<(Exit, bool)> {
     let _ = wait_for_any(&mut [PollFd::new(&*channel, PollFlags::IN)]);
     match channel.receive() {

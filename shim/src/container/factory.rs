@@ -45,7 +45,8 @@ impl Factory {
     /// `options` apply to every container of this factory.
     ///
     /// # Errors
-    /// [`Code::SystemError`] if it cannot be created, is not a directory, or belongs to another user.
+    /// [`Code::SystemError`] if it cannot be created, is not a directory, or belongs to another
+    /// user.
     pub fn new(root: impl Into<PathBuf>, options: Options) -> Result<Self> {
         let root = root.into();
         let root = std::path::absolute(&root).map_err(|error| Error::path("open", &root, error))?;

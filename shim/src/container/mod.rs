@@ -1,14 +1,14 @@
 //! Containers: their creation, processes, limits and end.
 //!
 //! A [`Container`] is a handle for a directory below that of its [`Factory`](factory::Factory). The
-//! directory holds `state.json`, a journal of what the container has on the host, and the sockets of
-//! its init; its lock serializes changes.
+//! directory holds `state.json`, a journal of what the container has on the host, and the sockets
+//! of its init; its lock serializes changes.
 //!
 //! ```text
-//! factory   creates, loads and lists containers       control   pause, resume, signal, update, stats
+//! factory   creates, loads and lists containers       control   pause, signal, update, statistics
 //! first     sets up the host for the first process    end       kill, destroy
 //! start     compiles its plan and launches it         state     state.json, journal, lock, sockets
-//! park      the same in two halves, for a pool        hook      OCI hooks, commands around mounts
+//! park      the same in two parts, for a pool         hook      OCI hooks, commands around mounts
 //! exec      starts further processes                  children  waits for processes, reaps them
 //! ```
 
@@ -245,8 +245,8 @@ impl Container {
 
     /// Starts a process: the first one if none runs, otherwise a further one in the container.
     ///
-    /// The first process gets new namespaces, a root and cgroups according to the configuration, and
-    /// the container ends with it. The call returns when the program has been executed.
+    /// The first process gets new namespaces, a root and cgroups according to the configuration,
+    /// and the container ends with it. The call returns when the program has been executed.
     ///
     /// ```no_run
     /// # use pidone::{Config, Factory, Options, Process, Stdio};
@@ -271,7 +271,8 @@ impl Container {
     ///
     /// # Errors
     /// [`Code::ConfigInvalid`] for an invalid field of the process; [`Code::ContainerPaused`];
-    /// [`Code::SystemError`] with the step that failed. A start that fails leaves nothing on the host.
+    /// [`Code::SystemError`] with the step that failed. A start that fails leaves nothing on the
+    /// host.
     pub fn start(&mut self, process: &Process) -> Result<Running> {
         if self.has_current_init() {
             return self.join(process);
@@ -307,8 +308,8 @@ impl Container {
 
     /// Starts a further process in a container that runs or was prepared.
     ///
-    /// A supervising init ([`Config::supervise`]) starts the process, if it can; otherwise a child of
-    /// the caller joins the container's namespaces.
+    /// A supervising init ([`Config::supervise`]) starts the process, if it can; otherwise a child
+    /// of the caller joins the container's namespaces.
     ///
     /// ```no_run
     /// # use pidone::{Factory, Options, Process};
@@ -372,9 +373,9 @@ impl Container {
     /// `start` of the OCI runtime specification.
     ///
     /// # Errors
-    /// [`Code::ContainerNotRunning`] if the first process has ended; [`Code::ContainerNotStopped`] if
-    /// its program has been released before; otherwise the step that failed, such as a hook or the
-    /// execution of the program. The first process has been killed then.
+    /// [`Code::ContainerNotRunning`] if the first process has ended; [`Code::ContainerNotStopped`]
+    /// if its program has been released before; otherwise the step that failed, such as a hook or
+    /// the execution of the program. The first process has been killed then.
     pub fn release(&mut self) -> Result<()> {
         let _lock = Lock::take(self.directory.as_fd(), self.id())?;
         self.refresh()?;

@@ -8,6 +8,15 @@ use crate::launch::image::{Codec, EMBEDDED, Image, Sealed};
 use crate::trace;
 
 /// How containers are started.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use pidone::{Options, Strategy};
+///
+/// let options = Options::default().strategy(Strategy::Host).timeout(Duration::from_secs(10));
+/// assert_eq!(options.strategy, Strategy::Host);
+/// ```
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Options {

@@ -83,8 +83,8 @@ impl Join<'_> {
         })
     }
 
-    /// Whether the init can start the process, as far as its fields say. The init cannot do what has
-    /// to be done from outside the container.
+    /// Whether the init can start the process, as far as its fields say. The init cannot do what
+    /// has to be done from outside the container.
     fn can_be_spawned(&self) -> bool {
         self.config.supervise
             && !self.process.as_child
@@ -100,8 +100,8 @@ impl Join<'_> {
         let (_, codec) = image(self.image, self.options, true)?;
         match Channel::connect(&path_in(self.directory, SUPERVISOR), codec) {
             Ok(channel) => Ok(Some(channel)),
-            // The socket does not exist, or nobody listens on it. If the container is gone, joining it
-            // fails with the reason.
+            // The socket does not exist, or nobody listens on it. If the container is gone, joining
+            // it fails with the reason.
             Err(error) if matches!(error.errno(), Some(Errno::NOENT | Errno::CONNREFUSED)) => {
                 Ok(None)
             }
@@ -118,8 +118,8 @@ impl Join<'_> {
 
     /// Has the init start the process.
     ///
-    /// Joins the container instead if the process needs a privilege that the init has dropped, or if
-    /// the listener of its seccomp filter has to be handed to an agent.
+    /// Joins the container instead if the process needs a privilege that the init has dropped, or
+    /// if the listener of its seccomp filter has to be handed to an agent.
     fn spawn(self, mut channel: Channel, root: BorrowedFd<'_>) -> Result<Running> {
         let sub_cgroups = self.sub_cgroups()?;
         let request = SpawnRequest {
@@ -225,8 +225,8 @@ pub(crate) fn different_namespaces(config: &Config, pid: i32) -> Result<u32> {
     let mut flags = 0;
     for kind in NamespaceType::ALL {
         // Namespaces that the container's clone made need no comparison. A user namespace does,
-        // since `setns` to the caller's own one fails, and so does a time namespace, which a process
-        // enters only by exec.
+        // since `setns` to the caller's own one fails, and so does a time namespace, which a
+        // process enters only by exec.
         let by_clone = !matches!(kind, NamespaceType::User | NamespaceType::Time);
         if by_clone && config.has_new(kind) {
             flags |= kind.clone_flag();

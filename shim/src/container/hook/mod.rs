@@ -35,8 +35,8 @@ pub(crate) struct Hooks<'a> {
 }
 
 impl Hooks<'_> {
-    /// Runs the `prestart`, `createRuntime` and `createContainer` hooks. The root has been set up, and
-    /// the init has not entered it yet.
+    /// Runs the `prestart`, `createRuntime` and `createContainer` hooks. The root has been set up,
+    /// and the init has not entered it yet.
     pub(crate) fn create(&self, child: &Child) -> Result<()> {
         let hooks = &self.config.hooks;
         let state = self.state(Status::Creating, child.pid)?;

@@ -121,8 +121,8 @@ impl HostProgram<'_> {
             }
             close_at_exec()
         };
-        // SAFETY: the closure makes only system calls and uses only memory that was allocated before
-        // the fork.
+        // SAFETY: the closure makes only system calls and uses only memory that was allocated
+        // before the fork.
         unsafe { command.pre_exec(prepare) };
         Ok(command)
     }
@@ -146,8 +146,8 @@ fn kill_and_reap(child: &mut Child) {
 
 /// Makes a file with these bytes, for use as a standard input.
 ///
-/// It is a sealed memory file rather than a pipe: its size has no limit, and a program that does not
-/// read all of it neither blocks the caller nor raises `SIGPIPE` in it.
+/// It is a sealed memory file rather than a pipe: its size has no limit, and a program that does
+/// not read all of it neither blocks the caller nor raises `SIGPIPE` in it.
 pub(crate) fn input_file(bytes: &[u8]) -> Result<OwnedFd> {
     let file = seal("standard input", bytes, MemfdFlags::NOEXEC_SEAL)?;
     seek(&file, SeekFrom::Start(0))
@@ -167,13 +167,14 @@ pub(crate) struct WatchedChild {
 }
 
 impl WatchedChild {
-    /// Waits until the child ends, and reaps it. After `timeout` it is killed with its process group.
+    /// Waits until the child ends, and reaps it. After `timeout` it is killed with its process
+    /// group.
     ///
     /// `step` and `name` identify it in errors.
     ///
     /// # Errors
-    /// [`Code::SystemError`] if the child does not exit with status 0 or exceeds the time limit. The
-    /// hint is the last line that it wrote to its standard error.
+    /// [`Code::SystemError`] if the child does not exit with status 0 or exceeds the time limit.
+    /// The hint is the last line that it wrote to its standard error.
     pub(crate) fn finish(
         self,
         step: &'static str,

@@ -11,8 +11,8 @@ use crate::trace;
 
 /// Runs hooks in order, until one fails.
 ///
-/// `place` is the specification's name for them, such as `createRuntime`; `state` is the state object
-/// in JSON, their standard input; `directory` is their working directory, the bundle.
+/// `place` is the specification's name for them, such as `createRuntime`; `state` is the state
+/// object in JSON, their standard input; `directory` is their working directory, the bundle.
 ///
 /// # Errors
 /// [`pidone_config::Code::SystemError`] as in

@@ -59,8 +59,8 @@ pub(crate) struct Compiled {
     pub(crate) namespaces: u32,
     /// Whether the init forks the process.
     pub(crate) forks: bool,
-    /// The resolved process; `None` if it is not known yet. Unless the init supervises, it is part of
-    /// the plan.
+    /// The resolved process; `None` if it is not known yet. Unless the init supervises, it is part
+    /// of the plan.
     pub(crate) process: Option<plan::Process>,
     /// The privileges that a supervising init drops before it serves requests.
     pub(crate) dropped: DroppedPrivileges,
@@ -210,8 +210,8 @@ impl Compilation<'_> {
             .ok_or_else(|| Error::path("open", "/tmp", Errno::NOENT))
     }
 
-    /// Whether the source of a bind mount is below a directory. The root must not hide it, since the
-    /// init may open it by its path.
+    /// Whether the source of a bind mount is below a directory. The root must not hide it, since
+    /// the init may open it by its path.
     fn binds_below(&self, directory: &Path) -> bool {
         let mut mounts = self.config.mounts.iter();
         mounts.any(|mount| mount.is_bind() && Path::new(&mount.source).starts_with(directory))

@@ -67,8 +67,8 @@ impl Start<'_> {
     pub(crate) fn start(&self) -> Result<StartedFirst> {
         let mut compiled = self.compile(Stage::Whole)?;
         let supervises = self.supervisor.is_some();
-        // The exec, and whatever waits for the network namespace, must not run before the process is
-        // in the journal.
+        // The exec, and whatever waits for the network namespace, must not run before the process
+        // is in the journal.
         let apart = compiled.plan.first_late().is_none();
         if self.listener.is_none() && !supervises && apart {
             compiled.plan.set_last_apart();
@@ -173,7 +173,8 @@ impl Start<'_> {
 
     /// Has a supervising init start the container's first program.
     ///
-    /// The returned process is the init, which forwards signals to the program and exits as it does.
+    /// The returned process is the init, which forwards signals to the program and exits as it
+    /// does.
     fn first_program(
         &self,
         started: Started,
@@ -288,8 +289,8 @@ impl Host for HostSide<'_> {
     }
 
     fn listener(&mut self, listener: OwnedFd, child: &Child) -> Result<()> {
-        // If the program waits for the start, its filter comes later, and `ReleaseHostSide` hands it
-        // over.
+        // If the program waits for the start, its filter comes later, and `ReleaseHostSide` hands
+        // it over.
         let hooks = self.start.hooks();
         let state = hooks.state_object(Status::Creating, child.pid);
         hooks.hand_over_listener(listener.as_fd(), child.pid, state)

@@ -1,7 +1,8 @@
 //! The journal: what a container has on the host, recorded before it is made.
 //!
-//! Even if a start is interrupted or `state.json` is lost, the journal says which cgroups, interfaces
-//! and process may exist. Lines of JSON are only appended to it. A reader ignores a truncated line.
+//! Even if a start is interrupted or `state.json` is lost, the journal says which cgroups,
+//! interfaces and process may exist. Lines of JSON are only appended to it. A reader ignores a
+//! truncated line.
 
 use std::collections::BTreeMap;
 use std::fs::File;

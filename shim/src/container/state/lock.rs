@@ -13,7 +13,8 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// An exclusive lock on a container, held until it is dropped or the process dies.
 ///
 /// It is a lock on the container's directory, not on a file in it. To remove the container, such a
-/// file would have to go before the directory, and another process could create it again in between.
+/// file would have to go before the directory, and another process could create it again in
+/// between.
 #[derive(Debug)]
 pub(crate) struct Lock {
     _directory: OwnedFd,

@@ -22,8 +22,8 @@ use serde::{Deserialize, Serialize};
 
 /// The state of a container, as in libcontainer's `state.json`.
 ///
-/// [`Container::state`](crate::Container::state) returns it. It is serialized as JSON with the names
-/// of the fields. Fields that libcontainer does not have are marked as additions.
+/// [`Container::state`](crate::Container::state) returns it. It is serialized as JSON with the
+/// names of the fields. Fields that libcontainer does not have are marked as additions.
 ///
 /// ```no_run
 /// use pidone::{Factory, Options, State};
@@ -47,7 +47,8 @@ pub struct State {
     /// When the first process started, in clock ticks since boot: field 22 of `/proc/PID/stat`,
     /// `proc_pid_stat(5)`.
     pub init_process_start: u64,
-    /// The id of the boot from which these ticks count, `/proc/sys/kernel/random/boot_id`. Addition.
+    /// The id of the boot from which these ticks count, `/proc/sys/kernel/random/boot_id`.
+    /// Addition.
     #[serde(default)]
     pub boot_id: String,
     /// The container's cgroup in each hierarchy: a controller, or `""` for cgroup v2, and the path.
@@ -92,7 +93,8 @@ impl Identity {
         Ok(Self { pid, start: proc::start_time(pid)?, boot: proc::boot_id()?.to_owned() })
     }
 
-    /// Opens a pidfd of the process. Returns `None` if it has ended, even if its pid has been reused.
+    /// Opens a pidfd of the process. Returns `None` if it has ended, even if its pid has been
+    /// reused.
     pub(crate) fn open(&self) -> Result<Option<OwnedFd>> {
         let Some(pid) = Pid::from_raw(self.pid) else { return Ok(None) };
         if self.boot != proc::boot_id()? {
@@ -139,8 +141,8 @@ const USUAL: usize = 16 * 1024;
 const LARGEST: u64 = 64 * 1024 * 1024;
 
 impl State {
-    /// Writes the first state into a new directory, directly under its final name. A reader treats a
-    /// truncated state file as missing.
+    /// Writes the first state into a new directory, directly under its final name. A reader treats
+    /// a truncated state file as missing.
     pub(crate) fn write_first(&self, directory: BorrowedFd<'_>) -> Result<Version> {
         self.write_to(directory, STATE, OFlags::EXCL)
     }
