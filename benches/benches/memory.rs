@@ -3,7 +3,8 @@
 #![expect(clippy::print_stdout, reason = "it prints what it measured")]
 
 use pidone_benches::Result;
-use pidone_benches::experiment::{Contestant, Servers, serve};
+use pidone_benches::contestant::Contestant;
+use pidone_benches::experiment::{Servers, serve};
 use pidone_benches::place::View;
 
 fn main() -> Result<()> {

@@ -3,7 +3,7 @@
 //!
 //! As single figures; `compare --verb pool` interleaves them.
 
-mod beside;
+mod side_by_side;
 
 use pidone_benches::floor::Plain;
 use pidone_benches::served::Served;
@@ -21,7 +21,7 @@ impl<T: Starter> Starter for Whole<T> {
 }
 
 fn main() -> Result<()> {
-    beside::main("pool", |place, scenario| {
+    side_by_side::main("pool", |place, scenario| {
         Ok(vec![
             ("plain", Box::new(Plain::new(place)?)),
             ("warm", Box::new(Warm::new(place, scenario, 0)?)),

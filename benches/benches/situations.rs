@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput};
 use pidone_benches::Result;
-use pidone_benches::experiment::{Block, Contestant, Measured, Server, Servers, Verb, serve};
+use pidone_benches::contestant::{Contestant, Verb};
+use pidone_benches::experiment::{Block, Measured, Server, Servers, serve};
 use pidone_benches::place::View;
 use pidone_benches::scenario::Scenario;
 

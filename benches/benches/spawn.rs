@@ -3,13 +3,13 @@
 //!
 //! As single figures; `compare --verb spawn` interleaves them.
 
-mod beside;
+mod side_by_side;
 
 use pidone_benches::floor::Plain;
 use pidone_benches::{Result, library};
 
 fn main() -> Result<()> {
-    beside::main("spawn", |place, scenario| {
+    side_by_side::main("spawn", |place, scenario| {
         Ok(vec![
             ("plain", Box::new(Plain::new(place)?)),
             ("spawn", Box::new(library::Exec::supervised(place, scenario, 0)?)),

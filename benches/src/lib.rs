@@ -11,11 +11,14 @@ use std::error;
 
 pub mod clock;
 pub mod compiled;
+pub mod contestant;
 pub mod experiment;
+pub mod figures;
 pub mod floor;
 pub mod host;
 pub mod library;
 pub mod memory;
+pub mod part;
 pub mod payload;
 pub mod peer;
 pub mod place;

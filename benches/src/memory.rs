@@ -5,7 +5,7 @@ use std::fs;
 use serde::{Deserialize, Serialize};
 
 use crate::Result;
-use crate::experiment::Contestant;
+use crate::contestant::Contestant;
 use crate::place::Place;
 use crate::scenario::Scenario;
 use crate::{library, peer};

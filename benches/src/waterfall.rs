@@ -11,6 +11,7 @@ use pidone::{Options, Strategy};
 use serde::{Deserialize, Serialize};
 
 use crate::Result;
+use crate::figures::median;
 use crate::library::{Library, Phases};
 use crate::place::Place;
 use crate::scenario::Scenario;
@@ -88,7 +89,7 @@ impl Waterfall {
             starts,
             phases: columns
                 .into_iter()
-                .map(|(name, of)| (name.to_owned(), median(phases.iter().map(of).collect())))
+                .map(|(name, of)| (name.to_owned(), median(phases.iter().map(of))))
                 .collect(),
             steps: medians(steps),
             operations: medians(operations),
@@ -106,9 +107,4 @@ fn record(library: &mut Library) -> Result<Trace> {
 /// What somebody did in one start.
 fn spans(trace: &Trace, who: Who) -> impl Iterator<Item = Span> {
     trace.spans().into_iter().filter(move |span| span.who == who)
-}
-
-fn median(mut times: Vec<u64>) -> u64 {
-    times.sort_unstable();
-    times.get(times.len() / 2).copied().unwrap_or(0)
 }

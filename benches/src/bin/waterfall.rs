@@ -10,7 +10,7 @@ use std::io::{self, Write as _};
 use clap::ValueEnum as _;
 use pidone::Strategy;
 use pidone_benches::Result;
-use pidone_benches::experiment::{Contestant, Verb};
+use pidone_benches::contestant::{Contestant, Verb};
 use pidone_benches::place::{Place, View};
 use pidone_benches::profile::Profile;
 use pidone_benches::scenario::Scenario;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::contestant::{Contestant, Verb};
+use crate::contestant::{Contestant, Verb};
 use crate::place::Place;
 use crate::scenario::Scenario;
 use crate::used::Used;

@@ -5,18 +5,17 @@
 //! so that what disturbs the machine disturbs all of them.
 
 mod block;
-mod contestant;
 mod row;
 mod serve;
 
 use std::time::Duration;
 
 pub use block::{Block, Measured, Starters};
-pub use contestant::{Contestant, Verb};
-pub use row::{Row, Times, ratio};
+pub use row::{Row, Times};
 pub use serve::{Answer, Server, serve};
 
 use crate::Result;
+use crate::contestant::{Contestant, Verb};
 use crate::place::View;
 use crate::scenario::Scenario;
 

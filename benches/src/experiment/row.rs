@@ -4,7 +4,8 @@ use serde::Serialize;
 
 use super::Experiment;
 use super::block::Measured;
-use super::contestant::{Contestant, Verb};
+use crate::contestant::{Contestant, Verb};
+use crate::figures::ratio;
 use crate::place::View;
 use crate::scenario::Scenario;
 
@@ -70,13 +71,6 @@ impl Times {
         let [p50, p90, p99] = [50, 90, 99].map(rank);
         Self { p50, p90, p99, percentiles: (0..=100).map(rank).collect() }
     }
-}
-
-/// One number over another; 0 if there is no other.
-#[must_use]
-#[expect(clippy::cast_precision_loss, reason = "times and counts are far below 2^52")]
-pub fn ratio(one: u64, other: u64) -> f64 {
-    if other == 0 { 0.0 } else { one as f64 / other as f64 }
 }
 
 /// The rows of an experiment, those of fewer mounts first.

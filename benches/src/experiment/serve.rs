@@ -11,8 +11,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::block::{Block, Measured, Starters};
-use super::contestant::{Contestant, Verb};
 use crate::Result;
+use crate::contestant::{Contestant, Verb};
 use crate::memory::{self, Memory};
 use crate::place::{Place, View};
 use crate::profile::Profile;

@@ -8,7 +8,7 @@ use std::os::fd::{AsRawFd, RawFd};
 
 use super::sys::{Argument, Failed, call};
 use super::{Floor, clone};
-use crate::profile::Part;
+use crate::part::Part;
 use crate::scenario::{HOST_NAME, OPEN_FILES, Scenario};
 
 type Result<T = ()> = std::result::Result<T, Failed>;

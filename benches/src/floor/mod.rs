@@ -26,9 +26,9 @@ use pidone::seccomp;
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::process::{WaitId, WaitIdOptions, WaitIdStatus, waitid};
 
+use crate::part::Part;
 use crate::payload::Output;
 use crate::place::{Place, View};
-use crate::profile::Part;
 use crate::scenario::Scenario;
 use crate::{Result, Sample, Starter, clock};
 use stamps::Stamps;

@@ -9,9 +9,9 @@ use rustix::process::{WaitId, WaitIdOptions, waitid};
 
 use super::stamps::Stamps;
 use super::{child, clone, ended};
+use crate::part::Part;
 use crate::payload::{self, Output};
 use crate::place::Place;
-use crate::profile::Part;
 use crate::{Result, Sample, Starter, clock};
 
 /// The payload as a program of the host.

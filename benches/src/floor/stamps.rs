@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 
 use crate::clock;
-use crate::profile::Part;
+use crate::part::Part;
 
 /// Nanoseconds of each part, while somebody asks for them.
 #[derive(Debug, Default)]

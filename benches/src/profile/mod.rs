@@ -3,17 +3,16 @@
 //! Starts on record and those of the floor take turns, and medians of each part are told. A record
 //! costs a few clock readings itself.
 
-mod part;
 mod subject;
 mod timeline;
 
 use std::fmt::Write as _;
 
-pub use part::Part;
 use serde::{Deserialize, Serialize};
 
 use crate::Result;
-use crate::experiment::{Contestant, Verb, ratio};
+use crate::contestant::{Contestant, Verb};
+use crate::figures::{median, ratio};
 use crate::place::Place;
 use crate::scenario::Scenario;
 use crate::used::Used;
@@ -159,13 +158,6 @@ impl Profile {
         }
         text
     }
-}
-
-/// The middle one; 0 of none.
-fn median(times: impl Iterator<Item = u64>) -> u64 {
-    let mut times: Vec<_> = times.collect();
-    times.sort_unstable();
-    times.get(times.len() / 2).copied().unwrap_or(0)
 }
 
 #[cfg(test)]

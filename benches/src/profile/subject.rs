@@ -7,8 +7,9 @@ use pidone::trace;
 
 use super::Cost;
 use super::timeline::{Parts, Timeline};
-use crate::experiment::{Contestant, Verb};
+use crate::contestant::{Contestant, Verb};
 use crate::floor::{Floor, Plain};
+use crate::part::Part;
 use crate::peer::Peer;
 use crate::place::{Place, View};
 use crate::scenario::Scenario;
@@ -92,7 +93,7 @@ impl Subject {
     }
 }
 
-fn named(parts: impl IntoIterator<Item = (super::Part, u64)>) -> Parts {
+fn named(parts: impl IntoIterator<Item = (Part, u64)>) -> Parts {
     parts.into_iter().map(|(part, time)| (part.name().to_owned(), time)).collect()
 }
 

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use pidone::trace::{Trace, Who};
 use serde::Deserialize;
 
-use super::part::Part;
 use crate::Result;
+use crate::part::Part;
 
 /// What took how many nanoseconds, by name.
 pub(super) type Parts = BTreeMap<String, u64>;
@@ -114,12 +114,12 @@ impl Timeline {
         let knows_init = self.pieces.iter().any(|piece| piece.init);
         match (init.map(|piece| piece.name.as_str()), host.map(|piece| piece.name.as_str())) {
             (Some(operation), _) if operation != RECEIVE => {
-                Part::of_operation(operation).name().to_owned()
+                Part::from_operation(operation).name().to_owned()
             }
             _ if cloned.is_some_and(|[from, to]| from <= time && time < to) => {
                 Part::Clone.name().to_owned()
             }
-            (_, Some(step)) if step != WAIT => match Part::of_step(step) {
+            (_, Some(step)) if step != WAIT => match Part::from_step(step) {
                 Some(part) => part.name().to_owned(),
                 None => format!("host: {step}"),
             },

@@ -5,7 +5,8 @@ mod table;
 
 use clap::Parser;
 use pidone_benches::Result;
-use pidone_benches::experiment::{Contestant, Experiment, Row, Servers, Verb, serve};
+use pidone_benches::contestant::{Contestant, Verb};
+use pidone_benches::experiment::{Experiment, Row, Servers, serve};
 use pidone_benches::host::Host;
 use pidone_benches::place::View;
 use pidone_benches::scenario::Scenario;

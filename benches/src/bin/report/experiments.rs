@@ -1,6 +1,7 @@
 //! What is measured.
 
-use pidone_benches::experiment::{Contestant, Experiment, Verb};
+use pidone_benches::contestant::{Contestant, Verb};
+use pidone_benches::experiment::Experiment;
 use pidone_benches::place::View;
 use pidone_benches::scenario::Scenario;
 

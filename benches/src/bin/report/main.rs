@@ -19,7 +19,8 @@ use std::time::Instant;
 
 use clap::Parser;
 use pidone_benches::Result;
-use pidone_benches::experiment::{Contestant, Row, Servers, serve};
+use pidone_benches::contestant::Contestant;
+use pidone_benches::experiment::{Row, Servers, serve};
 use pidone_benches::host::Host;
 use pidone_benches::memory::Memory;
 use pidone_benches::place::View;

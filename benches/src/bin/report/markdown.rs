@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use pidone_benches::experiment::{Contestant, Verb};
+use pidone_benches::contestant::{Contestant, Verb};
 use pidone_benches::place::View;
 
 use crate::Report;

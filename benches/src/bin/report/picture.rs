@@ -1,6 +1,6 @@
 //! The picture for the README.
 
-use pidone_benches::experiment::{Contestant, Verb};
+use pidone_benches::contestant::{Contestant, Verb};
 use pidone_benches::place::View;
 
 use crate::Report;

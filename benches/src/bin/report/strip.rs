@@ -2,7 +2,9 @@
 
 use std::fmt::Write as _;
 
-use pidone_benches::experiment::{Contestant, Row, Times, ratio};
+use pidone_benches::contestant::Contestant;
+use pidone_benches::experiment::{Row, Times};
+use pidone_benches::figures::ratio;
 
 /// The width of all pictures; a README shows them somewhat smaller.
 pub(crate) const WIDTH: f64 = 860.0;

@@ -2,7 +2,9 @@
 
 use std::fmt::{self, Write as _};
 
-use pidone_benches::experiment::{Contestant, Row, Verb, ratio};
+use pidone_benches::contestant::{Contestant, Verb};
+use pidone_benches::experiment::Row;
+use pidone_benches::figures::ratio;
 use pidone_benches::place::View;
 use pidone_benches::profile::Profile;
 use pidone_benches::scenario::Scenario;

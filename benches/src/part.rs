@@ -59,7 +59,7 @@ impl Part {
     }
 
     /// That of a step of the host, if the floor has it.
-    pub(super) fn of_step(name: &str) -> Option<Self> {
+    pub(crate) fn from_step(name: &str) -> Option<Self> {
         match name {
             "locate cgroups" | "make cgroups" | "open cgroups" | "move to cgroups" => {
                 Some(Self::Cgroup)
@@ -70,7 +70,7 @@ impl Part {
     }
 
     /// That of an operation of the init, by its name in a plan.
-    pub(super) fn of_operation(name: &str) -> Self {
+    pub(crate) fn from_operation(name: &str) -> Self {
         match name {
             "setns" | "unshare" | "fork" | "propagation" | "mount attributes" | "root"
             | "pivot_root" | "move root" | "chroot" | "read-only root" => Self::Root,
