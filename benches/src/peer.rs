@@ -74,7 +74,7 @@ impl Peer {
 
     fn find(self) -> Result<PathBuf> {
         self.path().ok_or_else(|| match self {
-            Self::Pidone => "not built beside this program: cargo build -p pidone".into(),
+            Self::Pidone => "not built beside this program: cargo build -p pidone-cli".into(),
             _ => "not installed".into(),
         })
     }

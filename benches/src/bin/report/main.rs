@@ -98,13 +98,17 @@ fn build_command_line() -> Result<()> {
     let Some(cargo) = std::env::var_os("CARGO") else { return Ok(()) };
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
     let mut command = Command::new(cargo);
-    command.args(["build", "--locked", "--quiet", "-p", "pidone", "--bin", "pidone"]);
+    command.args(["build", "--locked", "--quiet", "-p", "pidone-cli", "--bin", "pidone"]);
     command.arg("--manifest-path").arg(manifest).stdout(Stdio::null());
     if !cfg!(debug_assertions) {
         command.arg("--release");
     }
     let status = command.status()?;
-    if status.success() { Ok(()) } else { Err(format!("cargo build -p pidone: {status}").into()) }
+    if status.success() {
+        Ok(())
+    } else {
+        Err(format!("cargo build -p pidone-cli: {status}").into())
+    }
 }
 
 fn measure(quick: bool) -> Result<Report> {
