@@ -1,4 +1,4 @@
-//! A container's plan, compiled without a look at the host.
+//! The plan of a container, compiled without reading the host.
 
 use std::collections::BTreeMap;
 
@@ -10,10 +10,10 @@ use pidone::{Config, config, seccomp};
 
 use crate::Result;
 
-/// The process of a container with docker's defaults, its filter included.
+/// Returns a process with docker's defaults, including its seccomp filter.
 ///
 /// # Errors
-/// A capability or a system call that nobody knows.
+/// If a capability or a system call is unknown.
 pub fn process(config: &Config) -> Result<Process> {
     let mask = config::capability::mask(&config.capabilities)?;
     let filter = match &config.seccomp {
@@ -46,10 +46,10 @@ pub fn process(config: &Config) -> Result<Process> {
     })
 }
 
-/// The plan of its first process.
+/// Compiles the plan of a container's first process.
 ///
 /// # Errors
-/// The configuration is none that can be.
+/// If the configuration is invalid.
 pub fn plan(config: &Config, process: &Process) -> Result<Plan> {
     let new = config.namespaces.iter().fold(0, |flags, new| flags | new.kind.clone_flag());
     let facts = Facts {

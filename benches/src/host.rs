@@ -1,4 +1,4 @@
-//! The machine that figures were measured on.
+//! The machine on which figures were measured.
 
 use std::fmt;
 use std::fs;
@@ -7,34 +7,34 @@ use serde::{Deserialize, Serialize};
 
 use crate::peer::Peer;
 
-/// What stands beside the figures.
+/// The description of a machine that accompanies the figures.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Host {
     /// The kernel's release.
     pub kernel: String,
     /// The machine's architecture.
     pub machine: String,
-    /// The model of the processor, as the kernel tells it.
+    /// The model of the processor, from `/proc/cpuinfo`.
     pub processor: String,
     /// How many processors this process may use.
     pub processors: usize,
-    /// Whether the processor says that it is virtual.
+    /// Whether the processor has the flag `hypervisor`.
     pub virtual_machine: bool,
-    /// How control groups are mounted on the host; the benches see one version alone.
+    /// How cgroups are mounted on the host; the benches see only one version.
     pub cgroups: String,
-    /// How many mounts there are on the host.
+    /// The number of mounts on the host.
     pub mounts: usize,
-    /// The load of the last minute, before the run.
+    /// The load average of one minute, before the run.
     pub load: String,
-    /// What the programs say of their version.
+    /// The versions of the other programs.
     pub peers: Vec<String>,
 }
 
 impl Host {
-    /// Looks at the machine, before [`crate::place::Place::enter`] changes what is seen of it.
+    /// Describes the machine. Call it before [`crate::place::Place::enter`] changes the mounts.
     ///
     /// # Errors
-    /// There is no `/proc`.
+    /// If `/proc` cannot be read.
     pub fn read() -> crate::Result<Self> {
         let system = rustix::system::uname();
         let cpuinfo = fs::read_to_string("/proc/cpuinfo")?;
@@ -57,7 +57,7 @@ impl Host {
     }
 }
 
-/// `v1`, `v2` or `hybrid`.
+/// Returns `v1`, `v2`, `hybrid` or `none`.
 fn cgroups() -> crate::Result<String> {
     let mounts = fs::read_to_string("/proc/self/mountinfo")?;
     let has = |kind: &str| mounts.lines().any(|line| line.contains(kind));

@@ -291,6 +291,6 @@ impl Starter for Exec {
             return Err(format!("the payload ended with status {}", exit.status()).into());
         }
         let first = self.output.stamp()?;
-        Ok(Sample::of(begin, first, end))
+        Ok(Sample::from_clock(begin, first, end))
     }
 }

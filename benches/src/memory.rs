@@ -1,4 +1,4 @@
-//! What a container that waits for its start keeps.
+//! The memory of a created container while it waits for its start.
 
 use std::fs;
 
@@ -10,37 +10,38 @@ use crate::place::Place;
 use crate::scenario::Scenario;
 use crate::{library, peer};
 
-/// A process that waits: `proc_pid_smaps(5)`, `proc_pid_status(5)`.
+/// The resources of a waiting process: `proc_pid_smaps(5)`, `proc_pid_status(5)`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Memory {
-    /// Bytes in memory.
+    /// Resident bytes.
     pub resident: u64,
-    /// Bytes in memory, those that others map divided among them.
+    /// Resident bytes, where shared pages are divided among the processes that map them.
     pub proportional: u64,
-    /// Threads.
+    /// The number of threads.
     pub threads: usize,
-    /// Open descriptors.
+    /// The number of open descriptors.
     pub descriptors: usize,
 }
 
-/// Has a container of the full scenario wait for its start, and looks at its first process.
+/// Creates a container of the full scenario and measures its first process while that waits.
 ///
 /// # Errors
-/// The contestant knows no such wait, or does not start here.
+/// If the contestant has no separate create, or fails.
 pub fn waiting(contestant: Contestant, place: &Place) -> Result<Memory> {
     let scenario = Scenario::OciNet;
     if contestant == Contestant::Library {
         let held = library::Held::waiting(place, scenario, "memory")?;
-        return Memory::of(held.pid());
+        return Memory::of_process(held.pid());
     }
     let peer = contestant.peer().filter(|peer| peer.is_oci_runtime());
     let peer = peer.ok_or("no wait before the start")?;
     let held = peer::Held::waiting(peer, place, scenario, "memory")?;
-    Memory::of(held.pid())
+    Memory::of_process(held.pid())
 }
 
 impl Memory {
-    fn of(pid: i32) -> Result<Self> {
+    /// Reads the resources of a process.
+    fn of_process(pid: i32) -> Result<Self> {
         let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
         Ok(Self {
             resident: kilobytes(&rollup, "Rss:")?,
@@ -51,7 +52,7 @@ impl Memory {
     }
 }
 
-/// The bytes of one line.
+/// Returns the value of one line, in bytes.
 fn kilobytes(text: &str, name: &str) -> Result<u64> {
     let mut lines = text.lines();
     let value = lines.find_map(|line| line.strip_prefix(name)).ok_or("no such line")?;
@@ -64,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_of_the_rollup_are_bytes() {
+    fn kilobytes_of_a_rollup_line_are_returned_as_bytes() {
         let text =
             "5560-7ffe ---p 0 00:00 0 [rollup]\nRss:    16 kB\nPss:     9 kB\nPss_Dirty: 1 kB\n";
         assert_eq!(kilobytes(text, "Rss:").unwrap(), 16 * 1024);
@@ -73,8 +74,9 @@ mod tests {
     }
 
     #[test]
-    fn this_process_is_in_memory() {
-        let own = Memory::of(std::process::id().cast_signed()).unwrap();
-        assert!(own.resident >= own.proportional && own.threads > 0 && own.descriptors > 2);
+    fn memory_of_this_process_is_read() {
+        let memory = Memory::of_process(std::process::id().cast_signed()).unwrap();
+        assert!(memory.resident >= memory.proportional);
+        assert!(memory.threads > 0 && memory.descriptors > 2);
     }
 }

@@ -1,35 +1,35 @@
-//! What the time of a start goes to, in words that the floor has too.
+//! The parts of a start, which the floor and pidone have in common.
 
 use serde::{Deserialize, Serialize};
 
-/// A part of a start that is made of system calls which the floor makes as well.
+/// A part of a start whose system calls the floor makes as well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Part {
-    /// The container's cgroup is made.
+    /// Creating the container's cgroup.
     Cgroup,
-    /// From the clone to the child's first instruction; a child that is an init is executed there.
+    /// From the clone to the child's first instruction, including the exec of an init.
     Clone,
-    /// The root file system becomes the root.
+    /// Changing the root.
     Root,
-    /// File systems are mounted.
+    /// Mounting file systems.
     Mounts,
-    /// Device nodes and links are made.
+    /// Making device nodes and links.
     Devices,
-    /// Paths are masked or made read-only.
+    /// Masking paths and making them read-only.
     Protection,
-    /// The loopback interface comes up.
+    /// Bringing up the loopback interface.
     Network,
-    /// Descriptors, limits, ids and capabilities.
+    /// Setting descriptors, limits, ids and capabilities.
     Process,
-    /// The filter is loaded, and the program executed.
+    /// Loading the seccomp filter and executing the program.
     Exec,
 }
 
 impl Part {
-    /// How many there are.
+    /// The number of parts.
     pub const COUNT: usize = 9;
 
-    /// All of them, in the order of their declaration.
+    /// All parts, in the order of their declaration.
     pub const ALL: [Self; Self::COUNT] = [
         Self::Cgroup,
         Self::Clone,
@@ -42,7 +42,7 @@ impl Part {
         Self::Exec,
     ];
 
-    /// Its name in a profile.
+    /// Returns the name of the part in a profile.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -58,7 +58,7 @@ impl Part {
         }
     }
 
-    /// That of a step of the host, if the floor has it.
+    /// Returns the part to which a step of the host belongs, if the floor has it.
     pub(crate) fn from_step(name: &str) -> Option<Self> {
         match name {
             "locate cgroups" | "make cgroups" | "open cgroups" | "move to cgroups" => {
@@ -69,14 +69,14 @@ impl Part {
         }
     }
 
-    /// That of an operation of the init, by its name in a plan.
+    /// Returns the part to which an operation of the init belongs, by its name in a plan.
     pub(crate) fn from_operation(name: &str) -> Self {
         match name {
             "setns" | "unshare" | "fork" | "propagation" | "mount attributes" | "root"
             | "pivot_root" | "move root" | "chroot" | "read-only root" => Self::Root,
             "mount" | "bind" | "attach" | "mkdir" | "remount" | "copy up" => Self::Mounts,
             "mknod" | "symlink" => Self::Devices,
-            // What is closed has covered paths.
+            // The closed mounts have covered paths.
             "mask" | "read-only path" | "close" => Self::Protection,
             "loopback" => Self::Network,
             "no_new_privs" | "seccomp" | "exec" => Self::Exec,

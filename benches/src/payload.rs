@@ -1,4 +1,4 @@
-//! The program that is started, and what it tells.
+//! The program that is started, and the time that it reports.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -10,13 +10,13 @@ use crate::Result;
 /// The payload, an ELF file.
 pub const IMAGE: &[u8] = include_bytes!(env!("PIDONE_PAYLOAD_IMAGE"));
 
-/// Where it is in the root file system.
+/// The path of the payload in the root file system.
 pub const PATH: &str = "/payload";
 
-/// The argument with which it waits until it is killed.
+/// The argument with which the payload waits until it is killed.
 pub const WAIT: &str = "wait";
 
-/// What the payload writes into.
+/// The pipe into which the payload writes.
 #[derive(Debug)]
 pub struct Output {
     reader: OwnedFd,
@@ -24,31 +24,31 @@ pub struct Output {
 }
 
 impl Output {
-    /// Makes a pipe that is used for all starts.
+    /// Makes a pipe that can be used for any number of starts.
     ///
     /// # Errors
-    /// There is no descriptor left.
+    /// If no descriptor is left.
     pub fn new() -> Result<Self> {
         let (reader, writer) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
         Ok(Self { reader, writer })
     }
 
-    /// The payload's standard output.
+    /// Returns the payload's standard output.
     #[must_use]
     pub fn writer(&self) -> BorrowedFd<'_> {
         self.writer.as_fd()
     }
 
-    /// When the payload began, which has ended by now: [`crate::clock::now`].
+    /// Reads when the payload began, by [`crate::clock::now`]. The payload must have ended.
     ///
     /// # Errors
-    /// It wrote nothing, or something else.
+    /// If it wrote nothing, or something else.
     pub fn stamp(&self) -> Result<u64> {
         let mut stamp = [0; 8];
         match rustix::io::read(&self.reader, &mut stamp) {
             Ok(8) => Ok(u64::from_ne_bytes(stamp)),
             Ok(length) => Err(format!("the payload wrote {length} bytes instead of 8").into()),
-            Err(Errno::AGAIN) => Err("the payload did not tell when it began".into()),
+            Err(Errno::AGAIN) => Err("the payload did not report when it began".into()),
             Err(errno) => Err(format!("read from the payload: {errno}").into()),
         }
     }

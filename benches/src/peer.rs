@@ -188,7 +188,7 @@ impl Starter for Once {
         self.call.run(&self.output)?;
         let end = clock::now();
         let first = self.output.stamp()?;
-        Ok(Sample::of(begin, first, end))
+        Ok(Sample::from_clock(begin, first, end))
     }
 }
 
@@ -290,7 +290,7 @@ impl Starter for Steps {
             return Err("the payload did not end well".into());
         }
         let first = self.output.stamp()?;
-        Ok(Sample::of(begin, first, end))
+        Ok(Sample::from_clock(begin, first, end))
     }
 }
 
@@ -367,6 +367,6 @@ impl Starter for Exec {
         call(&runtime.path, &self.arguments, Stdio::from(writer), &runtime.errors)?;
         let end = clock::now();
         let first = self.output.stamp()?;
-        Ok(Sample::of(begin, first, end))
+        Ok(Sample::from_clock(begin, first, end))
     }
 }

@@ -1,4 +1,4 @@
-//! Where containers are started: a mount namespace of its own, with a root file system.
+//! The place where containers are started: a new mount namespace with a root file system.
 
 use std::fmt;
 use std::fs;
@@ -14,20 +14,20 @@ use tempfile::TempDir;
 
 use crate::{Result, payload};
 
-/// Where control groups are mounted.
+/// Where cgroups are mounted.
 pub const CGROUPS: &str = "/sys/fs/cgroup";
 
-/// Directories of the root file system that mounts need.
+/// The mount points in the root file system.
 const DIRECTORIES: [&str; 4] = ["dev", "etc", "proc", "sys"];
 
-/// Which control groups are seen.
+/// Which cgroup hierarchies are visible.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum View {
-    /// cgroup2 alone, in the place of what the host has.
+    /// cgroup v2 alone, mounted over the host's hierarchies.
     V2,
-    /// The host's hierarchies of version 1 alone: for a runtime that refuses both at once, and may
-    /// do less than it wants in the first view.
+    /// The host's hierarchies of cgroup v1 alone. This is for runtimes that refuse a hybrid host, and
+    /// do not find all controllers in the first view.
     V1,
 }
 
@@ -40,25 +40,25 @@ impl fmt::Display for View {
     }
 }
 
-/// A mount namespace with one view of the control groups, and a tmpfs with a root file system.
+/// A mount namespace with one view of the cgroups, and a tmpfs with a root file system.
 ///
-/// The calling process stays in the namespace, and reaps what its children leave behind. What was
-/// made outside of the namespace is removed at the end.
+/// The calling process stays in the namespace and is a subreaper. Dropping the value removes what it
+/// made outside of the namespace.
 #[derive(Debug)]
 pub struct Place {
     view: View,
     directory: TempDir,
-    /// The name of the cgroup, in each hierarchy, that those of the containers are made in.
+    /// The name of the parent of the containers' cgroups, in each hierarchy.
     name: String,
 }
 
 impl Place {
-    /// Moves the calling process, which must have one thread, into a new mount namespace.
+    /// Moves the calling process into a new mount namespace. The process must have only one thread.
     ///
-    /// Mounts are added until there are `mounts` of them; with `None` it has the host's.
+    /// Adds mounts until there are `mounts`; with `None` it adds none to those of the host.
     ///
     /// # Errors
-    /// The caller is not root, has more than one thread, or the kernel does not have the cgroups.
+    /// If the caller is not root or has more than one thread, or the host does not have such cgroups.
     pub fn enter(mounts: Option<usize>, view: View) -> Result<Self> {
         let context = |what: &str| {
             let what = what.to_owned();
@@ -84,12 +84,12 @@ impl Place {
         Ok(place)
     }
 
-    /// Makes the cgroup in each hierarchy.
+    /// Creates the parent cgroup in each hierarchy.
     fn make_cgroups(&self) -> Result<()> {
         for hierarchy in self.view.hierarchies()? {
             let cgroup = hierarchy.join(&self.name);
             fs::create_dir(&cgroup)?;
-            // On version 1 a new one has no processors and no memory, and nobody may enter it.
+            // A new cgroup v1 cpuset has no processors and no memory nodes, and cannot be entered.
             for knob in ["cpuset.cpus", "cpuset.mems"] {
                 if self.view == View::V1 && cgroup.join(knob).exists() {
                     fs::write(cgroup.join(knob), fs::read(hierarchy.join(knob))?)?;
@@ -99,7 +99,7 @@ impl Place {
         Ok(())
     }
 
-    /// Makes the root file system.
+    /// Fills the root file system.
     fn fill(&self) -> Result<()> {
         let rootfs = self.rootfs();
         for name in DIRECTORIES {
@@ -113,8 +113,8 @@ impl Place {
         Ok(())
     }
 
-    /// Adds mounts beside the root file system, on a file system of their own: none of them is
-    /// near what is copied for a container.
+    /// Adds bind mounts on a separate file system, so that none of them is below a mount that is
+    /// copied for a container.
     fn add_mounts(&self, wanted: usize) -> Result<()> {
         let base = self.directory.path().join("mounts");
         fs::create_dir(&base)?;
@@ -129,31 +129,31 @@ impl Place {
         Ok(())
     }
 
-    /// The root file system.
+    /// Returns the root file system.
     #[must_use]
     pub fn rootfs(&self) -> PathBuf {
         self.directory.path().join("rootfs")
     }
 
-    /// A directory for other files.
+    /// Returns a directory for other files.
     #[must_use]
     pub fn directory(&self) -> &Path {
         self.directory.path()
     }
 
-    /// Which control groups are seen.
+    /// Returns which cgroups are visible.
     #[must_use]
     pub fn view(&self) -> View {
         self.view
     }
 
-    /// The directory of the cgroup that those of the containers are made in, with cgroup2.
+    /// Returns the directory of the containers' parent cgroup, for cgroup v2.
     #[must_use]
     pub fn cgroup(&self) -> PathBuf {
         Path::new(CGROUPS).join(&self.name)
     }
 
-    /// The same, from the root of each hierarchy.
+    /// Returns the path of the containers' parent cgroup from the root of each hierarchy.
     #[must_use]
     pub fn cgroup_parent(&self) -> String {
         format!("/{}", self.name)
@@ -161,7 +161,7 @@ impl Place {
 }
 
 impl View {
-    /// Mounts and unmounts until nothing else is seen.
+    /// Mounts and unmounts so that only these hierarchies are visible.
     fn enter(self) -> Result<()> {
         match self {
             Self::V2 => {
@@ -185,7 +185,7 @@ impl View {
         Ok(())
     }
 
-    /// The roots of all hierarchies.
+    /// Returns the mount points of the hierarchies.
     fn hierarchies(self) -> Result<Vec<PathBuf>> {
         if self == Self::V2 {
             return Ok(vec![CGROUPS.into()]);
@@ -193,7 +193,7 @@ impl View {
         let mut roots = Vec::new();
         for entry in fs::read_dir(CGROUPS)? {
             let path = entry?.path();
-            // Symbolic links are further names of one.
+            // Symbolic links are other names of a hierarchy.
             if !path.is_symlink() && path.join("cgroup.procs").exists() {
                 roots.push(path);
             }
@@ -204,7 +204,7 @@ impl View {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        // The tmpfs would keep its directory busy; errors only leave an empty directory behind.
+        // A mounted tmpfs would keep its directory busy. An error only leaves an empty directory.
         let _ = unmount(self.directory.path(), UnmountFlags::DETACH);
         for hierarchy in self.view.hierarchies().unwrap_or_default() {
             remove(&hierarchy.join(&self.name));
@@ -212,7 +212,7 @@ impl Drop for Place {
     }
 }
 
-/// Removes a cgroup, and what a runtime that failed has left below it.
+/// Removes a cgroup with the cgroups that a failed runtime left below it.
 fn remove(cgroup: &Path) {
     for entry in fs::read_dir(cgroup).into_iter().flatten().flatten() {
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
@@ -222,10 +222,10 @@ fn remove(cgroup: &Path) {
     let _ = fs::remove_dir(cgroup);
 }
 
-/// How many mounts the calling process sees.
+/// Returns the number of mounts that the calling process sees.
 ///
 /// # Errors
-/// There is no `/proc`.
+/// If `/proc` cannot be read.
 pub fn mounts() -> Result<usize> {
     Ok(fs::read_to_string("/proc/self/mountinfo")?.lines().count())
 }

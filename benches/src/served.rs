@@ -124,7 +124,7 @@ impl Starter for Served {
             return Err(format!("answers {started}, {exited}").into());
         }
         let first = self.output.stamp()?;
-        Ok(Sample::of(begin, first, end))
+        Ok(Sample::from_clock(begin, first, end))
     }
 }
 

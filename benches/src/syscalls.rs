@@ -1,9 +1,9 @@
 //! The system calls that docker's default profile refuses to a container without privileges.
 
-/// Name and number of each call that is refused with `EPERM`.
+/// The name and number of each call that is refused with `EPERM`.
 ///
-/// Docker lists what is allowed instead, about 350 calls. For the kernel both are the same: a
-/// balanced tree over the borders between what is allowed and what is not.
+/// Docker's profile lists the allowed calls instead, about 350. The filter is the same either way: a
+/// balanced tree over the ranges of allowed and refused numbers.
 pub const REFUSED: &[(&str, libc::c_long)] = &[
     ("acct", libc::SYS_acct),
     ("add_key", libc::SYS_add_key),
@@ -65,7 +65,7 @@ pub const REFUSED: &[(&str, libc::c_long)] = &[
     ("vhangup", libc::SYS_vhangup),
 ];
 
-/// The flags of `clone(2)` with which it is refused: each new namespace.
+/// The flags with which `clone(2)` is refused: one for each new namespace.
 pub const CLONE_NAMESPACES: [u32; 7] = [
     0x2_0000,    // CLONE_NEWNS
     0x200_0000,  // CLONE_NEWCGROUP

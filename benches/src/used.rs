@@ -1,4 +1,4 @@
-//! What processes have used: getrusage(2).
+//! Processor time and page faults of processes: `getrusage(2)`.
 
 use std::ops::{AddAssign, Sub};
 
@@ -11,29 +11,29 @@ use crate::Result;
 /// Processor time in microseconds, and page faults without I/O.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Used {
-    /// In programs.
+    /// Time outside the kernel.
     pub user: u64,
-    /// In the kernel.
+    /// Time in the kernel.
     pub system: u64,
     /// Page faults.
     pub faults: u64,
 }
 
 impl Used {
-    /// By this process, its children and theirs, as far as they were waited for.
+    /// Returns what this process has used, with its descendants that have been waited for.
     ///
     /// # Errors
-    /// The kernel tells of negative times.
+    /// If the kernel returns negative times.
     pub fn so_far() -> Result<Self> {
-        let of = |usage: Usage| -> Result<Self> {
+        let convert = |usage: Usage| -> Result<Self> {
             Ok(Self {
                 user: u64::try_from(usage.user_time().num_microseconds())?,
                 system: u64::try_from(usage.system_time().num_microseconds())?,
                 faults: u64::try_from(usage.minor_page_faults())?,
             })
         };
-        let mut used = of(getrusage(UsageWho::RUSAGE_SELF)?)?;
-        used += of(getrusage(UsageWho::RUSAGE_CHILDREN)?)?;
+        let mut used = convert(getrusage(UsageWho::RUSAGE_SELF)?)?;
+        used += convert(getrusage(UsageWho::RUSAGE_CHILDREN)?)?;
         Ok(used)
     }
 }

@@ -12,13 +12,13 @@ use crate::place::Place;
 use crate::scenario::Scenario;
 use crate::{Result, Sample, Starter, clock};
 
-/// How many containers wait.
+/// The size of the pool.
 const SIZE: usize = 16;
 
-/// How long it may take until they do.
+/// How long the pool may take to fill.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The payload in a container that waits for it.
+/// Starts the payload in containers that are ready.
 #[derive(Debug)]
 pub struct Warm {
     pool: Pool,
@@ -27,10 +27,10 @@ pub struct Warm {
 }
 
 impl Warm {
-    /// Fills the pool. `worker` tells those apart that exist at the same time.
+    /// Makes the pool. `worker` distinguishes pools that exist at the same time.
     ///
     /// # Errors
-    /// A container cannot be made.
+    /// If a container cannot be made.
     pub fn new(place: &Place, scenario: Scenario, worker: usize) -> Result<Self> {
         let output = Output::new()?;
         let states = place.directory().join(format!("pool-{scenario}-{worker}"));
@@ -47,7 +47,7 @@ impl Starter for Warm {
         if self.pool.status().ready <= 1 {
             self.pool.wait_until_full(TIMEOUT)?;
         }
-        // What ended before is out of the way.
+        // Removing the previous container must not overlap with the start.
         while self.pool.status().ended > 0 {
             thread::sleep(Duration::from_micros(100));
         }
@@ -62,6 +62,6 @@ impl Starter for Warm {
             return Err(format!("the payload ended with status {}", exit.status()).into());
         }
         let first = self.output.stamp()?;
-        Ok(Sample::of(begin, first, end))
+        Ok(Sample::from_clock(begin, first, end))
     }
 }

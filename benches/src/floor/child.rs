@@ -1,7 +1,7 @@
-//! What the child does: the container, or the way into it, step by step, in its plainest form.
+//! The child of the floor: makes a container or joins one, and executes the payload.
 //!
-//! It makes system calls and nothing else: it shares the parent's memory. Where it is asked to, it
-//! notes when it has done what.
+//! It shares the parent's memory, and so makes only system calls. On request it records when each
+//! part is done.
 
 use std::ffi::CStr;
 use std::os::fd::{AsRawFd, RawFd};
@@ -15,14 +15,14 @@ type Result<T = ()> = std::result::Result<T, Failed>;
 
 const NONE: u64 = 0;
 
-/// Becomes the payload. Comes back only when something failed.
-pub(super) fn run(floor: &Floor) -> Result {
+/// Makes the container and executes the payload. Returns only on failure.
+pub(super) fn start(floor: &Floor) -> Result {
     let oci = floor.scenario.is_oci();
     let reached = |part| floor.stamps.reached(part);
     reached(Part::Clone);
     root(&floor.rootfs)?;
     if oci {
-        // Rooted at the cgroup that the child was born in; the mount below shows it.
+        // The namespace is rooted at the cgroup into which the child was cloned.
         call(libc::SYS_unshare, [0x200_0000_u32.into()])?;
     }
     reached(Part::Root);
@@ -48,21 +48,21 @@ pub(super) fn run(floor: &Floor) -> Result {
     process(floor)
 }
 
-/// Enters the namespaces of a container and has a sibling become the payload there: the pid
-/// namespace is that of children. Answers the sibling's id.
+/// Enters the namespaces of a container, and executes the payload in a sibling there, since a new
+/// pid namespace applies to children only. Returns the sibling's id.
 pub(super) fn join(floor: &Floor, container: RawFd) -> std::result::Result<i32, Failed> {
     let namespaces = floor.namespaces();
     call(libc::SYS_setns, [container.into(), namespaces.into()])?;
     clone::sibling(&|| process(floor))
 }
 
-/// Becomes the payload as a program of the host, without a container.
+/// Executes the payload as a program of the host, without a container.
 pub(super) fn plain(program: &CStr, output: RawFd) -> Result {
     call(libc::SYS_dup3, [output.into(), 1_u32.into(), 0_u32.into()])?;
     execute(program)
 }
 
-/// Becomes the payload in a container that is there.
+/// Executes the payload in a finished container.
 fn process(floor: &Floor) -> Result {
     let oci = floor.scenario.is_oci();
     stdio(floor.output.writer().as_raw_fd())?;
@@ -94,7 +94,7 @@ fn bind(source: &CStr, target: &CStr) -> Result {
     mount(source, target, NONE, libc::MS_BIND, NONE)
 }
 
-/// No change reaches the host; the root becomes a mount and the working directory.
+/// Stops propagation to the host, and makes the root a mount and the working directory.
 fn root(rootfs: &CStr) -> Result {
     mount(NONE, c"/", NONE, libc::MS_REC | libc::MS_SLAVE, NONE)?;
     mount(rootfs, rootfs, NONE, libc::MS_BIND | libc::MS_REC, NONE)?;
@@ -121,7 +121,7 @@ fn mounts(oci: bool) -> Result {
     mount(c"cgroup", c"sys/fs/cgroup", c"cgroup2", PLAIN | libc::MS_RDONLY, NONE)
 }
 
-/// Device nodes on the new tmpfs, and the links of the OCI runtime specification.
+/// Makes device nodes on the new tmpfs, and the links of the OCI runtime specification.
 fn devices() -> Result {
     call(libc::SYS_umask, [0_u32.into()])?;
     for (path, major, minor) in [
@@ -150,8 +150,8 @@ fn devices() -> Result {
     call(libc::SYS_umask, [0o22_u32.into()]).map(drop)
 }
 
-/// Read-only paths, and masked ones: directories share one empty file system, files are covered
-/// by the null device.
+/// Makes paths read-only, and masks others: directories by one shared empty file system, files by
+/// the null device.
 fn protection(floor: &Floor) -> Result {
     let masks = &floor.masks;
     for path in &masks.read_only {
@@ -167,13 +167,13 @@ fn protection(floor: &Floor) -> Result {
     masks.files.iter().try_for_each(|path| bind(c"dev/null", path))
 }
 
-/// The working directory becomes the root: pivot_root(2), NOTES.
+/// Makes the working directory the root: `pivot_root(2)`, "NOTES".
 fn pivot() -> Result {
     call(libc::SYS_pivot_root, [c".".into(), c".".into()])?;
     call(libc::SYS_umount2, [c".".into(), libc::MNT_DETACH.into()]).map(drop)
 }
 
-/// Brings `lo` up: netdevice(7).
+/// Brings up `lo`: `netdevice(7)`.
 fn loopback() -> Result {
     const UP_RUNNING: u16 = 0x1 | 0x40;
     // struct ifreq: a name of 16 bytes, then the flags.
@@ -186,7 +186,7 @@ fn loopback() -> Result {
     call(libc::SYS_ioctl, [socket.into(), set_flags.into(), (&request).into()]).map(drop)
 }
 
-/// The container's null device, the pipe, and the caller's standard error.
+/// Sets up the container's null device as input and the pipe as output. Standard error stays.
 fn stdio(output: RawFd) -> Result {
     let at = libc::AT_FDCWD;
     let flags = libc::O_RDWR | libc::O_CLOEXEC;
@@ -195,21 +195,21 @@ fn stdio(output: RawFd) -> Result {
     call(libc::SYS_dup3, [output.into(), 1_u32.into(), 0_u32.into()]).map(drop)
 }
 
-/// The bounding set first: to drop from it needs a capability.
+/// Drops capabilities, from the bounding set first, since that needs a capability itself.
 fn capabilities(floor: &Floor) -> Result {
     for &capability in &floor.dropped {
         call(libc::SYS_prctl, [libc::PR_CAPBSET_DROP.into(), capability.into()])?;
     }
     const VERSION_3: u32 = 0x2008_0522;
     let header = [VERSION_3, 0];
-    // Effective, permitted, inheritable; the low halves first.
+    // Effective, permitted, inheritable: the low 32 bits of each, then the high ones.
     let [a, b, c, d, e, f, g, h] = floor.kept.to_le_bytes();
     let [low, high] = [[a, b, c, d], [e, f, g, h]].map(u32::from_le_bytes);
     let data = [low, low, 0, high, high, 0];
     call(libc::SYS_capset, [(&header).into(), (&data).into()]).map(drop)
 }
 
-/// Loads a filter for the calling thread.
+/// Loads a seccomp filter for the calling thread.
 pub(super) fn filter(instructions: &[u8]) -> Result {
     let one: u64 = 1;
     let no_new_privileges = [libc::PR_SET_NO_NEW_PRIVS.into(), one.into()];
@@ -217,7 +217,7 @@ pub(super) fn filter(instructions: &[u8]) -> Result {
         libc::SYS_prctl,
         [no_new_privileges[0], no_new_privileges[1], NONE.into(), NONE.into(), NONE.into()],
     )?;
-    // struct sock_fprog: the number of instructions, padding, and where they are.
+    // struct sock_fprog: the number of instructions with padding, and their address.
     let program = [(instructions.len() / 8) as u64, instructions.as_ptr() as u64];
     const SET_MODE_FILTER: u32 = 1;
     call(libc::SYS_seccomp, [SET_MODE_FILTER.into(), NONE.into(), (&program).into()]).map(drop)

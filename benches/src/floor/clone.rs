@@ -1,4 +1,4 @@
-//! The clone: `clone3(2)` in the manner of vfork.
+//! The clone: `clone3(2)` with the semantics of vfork.
 #![allow(unsafe_code, reason = "a child that shares memory until it executes the payload")]
 
 use std::ffi::c_void;
@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use super::sys::Failed;
 use crate::{Error, Result};
 
-/// The kernel's `struct clone_args`, as far as cgroups.
+/// The kernel's `struct clone_args`, up to `cgroup`.
 #[repr(C)]
 #[derive(Default)]
 struct CloneArgs {
@@ -32,19 +32,18 @@ const CLONE_VFORK: u64 = 0x4000;
 const CLONE_PARENT: u64 = 0x8000;
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
-/// What a child does: system calls and nothing else. It comes back when it is to end, or with what
-/// failed.
+/// The body of a child, which makes only system calls. The child ends when it returns.
 pub(super) type Body<'a> = &'a dyn Fn() -> std::result::Result<(), Failed>;
 
-/// What parent and child share.
+/// The data that parent and child share.
 struct Shared<'a> {
     body: Body<'a>,
     failed: Option<Failed>,
 }
 
-/// Has a child do something; comes back when it has executed a program or ended, with its pidfd.
+/// Runs `body` in a child. Returns its pidfd when it has executed a program or ended.
 ///
-/// `namespaces` are flags of `clone3(2)`; a cgroup is the directory that the child is born in.
+/// `namespaces` are `CLONE_NEW*` flags; `cgroup` is the directory of the cgroup to clone into.
 pub(super) fn spawn(namespaces: u64, cgroup: Option<RawFd>, body: Body<'_>) -> Result<OwnedFd> {
     let mut pidfd: RawFd = -1;
     let mut arguments = CloneArgs {
@@ -59,7 +58,7 @@ pub(super) fn spawn(namespaces: u64, cgroup: Option<RawFd>, body: Body<'_>) -> R
     }
     let (started, failed) = vfork(arguments, body);
     started.map_err(error)?;
-    // SAFETY: the clone succeeded, so that the kernel put a new descriptor there.
+    // SAFETY: the clone succeeded, so the kernel has stored a new descriptor there.
     let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
     match failed {
         None => Ok(pidfd),
@@ -71,7 +70,7 @@ pub(super) fn spawn(namespaces: u64, cgroup: Option<RawFd>, body: Body<'_>) -> R
     }
 }
 
-/// Has a sibling do something, from within a child; answers its id as the child sees it.
+/// Runs `body` in a sibling of the calling child. Returns its id in the child's pid namespace.
 pub(super) fn sibling(body: Body<'_>) -> std::result::Result<i32, Failed> {
     let (started, failed) = vfork(CloneArgs { flags: CLONE_PARENT, ..CloneArgs::default() }, body);
     match failed {
@@ -80,15 +79,16 @@ pub(super) fn sibling(body: Body<'_>) -> std::result::Result<i32, Failed> {
     }
 }
 
-/// A clone in the manner of vfork: what it answers, and what failed in the child.
+/// Clones with the semantics of vfork. Returns the result of the clone, and what failed in the
+/// child.
 fn vfork(
     mut arguments: CloneArgs,
     body: Body<'_>,
 ) -> (std::result::Result<i32, Failed>, Option<Failed>) {
     arguments.flags |= CLONE_VM | CLONE_VFORK;
     let mut shared = Shared { body, failed: None };
-    // SAFETY: the child calls `enter`, which never returns, below this frame of the stack, which
-    // stands still until the child has executed a program or ended.
+    // SAFETY: the child calls `enter`, which never returns, below this stack frame. The parent does
+    // not run until the child has executed a program or ended.
     let answer = unsafe { clone3(&raw const arguments, enter, (&raw mut shared).cast()) };
     let started = match i32::try_from(answer) {
         Ok(pid) if pid > 0 => Ok(pid),
@@ -98,24 +98,24 @@ fn vfork(
     (started, shared.failed)
 }
 
-/// The error for a system call that failed.
+/// Returns the error for a failed system call.
 pub(super) fn error(Failed { number, errno }: Failed) -> Error {
     format!("system call {number} of the floor: {}", Errno::from_raw_os_error(errno)).into()
 }
 
-/// The child: nothing comes back from the program that it becomes.
+/// The entry point of the child.
 extern "C" fn enter(shared: *mut c_void) -> ! {
-    // SAFETY: `vfork` passes its `Shared` and stands still meanwhile.
+    // SAFETY: `vfork` passes its `Shared`, and does not run while the child uses it.
     let shared = unsafe { &mut *shared.cast::<Shared<'_>>() };
     shared.failed = (shared.body)().err();
     let status = if shared.failed.is_some() { 125 } else { 0 };
     loop {
-        // SAFETY: ends this process alone.
+        // SAFETY: it ends only this process.
         unsafe { libc::syscall(libc::SYS_exit_group, status) };
     }
 }
 
-/// `clone3(2)` whose child calls a function on the parent's stack, as after vfork(2).
+/// Calls `clone3(2)`; the child calls `function` on the parent's stack, as after `vfork(2)`.
 ///
 /// # Safety
 /// The arguments must have `CLONE_VM` and `CLONE_VFORK`.
@@ -126,7 +126,7 @@ unsafe fn clone3(
     argument: *mut c_void,
 ) -> isize {
     let answer;
-    // SAFETY: the parent sees a system call; the child calls the function on a stack that is
+    // SAFETY: for the parent this is a system call. The child calls the function on a stack that is
     // aligned for a call, below everything that the parent has on it.
     unsafe {
         std::arch::asm!(
@@ -150,7 +150,7 @@ unsafe fn clone3(
     answer
 }
 
-/// `clone3(2)` whose child calls a function on the parent's stack, as after vfork(2).
+/// Calls `clone3(2)`; the child calls `function` on the parent's stack, as after `vfork(2)`.
 ///
 /// # Safety
 /// The arguments must have `CLONE_VM` and `CLONE_VFORK`.
@@ -161,7 +161,7 @@ unsafe fn clone3(
     argument: *mut c_void,
 ) -> isize {
     let answer;
-    // SAFETY: the parent sees a system call; the child calls the function on a stack that is
+    // SAFETY: for the parent this is a system call. The child calls the function on a stack that is
     // aligned for a call, below everything that the parent has on it.
     unsafe {
         std::arch::asm!(

@@ -1,4 +1,4 @@
-//! The floor of a further process: two clones and one setns by the container's pidfd.
+//! The floor of a further process: two clones, and one setns with the container's pidfd.
 
 use std::cell::Cell;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
@@ -11,7 +11,7 @@ use crate::place::Place;
 use crate::scenario::Scenario;
 use crate::{Result, Sample, Starter, clock};
 
-/// Further processes in a container that the library has made.
+/// Starts further processes in a container that the library has made.
 #[derive(Debug)]
 pub struct Exec {
     floor: Floor,
@@ -21,10 +21,10 @@ pub struct Exec {
 }
 
 impl Exec {
-    /// Makes the container, and finds out all that a process in it needs.
+    /// Starts the container, and determines what a process in it needs.
     ///
     /// # Errors
-    /// The container does not start.
+    /// If the container does not start.
     pub fn new(place: &Place, scenario: Scenario, worker: usize) -> Result<Self> {
         let floor = Floor::new(place, scenario, worker)?;
         let name = format!("floor-exec-{scenario}-{worker}");
@@ -48,6 +48,6 @@ impl Starter for Exec {
         waitid(WaitId::PidFd(child.as_fd()), WaitIdOptions::EXITED)?;
         let end = clock::now();
         let first = self.floor.stamp(status)?;
-        Ok(Sample::of(begin, first, end))
+        Ok(Sample::from_clock(begin, first, end))
     }
 }

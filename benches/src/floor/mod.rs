@@ -1,8 +1,8 @@
-//! The floor: exactly the system calls that a start needs, with arguments that are known before.
+//! The floor: exactly the system calls that a start needs, with arguments that are known beforehand.
 //!
-//! There is no plan, no init and no state: a child in the manner of vfork makes the container and
-//! executes the payload. The calls are the plain ones, as a program would be written by hand; what
-//! can be found out before the first start is.
+//! It has no plan, no init and no state. A vfork-style child makes the container and executes the
+//! payload, with the plain system calls that a handwritten program would use. Whatever can be
+//! determined before the first start is.
 
 mod child;
 mod clone;
@@ -42,9 +42,9 @@ pub struct Floor {
     rootfs: CString,
     cgroup: PathBuf,
     masks: Masks,
-    /// Capabilities that are dropped, by number.
+    /// The numbers of the dropped capabilities.
     dropped: Vec<u32>,
-    /// The mask of those kept.
+    /// The mask of the kept capabilities.
     kept: u64,
     /// The seccomp filter, eight bytes for each instruction.
     filter: Vec<u8>,
@@ -52,7 +52,7 @@ pub struct Floor {
     stamps: Stamps,
 }
 
-/// Paths that exist on this kernel.
+/// The masked and read-only paths that exist on this kernel, relative to the root.
 #[derive(Debug, Default)]
 struct Masks {
     directories: Vec<CString>,
@@ -61,10 +61,10 @@ struct Masks {
 }
 
 impl Floor {
-    /// Finds out all that a start needs. `worker` tells those apart that run at the same time.
+    /// Determines what a start needs. `worker` distinguishes floors that run at the same time.
     ///
     /// # Errors
-    /// `/proc` cannot be read, or the cgroups are those of version 1, which it does not know.
+    /// If `/proc` cannot be read, or the place has cgroup v1, which the floor does not support.
     pub fn new(place: &Place, scenario: Scenario, worker: usize) -> Result<Self> {
         if place.view() != View::V2 {
             return Err("the floor is for cgroup2".into());
@@ -91,32 +91,32 @@ impl Floor {
         })
     }
 
-    /// Starts the payload once, and tells how many nanoseconds each part took to the first
-    /// instruction: a few more than without, since the child looks at the clock.
+    /// Starts the payload once. Returns how many nanoseconds each part took, up to the first
+    /// instruction. Reading the clock costs the child a little time itself.
     ///
     /// # Errors
-    /// As [`Starter::start`].
+    /// As for [`Starter::start`].
     pub fn parts(&mut self) -> Result<BTreeMap<Part, u64>> {
         self.stamps.begin();
         let sample = self.start()?;
         Ok(self.stamps.end(sample.begin + sample.first))
     }
 
-    /// The flags of the namespaces.
+    /// Returns the `CLONE_NEW*` flags of the scenario.
     fn namespaces(&self) -> u64 {
         let kinds = self.scenario.namespaces();
         kinds.iter().fold(0, |flags, kind| flags | u64::from(kind.clone_flag()))
     }
 
-    /// When the payload began, which must have ended well.
+    /// Checks that the payload succeeded, and returns when it began.
     fn stamp(&self, status: Option<WaitIdStatus>) -> Result<u64> {
-        ended(status)?;
+        check_exit(status)?;
         self.output.stamp()
     }
 }
 
-/// Refuses an end that is not a good one.
-fn ended(status: Option<WaitIdStatus>) -> Result<()> {
+/// Returns an error unless the payload exited with status 0.
+fn check_exit(status: Option<WaitIdStatus>) -> Result<()> {
     match status.and_then(|status| status.exit_status()) {
         Some(0) => Ok(()),
         status => Err(format!("the payload ended with status {status:?}").into()),
@@ -126,7 +126,7 @@ fn ended(status: Option<WaitIdStatus>) -> Result<()> {
 impl Masks {
     fn find() -> Result<Self> {
         let mut masks = Self::default();
-        // Relative: the working directory is the root that they are below.
+        // The working directory is the new root at that time.
         let name = |path: &str| CString::new(path.trim_start_matches('/'));
         for path in default::mask_paths() {
             match fs::metadata(&path) {
@@ -147,10 +147,10 @@ impl Starter for Floor {
         let begin = clock::now();
         let cgroup = if self.scenario.is_oci() { Some(make_cgroup(&self.cgroup)?) } else { None };
         self.stamps.reached(Part::Cgroup);
-        // A new cgroup namespace would have the parent's cgroup for its root.
+        // Made by the clone, the cgroup namespace would be rooted at the parent's cgroup.
         let namespaces = self.namespaces() & !CLONE_NEWCGROUP;
         let directory = cgroup.as_ref().map(AsRawFd::as_raw_fd);
-        let child = clone::spawn(namespaces, directory, &|| child::run(self))?;
+        let child = clone::spawn(namespaces, directory, &|| child::start(self))?;
         drop(cgroup);
         let status = waitid(WaitId::PidFd(child.as_fd()), WaitIdOptions::EXITED)?;
         drop(child);
@@ -159,19 +159,19 @@ impl Starter for Floor {
         }
         let end = clock::now();
         let first = self.stamp(status)?;
-        Ok(Sample::of(begin, first, end))
+        Ok(Sample::from_clock(begin, first, end))
     }
 }
 
-/// Loads a seccomp filter for the calling thread, as a child does.
+/// Loads a seccomp filter for the calling thread, by the same calls as in the child of a start.
 ///
 /// # Errors
-/// The kernel does not take it.
+/// If the kernel rejects the filter.
 pub fn load_filter(program: &[u8]) -> Result<()> {
     child::filter(program).map_err(clone::error)
 }
 
-/// Makes the cgroup that the child is born in.
+/// Creates the cgroup into which the child is cloned.
 fn make_cgroup(path: &Path) -> Result<OwnedFd> {
     rustix::fs::mkdir(path, Mode::from_raw_mode(0o755))?;
     open_cgroup(path)

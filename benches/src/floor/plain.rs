@@ -1,4 +1,4 @@
-//! The floor of a process in a container that does all for it: vfork and exec on the host.
+//! The floor of a process whose container already exists: vfork and exec on the host.
 
 use std::collections::BTreeMap;
 use std::ffi::CString;
@@ -8,13 +8,13 @@ use std::os::unix::ffi::OsStrExt as _;
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 
 use super::stamps::Stamps;
-use super::{child, clone, ended};
+use super::{check_exit, child, clone};
 use crate::part::Part;
 use crate::payload::{self, Output};
 use crate::place::Place;
 use crate::{Result, Sample, Starter, clock};
 
-/// The payload as a program of the host.
+/// Starts the payload as a program of the host.
 #[derive(Debug)]
 pub struct Plain {
     program: CString,
@@ -23,21 +23,21 @@ pub struct Plain {
 }
 
 impl Plain {
-    /// Finds the program.
+    /// Prepares starts of the program in the root file system of `place`.
     ///
     /// # Errors
-    /// There is no descriptor left.
+    /// If no descriptor is left.
     pub fn new(place: &Place) -> Result<Self> {
         let program = place.rootfs().join(payload::PATH.trim_start_matches('/'));
         let program = CString::new(program.as_os_str().as_bytes())?;
         Ok(Self { program, output: Output::new()?, stamps: Stamps::default() })
     }
 
-    /// Starts the payload once, and tells how many nanoseconds each part took to the first
+    /// Starts the payload once. Returns how many nanoseconds each part took, up to the first
     /// instruction.
     ///
     /// # Errors
-    /// As [`Starter::start`].
+    /// As for [`Starter::start`].
     pub fn parts(&mut self) -> Result<BTreeMap<Part, u64>> {
         self.stamps.begin();
         let sample = self.start()?;
@@ -55,8 +55,8 @@ impl Starter for Plain {
         })?;
         let status = waitid(WaitId::PidFd(child.as_fd()), WaitIdOptions::EXITED)?;
         let end = clock::now();
-        ended(status)?;
+        check_exit(status)?;
         let first = self.output.stamp()?;
-        Ok(Sample::of(begin, first, end))
+        Ok(Sample::from_clock(begin, first, end))
     }
 }

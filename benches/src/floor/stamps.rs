@@ -1,4 +1,4 @@
-//! How long the parts of a start took, as the child notes it in the parent's memory.
+//! How long the parts of a start took, as the child records it in the parent's memory.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -6,22 +6,22 @@ use std::collections::BTreeMap;
 use crate::clock;
 use crate::part::Part;
 
-/// Nanoseconds of each part, while somebody asks for them.
+/// The nanoseconds of each part, recorded on request.
 #[derive(Debug, Default)]
 pub(super) struct Stamps {
-    /// The end of the last part; 0 while nobody asks.
+    /// When the last part ended; 0 while nothing is recorded.
     last: Cell<u64>,
     spent: [Cell<u64>; Part::COUNT],
 }
 
 impl Stamps {
-    /// A start begins.
+    /// Begins a recording.
     pub(super) fn begin(&self) {
         self.spent.iter().for_each(|time| time.set(0));
         self.last.set(clock::now());
     }
 
-    /// What was done since the last call was this part of the start.
+    /// Adds the time since the last call to a part.
     pub(super) fn reached(&self, part: Part) {
         let last = self.last.get();
         if last != 0
@@ -33,7 +33,8 @@ impl Stamps {
         }
     }
 
-    /// The start has ended: the rest, up to the payload's first instruction, was its exec.
+    /// Ends the recording. `first` is when the payload's first instruction ran; the time up to it
+    /// belongs to the exec.
     pub(super) fn end(&self, first: u64) -> BTreeMap<Part, u64> {
         let exec = first.saturating_sub(self.last.replace(0));
         let parts = Part::ALL.into_iter().zip(&self.spent);

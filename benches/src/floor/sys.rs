@@ -1,4 +1,4 @@
-//! A raw system call, as the child of a vfork may make it.
+//! Raw system calls, which the child of a vfork may make.
 #![allow(unsafe_code, reason = "raw system calls")]
 
 use std::ffi::{CStr, c_long};
@@ -57,31 +57,31 @@ impl From<u64> for Argument {
     }
 }
 
-/// The system call that failed, and the error number.
+/// The number of a failed system call, and the error number.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Failed {
     pub(super) number: c_long,
     pub(super) errno: i32,
 }
 
-/// Makes a system call and answers with what it returns.
+/// Makes a system call and returns its result.
 ///
-/// Arguments that point somewhere are made from references, and the kernel is done with them when
-/// the call returns; what it writes goes to the process, not to memory.
+/// Pointers among the arguments come from references, which the kernel does not use after the call.
+/// It must not be used for calls that write to memory.
 pub(super) fn call<const N: usize>(
     number: c_long,
     arguments: [Argument; N],
 ) -> Result<c_long, Failed> {
     let mut all = [0; 6];
-    for (place, argument) in all.iter_mut().zip(arguments) {
-        *place = argument.0;
+    for (slot, argument) in all.iter_mut().zip(arguments) {
+        *slot = argument.0;
     }
     let [a, b, c, d, e, f] = all;
-    // SAFETY: no call that is made here writes to memory of this program, and every pointer among
-    // the arguments comes from a reference that is still borrowed by the caller.
+    // SAFETY: the floor makes no call that writes to memory of this program, and every pointer among
+    // the arguments comes from a reference that the caller still borrows.
     let answer = unsafe { libc::syscall(number, a, b, c, d, e, f) };
     if answer == -1 {
-        // Read from the thread's errno, which needs no lock.
+        // This reads the thread's errno and takes no lock.
         let errno = std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO);
         return Err(Failed { number, errno });
     }

@@ -1,7 +1,7 @@
-//! What a start spends its time on, and how much more that is than the floor does.
+//! Profiles: where the time of a start goes, and how much more that is than in the floor.
 //!
-//! Starts on record and those of the floor take turns, and medians of each part are told. A record
-//! costs a few clock readings itself.
+//! Recorded starts and starts of the floor take turns, and the profile has the median of each part.
+//! A recording costs a few clock readings itself.
 
 mod subject;
 mod timeline;
@@ -19,52 +19,52 @@ use crate::used::Used;
 use subject::{Peers, Subject};
 use timeline::Parts;
 
-/// What a start spends its time on.
+/// A profile of starts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Profile {
-    /// How many starts there were.
+    /// The number of starts.
     pub starts: usize,
-    /// Nanoseconds: to the payload's first instruction, of a whole program to its end.
+    /// Nanoseconds up to the payload's first instruction; for the command line, up to its end.
     pub total: u64,
-    /// The same of the floor, or of what else is in its place.
+    /// The same for the floor, or for the profile that this one is compared with.
     pub floor: Option<u64>,
-    /// The parts, those first that are the most longer than in the floor.
+    /// The parts, in descending order of their excess over the floor.
     pub parts: Vec<Share>,
-    /// What whole programs use.
+    /// The processor time of the command line and of crun, if the profile is of the command line.
     pub costs: Vec<Cost>,
 }
 
 /// A part of a start.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Share {
-    /// What was done.
+    /// The name of the part.
     pub name: String,
-    /// Nanoseconds.
+    /// Its median in nanoseconds.
     pub time: u64,
-    /// Nanoseconds of the floor.
+    /// Its median in the floor.
     pub floor: u64,
 }
 
-/// What one call of a program uses, and all that it starts.
+/// What one call of a program uses, including its descendants.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cost {
-    /// Whose program.
+    /// The program.
     pub contestant: Contestant,
-    /// Of one call.
+    /// Its usage for one call.
     pub used: Used,
 }
 
-/// Parts with less than this share are not told in words.
+/// The least share of the parts that [`Profile::words`] mentions.
 const LEAST: f64 = 0.03;
 
-/// As many are told.
+/// The maximum number of parts that [`Profile::words`] mentions.
 const MOST: usize = 8;
 
 impl Profile {
-    /// Has a contestant do something again and again, on record.
+    /// Records `starts` starts by a contestant.
     ///
     /// # Errors
-    /// It leaves no record, or does not start.
+    /// If it cannot be recorded, or does not start.
     pub fn measure(
         contestant: Contestant,
         verb: Verb,
@@ -74,8 +74,8 @@ impl Profile {
     ) -> Result<Self> {
         let mut subject = Subject::new(contestant, verb, place, scenario)?;
         let mut floor = Subject::floor(&subject, verb, place, scenario)?;
-        let mut peers = Peers::of(&subject, verb, place, scenario)?;
-        // What is made once is made by the first starts.
+        let mut peers = Peers::new(&subject, verb, place, scenario)?;
+        // The first start also makes what later ones reuse.
         subject.parts()?;
         let mut samples = Vec::with_capacity(starts);
         let mut floors = Vec::with_capacity(starts);
@@ -86,11 +86,16 @@ impl Profile {
             }
             peers.start()?;
         }
-        let profile = Self::of(&samples, peers.costs(starts));
-        Ok(if floor.is_some() { profile.over(&Self::of(&floors, Vec::new())) } else { profile })
+        let profile = Self::from_samples(&samples, peers.costs(starts));
+        Ok(if floor.is_some() {
+            profile.over(&Self::from_samples(&floors, Vec::new()))
+        } else {
+            profile
+        })
     }
 
-    fn of(samples: &[Parts], costs: Vec<Cost>) -> Self {
+    /// Makes a profile from the parts of each start.
+    fn from_samples(samples: &[Parts], costs: Vec<Cost>) -> Self {
         let mut names: Vec<&String> = samples.iter().flat_map(Parts::keys).collect();
         names.sort_unstable();
         names.dedup();
@@ -104,16 +109,16 @@ impl Profile {
         Self { starts: samples.len(), total, floor: None, parts, costs }
     }
 
-    /// The same, compared with another one.
+    /// Compares the profile with another one as its floor.
     #[must_use]
     pub fn over(mut self, floor: &Self) -> Self {
         self.floor = Some(floor.total);
         for other in &floor.parts {
             let same = self.parts.iter().position(|part| part.name == other.name);
-            // Where the init tells nothing, what the floor does is within its part.
-            let whole = || self.parts.iter().position(|part| part.name == timeline::UNTOLD);
-            let place = same.or_else(whole).and_then(|place| self.parts.get_mut(place));
-            match place {
+            // Where the init records nothing, one part covers all of the floor's.
+            let whole = || self.parts.iter().position(|part| part.name == timeline::UNRECORDED);
+            let part = same.or_else(whole).and_then(|index| self.parts.get_mut(index));
+            match part {
                 Some(part) => part.floor += other.time,
                 None => {
                     let name = other.name.clone();
@@ -127,7 +132,7 @@ impl Profile {
         self
     }
 
-    /// The largest parts in words: what is in the way. Shares are those of all medians together.
+    /// Describes the largest parts in words. Shares are of the sum of all medians.
     #[must_use]
     pub fn words(&self) -> String {
         let mut text = format!("of {} µs", self.total / 1000);
@@ -136,17 +141,17 @@ impl Profile {
             let _ = write!(text, ", and of the {} µs that it is over", excess / 1000);
         }
         let percent = |time, of| ratio(time, of) * 100.0;
-        let of_what =
+        let share_of =
             |part: &Share| excess.map_or(part.time, |_| part.time.saturating_sub(part.floor));
-        // Medians of parts do not add up to that of the whole, less so on a busy machine.
+        // The medians of the parts do not add up to the median of the whole.
         let all: u64 = self.parts.iter().map(|part| part.time).sum();
-        let excess = excess.map(|_| self.parts.iter().map(of_what).sum());
-        let least = |part: &&Share| ratio(of_what(part), excess.unwrap_or(all)) >= LEAST;
+        let excess = excess.map(|_| self.parts.iter().map(share_of).sum());
+        let least = |part: &&Share| ratio(share_of(part), excess.unwrap_or(all)) >= LEAST;
         for (number, part) in self.parts.iter().filter(least).take(MOST).enumerate() {
             let sign = if number == 0 { ':' } else { ',' };
             let _ = write!(text, "{sign} {} {:.0} %", part.name, percent(part.time, all));
             if let Some(excess) = excess {
-                let _ = write!(text, " and {:.0} %", percent(of_what(part), excess));
+                let _ = write!(text, " and {:.0} %", percent(share_of(part), excess));
             }
         }
         for Cost { contestant, used } in &self.costs {
@@ -169,12 +174,12 @@ mod tests {
     }
 
     #[test]
-    fn the_largest_excess_comes_first() {
+    fn parts_are_sorted_by_excess() {
         let slow = sample(&[("clone", 50_000), ("mounts", 30_000), ("journal", 20_000)]);
-        let slow = Profile::of(&[slow], Vec::new());
+        let slow = Profile::from_samples(&[slow], Vec::new());
         assert_eq!(slow.words(), "of 100 µs: clone 50 %, mounts 30 %, journal 20 %");
         let floor = sample(&[("clone", 45_000), ("mounts", 10_000), ("exec", 5_000)]);
-        let over = slow.over(&Profile::of(&[floor], Vec::new()));
+        let over = slow.over(&Profile::from_samples(&[floor], Vec::new()));
         assert_eq!(
             over.words(),
             "of 100 µs, and of the 40 µs that it is over: mounts 30 % and 44 %, \
@@ -184,10 +189,11 @@ mod tests {
     }
 
     #[test]
-    fn what_the_init_does_not_tell_holds_all_of_the_floor() {
-        let asked = sample(&[(timeline::UNTOLD, 80_000), ("host: ask the init", 20_000)]);
+    fn unrecorded_init_is_compared_with_all_parts_of_the_floor() {
+        let asked = sample(&[(timeline::UNRECORDED, 80_000), ("host: ask the init", 20_000)]);
         let floor = sample(&[("clone", 30_000), ("exec", 10_000)]);
-        let over = Profile::of(&[asked], Vec::new()).over(&Profile::of(&[floor], Vec::new()));
+        let over = Profile::from_samples(&[asked], Vec::new())
+            .over(&Profile::from_samples(&[floor], Vec::new()));
         assert_eq!(
             over.words(),
             "of 100 µs, and of the 60 µs that it is over: the init and the process that it \
@@ -196,10 +202,10 @@ mod tests {
     }
 
     #[test]
-    fn medians_are_of_each_part() {
+    fn each_part_has_its_own_median() {
         let samples =
             [sample(&[("a", 1), ("b", 9)]), sample(&[("a", 3), ("b", 2)]), sample(&[("a", 2)])];
-        let profile = Profile::of(&samples, Vec::new());
+        let profile = Profile::from_samples(&samples, Vec::new());
         let parts: Vec<_> =
             profile.parts.iter().map(|part| (part.name.as_str(), part.time)).collect();
         assert_eq!(parts, [("a", 2), ("b", 2)]);
@@ -207,10 +213,10 @@ mod tests {
     }
 
     #[test]
-    fn what_whole_programs_use_is_told() {
+    fn usage_of_programs_is_in_the_words() {
         let used = Used { user: 1, system: 2, faults: 3 };
         let costs = vec![Cost { contestant: Contestant::Crun, used }];
-        let profile = Profile::of(&[sample(&[("a", 1000)])], costs);
+        let profile = Profile::from_samples(&[sample(&[("a", 1000)])], costs);
         assert_eq!(
             profile.words(),
             "of 1 µs: a 100 %; crun uses 1 µs in programs, 2 µs in the kernel, 3 page faults"

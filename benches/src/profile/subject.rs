@@ -1,4 +1,4 @@
-//! Starts that leave a record.
+//! Starts that are recorded.
 
 use std::fs;
 use std::path::PathBuf;
@@ -16,20 +16,21 @@ use crate::scenario::Scenario;
 use crate::used::Used;
 use crate::{Result, Starter};
 
-/// Tells those of a profile apart from others at the same place.
+/// The worker number of profiled starts, which distinguishes them from others at the same place.
 const WORKER: usize = 1000;
 
-/// Something that starts the payload, and tells what that took.
+/// A way to start the payload that records the parts of a start.
 pub(super) enum Subject {
     /// The library.
     Library(Box<dyn Starter>),
-    /// The command line, which writes its record into a file.
+    /// The command line, which writes its recording to a file.
     Program(Box<dyn Starter>, PathBuf),
     Floor(Box<Floor>),
     Plain(Plain),
 }
 
 impl Subject {
+    /// Prepares recorded starts by a contestant.
     pub(super) fn new(
         contestant: Contestant,
         verb: Verb,
@@ -49,11 +50,11 @@ impl Subject {
                 let exec = crate::peer::Exec::new(Peer::Pidone, place, scenario, "profile")?;
                 Self::Program(Box::new(exec.traced(&file)), file)
             }
-            _ => return Err(format!("{contestant} leaves no record of {verb}").into()),
+            _ => return Err(format!("{contestant} cannot record {verb}").into()),
         })
     }
 
-    /// What a subject is compared with part by part, where there is that.
+    /// Prepares the floor of a subject, if it has one.
     pub(super) fn floor(
         subject: &Self,
         verb: Verb,
@@ -69,14 +70,14 @@ impl Subject {
         })
     }
 
-    /// Starts once.
+    /// Starts once, and returns the parts.
     pub(super) fn parts(&mut self) -> Result<Parts> {
         match self {
             Self::Library(starter) => {
                 let (sample, trace) = trace::record(|| starter.start());
                 let sample = sample?;
                 let end = sample.begin + sample.first;
-                Ok(Timeline::of(&trace)?.divide([sample.begin, end]))
+                Ok(Timeline::from_trace(&trace)?.divide([sample.begin, end]))
             }
             Self::Program(starter, file) => {
                 let sample = starter.start()?;
@@ -93,16 +94,17 @@ impl Subject {
     }
 }
 
+/// Replaces parts by their names.
 fn named(parts: impl IntoIterator<Item = (Part, u64)>) -> Parts {
     parts.into_iter().map(|(part, time)| (part.name().to_owned(), time)).collect()
 }
 
-/// Programs side by side, without a record: what they use.
+/// Programs that take turns with a subject, without a recording, to measure their usage.
 pub(super) struct Peers(Vec<(Contestant, Box<dyn Starter>, Used)>);
 
 impl Peers {
-    /// The command line and crun, if it is the command line that is looked at.
-    pub(super) fn of(
+    /// Prepares the command line and crun for a subject that is the command line, otherwise nothing.
+    pub(super) fn new(
         subject: &Subject,
         verb: Verb,
         place: &Place,
@@ -119,7 +121,7 @@ impl Peers {
         Ok(Self(peers))
     }
 
-    /// Each starts once.
+    /// Has each start once.
     pub(super) fn start(&mut self) -> Result<()> {
         for (_, starter, used) in &mut self.0 {
             let before = Used::so_far()?;
@@ -129,7 +131,7 @@ impl Peers {
         Ok(())
     }
 
-    /// What each used for one of so many starts.
+    /// Returns what each used for one of `starts` starts.
     pub(super) fn costs(self, starts: usize) -> Vec<Cost> {
         let count = u64::try_from(starts).unwrap_or(u64::MAX).max(1);
         let each = |used: Used| Used {

@@ -1,4 +1,4 @@
-//! One start on one clock, divided among those that worked on it.
+//! The timeline of one start, divided into named parts.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use serde::Deserialize;
 use crate::Result;
 use crate::part::Part;
 
-/// What took how many nanoseconds, by name.
+/// Nanoseconds by name.
 pub(super) type Parts = BTreeMap<String, u64>;
 
 /// The step of the host in which it has nothing to do.
@@ -17,27 +17,28 @@ const WAIT: &str = "wait for the init";
 /// The span of the init in which it may have to wait for the host.
 const RECEIVE: &str = "receive the plan";
 
-/// What an init does that leaves no record.
-pub(super) const UNTOLD: &str = "the init and the process that it starts";
+/// The name of the time during which an init works that records nothing.
+pub(super) const UNRECORDED: &str = "the init and the process that it starts";
 
-/// What somebody did from one time to another: `CLOCK_MONOTONIC`, nanoseconds.
+/// A recorded span, in nanoseconds of `CLOCK_MONOTONIC`.
 #[derive(Debug)]
 struct Piece {
+    /// Whether the init did it, and not the host.
     init: bool,
     name: String,
     from: u64,
     to: u64,
 }
 
-/// What is on record of one start.
+/// The recording of one start.
 #[derive(Debug)]
 pub(super) struct Timeline {
-    /// When the record began.
+    /// When the recording began.
     begin: u64,
     pieces: Vec<Piece>,
 }
 
-/// The object that `--trace FILE.json` writes.
+/// The JSON object that `--trace FILE.json` writes.
 #[derive(Debug, Deserialize)]
 struct Written {
     begin: u64,
@@ -53,8 +54,8 @@ struct WrittenSpan {
 }
 
 impl Timeline {
-    /// That of a record.
-    pub(super) fn of(trace: &Trace) -> Result<Self> {
+    /// Converts a recording of the library.
+    pub(super) fn from_trace(trace: &Trace) -> Result<Self> {
         let begin = u64::try_from(trace.begin().as_nanos())?;
         let piece = |span: pidone::trace::Span| -> Result<Piece> {
             let from = begin + u64::try_from(span.start.as_nanos())?;
@@ -64,7 +65,7 @@ impl Timeline {
         Ok(Self { begin, pieces: trace.spans().into_iter().map(piece).collect::<Result<_>>()? })
     }
 
-    /// That of a record which the command line wrote.
+    /// Reads a recording that the command line wrote.
     pub(super) fn read(text: &[u8]) -> Result<Self> {
         let Written { begin, spans } = serde_json::from_slice(text)?;
         let piece = |span: WrittenSpan| {
@@ -75,10 +76,10 @@ impl Timeline {
         Ok(Self { begin, pieces: spans.into_iter().map(piece).collect() })
     }
 
-    /// Divides the time from a beginning to an end: every nanosecond has one name.
+    /// Divides the time from `begin` to `end`, so that every nanosecond belongs to one name.
     ///
-    /// What the init does counts before what the host does at the same time: the program comes
-    /// when the init has done its work.
+    /// While both host and init work, the time belongs to the init, since the program is executed
+    /// when the init is done.
     pub(super) fn divide(&self, [begin, end]: [u64; 2]) -> Parts {
         let inside = |time: u64| begin < time && time < end;
         let mut borders: Vec<u64> =
@@ -99,14 +100,14 @@ impl Timeline {
         parts
     }
 
-    /// From the host's clone to the init's first words.
+    /// Returns the time from the host's clone to the first span of the init.
     fn cloned(&self) -> Option<[u64; 2]> {
         let clone = self.pieces.iter().find(|piece| !piece.init && piece.name == "clone")?;
         let first = self.pieces.iter().filter(|piece| piece.init).map(|piece| piece.from).min()?;
         Some([clone.from, first])
     }
 
-    /// Who has the time that begins at a border.
+    /// Returns the name of the time that begins at a border.
     fn owner(&self, time: u64, cloned: Option<[u64; 2]>) -> String {
         let at = |piece: &&Piece| piece.from <= time && time < piece.to;
         let init = self.pieces.iter().filter(|piece| piece.init).find(at);
@@ -125,7 +126,7 @@ impl Timeline {
             },
             (Some(_), _) => "the init receives the plan".to_owned(),
             (None, Some(_)) if knows_init => "host: wait for the init's end".to_owned(),
-            (None, Some(_)) => UNTOLD.to_owned(),
+            (None, Some(_)) => UNRECORDED.to_owned(),
             (None, None) if time < self.begin => "fork and exec of the command line".to_owned(),
             (None, None) => "host: between its steps".to_owned(),
         }
@@ -151,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn every_nanosecond_has_one_name() {
+    fn time_is_divided_without_overlap() {
         let timeline = timeline(&[
             (false, "make cgroups", 12, 20),
             (false, "clone", 25, 40),
@@ -180,14 +181,14 @@ mod tests {
     }
 
     #[test]
-    fn the_wait_for_an_init_that_says_nothing_is_its_work() {
+    fn wait_for_an_unrecorded_init_is_time_of_the_init() {
         let timeline = timeline(&[(false, "ask the init", 10, 15), (false, WAIT, 15, 30)]);
-        let wanted = [("host: ask the init", 5), (UNTOLD, 5)];
+        let wanted = [("host: ask the init", 5), (UNRECORDED, 5)];
         assert_eq!(timeline.divide([10, 20]), parts(&wanted));
     }
 
     #[test]
-    fn what_the_command_line_writes_is_read() {
+    fn recording_of_the_command_line_is_read() {
         let text = br#"{"begin": 7, "total": 9, "spans": [
             {"who": "host", "name": "journal", "start": 1, "duration": 2, "number": null},
             {"who": "init", "name": "mask", "start": 3, "duration": 4, "number": 1}]}"#;
