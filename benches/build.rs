@@ -1,4 +1,4 @@
-//! Builds the program that the benches start.
+//! Builds the payload, the program that the benches start.
 
 use std::path::Path;
 

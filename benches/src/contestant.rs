@@ -1,4 +1,4 @@
-//! Who is compared, and in what.
+//! The contestants, and what they are compared in.
 
 use std::fmt;
 
@@ -13,21 +13,20 @@ use crate::scenario::Scenario;
 use crate::warm::Warm;
 use crate::{Result, Starter, floor};
 
-/// What is done again and again.
+/// What a contestant does repeatedly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verb {
-    /// A container is made, runs the payload, and is removed.
+    /// Makes a container, runs the payload in it, and removes it.
     Run,
-    /// The same in two steps: the container waits before the payload comes.
+    /// The same in two steps: the container waits before the payload is executed.
     Create,
-    /// The payload runs as a further process of a container.
+    /// Runs the payload as a further process in a container.
     Exec,
-    /// The same, started by the container's own init where there is one that does so; the floor is
-    /// a process of the host.
+    /// The same by a supervising init, for the contestants that have one. The floor is a process of
+    /// the host.
     Spawn,
-    /// The payload starts in a container that waits for it in a warm pool; the floor is a process
-    /// of the host.
+    /// Starts the payload in a container from a warm pool. The floor is a process of the host.
     Pool,
 }
 
@@ -43,26 +42,26 @@ impl fmt::Display for Verb {
     }
 }
 
-/// One of those that are compared.
+/// A program or library that takes part in a comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Contestant {
-    /// The system calls alone.
+    /// The bare system calls.
     Floor,
-    /// The library, as it is without being told otherwise.
+    /// The library with default options.
     #[value(alias = "template")]
     Library,
-    /// The library, always from the host's mounts.
+    /// The library with the strategy that copies the host's mounts.
     Host,
-    /// The command line of the library.
+    /// The command line.
     Pidone,
     /// The OCI runtime in C.
     Crun,
     /// The OCI runtime in Go.
     Runc,
-    /// bubblewrap; it makes no cgroup and loads no filter.
+    /// bubblewrap, without a cgroup and a seccomp filter.
     Bwrap,
-    /// unshare(1): namespaces and `/proc` alone.
+    /// `unshare(1)`: only namespaces, the root and `/proc`.
     Unshare,
 }
 
@@ -80,7 +79,7 @@ impl fmt::Display for Contestant {
 }
 
 impl Contestant {
-    /// All of them, in the order of the table.
+    /// All contestants, in the order of the tables.
     pub const ALL: [Self; 8] = [
         Self::Floor,
         Self::Library,
@@ -92,7 +91,7 @@ impl Contestant {
         Self::Unshare,
     ];
 
-    /// The program that it is.
+    /// Returns the program, for contestants that are programs.
     #[must_use]
     pub fn peer(self) -> Option<Peer> {
         match self {
@@ -105,7 +104,7 @@ impl Contestant {
         }
     }
 
-    /// Whether it has a way to do something.
+    /// Whether the contestant supports a verb.
     #[must_use]
     pub fn does(self, verb: Verb) -> bool {
         match (self, verb) {
@@ -117,10 +116,10 @@ impl Contestant {
         }
     }
 
-    /// Prepares it. `worker` tells those apart that run at the same time.
+    /// Prepares starts. `worker` distinguishes those that run at the same time.
     ///
     /// # Errors
-    /// It is not installed, or cannot do that here.
+    /// If the contestant is not installed, or does not support the verb here.
     pub fn prepare(
         self,
         verb: Verb,

@@ -1,4 +1,4 @@
-//! The library: create, start, wait, destroy; and further processes.
+//! Starts by the library: create, start, wait, destroy; and further processes.
 
 use std::os::fd::BorrowedFd;
 
@@ -9,7 +9,7 @@ use crate::place::Place;
 use crate::scenario::Scenario;
 use crate::{Result, Sample, Starter, clock};
 
-/// The library, with one configuration.
+/// Starts the payload in containers of one configuration.
 #[derive(Debug)]
 pub struct Library {
     factory: Factory,
@@ -21,28 +21,28 @@ pub struct Library {
     two_steps: bool,
 }
 
-/// When a start began, and after how many nanoseconds each of its steps was done.
+/// When a start began, and the nanoseconds from there to the end of each phase.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Phases {
-    /// The beginning itself: [`clock::now`].
+    /// The beginning, by [`clock::now`].
     pub begin: u64,
-    /// The container is created; in two steps, its init waits as well.
+    /// Until the container is created; in two steps, until its init waits as well.
     pub created: u64,
-    /// The payload's first instruction.
+    /// Until the payload's first instruction.
     pub first: u64,
-    /// The start has returned.
+    /// Until the start has returned.
     pub started: u64,
-    /// The process has ended and is reaped.
+    /// Until the process is reaped.
     pub reaped: u64,
-    /// The container is removed.
+    /// Until the container is removed.
     pub removed: u64,
 }
 
 impl Library {
-    /// Prepares starts of a scenario. `worker` tells those apart that run at the same time.
+    /// Prepares starts of a scenario. `worker` distinguishes those that run at the same time.
     ///
     /// # Errors
-    /// The directory of the states cannot be made.
+    /// If the directory of the states cannot be made.
     pub fn new(
         place: &Place,
         scenario: Scenario,
@@ -52,10 +52,10 @@ impl Library {
         Self::with(place, scenario, Options::default().strategy(strategy), worker)
     }
 
-    /// As [`Library::new`], with any options.
+    /// As for [`Library::new`], with any options.
     ///
     /// # Errors
-    /// The directory of the states cannot be made.
+    /// If the directory of the states cannot be made.
     pub fn with(
         place: &Place,
         scenario: Scenario,
@@ -75,15 +75,14 @@ impl Library {
         })
     }
 
-    /// Starts in two steps: the init waits before the program comes.
+    /// Makes starts in two steps: prepare and release.
     #[must_use]
     pub fn in_two_steps(mut self) -> Self {
         self.two_steps = true;
         self.named("two-")
     }
 
-    /// Puts something before the names of its containers, which others at the same place may have
-    /// as well.
+    /// Adds a prefix to the ids of containers, to distinguish them from others at the same place.
     #[must_use]
     pub fn named(mut self, prefix: &str) -> Self {
         self.prefix.insert_str(0, prefix);
@@ -93,15 +92,15 @@ impl Library {
     /// Starts the payload once.
     ///
     /// # Errors
-    /// As [`Starter::start`].
+    /// As for [`Starter::start`].
     pub fn phases(&mut self) -> Result<Phases> {
         Ok(self.run()?.0)
     }
 
-    /// Starts the payload once, and gives the ended process as well.
+    /// Starts the payload once. Returns the ended process as well.
     ///
     /// # Errors
-    /// As [`Starter::start`].
+    /// As for [`Starter::start`].
     pub fn run(&mut self) -> Result<(Phases, Running)> {
         self.count += 1;
         let id = format!("{}{}", self.prefix, self.count);
@@ -157,7 +156,7 @@ impl Starter for Library {
     }
 }
 
-/// The payload, as the library is asked for it.
+/// Returns the payload as a process of the library.
 pub(crate) fn process(scenario: Scenario, output: &Output) -> Result<Process> {
     Ok(Process {
         args: vec![payload::PATH.to_owned()],
@@ -169,7 +168,7 @@ pub(crate) fn process(scenario: Scenario, output: &Output) -> Result<Process> {
     })
 }
 
-/// A container whose program waits, until it is dropped.
+/// A container whose program waits. It is removed on drop.
 #[derive(Debug)]
 pub struct Held {
     container: Container,
@@ -177,29 +176,29 @@ pub struct Held {
 }
 
 impl Held {
-    /// Makes the container and starts its program. The name is also that of its cgroup.
+    /// Creates the container and starts its program. The name is also that of its cgroup.
     ///
     /// # Errors
-    /// The container does not start.
+    /// If the container does not start.
     pub fn new(place: &Place, scenario: Scenario, name: &str) -> Result<Self> {
         let config = scenario.config(&place.rootfs(), (&place.cgroup_parent(), name));
         Self::with(place, (scenario, config), name, Container::start)
     }
 
-    /// The same with an init that stays, and starts all that comes later.
+    /// The same with a supervising init, which starts further processes.
     ///
     /// # Errors
-    /// The container does not start.
+    /// If the container does not start.
     pub fn supervised(place: &Place, scenario: Scenario, name: &str) -> Result<Self> {
         let config = scenario.config(&place.rootfs(), (&place.cgroup_parent(), name));
         let config = Config { supervise: true, ..config };
         Self::with(place, (scenario, config), name, Container::start)
     }
 
-    /// Makes the container, whose init waits before the program comes.
+    /// Prepares the container, so that its init waits for the release.
     ///
     /// # Errors
-    /// The container does not start.
+    /// If the container does not start.
     pub fn waiting(place: &Place, scenario: Scenario, name: &str) -> Result<Self> {
         let config = scenario.config(&place.rootfs(), (&place.cgroup_parent(), name));
         Self::with(place, (scenario, config), name, Container::prepare)
@@ -227,13 +226,13 @@ impl Held {
         }
     }
 
-    /// The first process.
+    /// Returns the pidfd of the first process.
     #[must_use]
     pub fn pidfd(&self) -> BorrowedFd<'_> {
         self.running.pidfd()
     }
 
-    /// Its id.
+    /// Returns the id of the first process.
     #[must_use]
     pub fn pid(&self) -> i32 {
         self.running.pid()
@@ -242,14 +241,14 @@ impl Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        // What is left behind, the next one with this name tells of.
+        // If something cannot be removed, the next container with this name fails with the reason.
         let _ = self.container.kill();
         let _ = self.running.wait();
         let _ = self.container.destroy();
     }
 }
 
-/// Further processes in a container, by the library.
+/// Starts further processes in a container.
 #[derive(Debug)]
 pub struct Exec {
     container: Held,
@@ -258,19 +257,19 @@ pub struct Exec {
 }
 
 impl Exec {
-    /// Makes the container.
+    /// Starts the container.
     ///
     /// # Errors
-    /// The container does not start.
+    /// If the container does not start.
     pub fn new(place: &Place, scenario: Scenario, worker: usize) -> Result<Self> {
         let container = Held::new(place, scenario, &format!("exec-{scenario}-{worker}"))?;
         Self::within(container, scenario)
     }
 
-    /// Makes the container, whose own init starts the processes.
+    /// Starts the container with a supervising init, which starts the processes.
     ///
     /// # Errors
-    /// The container does not start.
+    /// If the container does not start.
     pub fn supervised(place: &Place, scenario: Scenario, worker: usize) -> Result<Self> {
         let name = format!("spawn-{scenario}-{worker}");
         Self::within(Held::supervised(place, scenario, &name)?, scenario)

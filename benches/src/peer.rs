@@ -1,4 +1,4 @@
-//! Programs that start containers: pidone's own command line, and others.
+//! Programs that start containers: pidone's command line, and others.
 
 use std::fs::{self, File};
 use std::os::fd::OwnedFd;
@@ -13,26 +13,26 @@ use crate::place::Place;
 use crate::scenario::Scenario;
 use crate::{Result, Sample, Starter, clock};
 
-/// A program, which is used where it is installed.
+/// A program that starts containers. It is used if it is installed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Peer {
-    /// The command line of this library, as cargo builds it beside the benches.
+    /// pidone's command line, which cargo builds into the directory of the benches.
     Pidone,
     /// The OCI runtime in C.
     Crun,
     /// The OCI runtime in Go.
     Runc,
-    /// bubblewrap, a sandbox without cgroups and without states.
+    /// bubblewrap, a sandbox without cgroups and states.
     Bwrap,
-    /// util-linux's tool: namespaces, `/proc` and a root, nothing else.
+    /// `unshare(1)` of util-linux: only namespaces, a root and `/proc`.
     Unshare,
 }
 
 impl Peer {
-    /// All of them.
+    /// All programs.
     pub const ALL: [Self; 5] = [Self::Pidone, Self::Crun, Self::Runc, Self::Bwrap, Self::Unshare];
 
-    /// The program's name.
+    /// Returns the program's name.
     #[must_use]
     pub fn program(self) -> &'static str {
         match self {
@@ -44,14 +44,15 @@ impl Peer {
         }
     }
 
-    /// The program's path: beside this one, or in `$PATH`.
+    /// Returns the program's path: in the directory of this program for pidone, else in `$PATH`.
     #[must_use]
     pub fn path(self) -> Option<PathBuf> {
         if self == Self::Pidone {
             // cargo puts benches one directory below programs.
-            let own = std::env::current_exe().ok()?;
-            let mut beside = own.ancestors().skip(1).take(2).map(|place| place.join("pidone"));
-            return beside.find(|path| path.is_file());
+            let this = std::env::current_exe().ok()?;
+            let mut candidates =
+                this.ancestors().skip(1).take(2).map(|directory| directory.join("pidone"));
+            return candidates.find(|path| path.is_file());
         }
         let path = std::env::var_os("PATH")?;
         std::env::split_paths(&path)
@@ -59,19 +60,20 @@ impl Peer {
             .find(|path| path.is_file())
     }
 
-    /// The first line that the program prints as its version.
+    /// Returns the first line that the program prints for `--version`.
     #[must_use]
     pub fn version(self) -> Option<String> {
         let output = Command::new(self.path()?).arg("--version").output().ok()?;
         Some(String::from_utf8_lossy(&output.stdout).lines().next()?.to_owned())
     }
 
-    /// Whether it has the verbs of an OCI runtime.
+    /// Whether the program has the command line of an OCI runtime.
     #[must_use]
     pub fn is_oci_runtime(self) -> bool {
         matches!(self, Self::Pidone | Self::Crun | Self::Runc)
     }
 
+    /// Returns the program's path, or an error if it is not installed.
     fn find(self) -> Result<PathBuf> {
         self.path().ok_or_else(|| match self {
             Self::Pidone => "not built beside this program: cargo build -p pidone-cli".into(),
@@ -79,10 +81,10 @@ impl Peer {
         })
     }
 
-    /// Prepares starts with one command. `worker` tells those apart that run at the same time.
+    /// Prepares starts with one command. `worker` distinguishes those that run at the same time.
     ///
     /// # Errors
-    /// The program is not installed.
+    /// If the program is not installed.
     pub fn once(self, place: &Place, scenario: Scenario, worker: usize) -> Result<Once> {
         let output = Output::new()?;
         if self.is_oci_runtime() {
@@ -98,7 +100,7 @@ impl Peer {
         Ok(Once { call: Call { path, arguments, errors }, output })
     }
 
-    /// The arguments of a program that is no OCI runtime.
+    /// Returns the arguments for a program that is not an OCI runtime.
     fn sandbox(self, place: &Place, scenario: Scenario) -> Vec<String> {
         let rootfs = place.rootfs().display().to_string();
         let mut arguments: Vec<String> = Vec::new();
@@ -124,7 +126,7 @@ impl Peer {
     }
 }
 
-/// The file for what a program says.
+/// Opens the file for a program's standard error.
 fn errors(place: &Place, name: &str) -> Result<File> {
     let path = place.directory().join(format!("{name}.errors"));
     Ok(File::options().create(true).read(true).append(true).open(path)?)
@@ -139,13 +141,14 @@ struct Call {
 }
 
 impl Call {
+    /// Runs the program with the payload's pipe as its standard output.
     fn run(&self, output: &Output) -> Result<()> {
         let writer: OwnedFd = output.writer().try_clone_to_owned()?;
         call(&self.path, &self.arguments, Stdio::from(writer), &self.errors)
     }
 }
 
-/// Runs a program; one that fails is an error, with the last thing that it said.
+/// Runs a program. If it fails, the error has the last line of its standard error.
 fn call(path: &PathBuf, arguments: &[String], stdout: Stdio, errors: &File) -> Result<()> {
     let mut command = Command::new(path);
     command.args(arguments).stdin(Stdio::null()).stdout(stdout).stderr(errors.try_clone()?);
@@ -153,11 +156,11 @@ fn call(path: &PathBuf, arguments: &[String], stdout: Stdio, errors: &File) -> R
     if status.success() {
         return Ok(());
     }
-    let mut said = vec![0; 4096];
+    let mut output = vec![0; 4096];
     let end = errors.metadata()?.len();
-    let length = errors.read_at(&mut said, end.saturating_sub(4096))?;
-    let said = String::from_utf8_lossy(said.get(..length).unwrap_or_default()).into_owned();
-    let line = said.lines().next_back().unwrap_or_default();
+    let length = errors.read_at(&mut output, end.saturating_sub(4096))?;
+    let output = String::from_utf8_lossy(output.get(..length).unwrap_or_default()).into_owned();
+    let line = output.lines().next_back().unwrap_or_default();
     Err(format!("{}: {status}: {line}", path.display()).into())
 }
 
@@ -169,16 +172,16 @@ pub struct Once {
 }
 
 impl Once {
-    /// Has pidone write where the time goes.
+    /// Has pidone write a recording of each start to a file.
     pub(crate) fn traced(mut self, file: &Path) -> Self {
         trace(&mut self.call.arguments, "run", file);
         self
     }
 }
 
-/// Adds the option of pidone behind the verb.
+/// Inserts pidone's option `--trace` after the verb.
 fn trace(arguments: &mut Vec<String>, verb: &str, file: &Path) {
-    let verb = arguments.iter().position(|word| word == verb).map_or(0, |place| place + 1);
+    let verb = arguments.iter().position(|word| word == verb).map_or(0, |index| index + 1);
     arguments.splice(verb..verb, ["--trace".to_owned(), file.display().to_string()]);
 }
 
@@ -197,12 +200,12 @@ impl Starter for Once {
 pub(crate) struct Runtime {
     /// The program.
     pub(crate) path: PathBuf,
-    /// The words before each verb.
+    /// The arguments before the verb.
     global: Vec<String>,
     /// The directory of the bundle.
     pub(crate) bundle: String,
     id: String,
-    /// What it says.
+    /// The file for its standard error.
     pub(crate) errors: File,
 }
 
@@ -231,16 +234,17 @@ impl Runtime {
         Ok(Self { path, global, bundle, id: id.to_owned(), errors })
     }
 
-    /// The words of a command.
+    /// Returns the arguments of a command.
     pub(crate) fn arguments(&self, words: &[&str]) -> Vec<String> {
         self.global.iter().cloned().chain(words.iter().map(|&word| word.to_owned())).collect()
     }
 
+    /// Runs a command.
     fn call(&self, words: &[&str], stdout: Stdio) -> Result<()> {
         call(&self.path, &self.arguments(words), stdout, &self.errors)
     }
 
-    /// Makes a container that waits for its start.
+    /// Creates a container that waits for its start.
     fn create(&self, stdout: Stdio) -> Result<()> {
         let words = ["create", "--bundle", &self.bundle, "--pid-file", &self.pid_file(), &self.id];
         self.call(&words, stdout)
@@ -250,7 +254,7 @@ impl Runtime {
         format!("{}/pid", self.bundle)
     }
 
-    /// The first process of a container that was created.
+    /// Returns the first process of a created container.
     fn pid(&self) -> Result<Pid> {
         let number = fs::read_to_string(self.pid_file())?.trim().parse()?;
         Pid::from_raw(number).ok_or_else(|| "no process".into())
@@ -265,10 +269,10 @@ pub struct Steps {
 }
 
 impl Steps {
-    /// Prepares starts of a scenario. `worker` tells those apart that run at the same time.
+    /// Prepares starts of a scenario. `worker` distinguishes those that run at the same time.
     ///
     /// # Errors
-    /// The program is not installed.
+    /// If the program is not installed.
     pub fn new(peer: Peer, place: &Place, scenario: Scenario, worker: usize) -> Result<Self> {
         let id = format!("{}-create-{scenario}-{worker}", peer.program());
         let runtime = Runtime::new(peer, place, scenario, &id, &[payload::PATH])?;
@@ -287,14 +291,14 @@ impl Starter for Steps {
         runtime.call(&["delete", &runtime.id], Stdio::null())?;
         let end = clock::now();
         if status.and_then(|status| status.exit_status()) != Some(0) {
-            return Err("the payload did not end well".into());
+            return Err("the payload failed".into());
         }
         let first = self.output.stamp()?;
         Ok(Sample::from_clock(begin, first, end))
     }
 }
 
-/// A container of an OCI runtime, until it is dropped.
+/// A container of an OCI runtime, which is removed on drop.
 #[derive(Debug)]
 pub struct Held {
     runtime: Runtime,
@@ -302,10 +306,10 @@ pub struct Held {
 }
 
 impl Held {
-    /// Makes a container that waits for its start.
+    /// Creates a container that waits for its start.
     ///
     /// # Errors
-    /// The program is not installed or fails.
+    /// If the program is not installed or fails.
     pub fn waiting(peer: Peer, place: &Place, scenario: Scenario, name: &str) -> Result<Self> {
         let id = format!("{}-{name}-{scenario}", peer.program());
         let program = [payload::PATH, payload::WAIT];
@@ -315,7 +319,7 @@ impl Held {
         Ok(Self { runtime, pid })
     }
 
-    /// Its first process.
+    /// Returns the id of the first process.
     #[must_use]
     pub fn pid(&self) -> i32 {
         self.pid.as_raw_nonzero().get()
@@ -324,14 +328,14 @@ impl Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        // What is left behind, the end of the place tells of.
+        // The cgroups of what cannot be removed here are removed with the place.
         let _ = rustix::process::kill_process(self.pid, rustix::process::Signal::KILL);
         let _ = waitid(WaitId::Pid(self.pid), WaitIdOptions::EXITED);
         let _ = self.runtime.call(&["delete", "--force", &self.runtime.id], Stdio::null());
     }
 }
 
-/// Further processes in a container, with the command `exec`.
+/// Starts further processes in a container with the command `exec`.
 #[derive(Debug)]
 pub struct Exec {
     container: Held,
@@ -340,10 +344,10 @@ pub struct Exec {
 }
 
 impl Exec {
-    /// Makes the container. The name tells those apart that run at the same time.
+    /// Starts the container. The name distinguishes containers that run at the same time.
     ///
     /// # Errors
-    /// The program is not installed or fails.
+    /// If the program is not installed or fails.
     pub fn new(peer: Peer, place: &Place, scenario: Scenario, name: &str) -> Result<Self> {
         let container = Held::waiting(peer, place, scenario, name)?;
         let runtime = &container.runtime;
@@ -352,7 +356,7 @@ impl Exec {
         Ok(Self { container, arguments, output: Output::new()? })
     }
 
-    /// Has pidone write where the time goes.
+    /// Has pidone write a recording of each start to a file.
     pub(crate) fn traced(mut self, file: &Path) -> Self {
         trace(&mut self.arguments, "exec", file);
         self

@@ -1,34 +1,35 @@
-//! A filter that decides as another one does, as small as it can be written by hand.
+//! The smallest seccomp filter that decides about system call numbers as another one does.
 
 use pidone::seccomp::{Filter, SeccompData, evaluate};
 
 use crate::Result;
 
-/// `AUDIT_ARCH_X86_64` and `AUDIT_ARCH_I386`: what the kernel calls the architectures.
+/// `AUDIT_ARCH_X86_64` and `AUDIT_ARCH_I386`.
 const ARCHITECTURES: [u32; 2] = [0xc000_003e, 0x4000_0003];
 
-/// Numbers of system calls: of the machine, and with the bit of x32. What is above the first
-/// thousand is decided alike.
+/// Where system call numbers begin: native ones, and those of x32.
 const NUMBERS: [u32; 2] = [0, 0x4000_0000];
+/// How many numbers are examined; all above them have the same decision.
 const COUNT: u32 = 1000;
 
-/// What `SECCOMP_RET_KILL_THREAD` is for calls of any other architecture.
+/// `SECCOMP_RET_KILL_THREAD`, the decision for any other architecture.
 const KILL: u32 = 0;
 
-/// Eight bytes of an instruction.
+/// An instruction, a `struct sock_filter`.
 type Instruction = [u8; 8];
 
-/// The decisions of a filter about numbers alone, as balanced trees over ranges of them: what it
-/// says of arguments is left out, so that no filter that does the same can be smaller.
+/// Compiles the decisions of a filter about numbers to balanced trees over their ranges.
+///
+/// Conditions on arguments are left out, so a filter with the same decisions cannot be smaller.
 ///
 /// # Errors
-/// The filter is none that the kernel would take.
+/// If the kernel would not accept the filter.
 pub fn smallest(filter: &Filter) -> Result<Vec<u8>> {
     let program = filter.bytes();
     let mut code = vec![load(4)];
     for arch in ARCHITECTURES {
-        let tree = Tree::over(&ranges(&program, arch)?)?;
-        // Another architecture is behind the tree, too far for a conditional jump.
+        let tree = Tree::compile(&ranges(&program, arch)?)?;
+        // The check for the next architecture follows the tree, too far for a conditional jump.
         code.push(instruction(0x15, 1, 0, arch));
         code.push(instruction(0x05, 0, 0, u32::try_from(tree.len() + 1)?));
         code.push(load(0));
@@ -38,7 +39,7 @@ pub fn smallest(filter: &Filter) -> Result<Vec<u8>> {
     Ok(code.concat())
 }
 
-/// Where decisions change, and to what.
+/// Returns the numbers at which the decision changes, each with the decision from there on.
 fn ranges(program: &[u8], arch: u32) -> Result<Vec<(u32, u32)>> {
     let mut ranges: Vec<(u32, u32)> = Vec::new();
     for first in NUMBERS {
@@ -53,7 +54,7 @@ fn ranges(program: &[u8], arch: u32) -> Result<Vec<(u32, u32)>> {
     Ok(ranges)
 }
 
-/// A search for the range of the number in the accumulator: comparisons, and behind them each
+/// A binary search for the range of the number in the accumulator: comparisons, followed by each
 /// decision once.
 #[derive(Default)]
 struct Tree {
@@ -61,7 +62,7 @@ struct Tree {
     decisions: Vec<u32>,
 }
 
-/// Where a comparison leads, by its place among its kind.
+/// Where a comparison jumps, as an index into the comparisons or the decisions.
 #[derive(Clone, Copy)]
 enum Target {
     Comparison(usize),
@@ -69,24 +70,25 @@ enum Target {
 }
 
 impl Tree {
-    fn over(ranges: &[(u32, u32)]) -> Result<Vec<Instruction>> {
+    /// Compiles the tree for some ranges.
+    fn compile(ranges: &[(u32, u32)]) -> Result<Vec<Instruction>> {
         let mut tree = Self::default();
         tree.add(ranges)?;
         let count = tree.comparisons.len();
-        let place = |target| match target {
-            Target::Comparison(place) => place,
-            Target::Decision(place) => count + place,
+        let index = |target| match target {
+            Target::Comparison(index) => index,
+            Target::Decision(index) => count + index,
         };
         let mut code = Vec::with_capacity(count + tree.decisions.len());
-        for (own, (border, targets)) in tree.comparisons.iter().enumerate() {
-            let [below, above] = targets.map(|target| u8::try_from(place(target) - own - 1));
+        for (current, (border, targets)) in tree.comparisons.iter().enumerate() {
+            let [below, above] = targets.map(|target| u8::try_from(index(target) - current - 1));
             code.push(instruction(0x35, above?, below?, *border));
         }
         code.extend(tree.decisions.iter().map(|decision| instruction(0x06, 0, 0, *decision)));
         Ok(code)
     }
 
-    /// Adds what finds one of some ranges.
+    /// Adds the subtree for some ranges. Returns where to jump to enter it.
     fn add(&mut self, ranges: &[(u32, u32)]) -> Result<Target> {
         if let [(_, decision)] = ranges {
             let known = self.decisions.iter().position(|other| other == decision);
@@ -97,23 +99,23 @@ impl Tree {
         }
         let (below, above) = ranges.split_at(ranges.len() / 2);
         let Some((border, _)) = above.first() else { return Err("no decision at all".into()) };
-        // Every jump leads forward, so that it stands before what it leads to.
-        let own = self.comparisons.len();
-        self.comparisons.push((*border, [Target::Comparison(own); 2]));
+        // Jumps only lead forward, so a comparison precedes its targets.
+        let index = self.comparisons.len();
+        self.comparisons.push((*border, [Target::Comparison(index); 2]));
         let targets = [self.add(below)?, self.add(above)?];
-        if let Some((_, place)) = self.comparisons.get_mut(own) {
-            *place = targets;
+        if let Some((_, jumps)) = self.comparisons.get_mut(index) {
+            *jumps = targets;
         }
-        Ok(Target::Comparison(own))
+        Ok(Target::Comparison(index))
     }
 }
 
-/// Loads a word of `struct seccomp_data`.
+/// Returns the instruction that loads a word of `struct seccomp_data`.
 fn load(offset: u32) -> Instruction {
     instruction(0x20, 0, 0, offset)
 }
 
-/// The kernel's `struct sock_filter`.
+/// Returns a `struct sock_filter`.
 fn instruction(code: u16, jt: u8, jf: u8, k: u32) -> Instruction {
     let ([c0, c1], [k0, k1, k2, k3]) = (code.to_ne_bytes(), k.to_ne_bytes());
     [c0, c1, jt, jf, k0, k1, k2, k3]
@@ -126,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_smallest_filter_decides_by_number_as_the_other() {
+    fn smallest_filter_of_the_docker_profile_decides_by_number_like_the_whole_one() {
         let text = include_bytes!("../../shim/host/tests/seccomp/docker-default.json");
         let profile: Seccomp = serde_json::from_slice(text).unwrap();
         let filter = pidone::seccomp::compile(&profile.profile().unwrap().unwrap()).unwrap();

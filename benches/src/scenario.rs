@@ -1,4 +1,4 @@
-//! What is started: the same container for the floor, the library and other runtimes.
+//! The containers that are started: the same for the floor, the library and other runtimes.
 
 use std::fmt;
 use std::path::Path;
@@ -20,7 +20,7 @@ pub enum Scenario {
     /// New mount, pid, uts and ipc namespaces; `/proc` and `/dev`, `pivot_root(2)` and
     /// capabilities.
     Minimal,
-    /// What the OCI runtime specification and docker call the default, in the host's network:
+    /// The default of the OCI runtime specification and docker, in the host's network namespace:
     /// seven mounts, masked and read-only paths, a cgroup, a seccomp filter.
     Oci,
     /// The same with a network namespace whose loopback interface is up.
@@ -37,14 +37,14 @@ impl fmt::Display for Scenario {
     }
 }
 
-/// The host name of the containers.
+/// The hostname of the containers.
 pub const HOST_NAME: &str = "bench";
 
-/// The soft and the hard limit of open files.
+/// The soft and hard limit of open files.
 pub const OPEN_FILES: u64 = 1024;
 
-/// `(file system, destination, flags of mount(2), options)`, in their order. The minimal container
-/// has the first two.
+/// `(file system, destination, flags of mount(2), options)`, in order. The minimal container has the
+/// first two.
 pub const MOUNTS: [(&str, &str, u64, &str); 7] = [
     ("proc", "/proc", PLAIN, ""),
     ("tmpfs", "/dev", libc::MS_NOSUID | libc::MS_STRICTATIME, "mode=755,size=65536k"),
@@ -63,16 +63,16 @@ pub const MOUNTS: [(&str, &str, u64, &str); 7] = [
 const PLAIN: u64 = libc::MS_NOSUID | libc::MS_NOEXEC | libc::MS_NODEV;
 
 impl Scenario {
-    /// All of them.
+    /// All scenarios.
     pub const ALL: [Self; 3] = [Self::Minimal, Self::Oci, Self::OciNet];
 
-    /// Whether it has more than the minimum.
+    /// Whether the scenario has more than the minimum.
     #[must_use]
     pub fn is_oci(self) -> bool {
         self != Self::Minimal
     }
 
-    /// The namespaces that are new.
+    /// Returns the new namespaces.
     #[must_use]
     pub fn namespaces(self) -> Vec<NamespaceType> {
         let mut kinds =
@@ -86,15 +86,15 @@ impl Scenario {
         kinds
     }
 
-    /// Its mounts.
+    /// Returns the mounts.
     #[must_use]
     pub fn mounts(self) -> &'static [(&'static str, &'static str, u64, &'static str)] {
         if self.is_oci() { &MOUNTS } else { &MOUNTS[..2] }
     }
 
-    /// The library's configuration. `cgroup` is the absolute parent and the name of the cgroup.
+    /// Returns the library's configuration. `cgroup` is the absolute parent and the name of the cgroup.
     ///
-    /// Every device is allowed: the floor has no device program either.
+    /// All devices are allowed, since the floor does not load a device program either.
     #[must_use]
     pub fn config(self, rootfs: &Path, cgroup: (&str, &str)) -> Config {
         let mut config = Config {
@@ -129,7 +129,7 @@ impl Scenario {
         config
     }
 
-    /// The `config.json` of an OCI bundle.
+    /// Returns the `config.json` of an OCI bundle.
     #[must_use]
     pub fn bundle(self, rootfs: &Path, cgroup: &str, program: &[&str]) -> Value {
         let capabilities: Vec<_> =
@@ -201,10 +201,10 @@ fn oci_mount(&(fstype, destination, flags, data): &(&str, &str, u64, &str)) -> V
     json!({"destination": destination, "type": fstype, "source": fstype, "options": options})
 }
 
-/// The comparison of libcontainer's rules "all bits are set".
+/// The operator "all bits are set" of libcontainer's rules.
 const ALL_BITS: u32 = 4;
 
-/// The system calls that are refused.
+/// Returns libcontainer's rules that refuse system calls.
 fn seccomp() -> Seccomp {
     let number = |number: libc::c_long| u32::try_from(number).unwrap_or(u32::MAX);
     let rule = |value, action| SeccompSyscall { value: number(value), action, args: Vec::new() };
@@ -218,7 +218,7 @@ fn seccomp() -> Seccomp {
     Seccomp { syscalls: rules }
 }
 
-/// The same rules in OCI's words.
+/// Returns the same rules in the format of the OCI runtime specification.
 fn oci_seccomp() -> Value {
     let names: Vec<_> = syscalls::REFUSED.iter().map(|(name, _)| *name).collect();
     let mut rules =

@@ -1,4 +1,4 @@
-//! Starts asked of the service of a warm pool: `pidone pool serve`.
+//! Starts by the service of a warm pool, `pidone pool serve`.
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader};
@@ -20,13 +20,13 @@ use crate::place::Place;
 use crate::scenario::Scenario;
 use crate::{Result, Sample, Starter, clock};
 
-/// How many containers wait.
+/// The size of the pool.
 const SIZE: u64 = 16;
 
-/// How long it may take until they do.
+/// How long the service may take to start, and the pool to fill.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The payload in a container that waits for it in a service.
+/// Starts the payload by requests to a service.
 #[derive(Debug)]
 pub struct Served {
     service: Child,
@@ -36,10 +36,10 @@ pub struct Served {
 }
 
 impl Served {
-    /// Starts the service. `worker` tells those apart that exist at the same time.
+    /// Starts the service. `worker` distinguishes services that exist at the same time.
     ///
     /// # Errors
-    /// The program is not built, or the service does not come.
+    /// If the program is not built, or the service does not start.
     pub fn new(place: &Place, scenario: Scenario, worker: usize) -> Result<Self> {
         let id = format!("served-{scenario}-{worker}");
         let runtime = Runtime::new(Peer::Pidone, place, scenario, &id, &[payload::PATH])?;
@@ -67,7 +67,7 @@ impl Served {
         let begin = Instant::now();
         while !served.socket.exists() {
             if begin.elapsed() > TIMEOUT {
-                return Err("the service does not come".into());
+                return Err("the service does not start".into());
             }
             thread::sleep(Duration::from_millis(1));
         }
@@ -75,15 +75,16 @@ impl Served {
         Ok(served)
     }
 
-    /// Waits until the service has removed what ended, and is full if it is not as it may be.
-    fn wait_until(&self, may_be: impl Fn(u64) -> bool) -> Result<()> {
+    /// Waits until the service has removed what ended, and until it is full unless `suffices` holds
+    /// for the number of ready containers.
+    fn wait_until(&self, suffices: impl Fn(u64) -> bool) -> Result<()> {
         let begin = Instant::now();
         let mut enough = false;
         while begin.elapsed() < TIMEOUT {
             let status = self.ask(r#"{"status":{}}"#)?;
             let number = |name| status["status"][name].as_u64().unwrap_or_default();
             let ready = number("ready");
-            enough |= may_be(ready) || ready == SIZE;
+            enough |= suffices(ready) || ready == SIZE;
             if enough && number("ended") == 0 {
                 return Ok(());
             }
@@ -92,12 +93,12 @@ impl Served {
         Err("the pool does not become full".into())
     }
 
-    /// The answer to a request that has one.
+    /// Sends a request that has one answer, and returns it.
     fn ask(&self, request: &str) -> Result<Value> {
         answer(&mut BufReader::new(self.send(request, false)?))
     }
 
-    /// A connection with a request, and the payload's descriptors.
+    /// Connects and sends a request, with the payload's descriptors if `files`.
     fn send(&self, request: &str, files: bool) -> Result<UnixStream> {
         let socket = UnixStream::connect(&self.socket)?;
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
@@ -121,7 +122,7 @@ impl Starter for Served {
         let exited = answer(&mut lines)?;
         let end = clock::now();
         if started["started"]["warm"] != true || exited["exited"]["status"] != 0 {
-            return Err(format!("answers {started}, {exited}").into());
+            return Err(format!("the service sent {started}, {exited}").into());
         }
         let first = self.output.stamp()?;
         Ok(Sample::from_clock(begin, first, end))
@@ -130,8 +131,8 @@ impl Starter for Served {
 
 impl Drop for Served {
     fn drop(&mut self) {
-        // It ends when it has nothing left; one that cannot be asked is ended, and leaves it to the
-        // end of the place.
+        // A drained service ends. One that does not respond is killed; the cgroups that it leaves
+        // are removed with the place.
         if self.ask(r#"{"drain":{}}"#).is_err() {
             let _ = self.service.kill();
         }
@@ -139,7 +140,7 @@ impl Drop for Served {
     }
 }
 
-/// The next line.
+/// Reads the next answer.
 fn answer(lines: &mut BufReader<UnixStream>) -> Result<Value> {
     let mut line = String::new();
     lines.read_line(&mut line)?;

@@ -1,8 +1,8 @@
-//! Where a start of the library spends its time: its phases, each step of the host, and each
-//! operation of the init.
+//! Where a start of the library spends its time: its phases, the steps of the host, and the
+//! operations of the init.
 //!
-//! Times are medians. Stamps cost a little themselves, and the stamped starts are others than those
-//! whose phases are shown.
+//! Times are medians. Recording costs a little itself, so phases are measured in other starts than
+//! steps and operations.
 
 use std::time::Duration;
 
@@ -19,23 +19,23 @@ use crate::scenario::Scenario;
 /// The phases and operations of a start.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Waterfall {
-    /// How many starts there were of each kind.
+    /// The number of starts, recorded and not.
     pub starts: usize,
-    /// Nanoseconds from the beginning until a phase is over.
+    /// Nanoseconds from the beginning to the end of each phase.
     pub phases: Vec<(String, u64)>,
-    /// Nanoseconds of each step of the host, in their order. Those with one name are one.
+    /// Nanoseconds of each step of the host, in order. Steps with the same name are added up.
     pub steps: Vec<(String, u64)>,
-    /// Nanoseconds of each operation, in their order.
+    /// Nanoseconds of each operation, in order.
     pub operations: Vec<(String, u64)>,
-    /// A picture of the start that took as long as most: SVG.
+    /// A picture of the start with the median duration, as SVG.
     pub picture: String,
 }
 
 impl Waterfall {
-    /// Starts a container again and again.
+    /// Starts a container repeatedly.
     ///
     /// # Errors
-    /// It does not start.
+    /// If a container does not start.
     pub fn measure(
         place: &Place,
         scenario: Scenario,
@@ -45,10 +45,10 @@ impl Waterfall {
         let options = Options::default().strategy(strategy);
         let name = "waterfall-";
         let mut plain = Library::with(place, scenario, options.clone(), 0)?.named(name);
-        let mut stamped = Library::with(place, scenario, options, 1)?.named(name);
-        // What is made once is made by the first starts.
+        let mut recorded = Library::with(place, scenario, options, 1)?.named(name);
+        // The first starts also make what later ones reuse.
         plain.phases()?;
-        let example = record(&mut stamped)?;
+        let example = record(&mut recorded)?;
         let mut operations: Vec<(&str, Vec<u64>)> =
             spans(&example, Who::Init).map(|span| (span.name, Vec::new())).collect();
         let mut steps: Vec<(&str, Vec<u64>)> = Vec::new();
@@ -61,7 +61,7 @@ impl Waterfall {
         let mut traces = Vec::with_capacity(starts);
         for _ in 0..starts {
             phases.push(plain.phases()?);
-            let trace = record(&mut stamped)?;
+            let trace = record(&mut recorded)?;
             for ((_, times), span) in operations.iter_mut().zip(spans(&trace, Who::Init)) {
                 times.push(u64::try_from(span.duration.as_nanos())?);
             }
@@ -98,13 +98,13 @@ impl Waterfall {
     }
 }
 
-/// Starts once, on record.
+/// Records one start.
 fn record(library: &mut Library) -> Result<Trace> {
     let (started, trace) = trace::record(|| library.phases());
     started.map(|_| trace)
 }
 
-/// What somebody did in one start.
+/// Returns the spans of the host or of the init.
 fn spans(trace: &Trace, who: Who) -> impl Iterator<Item = Span> {
     trace.spans().into_iter().filter(move |span| span.who == who)
 }

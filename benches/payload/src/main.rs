@@ -1,10 +1,10 @@
-//! What the benches start: a static program without libc that writes the time of its first
-//! instruction to standard output and exits. With an argument it waits until it is killed.
+//! The program that the benches start: static and without libc. It writes the time of its first
+//! instruction to standard output and exits. With an argument, it waits until it is killed.
 //!
-//! The time is that of `CLOCK_MONOTONIC` in nanoseconds, as a native number of 64 bits. Any
-//! program with a libc would take longer to begin than a container takes to be made.
+//! The time is that of `CLOCK_MONOTONIC` in nanoseconds, a native 64-bit integer. A program with a
+//! libc may take as long to begin as a container takes to start.
 //!
-//! It is only itself when built with `--cfg init_image`, as the build script of the benches does.
+//! The build script of the benches builds it with `--cfg init_image`. Without that, it is a stub.
 #![cfg_attr(init_image, no_std, no_main)]
 
 #[cfg(init_image)]

@@ -4,8 +4,8 @@
 use core::arch::asm;
 use core::panic::PanicInfo;
 
-/// The entry point. The stack is aligned to 16 bytes by the kernel, and the call keeps the ABI; at
-/// its top is the number of arguments.
+/// The entry point. The kernel aligns the stack to 16 bytes, as the call requires. At its top is the
+/// number of arguments.
 #[cfg(target_arch = "x86_64")]
 #[unsafe(naked)]
 #[unsafe(no_mangle)]
@@ -19,8 +19,7 @@ unsafe extern "C" fn _start() -> ! {
     )
 }
 
-/// The entry point. The stack is aligned to 16 bytes by the kernel; at its top is the number of
-/// arguments.
+/// The entry point. The kernel aligns the stack to 16 bytes. At its top is the number of arguments.
 #[cfg(target_arch = "aarch64")]
 #[unsafe(naked)]
 #[unsafe(no_mangle)]
@@ -58,11 +57,11 @@ extern "C" fn begin(arguments: usize) -> ! {
     const MONOTONIC: usize = 1;
     const STDOUT: usize = 1;
     let mut time = [0_u64; 2];
-    // SAFETY: the kernel writes seconds and nanoseconds, two numbers of 64 bits.
+    // SAFETY: the kernel writes seconds and nanoseconds, two 64-bit integers.
     unsafe { syscall(number::CLOCK_GETTIME, MONOTONIC, (&raw mut time) as usize, 0) };
-    // Wrapping: a check would bring the text of a panic along.
+    // Wrapping, since an overflow check would link in the text of a panic.
     let nanoseconds = time[0].wrapping_mul(1_000_000_000).wrapping_add(time[1]);
-    // SAFETY: the kernel reads the eight bytes of the number.
+    // SAFETY: the kernel reads the eight bytes of the integer.
     let written = unsafe {
         syscall(number::WRITE, STDOUT, (&raw const nanoseconds) as usize, size_of::<u64>())
     };
@@ -71,10 +70,10 @@ extern "C" fn begin(arguments: usize) -> ! {
 
 /// Sleeps until killed.
 fn wait() -> ! {
-    // struct timespec: the kernel takes the end of time for it.
+    // struct timespec; the kernel clamps it to its maximum.
     let forever = [i64::MAX, 0];
     loop {
-        // SAFETY: the kernel reads the two numbers, and is told not to write what is left.
+        // SAFETY: the kernel reads the two integers. The null pointer makes it not write the rest.
         unsafe { syscall(number::NANOSLEEP, (&raw const forever) as usize, 0, 0) };
     }
 }
@@ -86,19 +85,19 @@ fn panic(_: &PanicInfo<'_>) -> ! {
 
 fn exit(status: usize) -> ! {
     loop {
-        // SAFETY: the call ends the program and touches no memory.
+        // SAFETY: the call ends the program and does not access memory.
         unsafe { syscall(number::EXIT_GROUP, status, 0, 0) };
     }
 }
 
-/// Makes a system call; the answer is the kernel's, errors included.
+/// Makes a system call and returns the kernel's result, a negative error number on failure.
 ///
 /// # Safety
-/// What the call reads or writes through its arguments must be valid for it.
+/// Memory that the call reads or writes through its arguments must be valid.
 #[cfg(target_arch = "x86_64")]
 unsafe fn syscall(number: usize, a: usize, b: usize, c: usize) -> usize {
     let answer;
-    // SAFETY: the kernel clobbers rcx and r11 and nothing else; the rest is the caller's promise.
+    // SAFETY: the kernel clobbers only rcx and r11. The caller vouches for the arguments.
     unsafe {
         asm!(
             "syscall",
@@ -114,14 +113,14 @@ unsafe fn syscall(number: usize, a: usize, b: usize, c: usize) -> usize {
     answer
 }
 
-/// Makes a system call; the answer is the kernel's, errors included.
+/// Makes a system call and returns the kernel's result, a negative error number on failure.
 ///
 /// # Safety
-/// What the call reads or writes through its arguments must be valid for it.
+/// Memory that the call reads or writes through its arguments must be valid.
 #[cfg(target_arch = "aarch64")]
 unsafe fn syscall(number: usize, a: usize, b: usize, c: usize) -> usize {
     let answer;
-    // SAFETY: the kernel preserves every register but x0; the rest is the caller's promise.
+    // SAFETY: the kernel preserves every register but x0. The caller vouches for the arguments.
     unsafe {
         asm!(
             "svc 0",

@@ -1,4 +1,4 @@
-//! A few starts in a row, and what they cost.
+//! A block: a few starts of a contestant in a row, and what was measured.
 
 use std::collections::HashMap;
 use std::sync::Barrier;
@@ -13,40 +13,40 @@ use crate::scenario::Scenario;
 use crate::used::Used;
 use crate::{Result, Sample, Starter};
 
-/// What is to be started.
+/// A request for a few starts in a row.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Block {
-    /// Who does it.
+    /// The contestant.
     pub contestant: Contestant,
-    /// What is done.
+    /// What it does.
     pub verb: Verb,
-    /// With which container.
+    /// The container.
     pub scenario: Scenario,
     /// How many start at the same time.
     pub workers: usize,
-    /// How many starts all of them make together, at least.
+    /// The number of starts of all workers together, at least.
     pub count: usize,
     /// The pause before each start.
     pub pause: Duration,
 }
 
-/// What was measured.
+/// The measurements of a contestant.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Measured {
-    /// Nanoseconds to the first instruction.
+    /// Of each start, the nanoseconds to the payload's first instruction.
     pub first: Vec<u64>,
-    /// Nanoseconds until reaped and removed.
+    /// Of each start, the nanoseconds until the process is reaped and the container removed.
     pub whole: Vec<u64>,
-    /// Nanoseconds that passed, pauses included.
+    /// The elapsed time in nanoseconds, including pauses.
     pub elapsed: u64,
-    /// Microseconds of processor time of this process, its children and theirs.
+    /// The processor time of this process and its descendants, in microseconds.
     pub cpu: u64,
-    /// Page faults without I/O of the same.
+    /// Their page faults without I/O.
     pub faults: u64,
 }
 
 impl Measured {
-    /// Adds what another block measured.
+    /// Adds the measurements of another block.
     pub fn add(&mut self, other: Self) {
         self.first.extend(other.first);
         self.whole.extend(other.whole);
@@ -56,16 +56,16 @@ impl Measured {
     }
 }
 
-/// Starters that were prepared, so that only the first start pays for what is made once.
+/// Prepared starters, which are reused by all blocks.
 #[derive(Default)]
 #[expect(missing_debug_implementations, reason = "starters are of many kinds")]
 pub struct Starters(HashMap<(Contestant, Verb, Scenario), Vec<Box<dyn Starter>>>);
 
 impl Starters {
-    /// Makes the starts of a block.
+    /// Runs a block.
     ///
     /// # Errors
-    /// One of them failed.
+    /// If one of the starts fails.
     pub fn run(&mut self, place: &Place, block: &Block) -> Result<Measured> {
         let Block { contestant, verb, scenario, .. } = *block;
         let starters = self.0.entry((contestant, verb, scenario)).or_default();
@@ -77,9 +77,9 @@ impl Starters {
         let (samples, elapsed) = match starters {
             [one] => {
                 let begin = Instant::now();
-                (starts(one.as_mut(), block.count, block.pause)?, begin.elapsed())
+                (run_in_sequence(one.as_mut(), block.count, block.pause)?, begin.elapsed())
             }
-            many => together(many, block)?,
+            many => run_in_parallel(many, block)?,
         };
         let used = Used::so_far()? - before;
         Ok(Measured {
@@ -92,18 +92,26 @@ impl Starters {
     }
 }
 
-fn starts(starter: &mut dyn Starter, count: usize, pause: Duration) -> Result<Vec<Sample>> {
-    let one = |_| {
+/// Starts `count` times.
+fn run_in_sequence(
+    starter: &mut dyn Starter,
+    count: usize,
+    pause: Duration,
+) -> Result<Vec<Sample>> {
+    let start = |_| {
         if !pause.is_zero() {
             thread::sleep(pause);
         }
         starter.start()
     };
-    (0..count).map(one).collect()
+    (0..count).map(start).collect()
 }
 
-/// Each starter in a thread of its own, all at once.
-fn together(starters: &mut [Box<dyn Starter>], block: &Block) -> Result<(Vec<Sample>, Duration)> {
+/// Runs each starter in its own thread, all at the same time.
+fn run_in_parallel(
+    starters: &mut [Box<dyn Starter>],
+    block: &Block,
+) -> Result<(Vec<Sample>, Duration)> {
     let count = block.count.div_ceil(starters.len());
     let barrier = Barrier::new(starters.len() + 1);
     thread::scope(|scope| {
@@ -112,7 +120,7 @@ fn together(starters: &mut [Box<dyn Starter>], block: &Block) -> Result<(Vec<Sam
             .map(|starter| {
                 scope.spawn(|| {
                     barrier.wait();
-                    starts(starter.as_mut(), count, block.pause)
+                    run_in_sequence(starter.as_mut(), count, block.pause)
                 })
             })
             .collect();

@@ -1,8 +1,8 @@
-//! Experiments: many starts of several contestants, which take turns.
+//! Experiments: many starts by several contestants, which take turns.
 //!
-//! Each place, a number of host mounts and a view of control groups, has a process of its own;
-//! the program goes from one to the next and has each start a few containers with each contestant,
-//! so that what disturbs the machine disturbs all of them.
+//! Each place, with a number of host mounts and a view of the cgroups, has its own process. The
+//! program goes around the processes and has each contestant start a few containers at a time, so
+//! that a disturbance of the machine affects all of them alike.
 
 mod block;
 mod row;
@@ -19,50 +19,50 @@ use crate::contestant::{Contestant, Verb};
 use crate::place::View;
 use crate::scenario::Scenario;
 
-/// One situation in which contestants are compared.
+/// A situation in which contestants are compared.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Experiment {
-    /// What is done.
+    /// What each contestant does.
     pub verb: Verb,
-    /// With which container.
+    /// The container.
     pub scenario: Scenario,
-    /// Among which control groups.
+    /// The visible cgroups.
     pub view: View,
-    /// Numbers of host mounts.
+    /// Numbers of host mounts; each contestant takes part with each of them.
     pub mounts: Vec<usize>,
-    /// How many do it at the same time.
+    /// How many start at the same time.
     pub workers: usize,
-    /// Milliseconds before each.
+    /// The pause before each start, in milliseconds.
     pub pause: u64,
-    /// How often each contestant does it.
+    /// The number of starts of each contestant.
     pub starts: usize,
-    /// Who takes part.
+    /// The participants.
     pub contestants: Vec<Contestant>,
 }
 
-/// Processes at places, started when they are needed.
+/// The processes of all places, started when they are needed.
 #[derive(Debug, Default)]
 pub struct Servers(Vec<Server>);
 
 impl Servers {
-    /// The process of a place.
+    /// Returns the process of a place.
     ///
     /// # Errors
-    /// It cannot be started.
+    /// If it cannot be started.
     pub fn at(&mut self, mounts: usize, view: View) -> Result<&mut Server> {
         let is = |server: &Server| server.mounts == mounts && server.view == view;
-        let place = match self.0.iter().position(is) {
-            Some(place) => place,
+        let index = match self.0.iter().position(is) {
+            Some(index) => index,
             None => {
                 self.0.push(Server::spawn(mounts, view)?);
                 self.0.len() - 1
             }
         };
-        self.0.get_mut(place).ok_or_else(|| "no such place".into())
+        self.0.get_mut(index).ok_or_else(|| "no such place".into())
     }
 }
 
-/// Whose turn it is, where, and what came of it so far.
+/// A contestant at a place, with what has been measured so far.
 struct Turn {
     mounts: usize,
     contestant: Contestant,
@@ -70,11 +70,12 @@ struct Turn {
 }
 
 impl Experiment {
-    /// Runs it, `length` starts of a contestant in a row. Who cannot take part is told to `skipped`
-    /// with the reason, and has no row.
+    /// Runs the experiment, with `length` starts of a contestant in a row.
+    ///
+    /// Calls `skipped` with each contestant that cannot take part, and the reason. It has no row.
     ///
     /// # Errors
-    /// A contestant that has started once fails later.
+    /// If a contestant fails after its first start.
     pub fn run(
         &self,
         servers: &mut Servers,
@@ -82,9 +83,9 @@ impl Experiment {
         mut skipped: impl FnMut(Contestant, &str),
     ) -> Result<Vec<Row>> {
         let mut turns: Vec<Turn> = Vec::new();
-        for &contestant in self.contestants.iter().filter(|who| who.does(self.verb)) {
+        for &contestant in self.contestants.iter().filter(|one| one.does(self.verb)) {
             for &mounts in &self.mounts {
-                // The first start of each is not counted: what is made once is made there.
+                // The first start of each is not counted, since it makes what later ones reuse.
                 match servers.at(mounts, self.view)?.run(self.block(contestant, self.workers))? {
                     Ok(_) => turns.push(Turn { mounts, contestant, measured: Measured::default() }),
                     Err(reason) => skipped(contestant, &reason),
@@ -95,7 +96,7 @@ impl Experiment {
         for round in 0..self.starts.div_ceil(length) {
             let count = turns.len().max(1);
             for turn in 0..count {
-                // Nobody always comes behind the same other one.
+                // The order rotates, so that nobody always follows the same other contestant.
                 let Some(turn) = turns.get_mut((turn + round) % count) else { continue };
                 let more = servers
                     .at(turn.mounts, self.view)?

@@ -1,4 +1,4 @@
-//! Figures from what was measured.
+//! The figures of an experiment, computed from its measurements.
 
 use serde::Serialize;
 
@@ -14,55 +14,55 @@ use crate::scenario::Scenario;
 pub struct Times {
     /// The median.
     pub p50: u64,
-    /// The ninth decile.
+    /// The 90th percentile.
     pub p90: u64,
-    /// Every hundredth is longer.
+    /// The 99th percentile.
     pub p99: u64,
-    /// All percentiles, from the shortest to the longest: 101 of them.
+    /// The percentiles from 0 to 100.
     pub percentiles: Vec<u64>,
 }
 
 /// The figures of one contestant in one situation.
 #[derive(Debug, Serialize)]
 pub struct Row {
-    /// What was done.
+    /// What the contestant did.
     pub verb: Verb,
-    /// With which container.
+    /// The container.
     pub scenario: Scenario,
-    /// Among which control groups.
+    /// The visible cgroups.
     pub view: View,
     /// The number of host mounts.
     pub mounts: usize,
-    /// How many did it at the same time.
+    /// How many started at the same time.
     pub workers: usize,
-    /// Milliseconds before each start.
+    /// The pause before each start, in milliseconds.
     pub pause: u64,
-    /// Who did it.
+    /// The contestant.
     pub contestant: Contestant,
-    /// How often.
+    /// The number of starts.
     pub starts: usize,
-    /// To the payload's first instruction.
+    /// The time to the payload's first instruction.
     pub first: Times,
-    /// The median over the floor's in the same situation; 0 without one.
+    /// The ratio of the median of `first` to the floor's in the same situation; 0 without a floor.
     pub first_over_floor: f64,
-    /// The median over its own with the fewest mounts.
+    /// The ratio of the median of `first` to the contestant's own with the fewest mounts.
     pub first_over_fewest_mounts: f64,
-    /// Until reaped and removed.
+    /// The time until the process is reaped and the container removed.
     pub whole: Times,
-    /// The median over the floor's in the same situation; 0 without one.
+    /// The ratio of the median of `whole` to the floor's in the same situation; 0 without a floor.
     pub whole_over_floor: f64,
-    /// Processor time of one start, in nanoseconds.
+    /// The processor time of one start, in nanoseconds.
     pub cpu: u64,
-    /// Page faults of one start.
+    /// The page faults of one start.
     pub faults: f64,
-    /// Starts in a second.
+    /// Starts per second.
     pub rate: f64,
 }
 
 impl Times {
-    /// The percentiles of a distribution, by the nearest rank.
+    /// Computes the percentiles of a distribution, by the nearest rank.
     #[must_use]
-    pub fn of(mut values: Vec<u64>) -> Self {
+    pub fn from_values(mut values: Vec<u64>) -> Self {
         values.sort_unstable();
         let rank = |percent: usize| {
             let rank = (values.len() * percent).div_ceil(100);
@@ -73,7 +73,7 @@ impl Times {
     }
 }
 
-/// The rows of an experiment, those of fewer mounts first.
+/// Returns the rows of an experiment, sorted by the number of mounts.
 pub(super) fn rows(
     experiment: &Experiment,
     measured: Vec<(usize, Contestant, Measured)>,
@@ -93,10 +93,10 @@ pub(super) fn rows(
                 pause: experiment.pause,
                 contestant,
                 starts,
-                first: Times::of(measured.first),
+                first: Times::from_values(measured.first),
                 first_over_floor: 0.0,
                 first_over_fewest_mounts: 0.0,
-                whole: Times::of(measured.whole),
+                whole: Times::from_values(measured.whole),
                 whole_over_floor: 0.0,
                 cpu: measured.cpu * 1000 / count,
                 faults: ratio(measured.faults, count),
@@ -126,17 +126,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn percentiles_are_values_that_occurred() {
-        let times = Times::of((1..=100).rev().collect());
+    fn percentiles_are_measured_values() {
+        let times = Times::from_values((1..=100).rev().collect());
         assert_eq!((times.p50, times.p90, times.p99), (50, 90, 99));
         assert_eq!(times.percentiles[..3], [1, 1, 2]);
         assert_eq!(times.percentiles[100], 100);
-        assert_eq!(Times::of(vec![7]).percentiles, [7; 101]);
-        assert_eq!(Times::of(Vec::new()).p99, 0);
+        assert_eq!(Times::from_values(vec![7]).percentiles, [7; 101]);
+        assert_eq!(Times::from_values(Vec::new()).p99, 0);
     }
 
     #[test]
-    fn rows_are_compared_with_the_floor_and_with_the_fewest_mounts() {
+    fn ratios_are_to_the_floor_and_to_the_fewest_mounts() {
         let experiment = Experiment {
             verb: Verb::Run,
             scenario: Scenario::Minimal,

@@ -1,7 +1,7 @@
-//! The process of one place, and how it is spoken to: JSON, a line for each message.
+//! The process of a place, which is sent requests as lines of JSON.
 //!
-//! A process has one mount namespace, so that each place needs one of its own. It is the running
-//! program once more, with other arguments.
+//! A process is in only one mount namespace, so each place needs its own process. It is the running
+//! program again, with other arguments.
 
 use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -19,42 +19,42 @@ use crate::profile::Profile;
 use crate::scenario::Scenario;
 use crate::waterfall::Waterfall;
 
-/// The first argument of such a process; then come the number of mounts and the view.
+/// The first argument of such a process, before the number of mounts and the view.
 const ROLE: &str = "serve";
 
-/// What is asked for.
+/// A request to the process of a place.
 #[derive(Debug, Serialize, Deserialize)]
 enum Request {
-    /// A few starts.
+    /// Run a block.
     Block(Block),
-    /// What a container that waits for its start keeps.
+    /// Measure a container that waits for its start.
     Memory(Contestant),
-    /// What so many starts of the library spend their time on, and a picture of one of them.
+    /// Record this many starts by the library, step by step.
     Waterfall(usize),
-    /// What so many starts by somebody spend their time on.
+    /// Make a profile of this many starts.
     Profile(Contestant, Verb, usize),
 }
 
 /// A process that starts containers at a place.
 #[derive(Debug)]
 pub struct Server {
-    /// The number of mounts there.
+    /// The number of mounts of the place.
     pub mounts: usize,
-    /// Which control groups it sees.
+    /// The visible cgroups of the place.
     pub view: View,
     process: Child,
     requests: Option<ChildStdin>,
     answers: BufReader<ChildStdout>,
 }
 
-/// An answer: figures, or why there are none.
+/// An answer: the result, or the reason why there is none.
 pub type Answer<T> = std::result::Result<T, String>;
 
 impl Server {
     /// Starts the process.
     ///
     /// # Errors
-    /// There is no room for another.
+    /// If it cannot be started.
     pub fn spawn(mounts: usize, view: View) -> Result<Self> {
         let mut process = Command::new("/proc/self/exe")
             .args([ROLE, &mounts.to_string(), &view.to_string()])
@@ -66,34 +66,34 @@ impl Server {
         Ok(Self { mounts, view, process, requests, answers: BufReader::new(answers) })
     }
 
-    /// Has a block run.
+    /// Has the process run a block.
     ///
     /// # Errors
-    /// The process has ended, for which it told the reason.
+    /// If the process has ended. It has printed the reason.
     pub fn run(&mut self, block: Block) -> Result<Answer<Measured>> {
         self.ask(&Request::Block(block))
     }
 
-    /// Has a container wait, and looks at it.
+    /// Has the process measure a container that waits for its start.
     ///
     /// # Errors
-    /// As [`Server::run`].
+    /// As for [`Server::run`].
     pub fn memory(&mut self, contestant: Contestant) -> Result<Answer<Memory>> {
         self.ask(&Request::Memory(contestant))
     }
 
-    /// Has the library start the full scenario that often.
+    /// Has the process record starts of the full scenario by the library.
     ///
     /// # Errors
-    /// As [`Server::run`].
+    /// As for [`Server::run`].
     pub fn waterfall(&mut self, starts: usize) -> Result<Answer<Waterfall>> {
         self.ask(&Request::Waterfall(starts))
     }
 
-    /// Looks at what somebody spends time on who starts the full scenario that often.
+    /// Has the process make a profile of starts of the full scenario.
     ///
     /// # Errors
-    /// As [`Server::run`].
+    /// As for [`Server::run`].
     pub fn profile(
         &mut self,
         contestant: Contestant,
@@ -103,6 +103,7 @@ impl Server {
         self.ask(&Request::Profile(contestant, verb, starts))
     }
 
+    /// Sends a request and waits for the answer.
     fn ask<T: DeserializeOwned>(&mut self, request: &Request) -> Result<Answer<T>> {
         let mut line = serde_json::to_vec(request)?;
         line.push(b'\n');
@@ -117,18 +118,19 @@ impl Server {
 }
 
 impl Drop for Server {
-    /// Waits until it has cleaned up, which it does at the end of its input.
+    /// Waits until the process has cleaned up, which it does at the end of its input.
     fn drop(&mut self) {
         drop(self.requests.take());
         let _ = self.process.wait();
     }
 }
 
-/// Is such a process if the arguments say so, and answers requests until there are no more;
-/// `false` if they do not.
+/// Serves requests, if the arguments are those of a place's process. Returns whether they are.
+///
+/// Every program that uses [`Servers`](super::Servers) must call this first.
 ///
 /// # Errors
-/// The place cannot be made: this needs root.
+/// If the place cannot be made, which needs root.
 pub fn serve() -> Result<bool> {
     let arguments: Vec<_> = std::env::args().skip(1).collect();
     let [role, mounts, view] = &arguments[..] else { return Ok(false) };
