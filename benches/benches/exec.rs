@@ -1,6 +1,6 @@
-//! A further process in a container that runs: up to its first instruction, and until it is reaped.
+//! A further process in a running container: up to its first instruction, and until it is reaped.
 //!
-//! Side by side with the floor, as single figures; `compare --verb exec` interleaves them.
+//! Measures the floor and the library separately; `compare --verb exec` interleaves them.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use pidone_benches::scenario::Scenario;
 use pidone_benches::{Result, Sample, Starter, floor, library};
 
 fn main() -> Result<()> {
-    // Before anything starts a thread: a process with threads cannot leave its mount namespace.
+    // Before any thread starts: a process with threads cannot leave its mount namespace.
     match Place::enter(None, View::V2) {
         Ok(place) => run(&place),
         Err(error) => {
@@ -38,8 +38,8 @@ fn run(place: &Place) -> Result<()> {
             for (name, starter) in &mut starters {
                 group.bench_function(BenchmarkId::from_parameter(*name), |bencher| {
                     bencher.iter_custom(|count| {
-                        let one = |_| starter.start().map(time);
-                        let sum = (0..count).map(one).sum::<Result<u64>>();
+                        let start = |_| starter.start().map(time);
+                        let sum = (0..count).map(start).sum::<Result<u64>>();
                         Duration::from_nanos(sum.unwrap_or_else(|error| panic!("{name}: {error}")))
                     });
                 });

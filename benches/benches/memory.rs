@@ -1,5 +1,5 @@
-//! What a container that was created keeps while it waits for its start. Not a matter of time: it
-//! is printed as it is.
+//! The memory of a created container while it waits for its start. It does not depend on time, and
+//! is printed without criterion.
 #![expect(clippy::print_stdout, reason = "it prints what it measured")]
 
 use pidone_benches::Result;
@@ -8,7 +8,7 @@ use pidone_benches::experiment::{Servers, serve};
 use pidone_benches::place::View;
 
 fn main() -> Result<()> {
-    // The process of the place is this program too.
+    // The process of the place is this program, too.
     if serve()? {
         return Ok(());
     }

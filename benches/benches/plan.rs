@@ -1,4 +1,4 @@
-//! From the text of a `config.json` to a plan, step by step.
+//! From the text of a `config.json` to a plan, in steps.
 
 use std::fs;
 use std::hint::black_box;
@@ -11,8 +11,8 @@ use pidone_benches::scenario::Scenario;
 use pidone_benches::{Result, compiled};
 
 fn main() -> Result<()> {
-    // A plan depends on the host's cgroups: they are the same everywhere then. Before anything
-    // starts a thread: a process with threads cannot leave its mount namespace.
+    // A plan depends on the host's cgroups, which are the same everywhere in a `Place`. Before any
+    // thread starts: a process with threads cannot leave its mount namespace.
     let place = Place::enter(None, View::V2);
     let mut criterion = Criterion::default()
         .warm_up_time(std::time::Duration::from_secs(1))
@@ -27,7 +27,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// A bundle of the OCI runtime specification; the last step looks at the host.
+/// Measures the steps for an OCI bundle. The last one reads the host.
 fn bundle(criterion: &mut Criterion, place: &Place) -> Result<()> {
     let cgroup = format!("{}/name", place.cgroup_parent());
     let text = Scenario::OciNet.bundle(&place.rootfs(), &cgroup, &["/payload"]).to_string();
@@ -49,7 +49,7 @@ fn bundle(criterion: &mut Criterion, place: &Place) -> Result<()> {
     Ok(())
 }
 
-/// The last step alone, without a look at the host.
+/// Measures the compilation alone, without reading the host.
 fn compile(criterion: &mut Criterion) -> Result<()> {
     let mut group = criterion.benchmark_group("plan/compile");
     for scenario in [Scenario::Minimal, Scenario::OciNet] {

@@ -1,7 +1,7 @@
-//! A start from a warm pool, of the library and of its service, beside vfork and exec of the same
-//! program: up to its first instruction, and of the service also until the client knows of its end.
+//! A start from a warm pool, by the library and by its service, and vfork and exec of the same
+//! program: up to its first instruction, and for the service also until the client knows the exit.
 //!
-//! As single figures; `compare --verb pool` interleaves them.
+//! Measures them separately; `compare --verb pool` interleaves them.
 
 mod side_by_side;
 
@@ -10,7 +10,7 @@ use pidone_benches::served::Served;
 use pidone_benches::warm::Warm;
 use pidone_benches::{Result, Sample, Starter};
 
-/// All of it, not only up to the first instruction.
+/// Measures the whole start, not only up to the first instruction.
 struct Whole<T>(T);
 
 impl<T: Starter> Starter for Whole<T> {

@@ -1,4 +1,4 @@
-//! From a plan to the bytes that the init gets, and back: the two codecs beside JSON.
+//! From a plan to the bytes that the init receives, and back: the two codecs, and JSON.
 
 use std::hint::black_box;
 use std::path::Path;
@@ -23,7 +23,7 @@ fn main() {
     criterion.final_summary();
 }
 
-/// All operations one behind the other.
+/// Encodes all operations in order.
 fn encoded<C: Codec>(operations: &[Op<'_>]) -> Vec<u8> {
     let mut bytes = Vec::new();
     for operation in operations {
@@ -32,7 +32,7 @@ fn encoded<C: Codec>(operations: &[Op<'_>]) -> Vec<u8> {
     bytes
 }
 
-/// As the init reads them: one at a time, in place. Answers how many there are.
+/// Decodes operations as the init does, one at a time and in place. Returns their number.
 fn decoded<C: Codec>(mut bytes: &[u8]) -> usize {
     let mut count = 0;
     while !bytes.is_empty() {
@@ -44,6 +44,7 @@ fn decoded<C: Codec>(mut bytes: &[u8]) -> usize {
     count
 }
 
+/// Measures encoding.
 fn encode(criterion: &mut Criterion, plan: &Plan, config: &Config) {
     let operations: Vec<_> = plan.operations().collect();
     let mut group = criterion.benchmark_group("wire/encode");
@@ -61,6 +62,7 @@ fn encode(criterion: &mut Criterion, plan: &Plan, config: &Config) {
     group.finish();
 }
 
+/// Measures decoding.
 fn decode(criterion: &mut Criterion, plan: &Plan, config: &Config) {
     let operations: Vec<_> = plan.operations().collect();
     let bincode = encoded::<Bincode>(&operations);

@@ -1,4 +1,4 @@
-//! Docker's default profile: from JSON to a filter, and the filter into the kernel.
+//! Docker's default seccomp profile: from JSON to a filter, and loading the filter.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -15,15 +15,15 @@ fn main() -> Result<()> {
         .warm_up_time(Duration::from_secs(1))
         .measurement_time(Duration::from_secs(2))
         .configure_from_args();
-    let asked: Seccomp = serde_json::from_slice(PROFILE)?;
-    let profile = asked.profile()?.ok_or("an empty profile")?;
+    let parsed: Seccomp = serde_json::from_slice(PROFILE)?;
+    let profile = parsed.profile()?.ok_or("an empty profile")?;
     let filter = compile(&profile)?;
 
     let mut group = criterion.benchmark_group("seccomp/compile");
     group.bench_function("text", |bencher| {
         bencher.iter(|| serde_json::from_slice::<Seccomp>(black_box(PROFILE)));
     });
-    group.bench_function("profile", |bencher| bencher.iter(|| black_box(&asked).profile()));
+    group.bench_function("profile", |bencher| bencher.iter(|| black_box(&parsed).profile()));
     group.bench_function("filter", |bencher| bencher.iter(|| compile(black_box(&profile))));
     group.finish();
 
@@ -43,7 +43,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// How long it takes to load a filter, in a thread that ends with it.
+/// Measures loading a filter, in a thread that then ends.
 fn load(program: &[u8]) -> Result<Duration> {
     let load = || {
         let begin = Instant::now();

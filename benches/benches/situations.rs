@@ -1,6 +1,6 @@
-//! Cold starts in other situations: among many mounts, after a pause, many at a time.
+//! Cold starts in other situations: with many mounts, after a pause, several at a time.
 //!
-//! Single figures; the program `compare` interleaves them, and those of other runtimes.
+//! Measures them separately; the program `compare` interleaves them, also with other runtimes.
 
 use std::time::Duration;
 
@@ -13,11 +13,11 @@ use pidone_benches::scenario::Scenario;
 
 const MOUNTS: [usize; 3] = [20, 1000, 5000];
 
-/// Between two starts.
+/// The pause between two starts.
 const PAUSE: Duration = Duration::from_millis(50);
 
 fn main() -> Result<()> {
-    // The processes of the places are this program too.
+    // The processes of the places are this program, too.
     if serve()? {
         return Ok(());
     }
@@ -62,7 +62,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// The time of all starts of a block together.
+/// Computes the time of all starts of a block.
 type Time = fn(&Measured) -> Duration;
 
 fn bench(
@@ -79,7 +79,7 @@ fn bench(
             let answer = server.run(Block { count, ..block });
             let answer = answer.unwrap_or_else(|error| panic!("{error}"));
             let measured = answer.unwrap_or_else(|reason| panic!("{}: {reason}", block.contestant));
-            // Every worker does as many as the others, which may be more than was asked for.
+            // All workers do the same number, which may add up to more than requested.
             let done = u32::try_from(measured.first.len().max(1)).unwrap_or(u32::MAX);
             time(&measured) * u32::try_from(count).unwrap_or(u32::MAX) / done
         });
@@ -87,12 +87,12 @@ fn bench(
     group.finish();
 }
 
-/// To the first instruction.
+/// Returns the time to the first instruction.
 fn first(measured: &Measured) -> Duration {
     Duration::from_nanos(measured.first.iter().sum())
 }
 
-/// Until the last container was removed.
+/// Returns the time until the last container was removed.
 fn elapsed(measured: &Measured) -> Duration {
     Duration::from_nanos(measured.elapsed)
 }

@@ -1,7 +1,7 @@
-//! A further process that the init of a container starts, beside vfork and exec of the same program
-//! on the host: up to its first instruction.
+//! A further process that a container's supervising init starts, and vfork and exec of the same
+//! program on the host: up to its first instruction.
 //!
-//! As single figures; `compare --verb spawn` interleaves them.
+//! Measures them separately; `compare --verb spawn` interleaves them.
 
 mod side_by_side;
 

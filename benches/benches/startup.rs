@@ -1,6 +1,6 @@
 //! A cold start: up to the payload's first instruction, and until the container is removed.
 //!
-//! Side by side with the floor, as single figures; the program `compare` interleaves them.
+//! Measures the floor and the library separately; the program `compare` interleaves them.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use pidone_benches::scenario::Scenario;
 use pidone_benches::{Result, Starter};
 
 fn main() {
-    // Before anything starts a thread: a process with threads cannot leave its mount namespace.
+    // Before any thread starts: a process with threads cannot leave its mount namespace.
     match Place::enter(None, View::V2) {
         Ok(place) => run(&place),
         Err(error) => eprintln!("startup is skipped: {error}"),
@@ -35,12 +35,12 @@ fn run(place: &Place) {
     criterion.final_summary();
 }
 
-/// To the first instruction.
+/// Measures the time to the first instruction.
 fn first(criterion: &mut Criterion, place: &Place, scenario: Scenario) {
     bench(criterion, place, scenario, "first", |starter| Ok(starter.start()?.first));
 }
 
-/// Until reaped and removed.
+/// Measures the time until the process is reaped and the container removed.
 fn removed(criterion: &mut Criterion, place: &Place, scenario: Scenario) {
     bench(criterion, place, scenario, "removed", |starter| Ok(starter.start()?.whole));
 }
@@ -66,7 +66,7 @@ fn bench(
     }
 }
 
-/// What the library does around the start, for the whole container.
+/// Measures each phase of the library.
 fn phases(criterion: &mut Criterion, place: &Place) {
     let mut group = criterion.benchmark_group("phase/oci-net");
     type Phase = (&'static str, fn(&Phases) -> u64);
@@ -85,7 +85,7 @@ fn phases(criterion: &mut Criterion, place: &Place) {
     }
 }
 
-/// The start in two steps, as OCI's create and start.
+/// Measures a start in two steps, like OCI's create and start.
 fn steps(criterion: &mut Criterion, place: &Place) {
     let mut group = criterion.benchmark_group("steps/oci-net");
     type Step = (&'static str, fn(&Phases) -> u64);
@@ -107,7 +107,8 @@ fn library(place: &Place, scenario: Scenario, strategy: Strategy) -> Result<Box<
     Ok(Box::new(Library::new(place, scenario, strategy, 0)?))
 }
 
-fn sum(count: u64, mut one: impl FnMut() -> Result<u64>) -> Duration {
-    let total = (0..count).map(|_| one().unwrap_or_else(|error| panic!("{error}"))).sum();
+/// Adds up `count` measurements.
+fn sum(count: u64, mut measure: impl FnMut() -> Result<u64>) -> Duration {
+    let total = (0..count).map(|_| measure().unwrap_or_else(|error| panic!("{error}"))).sum();
     Duration::from_nanos(total)
 }

@@ -1,8 +1,8 @@
 //! Measures how long a container takes to start, from the call to its program's first instruction.
 //!
 //! On a noisy machine only ratios are meaningful, and only between starts that take turns in one
-//! run. The reference is the [`floor`], which makes exactly the system calls that a start needs. The
-//! program that is started is the [`payload`], which reports when it began.
+//! run. The reference is the [`floor`], which makes exactly the system calls that a start needs.
+//! The program that is started is the [`payload`], which reports when it began.
 //!
 //! `cargo bench -p pidone-benches` measures single steps. The program `compare` interleaves the
 //! library, the floor and other runtimes in any situation; `report` measures everything that has a

@@ -26,8 +26,8 @@ const DIRECTORIES: [&str; 4] = ["dev", "etc", "proc", "sys"];
 pub enum View {
     /// cgroup v2 alone, mounted over the host's hierarchies.
     V2,
-    /// The host's hierarchies of cgroup v1 alone. This is for runtimes that refuse a hybrid host, and
-    /// do not find all controllers in the first view.
+    /// The host's hierarchies of cgroup v1 alone. This is for runtimes that refuse a hybrid host,
+    /// and do not find all controllers in the first view.
     V1,
 }
 
@@ -42,8 +42,8 @@ impl fmt::Display for View {
 
 /// A mount namespace with one view of the cgroups, and a tmpfs with a root file system.
 ///
-/// The calling process stays in the namespace and is a subreaper. Dropping the value removes what it
-/// made outside of the namespace.
+/// The calling process stays in the namespace and is a subreaper. Dropping the value removes what
+/// it made outside of the namespace.
 #[derive(Debug)]
 pub struct Place {
     view: View,
@@ -58,7 +58,8 @@ impl Place {
     /// Adds mounts until there are `mounts`; with `None` it adds none to those of the host.
     ///
     /// # Errors
-    /// If the caller is not root or has more than one thread, or the host does not have such cgroups.
+    /// If the caller is not root or has more than one thread, or the host does not have such
+    /// cgroups.
     pub fn enter(mounts: Option<usize>, view: View) -> Result<Self> {
         let context = |what: &str| {
             let what = what.to_owned();

@@ -43,8 +43,8 @@ pub const HOST_NAME: &str = "bench";
 /// The soft and hard limit of open files.
 pub const OPEN_FILES: u64 = 1024;
 
-/// `(file system, destination, flags of mount(2), options)`, in order. The minimal container has the
-/// first two.
+/// `(file system, destination, flags of mount(2), options)`, in order. The minimal container has
+/// the first two.
 pub const MOUNTS: [(&str, &str, u64, &str); 7] = [
     ("proc", "/proc", PLAIN, ""),
     ("tmpfs", "/dev", libc::MS_NOSUID | libc::MS_STRICTATIME, "mode=755,size=65536k"),
@@ -92,7 +92,8 @@ impl Scenario {
         if self.is_oci() { &MOUNTS } else { &MOUNTS[..2] }
     }
 
-    /// Returns the library's configuration. `cgroup` is the absolute parent and the name of the cgroup.
+    /// Returns the library's configuration. `cgroup` is the absolute parent and the name of the
+    /// cgroup.
     ///
     /// All devices are allowed, since the floor does not load a device program either.
     #[must_use]

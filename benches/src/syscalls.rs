@@ -2,8 +2,8 @@
 
 /// The name and number of each call that is refused with `EPERM`.
 ///
-/// Docker's profile lists the allowed calls instead, about 350. The filter is the same either way: a
-/// balanced tree over the ranges of allowed and refused numbers.
+/// Docker's profile lists the allowed calls instead, about 350. The filter is the same either way:
+/// a balanced tree over the ranges of allowed and refused numbers.
 pub const REFUSED: &[(&str, libc::c_long)] = &[
     ("acct", libc::SYS_acct),
     ("add_key", libc::SYS_add_key),

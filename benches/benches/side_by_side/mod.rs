@@ -1,4 +1,4 @@
-//! Starts of several kinds beside each other, up to the first instruction of the payload.
+//! Starts of several kinds in one benchmark group, up to the payload's first instruction.
 
 use std::time::Duration;
 
@@ -7,12 +7,12 @@ use pidone_benches::place::{Place, View};
 use pidone_benches::scenario::Scenario;
 use pidone_benches::{Result, Starter};
 
-/// What is measured, by its name.
+/// The starters to measure, with their names.
 pub(crate) type Starters = Vec<(&'static str, Box<dyn Starter>)>;
 
-/// Measures the starts of each scenario; the whole `main` of a bench.
+/// Measures the starts of each scenario. This is the whole `main` of a bench.
 pub(crate) fn main(name: &str, starters: fn(&Place, Scenario) -> Result<Starters>) -> Result<()> {
-    // Before anything starts a thread: a process with threads cannot leave its mount namespace.
+    // Before any thread starts: a process with threads cannot leave its mount namespace.
     let place = match Place::enter(None, View::V2) {
         Ok(place) => place,
         Err(error) => {
@@ -30,8 +30,8 @@ pub(crate) fn main(name: &str, starters: fn(&Place, Scenario) -> Result<Starters
         for (kind, mut starter) in starters(&place, scenario)? {
             group.bench_function(BenchmarkId::from_parameter(kind), |bencher| {
                 bencher.iter_custom(|count| {
-                    let one = |_| starter.start().map(|sample| sample.first);
-                    let sum = (0..count).map(one).sum::<Result<u64>>();
+                    let start = |_| starter.start().map(|sample| sample.first);
+                    let sum = (0..count).map(start).sum::<Result<u64>>();
                     Duration::from_nanos(sum.unwrap_or_else(|error| panic!("{kind}: {error}")))
                 });
             });

@@ -4,8 +4,8 @@
 use core::arch::asm;
 use core::panic::PanicInfo;
 
-/// The entry point. The kernel aligns the stack to 16 bytes, as the call requires. At its top is the
-/// number of arguments.
+/// The entry point. The kernel aligns the stack to 16 bytes, as the call requires. At its top is
+/// the number of arguments.
 #[cfg(target_arch = "x86_64")]
 #[unsafe(naked)]
 #[unsafe(no_mangle)]

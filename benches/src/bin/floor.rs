@@ -1,4 +1,4 @@
-//! Starts the floor again and again, for a look at it with strace(1) or perf(1).
+//! Starts the floor repeatedly, to examine it with `strace(1)` or `perf(1)`.
 //!
 //! `floor [minimal|oci|oci-net] [COUNT]`
 

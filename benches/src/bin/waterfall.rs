@@ -1,8 +1,8 @@
-//! Where a start of the library spends its time: its phases, each step of the host, each operation
-//! of the init, and the parts of it beside those of the floor.
+//! Prints where a start of the library spends its time: its phases, the steps of the host, the
+//! operations of the init, and the parts compared with those of the floor.
 //!
-//! `waterfall [minimal|oci|oci-net] [auto|template|host|run|exec] [COUNT] [v1|v2]`; times are in
-//! microseconds. `run` and `exec` are the verbs of the command line: the parts of the whole process.
+//! `waterfall [minimal|oci|oci-net] [auto|template|host|run|exec] [COUNT] [v1|v2]`. Times are in
+//! microseconds. With `run` and `exec` it prints the parts of whole processes of the command line.
 
 use std::env;
 use std::io::{self, Write as _};
@@ -40,7 +40,13 @@ fn main() -> Result<()> {
     let strategy = match strategy {
         Ok(strategy) => strategy,
         Err(verb) => {
-            return parts(&Profile::measure(Contestant::Pidone, verb, &place, scenario, count)?);
+            return print_parts(&Profile::measure(
+                Contestant::Pidone,
+                verb,
+                &place,
+                scenario,
+                count,
+            )?);
         }
     };
     let waterfall = Waterfall::measure(&place, scenario, strategy, count)?;
@@ -67,11 +73,11 @@ fn main() -> Result<()> {
     };
     let profile = Profile::measure(contestant, Verb::Run, &place, scenario, count)?;
     drop(output);
-    parts(&profile)
+    print_parts(&profile)
 }
 
 /// Prints a profile.
-fn parts(profile: &Profile) -> Result<()> {
+fn print_parts(profile: &Profile) -> Result<()> {
     let mut output = io::stdout().lock();
     writeln!(output, "\nof each part, and of the floor's:")?;
     for part in &profile.parts {
@@ -84,6 +90,7 @@ fn parts(profile: &Profile) -> Result<()> {
     Ok(())
 }
 
+/// Returns a time in microseconds, with one decimal.
 fn microseconds(nanoseconds: u64) -> String {
     format!("{}.{}", nanoseconds / 1000, nanoseconds % 1000 / 100)
 }

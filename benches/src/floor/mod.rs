@@ -1,4 +1,5 @@
-//! The floor: exactly the system calls that a start needs, with arguments that are known beforehand.
+//! The floor: exactly the system calls that a start needs, with arguments that are known
+//! beforehand.
 //!
 //! It has no plan, no init and no state. A vfork-style child makes the container and executes the
 //! payload, with the plain system calls that a handwritten program would use. Whatever can be

@@ -77,8 +77,8 @@ pub(super) fn call<const N: usize>(
         *slot = argument.0;
     }
     let [a, b, c, d, e, f] = all;
-    // SAFETY: the floor makes no call that writes to memory of this program, and every pointer among
-    // the arguments comes from a reference that the caller still borrows.
+    // SAFETY: the floor makes no call that writes to memory of this program, and every pointer
+    // among the arguments comes from a reference that the caller still borrows.
     let answer = unsafe { libc::syscall(number, a, b, c, d, e, f) };
     if answer == -1 {
         // This reads the thread's errno and takes no lock.

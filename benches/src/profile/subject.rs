@@ -103,7 +103,8 @@ fn named(parts: impl IntoIterator<Item = (Part, u64)>) -> Parts {
 pub(super) struct Peers(Vec<(Contestant, Box<dyn Starter>, Used)>);
 
 impl Peers {
-    /// Prepares the command line and crun for a subject that is the command line, otherwise nothing.
+    /// Prepares the command line and crun for a subject that is the command line, otherwise
+    /// nothing.
     pub(super) fn new(
         subject: &Subject,
         verb: Verb,

@@ -1,4 +1,4 @@
-//! Interleaves the library, the floor and other runtimes in one run, and tells what each took.
+//! Interleaves the library, the floor and other runtimes in one run, and prints their figures.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "it prints what it measured")]
 
 mod table;
@@ -18,36 +18,36 @@ struct Options {
     /// Starts of each contestant in each experiment.
     #[arg(long, default_value_t = 200)]
     starts: usize,
-    /// Starts in a row before the next contestant's turn.
+    /// Starts in a row before it is the next contestant's turn.
     #[arg(long, default_value_t = 10)]
     block: usize,
     /// Numbers of host mounts.
     #[arg(long, value_delimiter = ',', default_values_t = [20, 1000, 5000])]
     mounts: Vec<usize>,
-    /// Numbers of workers; 1, the number of processors and four times as many by default.
+    /// Numbers of workers, beside one; the number of processors and four times as many by default.
     #[arg(long, value_delimiter = ',')]
     workers: Vec<usize>,
     /// The pause before each start of the experiment with pauses, in milliseconds; 0 for none.
     #[arg(long, default_value_t = 50)]
     pause: u64,
-    /// What is done.
+    /// What each contestant does.
     #[arg(long, default_value = "run")]
     verb: Verb,
-    /// The control groups that are seen; crun works among those of version 1 alone.
+    /// The visible cgroups; `v1` is for runtimes that do not find all controllers in `v2`.
     #[arg(long, default_value = "v2")]
     view: View,
-    /// What is started.
+    /// The containers; the first one is started in every situation.
     #[arg(long, value_delimiter = ',', default_values = ["oci-net", "oci", "minimal"])]
     scenario: Vec<Scenario>,
-    /// Who takes part; the floor always does.
+    /// The contestants; the floor always takes part.
     #[arg(long, value_delimiter = ',')]
     only: Vec<Contestant>,
-    /// Prints JSON, times in nanoseconds.
+    /// Print JSON, with times in nanoseconds.
     #[arg(long)]
     json: bool,
 }
 
-/// All figures of a run.
+/// The figures of a run.
 #[derive(Debug, Serialize)]
 struct Report {
     host: Host,
@@ -77,6 +77,7 @@ fn main() -> Result<()> {
 }
 
 impl Options {
+    /// Returns the contestants that take part.
     fn contestants(&self) -> Vec<Contestant> {
         let wanted = |contestant: &Contestant| {
             *contestant == Contestant::Floor
@@ -86,7 +87,7 @@ impl Options {
         Contestant::ALL.into_iter().filter(wanted).collect()
     }
 
-    /// The first scenario in every situation, the others in the plain one.
+    /// Returns the experiments: the first scenario in every situation, the others in the plain one.
     fn experiments(&self, processors: usize) -> Vec<Experiment> {
         let Some((&first, others)) = self.scenario.split_first() else { return Vec::new() };
         let plain = |scenario, mounts: &[usize]| Experiment {

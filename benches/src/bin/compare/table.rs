@@ -1,11 +1,11 @@
-//! The table of what was measured.
+//! The table of figures.
 
 use std::fmt::Write as _;
 
 use pidone_benches::experiment::Row;
 use pidone_benches::host::Host;
 
-/// The table of some rows, with the host and an explanation above the first.
+/// Returns the table of some rows. The first one has the host and an explanation above it.
 pub(crate) fn table(host: &Host, rows: &[Row], first: bool) -> String {
     let mut text = String::new();
     if first {
@@ -24,8 +24,8 @@ pub(crate) fn table(host: &Host, rows: &[Row], first: bool) -> String {
         let pause = if *pause == 0 { "back to back".into() } else { format!("{pause} ms apart") };
         let _ = writeln!(
             text,
-            "\n{verb} {scenario}, cgroup {view}, {mounts} mounts, {workers} at a time, {pause}, {starts} \
-             starts\n\
+            "\n{verb} {scenario}, cgroup {view}, {mounts} mounts, {workers} at a time, {pause}, \
+             {starts} starts\n\
              {:18}{:>8}{:>8}{:>8}{:>7}{:>7} |{:>8}{:>8}{:>8}{:>7} |{:>7}{:>7}{:>7}",
             "", "p50", "p90", "p99", "x", "mx", "p50", "p90", "p99", "x", "cpu", "faults", "per s",
         );

@@ -1,38 +1,38 @@
-//! What is measured.
+//! The experiments of the report.
 
 use pidone_benches::contestant::{Contestant, Verb};
 use pidone_benches::experiment::Experiment;
 use pidone_benches::place::View;
 use pidone_benches::scenario::Scenario;
 
-/// How much.
+/// How much is measured.
 pub(crate) struct Scale {
     /// Starts of each contestant in each experiment.
     pub(crate) starts: usize,
-    /// The same with pauses before them.
+    /// Starts of each contestant in experiments with pauses.
     pub(crate) spaced: usize,
-    /// Starts in a row before the next contestant's turn.
+    /// Starts in a row before it is the next contestant's turn.
     pub(crate) block: usize,
     /// Numbers of host mounts.
     pub(crate) mounts: &'static [usize],
 }
 
 impl Scale {
-    /// For figures.
+    /// For meaningful figures.
     pub(crate) const FULL: Self =
         Self { starts: 300, spaced: 200, block: 10, mounts: &[20, 1000, 5000] };
-    /// To see whether it works.
+    /// To check that everything works.
     pub(crate) const QUICK: Self = Self { starts: 2, spaced: 1, block: 1, mounts: &[20, 300] };
 }
 
-/// Milliseconds before each start of the experiment with pauses.
+/// The pause before each start in experiments with pauses, in milliseconds.
 const PAUSE: u64 = 50;
 
-/// OCI runtimes and the library.
+/// The contestants on cgroup v1: the library and the OCI runtimes.
 const RUNTIMES: [Contestant; 5] =
     [Contestant::Library, Contestant::Host, Contestant::Pidone, Contestant::Crun, Contestant::Runc];
 
-/// Whose containers are looked at while they wait.
+/// The contestants whose waiting containers are measured.
 pub(crate) const WAITING: [(Contestant, View); 5] = [
     (Contestant::Library, View::V2),
     (Contestant::Pidone, View::V2),
@@ -41,7 +41,7 @@ pub(crate) const WAITING: [(Contestant, View); 5] = [
     (Contestant::Runc, View::V2),
 ];
 
-/// All experiments, those in which most is to be seen first.
+/// Returns all experiments, the most informative ones first.
 pub(crate) fn all(scale: &Scale, processors: usize) -> Vec<Experiment> {
     let fewest: Vec<usize> = scale.mounts.iter().copied().min().into_iter().collect();
     let plain = Experiment {
@@ -73,12 +73,12 @@ pub(crate) fn all(scale: &Scale, processors: usize) -> Vec<Experiment> {
         with(processors, &old),
         old,
     ];
-    // With one processor they are what was there before.
+    // With one processor, two experiments are the same.
     all.dedup();
     all
 }
 
-/// What an experiment is called.
+/// Returns the name of an experiment.
 pub(crate) fn name(experiment: &Experiment) -> String {
     let Experiment { verb, scenario, view, workers, pause, .. } = experiment;
     let mut name = format!("{verb}, {scenario}, cgroup {view}");

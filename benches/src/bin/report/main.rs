@@ -1,9 +1,9 @@
-//! Measures everything that there are targets for, and writes a page about it.
+//! Measures everything that has a target, and writes a page about it.
 //!
 //! `cargo run --release -p pidone-benches --bin report -- --output DIR` writes `index.html`, which
-//! holds all of it, `picture.svg`, `start.svg`, and `report.json` with times in nanoseconds. It
-//! needs root. The machine should have nothing else to do: ratios survive some noise, times do not.
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "it tells how far it is")]
+//! contains everything, `picture.svg`, `start.svg`, and `report.json` with times in nanoseconds. It
+//! needs root. The machine should be idle: ratios tolerate some noise, times do not.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "it reports its progress")]
 
 mod experiments;
 mod markdown;
@@ -31,37 +31,37 @@ use serde::Serialize;
 use experiments::Scale;
 use target::{Subject, Target};
 
-/// Measures everything that there are targets for, and writes a page about it.
+/// Measures everything that has a target, and writes a page about it.
 #[derive(Debug, Parser)]
 struct Options {
-    /// Where the page is written; the directory is made.
+    /// The directory for the page; it is created if missing.
     #[arg(long)]
     output: PathBuf,
-    /// A few starts of everything: to see whether it works. The figures mean nothing.
+    /// Run only a few starts, to check that everything works. The figures are meaningless.
     #[arg(long)]
     quick: bool,
-    /// Prints the table of the README.
+    /// Print the tables of the README.
     #[arg(long)]
     markdown: bool,
 }
 
-/// All that was measured.
+/// All results.
 #[derive(Debug, Serialize)]
 struct Report {
     host: Host,
-    /// Whether the figures mean nothing.
+    /// Whether this is a quick run, whose figures are meaningless.
     quick: bool,
     targets: Vec<Target>,
     rows: Vec<Row>,
     memory: Vec<Waiting>,
-    /// Bytes of the init's image.
+    /// The size of the init's image, in bytes.
     image: usize,
     waterfall: Option<Waterfall>,
-    /// Who did not take part in what, and why.
+    /// Who did not take part in which experiment, and why.
     skipped: Vec<String>,
 }
 
-/// What a container that waits for its start keeps.
+/// The memory of a contestant's waiting container.
 #[derive(Debug, Serialize)]
 struct Waiting {
     contestant: Contestant,
@@ -92,8 +92,8 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// Has cargo build the command line as this program was built; without cargo, one that is there is
-/// taken.
+/// Builds the command line with the profile of this program. If this program was not started by
+/// cargo, an existing command line is used.
 fn build_command_line() -> Result<()> {
     let Some(cargo) = std::env::var_os("CARGO") else { return Ok(()) };
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
@@ -111,6 +111,7 @@ fn build_command_line() -> Result<()> {
     }
 }
 
+/// Runs all experiments.
 fn measure(quick: bool) -> Result<Report> {
     let host = Host::read()?;
     eprintln!("{host}");
@@ -160,7 +161,7 @@ fn measure(quick: bool) -> Result<Report> {
     Ok(report)
 }
 
-/// Looks where targets that are not met lose their time.
+/// Adds profiles to the targets that are not met.
 fn explain(
     targets: &mut [Target],
     servers: &mut Servers,

@@ -9,7 +9,7 @@ use crate::Report;
 use crate::strip::duration;
 use crate::target::Wanted;
 
-/// Who is in it.
+/// The contestants in the table, with their names.
 const CONTESTANTS: [(Contestant, &str); 7] = [
     (Contestant::Floor, "the bare system calls (floor)"),
     (Contestant::Library, "**pidone, the library**"),
@@ -20,7 +20,7 @@ const CONTESTANTS: [(Contestant, &str); 7] = [
     (Contestant::Unshare, "`unshare`, without even more"),
 ];
 
-/// Medians to the first instruction, starts in a second, and memory.
+/// Returns the tables: medians to the first instruction, starts per second, memory; and targets.
 pub(crate) fn table(report: &Report) -> String {
     let run = Wanted::RUN;
     let many = Wanted { most_mounts: true, ..run };
@@ -29,18 +29,18 @@ pub(crate) fn table(report: &Report) -> String {
     let spawn = Wanted { verb: Verb::Spawn, ..run };
     let workers = report.host.processors;
     let all = Wanted { workers, ..run };
-    let mounts = many.of(report, Contestant::Library).map_or(0, |row| row.mounts);
+    let mounts = many.find(report, Contestant::Library).map_or(0, |row| row.mounts);
     let mut text = format!(
         "| | start | × floor | with {mounts} host mounts | from a pool | exec | \
          exec, supervised | starts/s, {workers} workers | waiting |\n\
          |---|---:|---:|---:|---:|---:|---:|---:|---:|\n"
     );
     for (who, name) in CONTESTANTS {
-        let Some(row) = run.of(report, who) else { continue };
+        let Some(row) = run.find(report, who) else { continue };
         let median = |wanted: Wanted| {
-            wanted.of(report, who).map_or_else(String::new, |row| duration(row.first.p50))
+            wanted.find(report, who).map_or_else(String::new, |row| duration(row.first.p50))
         };
-        let rate = all.of(report, who).map_or_else(String::new, |row| format!("{:.0}", row.rate));
+        let rate = all.find(report, who).map_or_else(String::new, |row| format!("{:.0}", row.rate));
         let waiting = |view| {
             let mut all = report.memory.iter();
             all.find(|waiting| waiting.contestant == who && waiting.view == view)
@@ -56,7 +56,7 @@ pub(crate) fn table(report: &Report) -> String {
             median(many),
             median(pool),
             median(exec),
-            // Others do the same as before.
+            // The others do the same as for exec.
             if matches!(who, Contestant::Floor | Contestant::Library) {
                 median(spawn)
             } else {
@@ -68,14 +68,14 @@ pub(crate) fn table(report: &Report) -> String {
         text,
         "\n{}. Medians of {} interleaved starts, back to back, cgroup v2. {}.",
         report.host,
-        run.of(report, Contestant::Library).map_or(0, |row| row.starts),
+        run.find(report, Contestant::Library).map_or(0, |row| row.starts),
         report.host.peers.join("; ")
     );
     targets(&mut text, report);
     text
 }
 
-/// Each target, and what is in the way of those that are not met.
+/// Appends the table of targets, and where the time goes for those that are not met.
 fn targets(text: &mut String, report: &Report) {
     text.push_str("\n| target | bound | figure | | in the way |\n|---|---:|---:|---|---|\n");
     for target in &report.targets {

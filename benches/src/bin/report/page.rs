@@ -1,4 +1,4 @@
-//! The page: one file with everything in it.
+//! The page: one HTML file that contains everything.
 
 use std::fmt::Write as _;
 
@@ -16,7 +16,7 @@ const STYLE: &str = "body{font-family:sans-serif;font-size:15px;color:#222;backg
     .met{color:#0a7a3f;font-weight:bold}.not{color:#b3261e;font-weight:bold}\
     svg{max-width:100%;height:auto}small{color:#666}";
 
-/// The whole page.
+/// Returns the page.
 pub(crate) fn page(report: &Report) -> String {
     let mut html = format!(
         "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n\
@@ -28,21 +28,23 @@ pub(crate) fn page(report: &Report) -> String {
     );
     if report.quick {
         html.push_str(
-            "<p class=\"not\">A quick run, to see whether it works: the figures mean nothing.</p>\n",
+            "<p class=\"not\">A quick run, to check that it works. \
+             The figures are meaningless.</p>\n",
         );
     }
     html.push_str(
         "<p>The floor is a program that makes exactly the system calls that a start needs, with \
-         arguments known before. All take turns in one run, so that what disturbs the machine \
-         disturbs all of them: ratios are judged, times are told. The program that is started \
-         has no libc and writes down when its first instruction ran.</p>\n<h2>Targets</h2>\n",
+         arguments known beforehand. All contestants take turns in one run, so that a disturbance \
+         of the machine affects all of them alike. Targets are for ratios, not for times. The \
+         program that is started has no libc and reports when its first instruction ran.</p>\n\
+         <h2>Targets</h2>\n",
     );
     targets(&mut html, report);
     html.push_str("<h2>Overview</h2>\n");
     html.push_str(&picture::picture(report));
     html.push_str(
-        "<p><small>The thin line goes from the first to the last percent, the bars hold eight and \
-         five tenths, the mark is the median.</small></p>\n<h2>Memory</h2>\n",
+        "<p><small>Thin line: percentiles 1 to 99. Bars: 10 to 90, and 25 to 75. Mark: the \
+         median.</small></p>\n<h2>Memory</h2>\n",
     );
     memory(&mut html, report);
     if let Some(waterfall) = &report.waterfall {
@@ -64,6 +66,7 @@ pub(crate) fn page(report: &Report) -> String {
     html
 }
 
+/// Appends the table of targets.
 fn targets(html: &mut String, report: &Report) {
     html.push_str(
         "<table><tr><th>what</th><th class=\"n\">target</th><th class=\"n\">figure</th>\
@@ -84,15 +87,16 @@ fn targets(html: &mut String, report: &Report) {
         );
     }
     html.push_str(
-        "</table>\n<p><small>In the way of a target is what its time goes to, by profile: the \
-         share of each part in the whole, and in what is over the floor where that is known part \
-         by part.</small></p>\n",
+        "</table>\n<p><small>In the way: where the time goes, by a profile. The first number is \
+         the share of a part in the whole; the second one, if there is a floor, its share in the \
+         excess over the floor.</small></p>\n",
     );
 }
 
+/// Appends the table of waiting containers.
 fn memory(html: &mut String, report: &Report) {
     html.push_str(
-        "<p>The first process of a container that was created and waits for its start.</p>\n\
+        "<p>The first process of a created container that waits for its start.</p>\n\
          <table><tr><th></th><th>cgroup</th><th class=\"n\">resident</th>\
          <th class=\"n\">proportional</th><th class=\"n\">threads</th>\
          <th class=\"n\">descriptors</th></tr>\n",
@@ -114,7 +118,7 @@ fn memory(html: &mut String, report: &Report) {
     html.push_str("</table>\n");
 }
 
-/// The phases of a start, and a picture of one.
+/// Appends the phases of a start, and a picture of one.
 fn steps(html: &mut String, waterfall: &Waterfall) {
     let phases: Vec<_> = waterfall
         .phases
@@ -123,20 +127,21 @@ fn steps(html: &mut String, waterfall: &Waterfall) {
         .collect();
     let _ = writeln!(
         html,
-        "<p>Medians of {} starts: {}. Below, the one of those on record that took as long as most; \
-         a record costs a little time itself.</p>",
+        "<p>Medians of {} starts: {}. Below, the recorded start with the median duration; \
+         recording costs a little time itself.</p>",
         waterfall.starts,
         phases.join(", ")
     );
     html.push_str(&waterfall.picture);
 }
 
+/// Whether two rows are of the same experiment and number of mounts.
 fn same_situation(one: &Row, other: &Row) -> bool {
     (one.verb, one.scenario, one.view, one.mounts, one.workers, one.pause)
         == (other.verb, other.scenario, other.view, other.mounts, other.workers, other.pause)
 }
 
-/// Figures of all that took part.
+/// Appends the figures of one situation.
 fn situation(html: &mut String, rows: &[Row]) {
     let Some(row) = rows.first() else { return };
     let mut title =
@@ -149,11 +154,12 @@ fn situation(html: &mut String, rows: &[Row]) {
     }
     let _ = writeln!(
         html,
-        "<h3>{title}</h3>\n<p><small>{} starts each. First: to the first instruction. Whole: until \
-         the container is removed. Processor time and page faults of one start.</small></p>",
+        "<h3>{title}</h3>\n<p><small>{} starts each. First: up to the first instruction. Whole: \
+         up to the removal of the container. Processor time and page faults are per \
+         start.</small></p>",
         row.starts
     );
-    html.push_str(&strip::svg(&[Panel::of_first(String::new(), rows.iter())], ""));
+    html.push_str(&strip::svg(&[Panel::from_rows(String::new(), rows.iter())], ""));
     html.push_str(
         "<table><tr><th></th><th class=\"n\">first p50</th><th class=\"n\">p90</th>\
          <th class=\"n\">p99</th><th class=\"n\">× floor</th><th class=\"n\">whole p50</th>\

@@ -7,14 +7,14 @@ use crate::Report;
 use crate::strip::{self, Panel};
 use crate::target::Wanted;
 
-/// Starts, those among many mounts and from a pool, and further processes in both ways.
+/// Draws starts, with few and many mounts and from a pool, and further processes in both ways.
 pub(crate) fn picture(report: &Report) -> String {
     let panel = |title: &str, wanted: Wanted| {
-        let rows = Contestant::ALL.into_iter().filter_map(|who| wanted.of(report, who));
-        Panel::of_first(title.to_owned(), rows)
+        let rows = Contestant::ALL.into_iter().filter_map(|who| wanted.find(report, who));
+        Panel::from_rows(title.to_owned(), rows)
     };
     let many = Wanted { most_mounts: true, ..Wanted::RUN };
-    let mounts = many.of(report, Contestant::Library).map_or(0, |row| row.mounts);
+    let mounts = many.find(report, Contestant::Library).map_or(0, |row| row.mounts);
     let exec = Wanted { verb: Verb::Exec, view: View::V2, ..Wanted::RUN };
     let pool = Wanted { verb: Verb::Pool, ..exec };
     let spawn = Wanted { verb: Verb::Spawn, ..exec };

@@ -1,4 +1,4 @@
-//! Distributions on a logarithmic axis, one line for each: SVG.
+//! Distributions as strips on a logarithmic axis, as SVG.
 
 use std::fmt::Write as _;
 
@@ -6,7 +6,7 @@ use pidone_benches::contestant::Contestant;
 use pidone_benches::experiment::{Row, Times};
 use pidone_benches::figures::ratio;
 
-/// The width of all pictures; a README shows them somewhat smaller.
+/// The width of all pictures. A README shows them somewhat smaller.
 pub(crate) const WIDTH: f64 = 860.0;
 const LEFT: f64 = 120.0;
 const RIGHT: f64 = 710.0;
@@ -14,16 +14,16 @@ const LINE: f64 = 24.0;
 const TITLE: f64 = 34.0;
 const AXIS: f64 = 34.0;
 
-/// Lines under a title.
+/// Strips under a title.
 pub(crate) struct Panel<'a> {
     pub(crate) title: String,
-    /// Names, distributions, and what stands behind the median.
+    /// Contestants, distributions, and the text after the median.
     pub(crate) lines: Vec<(Contestant, &'a Times, String)>,
 }
 
 impl<'a> Panel<'a> {
-    /// A panel of the time to the first instruction.
-    pub(crate) fn of_first(title: String, rows: impl Iterator<Item = &'a Row>) -> Self {
+    /// Makes a panel of the times to the first instruction.
+    pub(crate) fn from_rows(title: String, rows: impl Iterator<Item = &'a Row>) -> Self {
         let lines = rows.map(|row| {
             let over = match row.first_over_floor {
                 0.0 => String::new(),
@@ -41,7 +41,7 @@ impl Panel<'_> {
     }
 }
 
-/// A picture of panels with one axis.
+/// Draws panels with a common axis.
 pub(crate) fn svg(panels: &[Panel<'_>], heading: &str) -> String {
     let lines: usize = panels.iter().map(|panel| panel.lines.len()).sum();
     let heading_height = if heading.is_empty() { 0.0 } else { 40.0 };
@@ -50,7 +50,7 @@ pub(crate) fn svg(panels: &[Panel<'_>], heading: &str) -> String {
         + panels.iter().map(Panel::title_height).sum::<f64>()
         + LINE * size(lines)
         + 12.0;
-    let axis = Axis::over(panels);
+    let axis = Axis::for_panels(panels);
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height:.0}\" \
          width=\"{WIDTH}\" height=\"{height:.0}\" font-family=\"sans-serif\" font-size=\"13\">\n\
@@ -82,8 +82,7 @@ pub(crate) fn svg(panels: &[Panel<'_>], heading: &str) -> String {
     svg
 }
 
-/// The range from the first to the last percent, its middle eight and five tenths thicker, and the
-/// median.
+/// Draws a strip: percentiles 1 to 99, thicker from 10 to 90 and from 25 to 75, and the median.
 fn line(svg: &mut String, axis: &Axis, y: f64, (who, times, over): (Contestant, &Times, &str)) {
     let colour = colour(who);
     let at = |percent: usize| axis.at(times.percentiles.get(percent).copied().unwrap_or(0));
@@ -124,8 +123,8 @@ struct Axis {
 }
 
 impl Axis {
-    /// From the shortest to the longest, without the outermost percent.
-    fn over(panels: &[Panel<'_>]) -> Self {
+    /// Returns an axis from the least 1st percentile to the greatest 99th.
+    fn for_panels(panels: &[Panel<'_>]) -> Self {
         let all = || panels.iter().flat_map(|panel| &panel.lines);
         let percent = |percent: usize| {
             all().filter_map(move |(_, times, _)| times.percentiles.get(percent).copied())
@@ -135,13 +134,14 @@ impl Axis {
         Self { from: ratio(from, 1).ln(), to: ratio(to, 1).ln() }
     }
 
+    /// Returns the x coordinate of a time.
     fn at(&self, nanoseconds: u64) -> f64 {
         let part = (ratio(nanoseconds.max(1), 1).ln() - self.from) / (self.to - self.from);
         LEFT + part.clamp(0.0, 1.0) * (RIGHT - LEFT)
     }
 
-    /// Lines at 1, 2 and 5 times the powers of ten; their names where there is room, the powers
-    /// first.
+    /// Draws lines at 1, 2 and 5 times the powers of ten, with labels where there is room, powers
+    /// of ten first.
     fn draw(&self, svg: &mut String, top: f64, bottom: f64) {
         let mut named: Vec<f64> = Vec::new();
         for step in [1, 5, 2] {
@@ -182,7 +182,7 @@ fn colour(contestant: Contestant) -> &'static str {
     }
 }
 
-/// A time with three digits.
+/// Formats a time with three digits.
 pub(crate) fn duration(nanoseconds: u64) -> String {
     let microseconds = ratio(nanoseconds, 1000);
     if microseconds < 99.95 {
@@ -196,7 +196,7 @@ pub(crate) fn duration(nanoseconds: u64) -> String {
     }
 }
 
-/// A round time.
+/// Formats a round time.
 fn round(nanoseconds: u64) -> String {
     match nanoseconds {
         0..1_000_000 => format!("{} µs", nanoseconds / 1000),
@@ -205,12 +205,12 @@ fn round(nanoseconds: u64) -> String {
     }
 }
 
-/// Text for XML.
+/// Escapes text for XML.
 pub(crate) fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
-/// A number of things.
+/// Converts a small count.
 #[expect(clippy::cast_precision_loss, reason = "a few")]
 pub(crate) fn size(count: usize) -> f64 {
     count as f64
@@ -230,12 +230,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_said_cannot_leave_its_element() {
+    fn markup_in_text_is_escaped() {
         assert_eq!(escape("<a href=\"x\">&"), "&lt;a href=&quot;x&quot;&gt;&amp;");
     }
 
     #[test]
-    fn the_axis_is_logarithmic() {
+    fn axis_is_logarithmic_and_clamped() {
         let axis = Axis { from: 1000_f64.ln(), to: 100_000_f64.ln() };
         let middle = axis.at(10_000);
         assert!((middle - f64::midpoint(LEFT, RIGHT)).abs() < 0.01, "{middle}");

@@ -1,4 +1,4 @@
-//! The targets, and whether they are met. Ratios of one run are judged, never times.
+//! The targets, and whether they are met. They are for ratios within one run, never for times.
 
 use std::fmt::{self, Write as _};
 
@@ -12,41 +12,44 @@ use serde::Serialize;
 
 use crate::Report;
 
-/// One target.
+/// A target.
 #[derive(Debug, Serialize)]
 pub(crate) struct Target {
+    /// What the figure is.
     pub(crate) what: String,
+    /// The bound for the figure.
     pub(crate) bound: Bound,
-    /// The figure; `None` if what it is made of could not be measured.
+    /// The figure; `None` if it could not be measured.
     pub(crate) figure: Option<f64>,
+    /// Whether the figure is within the bound.
     pub(crate) met: bool,
-    /// Whatever a reader might ask next.
+    /// Related figures.
     pub(crate) note: String,
-    /// Whose time a figure that falls short is made of.
+    /// What to profile if the target is not met.
     #[serde(skip)]
     pub(crate) subject: Option<Subject>,
-    /// What that time goes to: measured where the target is not met.
+    /// The profile, if the target is not met.
     pub(crate) profile: Option<Profile>,
 }
 
-/// What is looked at to learn what is in the way of a target.
+/// What to profile to find out why a target is not met.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Subject {
     pub(crate) contestant: Contestant,
     pub(crate) verb: Verb,
     pub(crate) view: View,
     pub(crate) mounts: usize,
-    /// The number of mounts with which the same is compared; else the floor, where it has parts.
+    /// The number of mounts of a profile to compare with; `None` for the floor.
     pub(crate) base: Option<usize>,
 }
 
-/// What a figure is held against.
+/// The bound of a target.
 #[derive(Debug, Clone, Copy, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Bound {
     AtMost(f64),
     AtLeast(f64),
-    /// Kilobytes of 1024 bytes.
+    /// In units of 1024 bytes.
     KilobytesAtMost(f64),
 }
 
@@ -61,6 +64,7 @@ impl fmt::Display for Bound {
 }
 
 impl Target {
+    /// Compares a figure with its bound.
     fn new(what: &str, bound: Bound, figure: Option<f64>, note: String) -> Self {
         let met = figure.is_some_and(|figure| match bound {
             Bound::AtMost(most) | Bound::KilobytesAtMost(most) => figure <= most,
@@ -69,9 +73,9 @@ impl Target {
         Self { what: what.to_owned(), bound, figure, met, note, subject: None, profile: None }
     }
 
-    /// Says whose time it is about.
-    fn of(mut self, report: &Report, contestant: Contestant, wanted: Wanted) -> Self {
-        let mounts = |wanted: Wanted| Some(wanted.of(report, contestant)?.mounts);
+    /// Sets what to profile if the target is not met.
+    fn about(mut self, report: &Report, contestant: Contestant, wanted: Wanted) -> Self {
+        let mounts = |wanted: Wanted| Some(wanted.find(report, contestant)?.mounts);
         let Wanted { verb, view, most_mounts, .. } = wanted;
         let base = if most_mounts { mounts(Wanted { most_mounts: false, ..wanted }) } else { None };
         self.subject =
@@ -79,12 +83,12 @@ impl Target {
         self
     }
 
-    /// What is in the way, in words; empty where nothing is.
+    /// Returns the profile in words; empty if there is none.
     pub(crate) fn in_the_way(&self) -> String {
         self.profile.as_ref().map_or(String::new(), Profile::words)
     }
 
-    /// The figure as it is shown.
+    /// Returns the figure as text.
     pub(crate) fn shown(&self) -> String {
         match (self.figure, self.bound) {
             (None, _) => "not measured".to_owned(),
@@ -93,7 +97,7 @@ impl Target {
         }
     }
 
-    /// Whether it is met, in words.
+    /// Returns whether the target is met, as text.
     pub(crate) fn verdict(&self) -> &'static str {
         match (self.figure, self.met) {
             (None, _) => "–",
@@ -103,12 +107,12 @@ impl Target {
     }
 }
 
-/// One row of those that were measured; the situation is the plain one but for what is said.
+/// Selects a row among those of a report. What is not a field is as in the plain situation.
 #[derive(Clone, Copy)]
 pub(crate) struct Wanted {
     pub(crate) verb: Verb,
     pub(crate) view: View,
-    /// The most mounts instead of the fewest.
+    /// Whether to take the row with the most mounts, and not the fewest.
     pub(crate) most_mounts: bool,
     pub(crate) workers: usize,
 }
@@ -117,7 +121,8 @@ impl Wanted {
     pub(crate) const RUN: Self =
         Self { verb: Verb::Run, view: View::V2, most_mounts: false, workers: 1 };
 
-    pub(crate) fn of(self, report: &Report, contestant: Contestant) -> Option<&Row> {
+    /// Returns the row of a contestant.
+    pub(crate) fn find(self, report: &Report, contestant: Contestant) -> Option<&Row> {
         let same = |row: &&Row| {
             row.contestant == contestant
                 && row.verb == self.verb
@@ -134,57 +139,57 @@ impl Wanted {
         }
     }
 
-    /// A figure of one contestant over that of another.
-    fn over(
+    /// Returns the ratio of a figure of one contestant to that of another.
+    fn ratio(
         self,
         report: &Report,
         [one, other]: [Contestant; 2],
         figure: fn(&Row) -> f64,
     ) -> Option<f64> {
-        Some(figure(self.of(report, one)?) / figure(self.of(report, other)?))
+        Some(figure(self.find(report, one)?) / figure(self.find(report, other)?))
             .filter(|figure| figure.is_finite())
     }
 }
 
 const KILOBYTE: u64 = 1024;
 
-/// All targets.
+/// Returns all targets with their figures.
 pub(crate) fn all(report: &Report) -> Vec<Target> {
     use Contestant::{Crun, Floor, Library, Pidone};
     let first: fn(&Row) -> f64 = |row| ratio(row.first.p50, 1);
     let whole: fn(&Row) -> f64 = |row| ratio(row.whole.p50, 1);
     let cpu: fn(&Row) -> f64 = |row| ratio(row.cpu, 1);
     let rate: fn(&Row) -> f64 = |row| row.rate;
-    let told = |name: &str, figure: Option<f64>| {
+    let note = |name: &str, figure: Option<f64>| {
         figure.map_or(String::new(), |figure| format!("{name} {figure:.2}"))
     };
 
     let run = Wanted::RUN;
-    let over_floor = |figure| run.over(report, [Library, Floor], figure);
+    let over_floor = |figure| run.ratio(report, [Library, Floor], figure);
     let mut targets = vec![
         Target::new(
             "library cold start, OCI default with a network namespace, over the floor",
             Bound::AtMost(1.2),
             over_floor(first),
-            told("until removed", over_floor(whole)) + &told(", processor time", over_floor(cpu)),
+            note("until removed", over_floor(whole)) + &note(", processor time", over_floor(cpu)),
         )
-        .of(report, Library, run),
+        .about(report, Library, run),
     ];
 
     let many = Wanted { most_mounts: true, ..run };
-    let most = many.of(report, Library);
+    let most = many.find(report, Library);
     targets.push(
         Target::new(
             &format!("the same with {} host mounts, over itself with the fewest", mounts(most)),
             Bound::AtMost(1.2),
             most.map(|row| row.first_over_fewest_mounts),
-            told("crun", many.of(report, Crun).map(|row| row.first_over_fewest_mounts)),
+            note("crun", many.find(report, Crun).map(|row| row.first_over_fewest_mounts)),
         )
-        .of(report, Library, many),
+        .about(report, Library, many),
     );
 
-    // crun is at home on version 1; where there is none, the other view has to do.
-    let view = if (Wanted { view: View::V1, ..run }).of(report, Crun).is_some() {
+    // crun supports all controllers on cgroup v1. If the host has no cgroup v1, v2 is used.
+    let view = if (Wanted { view: View::V1, ..run }).find(report, Crun).is_some() {
         View::V1
     } else {
         View::V2
@@ -194,17 +199,17 @@ pub(crate) fn all(report: &Report) -> Vec<Target> {
         let other = Wanted { verb, view: View::V2, ..run };
         let pair = [Pidone, Crun];
         for (kind, figure) in [("wall clock", whole), ("processor time", cpu)] {
-            let note = told("on cgroup v2", other.over(report, pair, figure));
+            let on_v2 = note("on cgroup v2", other.ratio(report, pair, figure));
             targets.push(
                 Target::new(
                     &format!(
                         "pidone {name}, whole process, over crun {name}: {kind}, cgroup {view}"
                     ),
                     Bound::AtMost(0.3),
-                    here.over(report, pair, figure),
-                    note,
+                    here.ratio(report, pair, figure),
+                    on_v2,
                 )
-                .of(report, Pidone, here),
+                .about(report, Pidone, here),
             );
         }
     }
@@ -214,11 +219,11 @@ pub(crate) fn all(report: &Report) -> Vec<Target> {
         Target::new(
             "spawn in supervise mode, over vfork and exec of the same program on the host",
             Bound::AtMost(1.5),
-            spawn.over(report, [Library, Floor], first),
-            told("until reaped", spawn.over(report, [Library, Floor], whole))
-                + &told(", crun exec", spawn.over(report, [Crun, Floor], first)),
+            spawn.ratio(report, [Library, Floor], first),
+            note("until reaped", spawn.ratio(report, [Library, Floor], whole))
+                + &note(", crun exec", spawn.ratio(report, [Crun, Floor], first)),
         )
-        .of(report, Library, spawn),
+        .about(report, Library, spawn),
     );
 
     let pool = Wanted { verb: Verb::Pool, ..run };
@@ -226,10 +231,10 @@ pub(crate) fn all(report: &Report) -> Vec<Target> {
         Target::new(
             "start from a warm pool, rootfs known, over vfork and exec on the host",
             Bound::AtMost(1.5),
-            pool.over(report, [Library, Floor], first),
-            told("until reaped", pool.over(report, [Library, Floor], whole)),
+            pool.ratio(report, [Library, Floor], first),
+            note("until reaped", pool.ratio(report, [Library, Floor], whole)),
         )
-        .of(report, Library, pool),
+        .about(report, Library, pool),
     );
 
     let workers = report.host.processors;
@@ -238,13 +243,13 @@ pub(crate) fn all(report: &Report) -> Vec<Target> {
         Target::new(
             &format!("throughput of the library at {workers} workers, over crun, cgroup {view}"),
             Bound::AtLeast(3.0),
-            all.over(report, [Library, Crun], rate),
-            told(
+            all.ratio(report, [Library, Crun], rate),
+            note(
                 "on cgroup v2",
-                Wanted { view: View::V2, ..all }.over(report, [Library, Crun], rate),
+                Wanted { view: View::V2, ..all }.ratio(report, [Library, Crun], rate),
             ),
         )
-        .of(report, Library, all),
+        .about(report, Library, all),
     );
 
     targets.push(Target::new(
@@ -266,11 +271,12 @@ pub(crate) fn all(report: &Report) -> Vec<Target> {
     targets
 }
 
+/// Returns the number of mounts of a row as text.
 fn mounts(row: Option<&Row>) -> String {
     row.map_or("many".to_owned(), |row| row.mounts.to_string())
 }
 
-/// The targets as lines.
+/// Returns the targets as lines of text.
 pub(crate) fn text(targets: &[Target]) -> String {
     let mut text = String::new();
     for target in targets {
