@@ -1,4 +1,4 @@
-//! A bundle: a directory with a `config.json`, and usually the root file system.
+//! A bundle: a directory with a `config.json` and, usually, the root file system.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -8,26 +8,53 @@ use crate::config::{Config, NamespaceType};
 use crate::error::{Code, Error, Result};
 use crate::text::quoted;
 
-/// The file of a bundle.
+/// The name of the configuration file in a bundle.
 const FILE: &str = "config.json";
 
-/// The annotation that has the init stay process 1: `true` or `false`.
+/// The annotation that selects an init that remains process 1: `true` or `false`.
 pub(super) const INIT: &str = "org.pidone.init";
 
-/// A bundle.
+/// A bundle: a `config.json` and the directory that it was read from.
+///
+/// ```
+/// use std::fs;
+///
+/// use pidone_config::oci::{self, Bundle};
+///
+/// # let temporary = tempfile::tempdir()?;
+/// # let directory = temporary.path();
+/// // What `pidone spec` writes.
+/// let spec = oci::default::spec(None);
+/// fs::write(directory.join("config.json"), serde_json::to_vec(&spec)?)?;
+/// fs::create_dir(directory.join("rootfs"))?;
+///
+/// let bundle = Bundle::open(directory)?;
+/// for warning in bundle.warnings() {
+///     eprintln!("{warning}");
+/// }
+/// let mut config = bundle.config()?;
+/// // `linux.cgroupsPath` is absent, so the cgroup is to be named after the container.
+/// if let Some(cgroup) = &mut config.cgroups {
+///     cgroup.name = "box".into();
+/// }
+/// config.check_host()?;
+/// let process = bundle.process()?;
+/// assert_eq!(process.args, ["sh"]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct Bundle {
-    /// The directory: an absolute path that leads through no symbolic link.
+    /// The directory, as an absolute path without symbolic links.
     pub directory: PathBuf,
-    /// What is asked for.
+    /// The contents of `config.json`.
     pub spec: Spec,
 }
 
 impl Bundle {
-    /// Reads the bundle in a directory.
+    /// Opens the bundle in a directory and reads its `config.json`.
     ///
     /// # Errors
-    /// [`Code::SystemError`] where there is no such directory or no `config.json` in it, and as
+    /// [`Code::SystemError`] if the directory does not exist or has no `config.json`, and as
     /// [`Spec::from_json`].
     pub fn open(directory: impl AsRef<Path>) -> Result<Self> {
         let directory = real(directory.as_ref())?;
@@ -35,15 +62,15 @@ impl Bundle {
         Ok(Self { directory, spec })
     }
 
-    /// The container's configuration, which is valid as far as that can be said without looking at
-    /// the host.
+    /// Lowers the bundle to the configuration of a container. The result is valid as far as
+    /// [`Config::validate`] can check.
     ///
-    /// Where no `linux.cgroupsPath` is given, the name of the cgroup is empty: it is to be the id,
-    /// which the caller knows.
+    /// If `linux.cgroupsPath` is absent, the name of the cgroup is empty. The caller, who knows the
+    /// container's id, should set the name to it.
     ///
     /// # Errors
-    /// [`Code::ConfigInvalid`] with the place in `config.json`; with the errno where there is no
-    /// root file system.
+    /// [`Code::ConfigInvalid`] with the path of the property in `config.json`; with the error
+    /// number if the root file system does not exist.
     pub fn config(&self) -> Result<Config> {
         let spec = &self.spec;
         spec.check_platform()?;
@@ -75,7 +102,7 @@ impl Bundle {
         if let Some(process) = &spec.process {
             process.apply(&mut config)?;
         }
-        // What is checked has a name.
+        // Validation requires a name.
         config.cgroups = Some(resources::cgroup(cgroups_path, "container", limits)?);
         config.validate_as(&linux::NAMES)?;
         if let Some(cgroup) = config.cgroups.as_mut().filter(|_| cgroups_path.is_empty()) {
@@ -84,15 +111,17 @@ impl Bundle {
         Ok(config)
     }
 
-    /// The container's first process, to which `process.execCPUAffinity` says nothing.
+    /// Lowers the bundle to the first process of the container, to which `process.execCPUAffinity`
+    /// does not apply.
     ///
     /// # Errors
-    /// [`Code::ConfigInvalid`] with the place in `config.json`, also where there is no `process`.
+    /// [`Code::ConfigInvalid`] with the path of the property in `config.json`, and if `process` is
+    /// absent.
     pub fn process(&self) -> Result<crate::Process> {
         Ok(crate::Process { affinity: None, ..self.further_process()? })
     }
 
-    /// A further process like the first one.
+    /// Lowers the bundle to a further process with the properties of the first one.
     ///
     /// # Errors
     /// As [`Bundle::process`].
@@ -101,9 +130,9 @@ impl Bundle {
         self.spec.process.as_ref().ok_or_else(missing)?.process()
     }
 
-    /// What of the configuration is ignored, a sentence each: unknown capabilities, as the
-    /// specification wants it, and the id maps of a user namespace that is joined, which has its
-    /// own.
+    /// Returns a line for each value of the configuration that is ignored: unknown capabilities, as
+    /// the specification requires, and the id maps of a user namespace that is joined, which has
+    /// its own.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings =
@@ -122,8 +151,8 @@ impl Bundle {
         warnings
     }
 
-    /// The directory of the root file system. Clients may have it behind symbolic links, and a
-    /// configuration may not.
+    /// Returns the directory of the root file system. Clients may reach it through symbolic links,
+    /// which a [`Config`] must not contain.
     fn rootfs(&self, path: &str) -> Result<PathBuf> {
         if path.is_empty() {
             return Err(Error::config("root.path", "", "missing"));
@@ -140,7 +169,7 @@ impl Bundle {
     }
 }
 
-/// The path without symbolic links. It is also kept in files of JSON.
+/// Returns a path without symbolic links. It must be UTF-8, because it is also stored as JSON.
 fn real(path: &Path) -> Result<PathBuf> {
     let real = path.canonicalize().map_err(|error| Error::path("open", path, error))?;
     if real.to_str().is_none() {
@@ -150,7 +179,7 @@ fn real(path: &Path) -> Result<PathBuf> {
     Ok(real)
 }
 
-/// Whether the annotations ask for an init that stays.
+/// Returns whether the annotations select an init that remains process 1.
 fn supervises(annotations: &BTreeMap<String, String>) -> Result<bool> {
     match annotations.get(INIT).map(String::as_str) {
         None | Some("false") => Ok(false),

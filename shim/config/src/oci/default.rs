@@ -1,14 +1,15 @@
-//! The `config.json` to start from.
+//! The default `config.json`, which `pidone spec` writes.
 
 use super::linux::{IdMapping, Linux, Namespace};
 use super::resources::{Device, Resources};
 use super::{Capabilities, Mount, Process, Rlimit, Root, Spec, VERSION};
 use crate::config::default;
 
-/// The capabilities of the program: it may be told to end, and serve the network.
+/// The capabilities of the program: to write to the audit log, signal other processes and bind low
+/// ports.
 const CAPABILITIES: [&str; 3] = ["CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"];
 
-/// The namespaces that are new.
+/// The new namespaces.
 const NAMESPACES: [&str; 6] = ["pid", "network", "ipc", "uts", "mount", "cgroup"];
 
 /// The mounts: destination, type, source, options.
@@ -27,8 +28,10 @@ const MOUNTS: [(&str, &str, &str, &[&str]); 7] = [
     ("/sys/fs/cgroup", "cgroup", "cgroup", &["nosuid", "noexec", "nodev", "relatime", "ro"]),
 ];
 
-/// A configuration that runs a shell in the bundle's `rootfs`; for an ordinary user with these
-/// ids, who becomes root of a user namespace, shares the host's network and has no cgroup.
+/// Returns a configuration that runs a shell in the directory `rootfs` of the bundle.
+///
+/// With the ids of an ordinary user, `rootless`, the container gets a user namespace in which that
+/// user is root. It shares the host's network and has no cgroup limits.
 #[must_use]
 pub fn spec(rootless: Option<(u32, u32)>) -> Spec {
     let strings = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
@@ -86,12 +89,12 @@ pub fn spec(rootless: Option<(u32, u32)>) -> Spec {
             let one = |host_id| vec![IdMapping { container_id: 0, host_id, size: 1 }];
             (linux.uid_mappings, linux.gid_mappings) = (one(uid), one(gid));
             for given in &mut spec.mounts {
-                // The kernel mounts a sysfs only for who owns the network namespace.
+                // The kernel allows mounting sysfs only to the owner of the network namespace.
                 if given.kind == "sysfs" {
                     let options = ["rbind", "nosuid", "noexec", "nodev", "ro"];
                     *given = mount("/sys", "none", "/sys", &options);
                 }
-                // The group of terminals has no id inside.
+                // The group of terminals has no id in the container.
                 given.options.retain(|option| !option.starts_with("gid="));
             }
         }

@@ -1,4 +1,4 @@
-//! What this runtime has of the specification: `features.md` and `features-linux.md`.
+//! The features of this runtime: `features.md` and `features-linux.md` of the specification.
 
 use std::collections::BTreeMap;
 
@@ -12,109 +12,108 @@ use crate::oci::linux::seccomp;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Features {
-    /// The oldest version of `config.json` that is read.
+    /// The oldest supported version of the specification.
     pub oci_version_min: &'static str,
-    /// The newest version.
+    /// The newest supported version.
     pub oci_version_max: &'static str,
-    /// The steps at which hooks run.
+    /// The kinds of hooks.
     pub hooks: Vec<&'static str>,
-    /// The mount options that are not left to the file system.
+    /// The mount options that are not passed to the file system.
     pub mount_options: Vec<&'static str>,
-    /// What is Linux's own.
+    /// The Linux features.
     pub linux: Linux,
     /// The version of this program.
     pub annotations: BTreeMap<&'static str, &'static str>,
 }
 
-/// What is Linux's own.
+/// The Linux features.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Linux {
-    /// The namespaces.
+    /// The types of namespaces.
     pub namespaces: Vec<&'static str>,
     /// The capabilities, in the order of their numbers.
     pub capabilities: Vec<String>,
-    /// Control groups.
+    /// Cgroup features.
     pub cgroup: Cgroup,
-    /// Rules about system calls.
+    /// Seccomp features.
     pub seccomp: Seccomp,
     /// AppArmor profiles.
     pub apparmor: Enabled,
     /// SELinux labels.
     pub selinux: Enabled,
-    /// Intel's Resource Director Technology.
+    /// Intel Resource Director Technology.
     pub intel_rdt: Enabled,
-    /// NUMA policies.
+    /// NUMA memory policies.
     pub memory_policy: MemoryPolicy,
-    /// Mounts beyond options.
+    /// Extensions of mounts.
     pub mount_extensions: MountExtensions,
-    /// Interfaces that move.
+    /// Network interfaces that are moved into the container.
     pub net_devices: Enabled,
 }
 
-/// Whether there is something.
+/// Whether a feature is enabled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Enabled {
-    /// Whether this program can do it, whatever the host can.
+    /// Whether this program supports the feature, regardless of the host.
     pub enabled: bool,
 }
 
-/// Control groups.
+/// Cgroup features.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Cgroup {
-    /// Version 1.
+    /// cgroup v1.
     pub v1: bool,
-    /// Version 2.
+    /// cgroup v2.
     pub v2: bool,
-    /// Those of systemd.
+    /// The systemd cgroup driver.
     pub systemd: bool,
-    /// Those of a user's systemd.
+    /// The systemd cgroup driver of a user's service manager.
     pub systemd_user: bool,
-    /// The controller for RDMA.
+    /// The RDMA controller.
     pub rdma: bool,
 }
 
-/// Rules about system calls.
+/// Seccomp features.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Seccomp {
-    /// Whether this program makes filters.
+    /// Whether this program compiles filters.
     pub enabled: bool,
     /// The actions.
     pub actions: Vec<&'static str>,
-    /// The comparisons.
+    /// The comparison operators.
     pub operators: Vec<&'static str>,
     /// The architectures.
     pub archs: Vec<&'static str>,
     /// The flags that are known.
     pub known_flags: Vec<&'static str>,
-    /// The flags that are given to the kernel: all of them.
+    /// The flags that are passed to the kernel: all known flags.
     pub supported_flags: Vec<&'static str>,
 }
 
-/// NUMA policies.
+/// NUMA memory policies.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct MemoryPolicy {
-    /// The policies.
+    /// The modes.
     pub modes: Vec<&'static str>,
-    /// Their flags.
+    /// The flags of modes.
     pub flags: Vec<&'static str>,
 }
 
-/// Mounts beyond options.
+/// Extensions of mounts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct MountExtensions {
-    /// Mounts with ids of their own.
+    /// Id-mapped mounts.
     pub idmap: Enabled,
 }
 
-/// What this runtime has of the specification, whatever the host has.
+/// Returns the features of this program, regardless of the host.
 #[must_use]
 pub fn features() -> Features {
     let options = flags::TABLE.iter().chain(flags::RECURSIVE).map(|(word, ..)| *word);
     let mut mount_options: Vec<&str> = options.chain(mount::EXTENSIONS).collect();
-    // A new mount cannot be one.
     mount_options.sort_unstable();
     let capabilities = caps::all();
     let mut capabilities: Vec<_> = capabilities.iter().collect();

@@ -1,14 +1,86 @@
-//! The OCI runtime specification for Linux: bundles, the state of a container, and what this
-//! runtime has of the specification.
+//! The OCI runtime specification for Linux: bundles, the state of a container, and the features of
+//! this runtime.
 //!
-//! A bundle's `config.json` is read into the specification's own types and then made a
-//! [`Config`](crate::Config) and a [`Process`](crate::Process), which everything else works on.
-//!
-//! As the specification wants it, properties that it does not have are ignored. One that it has
-//! and that cannot be honoured is an error with its place and value. The only exceptions are those
-//! of [`Bundle::warnings`].
+//! A bundle's `config.json` is read into the types of the specification, which are then lowered to
+//! a [`Config`](crate::Config) and a [`Process`](crate::Process). The rest of pidone knows only
+//! these.
 //!
 //! Reference: <https://github.com/opencontainers/runtime-spec/tree/v1.3.0>.
+//!
+//! # Differences from runc and from the specification
+//!
+//! As the specification requires, unknown properties are ignored, and a known property with a value
+//! that is not supported is an error, with the path of the property and the value. The command
+//! `pidone features` prints what is supported. These are refused:
+//!
+//! - `vm`, and the section of another platform (`windows`, `solaris`, `zos`, `freebsd`) in a
+//!   document without `linux`.
+//! - `linux.intelRdt`.
+//! - `linux.personality.flags`: the specification defines none.
+//! - `linux.cgroupsPath` in the form of the systemd driver, `slice:prefix:name`, a path with `..`,
+//!   and the root of a hierarchy.
+//! - `linux.resources.memory.kernelTCP`, except 0 and -1.
+//! - `linux.resources.memory.useHierarchy`, if false.
+//! - `linux.resources.memory.kernel` where the kernel has no such limit, and on cgroup v2 all
+//!   limits that only cgroup v1 has: swappiness, the OOM killer switch, real-time scheduling, leaf
+//!   weights, and the class and priorities of packets.
+//! - `linux.resources.unified` with files other than those of a controller, such as `cgroup.procs`.
+//! - `linux.sysctl` with keys that do not belong to a namespace of the container.
+//! - `linux.uidMappings` and `gidMappings` that differ from those of a user namespace
+//!   that is joined by `/proc/PID/ns/user`.
+//! - `SCMP_ACT_NOTIFY` as the default action of `linux.seccomp`, and for `sendmsg`, with which the
+//!   init passes the listener on.
+//! - `mounts` with two types of propagation on one mount, a `remount` that changes anything but
+//!   attributes of the mount, and the type `none` without `bind` or `rbind`.
+//! - `mounts` on `/proc` and below, except a proc, the host's own `/proc`, and the files that lxcfs
+//!   covers.
+//!
+//! The verbs `checkpoint` and `restore` and the option `--systemd-cgroup` of runc are refused, too.
+//!
+//! These are ignored, and [`Bundle::warnings`] reports them:
+//!
+//! - Unknown names in `process.capabilities`, as the specification requires.
+//! - `linux.uidMappings` and `gidMappings` next to a user namespace that is joined and has its own.
+//!
+//! Where the specification leaves a choice:
+//!
+//! - `linux.cgroupsPath`: a relative path starts at the calling process's cgroup, as with runc.
+//! - `linux.resources`: 0 means "not set" in shares, quotas, periods, weights, and limits of memory
+//!   and processes, as with runc. Device rules are followed by those of the default devices and
+//!   ptys.
+//! - `linux.seccomp`: absent `flags` mean `SECCOMP_FILTER_FLAG_SPEC_ALLOW`, and two conditions on
+//!   one argument become two rules, as with runc and crun. Architectures that cannot occur on the
+//!   machine are accepted and left out.
+//! - `mounts[].destination` may be relative, to the root of the container.
+//! - `annotations`: only `org.pidone.init` is interpreted. `true` selects an init that remains
+//!   process 1.
+//!
+//! # A new property touches
+//!
+//! | place | what is added |
+//! |---|---|
+//! | `oci/{spec,process,mount}.rs`, `oci/linux/`, `oci/resources/mod.rs` | the property, in the specification's own type, with its name in JSON |
+//! | `config/mod.rs` (`process.rs` for a process, `config/cgroup/mod.rs` for a limit, `config/mount/mod.rs` for a mount) | the field it is lowered to: "Addition", left out of JSON by default, because states are stored as `container.json` |
+//! | `Linux::apply`, `Process::process`, `Mount::mount`, `Resources::apply` or `Bundle::config` | the lowering, which refuses unsupported values |
+//! | `NAMES` in `oci/linux/mod.rs` | the name of the field in `config.json`, for errors of validation |
+//! | `config/validate.rs`, or `check` of the field's type | the validation |
+//! | `oci/features.rs` | the feature, if `features-linux.md` lists it |
+//! | `oci/tests/mod.rs` | the value in `properties_of_linux_are_lowered_to_fields`, or in `properties_are_lowered_to_fields` of the file with the lowering |
+//! | `oci/tests/refusal.rs` | values that are refused, with the exact error |
+//! | this page | what is refused or differs from runc |
+//!
+//! The paths above are in `shim/config/src/`. The rest depends on the property:
+//!
+//! - The plan, which has the init do it: `shim/plan/src/container.rs`, `mount.rs` and `process.rs`.
+//!   A new operation has places of its own, listed in `proto/src/op.rs`. What is done under the
+//!   seccomp filter of the container belongs into `shim/plan/src/allowed.rs`.
+//! - Further processes, which join by `shim/plan/src/join.rs` or are spawned by an init that
+//!   remains process 1. A field of [`Process`](crate::Process) also belongs into the key of
+//!   `shim/src/container/exec/cache.rs`; the compiler reports it if it is missing there.
+//! - A limit of the cgroup: `shim/host/src/cgroup/{v1,v2}.rs`, and `shim/cli/src/pidone/update.rs`
+//!   if runc's `update` has an option for it.
+//! - An ordinary user who cannot have it: `shim/plan/src/fit.rs`.
+//! - Its behaviour: a test in `tests/tests/`.
 
 mod bundle;
 pub mod default;
@@ -33,13 +105,13 @@ pub use state::{State, Status};
 use crate::error::{Error, Result};
 use crate::text::quoted;
 
-/// Looks a word of the specification up.
+/// Returns the value of a word in a table of the specification.
 fn find<T: Copy>(table: &[(&str, T)], word: &str, place: &str, reason: &'static str) -> Result<T> {
     let known = table.iter().find(|(known, _)| *known == word);
     known.map(|(_, value)| *value).ok_or_else(|| Error::config(place, quoted(word), reason))
 }
 
-/// The words of a table.
+/// Returns the words of a table.
 fn words<T>(table: &[(&'static str, T)]) -> Vec<&'static str> {
     table.iter().map(|(word, _)| *word).collect()
 }

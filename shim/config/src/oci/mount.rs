@@ -15,33 +15,34 @@ use crate::text::quoted;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Mount {
-    /// The place in the container; a relative path begins at its root.
+    /// The path in the container. A relative path starts at its root.
     pub destination: String,
-    /// The type of file system. Without meaning for a bind.
+    /// The type of the file system; ignored for a bind.
     #[serde(default, rename = "type", skip_serializing_if = "String::is_empty")]
     pub kind: String,
-    /// The source of a bind, where a relative path begins at the bundle; else a name that
-    /// `/proc/mounts` shows.
+    /// The source. For a bind, a path, which is resolved against the bundle if it is relative;
+    /// otherwise a name that `/proc/mounts` shows.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub source: String,
-    /// The options: of [`flags::TABLE`], of [`flags::RECURSIVE`], `idmap`, `ridmap`, `tmpcopyup`, or
-    /// the file system's own.
+    /// The options: those of [`flags::TABLE`] and [`flags::RECURSIVE`], `idmap`, `ridmap`,
+    /// `tmpcopyup`, and those of the file system.
     #[serde(default, with = "list", skip_serializing_if = "Vec::is_empty")]
     pub options: Vec<String>,
-    /// The user ids of an id-mapped mount.
+    /// The user id map of the mount.
     #[serde(default, with = "objects", skip_serializing_if = "Vec::is_empty")]
     pub uid_mappings: Vec<IdMapping>,
-    /// The group ids of an id-mapped mount.
+    /// The group id map of the mount.
     #[serde(default, with = "objects", skip_serializing_if = "Vec::is_empty")]
     pub gid_mappings: Vec<IdMapping>,
 }
 
-/// The options that are neither flags nor a file system's: a tmpfs that begins with a copy of what
-/// it covers, and id-mapped mounts without and with those below.
+/// The options that are neither flags nor options of the file system: `idmap` and `ridmap` for
+/// id-mapped mounts without and with the mounts below, and `tmpcopyup` for a tmpfs that starts with
+/// a copy of what it covers.
 pub(super) const EXTENSIONS: [&str; 3] = ["idmap", "ridmap", "tmpcopyup"];
 
 impl Mount {
-    /// The mount in a bundle, by its place in the list.
+    /// Lowers the mount at `index` of a bundle's list.
     pub(super) fn mount(&self, index: usize, bundle: &Path) -> Result<config::Mount> {
         let mut mount = self.with_options(index)?;
         self.destination.clone_into(&mut mount.destination);
@@ -74,7 +75,7 @@ impl Mount {
         Ok(mount)
     }
 
-    /// What the options say. A later one wins over an earlier one.
+    /// Lowers the options. A later option overrides an earlier one.
     fn with_options(&self, index: usize) -> Result<config::Mount> {
         let mut mount = config::Mount::default();
         let mut options = MountOptions::default();
@@ -110,10 +111,10 @@ impl Mount {
     }
 }
 
-/// Adds attributes of the mount and of those below it.
+/// Adds a change of attributes of the mount and of all mounts below.
 ///
-/// The kind of access times is a field of its own, and mount_setattr(2) takes a change of it only
-/// with all its bits cleared.
+/// The access time setting is a field of several bits, and mount_setattr(2) changes it only if all
+/// bits of the field are cleared.
 fn add_recursive(mount: &mut config::Mount, bits: u64, set: bool) {
     let times = bits == attribute::RELATIME || bits & attribute::ATIME != 0;
     let cleared = if times { attribute::ATIME } else { bits };
@@ -142,10 +143,12 @@ mod tests {
         given.mount(0, Path::new("/bundle")).unwrap()
     }
 
-    /// The words of the specification, and what they do that others do not: flags, cleared,
-    /// propagation, attributes set and cleared.
+    /// All words of the specification with their effect: flags, cleared flags, propagation,
+    /// attributes set and cleared.
+    ///
+    /// It repeats the tables of [`flags`] on purpose, as the expected values.
     #[test]
-    fn every_word_has_its_effect() {
+    fn options_have_the_effect_that_the_specification_gives() {
         use flags::{MANDLOCK, NOATIME, PRIVATE, RDONLY, REC, SHARED, SLAVE, UNBINDABLE};
         let (set, clear) = (|bits| (bits, 0, 0, 0, 0), |bits| (0, bits, 0, 0, 0));
         let propagation = |bits| (0, 0, bits, 0, 0);
@@ -230,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_word_wins() {
+    fn later_options_override_earlier_ones() {
         let made = mount("tmpfs", &["ro", "rw", "rro", "rrw", "rnoatime", "rrelatime"]);
         assert_eq!((made.flags, made.cleared), (0, flags::RDONLY));
         assert_eq!(made.recursive_set, 0);
@@ -241,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bind_is_one_by_its_type_or_option() {
+    fn bind_is_declared_by_type_or_option() {
         for (kind, options, recursive) in [
             ("bind", &[][..], false),
             ("none", &["bind"], false),

@@ -9,17 +9,17 @@ use crate::error::{Error, Result};
 use crate::process::{Ids, TerminalSize, last_of_each_name};
 use crate::text::quoted;
 
-/// The most supplementary groups, `NGROUPS_MAX`.
+/// The largest number of supplementary groups, `NGROUPS_MAX`.
 const GROUPS_MAX: usize = 65_536;
 
-/// The lowest and highest `oom_score_adj`, proc_pid_oom_score_adj(5).
+/// The range of the OOM score adjustment: proc_pid_oom_score_adj(5).
 const OOM_SCORE: std::ops::RangeInclusive<i64> = -1000..=1000;
 
 /// A process of a container.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Process {
-    /// Whether it gets a terminal in place of the standard descriptors.
+    /// Whether the process gets a terminal as its standard descriptors.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub terminal: bool,
     /// The size of the terminal.
@@ -35,13 +35,13 @@ pub struct Process {
     pub env: Vec<String>,
     /// The working directory: an absolute path in the container.
     pub cwd: String,
-    /// The capabilities; none at all if absent.
+    /// The capabilities; if absent, the process has none.
     #[serde(deserialize_with = "object", skip_serializing_if = "Option::is_none")]
     pub capabilities: Option<Capabilities>,
     /// The resource limits.
     #[serde(with = "objects", skip_serializing_if = "Vec::is_empty")]
     pub rlimits: Vec<Rlimit>,
-    /// No privileges are gained by exec.
+    /// Whether `no_new_privs` is set, so that exec grants no privileges.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub no_new_privileges: bool,
     /// The AppArmor profile.
@@ -50,20 +50,20 @@ pub struct Process {
     /// The SELinux label.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub selinux_label: String,
-    /// What is added to its badness when memory is short, -1000 to 1000.
+    /// The OOM score adjustment, -1000 to 1000.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub oom_score_adj: Option<i64>,
-    /// How it is scheduled.
+    /// The scheduling policy and its parameters.
     #[serde(deserialize_with = "object", skip_serializing_if = "Option::is_none")]
     pub scheduler: Option<Scheduler>,
-    /// The priority of its I/O.
+    /// The I/O scheduling class and priority.
     #[serde(
         rename = "ioPriority",
         deserialize_with = "object",
         skip_serializing_if = "Option::is_none"
     )]
     pub io_priority: Option<IoPriority>,
-    /// The processors of a further process.
+    /// The CPU affinity of a further process.
     #[serde(
         rename = "execCPUAffinity",
         deserialize_with = "object",
@@ -75,13 +75,13 @@ pub struct Process {
 /// The size of a terminal in characters.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConsoleSize {
-    /// Rows.
+    /// The number of rows.
     pub height: u64,
-    /// Columns.
+    /// The number of columns.
     pub width: u64,
 }
 
-/// The user of a process, in the container's ids.
+/// The user of a process, as ids in the container.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct User {
@@ -97,23 +97,23 @@ pub struct User {
     pub additional_gids: Vec<u32>,
 }
 
-/// Capabilities by set, as `CAP_CHOWN`: capabilities(7).
+/// The capability sets, with names such as `CAP_CHOWN`: `capabilities(7)`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Capabilities {
-    /// What can ever be gained.
+    /// The bounding set: the limit of what exec can grant.
     #[serde(with = "list", skip_serializing_if = "Vec::is_empty")]
     pub bounding: Vec<String>,
-    /// What the kernel asks for.
+    /// The effective set: what the kernel checks.
     #[serde(with = "list", skip_serializing_if = "Vec::is_empty")]
     pub effective: Vec<String>,
-    /// What survives the exec of a file with inheritable capabilities.
+    /// The inheritable set: what is kept by exec of a file with the same inheritable capabilities.
     #[serde(with = "list", skip_serializing_if = "Vec::is_empty")]
     pub inheritable: Vec<String>,
-    /// What may become effective.
+    /// The permitted set: what may be made effective.
     #[serde(with = "list", skip_serializing_if = "Vec::is_empty")]
     pub permitted: Vec<String>,
-    /// What survives every exec.
+    /// The ambient set: what is kept by exec of any file without privileges.
     #[serde(with = "list", skip_serializing_if = "Vec::is_empty")]
     pub ambient: Vec<String>,
 }
@@ -121,28 +121,29 @@ pub struct Capabilities {
 /// A resource limit.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rlimit {
-    /// Its name: `RLIMIT_NOFILE`.
+    /// The name: `RLIMIT_NOFILE`.
     #[serde(rename = "type")]
     pub kind: String,
     /// The ceiling of the soft limit.
     pub hard: u64,
-    /// The limit that is enforced.
+    /// The limit that the kernel enforces.
     pub soft: u64,
 }
 
 impl Process {
-    /// Reads a `process` object by itself.
+    /// Reads a document that is a single `process` object.
     ///
     /// # Errors
-    /// [`Code::ConfigInvalid`](crate::Code::ConfigInvalid), with the place.
+    /// [`Code::ConfigInvalid`](crate::Code::ConfigInvalid), with the position.
     pub fn from_json(text: &[u8]) -> Result<Self> {
         json::parse(text, "")
     }
 
-    /// The process to start, with the caller's standard descriptors.
+    /// Lowers the object to a process to start, with the caller's standard descriptors.
     ///
     /// # Errors
-    /// [`Code::ConfigInvalid`](crate::Code::ConfigInvalid), with the place in `config.json`.
+    /// [`Code::ConfigInvalid`](crate::Code::ConfigInvalid), with the path of the property in
+    /// `config.json`.
     pub fn process(&self) -> Result<crate::Process> {
         if self.args.is_empty() {
             return Err(Error::config("process.args", "", "names no program"));
@@ -173,8 +174,8 @@ impl Process {
         })
     }
 
-    /// What is ignored, a sentence each: capabilities that are not known, as the specification
-    /// wants it.
+    /// Returns a line for each value that is ignored: unknown capabilities, which the specification
+    /// requires to be ignored.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
@@ -190,8 +191,8 @@ impl Process {
         warnings
     }
 
-    /// The capabilities, limits and labels, which also hold for further processes that say nothing
-    /// of their own.
+    /// Lowers the capabilities, limits and labels, which also apply to further processes that do
+    /// not specify them.
     pub(super) fn apply(&self, config: &mut config::Config) -> Result<()> {
         let capabilities = self.capabilities.clone().unwrap_or_default();
         config.capabilities = capabilities.permitted.iter().filter_map(|text| name(text)).collect();
@@ -201,7 +202,7 @@ impl Process {
         Ok(())
     }
 
-    /// The environment, in which the last of equal names holds, where it stands.
+    /// Returns the environment. If a name occurs more than once, the last value is kept.
     fn environment(&self) -> Result<Vec<String>> {
         for (index, variable) in self.env.iter().enumerate() {
             if variable.split_once('=').is_none_or(|(name, _)| name.is_empty()) {
@@ -251,7 +252,7 @@ impl Process {
     }
 
     fn terminal_size(&self) -> Result<Option<TerminalSize>> {
-        // The specification has the size ignored where there is no terminal.
+        // The specification says to ignore the size if there is no terminal.
         if !self.terminal {
             return Ok(None);
         }
@@ -284,7 +285,7 @@ impl User {
             uid: id("process.user.uid".to_owned(), self.uid)?,
             gid: id("process.user.gid".to_owned(), self.gid)?,
             groups: groups.collect::<Result<_>>()?,
-            // umask(2) takes no more than these.
+            // umask(2) ignores all other bits.
             umask: self.umask.map(|umask| umask & 0o777),
         })
     }
@@ -301,7 +302,7 @@ impl Capabilities {
         ]
     }
 
-    /// The sets without what is not known.
+    /// Returns the sets without unknown names.
     fn known(&self) -> CapabilitySets {
         let known = |names: &[String]| names.iter().filter_map(|text| name(text)).collect();
         CapabilitySets {
@@ -314,7 +315,8 @@ impl Capabilities {
     }
 }
 
-/// The name of a capability without `CAP_`, from the specification's one spelling.
+/// Returns the name of a capability without `CAP_`; `None` unless it is spelled as in the
+/// specification.
 fn name(text: &str) -> Option<String> {
     capability::name(text).filter(|name| text.strip_prefix("CAP_") == Some(name))
 }
@@ -328,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn every_property_has_its_field() {
+    fn properties_are_lowered_to_fields() {
         let made = process(
             r#"{"terminal": true, "consoleSize": {"height": 25, "width": 80},
                 "user": {"uid": 5, "gid": 6, "umask": 63, "additionalGids": [7, 8]},
@@ -369,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_absent_is_not_asked_for() {
+    fn absent_properties_are_lowered_to_defaults() {
         let made = process(
             r#"{"args": ["a"], "cwd": "/", "user": {}, "env": null,
             "consoleSize": {"height": 70000, "width": 1}, "rlimits": null}"#,
@@ -384,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_capabilities_are_ignored_aloud() {
+    fn unknown_capabilities_are_ignored_with_a_warning() {
         let given = process(
             r#"{"args": ["a"], "cwd": "/", "user": {},
                 "capabilities": {"bounding": ["CAP_KILL", "CAP_FLY"], "ambient": ["kill"]}}"#,
@@ -403,7 +405,7 @@ mod tests {
     }
 
     #[test]
-    fn all_limits_of_the_specification_are_known() {
+    fn resource_limits_of_the_specification_are_known() {
         for name in [
             "AS",
             "CORE",

@@ -1,5 +1,4 @@
-//! What a process asks of the kernel's schedulers: `process.scheduler`, `ioPriority` and
-//! `execCPUAffinity`.
+//! Scheduling of a process: `process.scheduler`, `ioPriority` and `execCPUAffinity`.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,7 +9,7 @@ use crate::config::{self, CpuAffinity};
 use crate::error::{Error, Result};
 use crate::text::quoted;
 
-/// The policies, by the specification's name: `linux/sched.h`.
+/// The scheduling policies by the specification's name: `linux/sched.h`.
 pub const POLICIES: [(&str, u32); 7] = [
     ("SCHED_OTHER", 0),
     ("SCHED_FIFO", 1),
@@ -24,7 +23,7 @@ pub const POLICIES: [(&str, u32); 7] = [
 /// The number of `SCHED_DEADLINE`.
 const DEADLINE: u32 = 6;
 
-/// The flags, by the specification's name: `linux/sched.h`.
+/// The flags by the specification's name: `linux/sched.h`.
 pub const FLAGS: [(&str, u64); 7] = [
     ("SCHED_FLAG_RESET_ON_FORK", 0x1),
     ("SCHED_FLAG_RECLAIM", 0x2),
@@ -35,14 +34,14 @@ pub const FLAGS: [(&str, u64); 7] = [
     ("SCHED_FLAG_UTIL_CLAMP_MAX", 0x40),
 ];
 
-/// The classes of I/O, by the specification's name: `linux/ioprio.h`.
+/// The I/O scheduling classes by the specification's name: `linux/ioprio.h`.
 pub const CLASSES: [(&str, u32); 3] =
     [("IOPRIO_CLASS_RT", 1), ("IOPRIO_CLASS_BE", 2), ("IOPRIO_CLASS_IDLE", 3)];
 
-/// Where the class stands in the value of ioprio_set(2).
+/// The position of the class in the value of ioprio_set(2), in bits.
 const CLASS_SHIFT: u32 = 13;
 
-/// How a process is scheduled: sched_setattr(2).
+/// The scheduling policy of a process and its parameters: `sched_setattr(2)`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Scheduler {
@@ -54,13 +53,13 @@ pub struct Scheduler {
     /// The static priority, for `SCHED_FIFO` and `SCHED_RR`.
     #[serde(skip_serializing_if = "is_zero")]
     pub priority: i32,
-    /// Some of [`FLAGS`].
+    /// Any of [`FLAGS`].
     #[serde(with = "list", skip_serializing_if = "Vec::is_empty")]
     pub flags: Vec<String>,
-    /// Nanoseconds in each period, for `SCHED_DEADLINE`.
+    /// The CPU time in each period, for `SCHED_DEADLINE`, in nanoseconds.
     #[serde(skip_serializing_if = "is_zero")]
     pub runtime: u64,
-    /// Nanoseconds within which they are given.
+    /// The time within a period by which that CPU time is given, in nanoseconds.
     #[serde(skip_serializing_if = "is_zero")]
     pub deadline: u64,
     /// The period in nanoseconds.
@@ -68,24 +67,24 @@ pub struct Scheduler {
     pub period: u64,
 }
 
-/// The priority of I/O: ioprio_set(2).
+/// The I/O scheduling class and priority: `ioprio_set(2)`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct IoPriority {
     /// One of [`CLASSES`].
     pub class: String,
-    /// 0, the highest, to 7.
+    /// The priority, from 0, the highest, to 7.
     pub priority: i64,
 }
 
-/// The processors of a further process: lists as in cpuset(7).
+/// The CPU affinity of a further process, as lists of CPUs in the format of `cpuset(7)`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ExecCpuAffinity {
-    /// Until it is in the container's cgroup.
+    /// The CPUs until the process is in the container's cgroup.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub initial: String,
-    /// From then on.
+    /// The CPUs from then on.
     #[serde(rename = "final", skip_serializing_if = "String::is_empty")]
     pub last: String,
 }

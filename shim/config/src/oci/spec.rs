@@ -11,18 +11,18 @@ use crate::config::json::{self, map, object, objects};
 use crate::error::{Error, Result};
 use crate::text::quoted;
 
-/// The version of the specification that is known in full.
+/// The newest version of the specification, all of which is known.
 pub const VERSION: &str = "1.3.0";
 
 /// A `config.json`.
 ///
-/// The sections of other platforms are looked at only to tell when one is all there is.
+/// The sections of other platforms are read only to detect a configuration that is not for Linux.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Spec {
-    /// The version of the specification that it follows: `1.*`.
+    /// The version of the specification that the document follows: `1.*`.
     pub oci_version: String,
-    /// The container's first process.
+    /// The first process of the container.
     #[serde(deserialize_with = "object", skip_serializing_if = "Option::is_none")]
     pub process: Option<Process>,
     /// The root file system.
@@ -34,31 +34,31 @@ pub struct Spec {
     /// The NIS domain name.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub domainname: String,
-    /// The mounts, in their order.
+    /// The mounts, in order.
     #[serde(with = "objects", skip_serializing_if = "Vec::is_empty")]
     pub mounts: Vec<Mount>,
-    /// Programs that run at steps of the container's life.
+    /// Programs to run at steps of the container's life.
     #[serde(deserialize_with = "object", skip_serializing_if = "Option::is_none")]
     pub hooks: Option<Hooks>,
-    /// What is remembered for others.
+    /// Annotations, which are kept and reported.
     #[serde(with = "map", skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
-    /// What is Linux's own.
+    /// The Linux section.
     #[serde(deserialize_with = "object", skip_serializing_if = "Option::is_none")]
     pub linux: Option<Linux>,
-    /// For containers in a virtual machine; refused.
+    /// The section for virtual machines; refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub vm: Option<serde_json::Value>,
-    /// For Windows.
+    /// The Windows section.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub windows: Option<serde_json::Value>,
-    /// For Solaris.
+    /// The Solaris section.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub solaris: Option<serde_json::Value>,
-    /// For z/OS.
+    /// The z/OS section.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub zos: Option<serde_json::Value>,
-    /// For FreeBSD.
+    /// The FreeBSD section.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub freebsd: Option<serde_json::Value>,
 }
@@ -66,7 +66,7 @@ pub struct Spec {
 /// The root file system.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Root {
-    /// Its directory; a relative path begins at the bundle.
+    /// The directory. A relative path is resolved against the bundle.
     pub path: String,
     /// Whether the container cannot write to it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -77,8 +77,8 @@ impl Spec {
     /// Reads a `config.json`.
     ///
     /// # Errors
-    /// [`Code::ConfigInvalid`](crate::Code::ConfigInvalid) for what is no JSON, for a property of
-    /// the wrong type, each with its place, and for an `ociVersion` that is not one of 1.
+    /// [`Code::ConfigInvalid`](crate::Code::ConfigInvalid), with the position, for malformed JSON
+    /// and for a property of the wrong type, and for an `ociVersion` other than `1.*`.
     pub fn from_json(text: &[u8]) -> Result<Self> {
         Self::parse(text, "")
     }
@@ -86,7 +86,7 @@ impl Spec {
     /// Reads a `config.json` from a file of at most [`MAX_SIZE`](crate::config::MAX_SIZE).
     ///
     /// # Errors
-    /// As [`Spec::from_json`]; [`Code::SystemError`](crate::Code::SystemError) when the file cannot
+    /// As [`Spec::from_json`]; [`Code::SystemError`](crate::Code::SystemError) if the file cannot
     /// be read.
     pub fn from_file(file: &Path) -> Result<Self> {
         Self::parse(&json::read(file)?, &file.to_string_lossy())
@@ -104,7 +104,7 @@ impl Spec {
         Ok(spec)
     }
 
-    /// Refuses what is for another kind of machine.
+    /// Refuses configurations for virtual machines and for other platforms.
     pub(super) fn check_platform(&self) -> Result<()> {
         if self.vm.is_some() {
             return Err(Error::config("vm", "", "virtual machines are not supported"));

@@ -1,4 +1,4 @@
-//! The state of a container, as hooks are given it and `state` prints it.
+//! The state of a container, which hooks receive and `state` prints.
 
 use std::collections::BTreeMap;
 
@@ -12,48 +12,49 @@ use super::VERSION;
 pub struct State {
     /// The version of the specification.
     pub oci_version: String,
-    /// The container.
+    /// The id of the container.
     pub id: String,
-    /// Its first process, in the namespace of who asks; absent where the specification has none.
-    /// runc says 0 for a stopped container.
+    /// The id of the first process in the caller's pid namespace; absent in states for which the
+    /// specification does not require it. runc prints 0 for a stopped container.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pid: Option<i32>,
-    /// Where it is in its life.
+    /// The status of the container.
     pub status: Status,
     /// The absolute path of the bundle.
     pub bundle: String,
-    /// runc's: the absolute path of the root file system.
+    /// The absolute path of the root file system. An addition of runc's.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub rootfs: String,
-    /// runc's: when it was made, in the form of RFC 3339.
+    /// The time of creation, in the format of RFC 3339. An addition of runc's.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub created: String,
-    /// What the container's maker wants to be remembered.
+    /// The annotations of the configuration.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
-    /// runc's: the name of the user who made it; empty if the id has none.
+    /// The name of the user who created the container; empty if the user id has no name. An
+    /// addition of runc's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<String>,
 }
 
-/// Where a container is in its life.
+/// The status of a container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
-    /// It is being made.
+    /// The container is being created.
     Creating,
-    /// It is made, and its program waits.
+    /// The container is created, and its program has not been started.
     Created,
-    /// Its program runs.
+    /// The program runs.
     Running,
-    /// Its processes stand still: runc's addition.
+    /// The processes are suspended. An addition of runc's.
     Paused,
-    /// Its first process has ended.
+    /// The first process has exited.
     Stopped,
 }
 
 impl State {
-    /// The state in the specification's properties.
+    /// Returns a state with the specification's properties only.
     #[must_use]
     pub fn new(
         id: &str,

@@ -6,31 +6,31 @@ use crate::config::{self, default, path};
 use crate::error::{Error, Result};
 use crate::text::quoted;
 
-/// The mode of a node for which none is given: everybody may use it whom the cgroup allows.
+/// The default mode of a node. The cgroup decides which devices may be used.
 const MODE: u32 = 0o666;
 
 /// A device node.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Device {
-    /// The place of the node in the container.
+    /// The path of the node in the container.
     pub path: String,
-    /// `c`, `b`, `u` (a character device too) or `p` (a FIFO).
+    /// The type: `c`, `b`, `u` (also a character device) or `p` (a FIFO).
     #[serde(rename = "type")]
     pub kind: String,
-    /// The major number; none for a FIFO.
+    /// The major number; ignored for a FIFO.
     #[serde(default)]
     pub major: i64,
-    /// The minor number; none for a FIFO.
+    /// The minor number; ignored for a FIFO.
     #[serde(default)]
     pub minor: i64,
     /// The permission bits; 0666 if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file_mode: Option<u32>,
-    /// The owner, as an id of the container.
+    /// The owner, as an id in the container.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uid: Option<u32>,
-    /// The group, as an id of the container.
+    /// The group, as an id in the container.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gid: Option<u32>,
 }
@@ -52,7 +52,7 @@ impl Device {
             major: self.major,
             minor: self.minor,
             permissions: String::new(),
-            // Clients give the type of stat(2) along.
+            // Clients include the file type of stat(2).
             file_mode: self.file_mode.unwrap_or(MODE) & !libc::S_IFMT,
             uid: self.uid.unwrap_or(0),
             gid: self.gid.unwrap_or(0),
@@ -60,8 +60,8 @@ impl Device {
     }
 }
 
-/// The nodes that are asked for, in their order, and then those of the specification's default
-/// devices whose places are free.
+/// Returns the given nodes, in order, followed by the default devices of the specification whose
+/// paths are not taken.
 pub(super) fn nodes(devices: &[Device]) -> Result<Vec<config::Device>> {
     let given = devices.iter().enumerate().map(|(index, device)| device.node(index));
     let mut nodes = given.collect::<Result<Vec<_>>>()?;

@@ -9,7 +9,7 @@ use crate::config::process::numbers;
 use crate::error::{Error, Result};
 use crate::text::quoted;
 
-/// The policies, by the specification's name: `linux/mempolicy.h`.
+/// The modes by the specification's name: `linux/mempolicy.h`.
 pub const MODES: [(&str, u32); 7] = [
     ("MPOL_DEFAULT", 0),
     ("MPOL_PREFERRED", 1),
@@ -20,23 +20,23 @@ pub const MODES: [(&str, u32); 7] = [
     ("MPOL_WEIGHTED_INTERLEAVE", 6),
 ];
 
-/// The flags, by the specification's name: `linux/mempolicy.h`.
+/// The flags of modes by the specification's name: `linux/mempolicy.h`.
 pub const FLAGS: [(&str, u32); 3] = [
     ("MPOL_F_NUMA_BALANCING", 1 << 13),
     ("MPOL_F_RELATIVE_NODES", 1 << 14),
     ("MPOL_F_STATIC_NODES", 1 << 15),
 ];
 
-/// The NUMA policy of memory: set_mempolicy(2).
+/// A NUMA memory policy: set_mempolicy(2).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct MemoryPolicy {
     /// One of [`MODES`].
     pub mode: String,
-    /// The nodes, as a list like `0-3,7`.
+    /// The memory nodes, as a list such as `0-3,7`.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub nodes: String,
-    /// Some of [`FLAGS`].
+    /// Any of [`FLAGS`].
     #[serde(with = "list", skip_serializing_if = "Vec::is_empty")]
     pub flags: Vec<String>,
 }

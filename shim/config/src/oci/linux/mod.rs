@@ -22,68 +22,68 @@ pub use memory_policy::{FLAGS as MEMORY_FLAGS, MODES as MEMORY_MODES, MemoryPoli
 pub(super) use namespace::id_maps;
 pub use namespace::{IdMapping, Namespace, TYPES as NAMESPACES, TimeOffset};
 
-/// What is Linux's own.
+/// The Linux section.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Linux {
-    /// The user ids of a new user namespace.
+    /// The user id map of a new user namespace.
     #[serde(with = "objects", skip_serializing_if = "Vec::is_empty")]
     pub uid_mappings: Vec<IdMapping>,
-    /// The group ids of a new user namespace.
+    /// The group id map of a new user namespace.
     #[serde(with = "objects", skip_serializing_if = "Vec::is_empty")]
     pub gid_mappings: Vec<IdMapping>,
     /// Sysctls by name.
     #[serde(with = "map", skip_serializing_if = "BTreeMap::is_empty")]
     pub sysctl: BTreeMap<String, String>,
-    /// What the container may use of the machine.
+    /// The limits of the container's cgroup.
     #[serde(deserialize_with = "object", skip_serializing_if = "Option::is_none")]
     pub resources: Option<Resources>,
     /// The path of the cgroup: see [`resources::cgroup`](super::resources::cgroup).
     #[serde(skip_serializing_if = "String::is_empty")]
     pub cgroups_path: String,
-    /// The namespaces that are new or joined; the others are the caller's.
+    /// The namespaces that are new or joined. The container shares all others with the caller.
     #[serde(with = "objects", skip_serializing_if = "Vec::is_empty")]
     pub namespaces: Vec<Namespace>,
-    /// Device nodes beyond those that every container has.
+    /// Device nodes in addition to those that every container has.
     #[serde(with = "objects", skip_serializing_if = "Vec::is_empty")]
     pub devices: Vec<Device>,
-    /// Interfaces of the host that move into the container, by name.
+    /// Network interfaces of the host to move into the container, by name.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub net_devices: BTreeMap<String, NetDevice>,
-    /// System calls under rules.
+    /// The seccomp profile.
     #[serde(deserialize_with = "object", skip_serializing_if = "Option::is_none")]
     pub seccomp: Option<Seccomp>,
     /// The propagation of the root: `private`, `rslave`...
     #[serde(skip_serializing_if = "String::is_empty")]
     pub rootfs_propagation: String,
-    /// Paths that are hidden.
+    /// The paths to hide.
     #[serde(with = "list", skip_serializing_if = "Vec::is_empty")]
     pub masked_paths: Vec<String>,
-    /// Paths that cannot be written to.
+    /// The paths to make read-only.
     #[serde(with = "list", skip_serializing_if = "Vec::is_empty")]
     pub readonly_paths: Vec<String>,
     /// The SELinux label of files and mounts.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub mount_label: String,
-    /// Intel's Resource Director Technology; refused.
+    /// Intel Resource Director Technology; refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub intel_rdt: Option<serde_json::Value>,
     /// The execution domain.
     #[serde(deserialize_with = "object", skip_serializing_if = "Option::is_none")]
     pub personality: Option<Personality>,
-    /// The clocks of a new time namespace, by name.
+    /// The offsets of the clocks of a new time namespace, by the name of the clock.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub time_offsets: BTreeMap<String, TimeOffset>,
-    /// The NUMA policy of memory.
+    /// The NUMA memory policy.
     #[serde(deserialize_with = "object", skip_serializing_if = "Option::is_none")]
     pub memory_policy: Option<MemoryPolicy>,
 }
 
-/// An interface that moves.
+/// A network interface to move into the container.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct NetDevice {
-    /// Its name in the container; empty for the same.
+    /// The name in the container; unchanged if empty.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub name: String,
 }
@@ -94,16 +94,16 @@ pub struct NetDevice {
 pub struct Personality {
     /// One of [`DOMAINS`].
     pub domain: String,
-    /// The specification has none yet; refused.
+    /// Flags, of which the specification defines none; refused.
     #[serde(with = "list", skip_serializing_if = "Vec::is_empty")]
     pub flags: Vec<String>,
 }
 
-/// The execution domains, by the specification's name: `linux/personality.h`.
+/// The execution domains by the specification's name: `linux/personality.h`.
 pub const DOMAINS: [(&str, u32); 2] = [("LINUX", 0), ("LINUX32", 8)];
 
 impl Linux {
-    /// Puts everything into the configuration but the cgroup.
+    /// Lowers everything except the cgroup into the configuration.
     pub(super) fn apply(&self, config: &mut Config) -> Result<()> {
         if self.intel_rdt.is_some() {
             let reason = "Intel RDT is not supported";
@@ -117,7 +117,8 @@ impl Linux {
         }
         config.system_properties.clone_from(&self.sysctl);
         if let Some(seccomp) = &self.seccomp {
-            // Errors name their place in `config.json` only here. The filter is compiled later.
+            // The filter is compiled later, when errors no longer know the path of the property in
+            // `config.json`.
             seccomp.profile()?;
             config.seccomp_profile = Some(seccomp.clone());
         }
@@ -156,8 +157,8 @@ impl Linux {
     }
 
     fn apply_root(&self, config: &mut Config) -> Result<()> {
-        // Without a mount namespace of its own the container has the devices of whoever it shares
-        // the mounts with.
+        // Without a new mount namespace the container has the devices of the namespace that it
+        // shares.
         if config.has_new(NamespaceType::Mount) || !self.devices.is_empty() {
             config.devices = device::nodes(&self.devices)?;
         }
@@ -185,7 +186,7 @@ impl Personality {
     }
 }
 
-/// What the fields of [`Config`] are called in `config.json`.
+/// The names that fields of [`Config`] have in `config.json`, for the errors of validation.
 pub(super) const NAMES: config::Names = config::Names {
     first: &[
         ("rootfs", "root.path"),

@@ -9,7 +9,7 @@ use crate::config::{self, Config, IdMap, NamespaceType};
 use crate::error::{Error, Result};
 use crate::text::quoted;
 
-/// The namespaces, by the specification's name.
+/// The types of namespaces by the specification's name.
 pub const TYPES: [(&str, NamespaceType); 8] = [
     ("cgroup", NamespaceType::Cgroup),
     ("ipc", NamespaceType::Ipc),
@@ -27,7 +27,7 @@ pub struct Namespace {
     /// One of [`TYPES`].
     #[serde(rename = "type")]
     pub kind: String,
-    /// The absolute path of a namespace to join; empty for a new one.
+    /// The absolute path of a namespace to join; empty for a new namespace.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub path: String,
 }
@@ -38,14 +38,14 @@ pub struct IdMapping {
     /// The first id in the container.
     #[serde(rename = "containerID")]
     pub container_id: u32,
-    /// The first id outside.
+    /// The first id on the host.
     #[serde(rename = "hostID")]
     pub host_id: u32,
-    /// How many.
+    /// The number of ids.
     pub size: u32,
 }
 
-/// What a clock is ahead of the host's.
+/// The offset of a clock from the initial namespace's clock.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct TimeOffset {
@@ -61,7 +61,7 @@ impl TimeOffset {
     }
 }
 
-/// The ranges as the configuration has them.
+/// Lowers the ranges of a map.
 pub(in crate::oci) fn id_maps(mappings: &[IdMapping]) -> Vec<IdMap> {
     let map = |given: &IdMapping| IdMap {
         container_id: given.container_id,
@@ -71,8 +71,10 @@ pub(in crate::oci) fn id_maps(mappings: &[IdMapping]) -> Vec<IdMap> {
     mappings.iter().map(map).collect()
 }
 
-/// Whether the user namespace of a process, named by `/proc/PID/ns/user`, is known to have another
-/// map. Of a namespace with another name none can be told.
+/// Returns whether a user namespace is known to have another map.
+///
+/// The map can be read only if the path is `/proc/PID/ns/user`; for any other path the result is
+/// false.
 pub(super) fn differs(path: &str, file: &str, mappings: &[IdMapping]) -> bool {
     let process = path.strip_suffix("/ns/user").filter(|process| process.starts_with("/proc/"));
     let Some(Ok(text)) = process.map(|process| fs::read_to_string(format!("{process}/{file}")))
@@ -90,7 +92,7 @@ pub(super) fn differs(path: &str, file: &str, mappings: &[IdMapping]) -> bool {
     found != given
 }
 
-/// Gives the configuration these namespaces.
+/// Lowers the namespaces into the configuration.
 pub(super) fn apply(namespaces: &[Namespace], config: &mut Config) -> Result<()> {
     for (index, given) in namespaces.iter().enumerate() {
         let place = format!("linux.namespaces[{index}].type");

@@ -1,4 +1,4 @@
-//! The object `linux.seccomp` of the OCI runtime specification's `config.json`.
+//! The object `linux.seccomp`.
 //!
 //! Where the specification leaves a choice, this follows runc; see
 //! <https://github.com/opencontainers/runtime-spec/blob/main/config-linux.md#seccomp>.
@@ -13,26 +13,26 @@ use crate::seccomp::{
     Action, Condition, MAX_ERRNO, Operator, Profile, Rule, Syscall as Call, flag,
 };
 
-/// What system calls a container may make.
+/// A seccomp profile: the system calls that a container may make.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Seccomp {
-    /// What happens to calls that no rule matches: one of [`ACTIONS`].
+    /// The action for calls that no rule matches: one of [`ACTIONS`].
     pub default_action: String,
-    /// The error number, or the tracer's value, of the default action; `EPERM` if absent.
+    /// The error number of the default action, or its value for the tracer; `EPERM` if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub default_errno_ret: Option<u64>,
-    /// The architectures besides the machine's own: some of [`architectures`].
+    /// The architectures in addition to the native one: any of [`architectures`].
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub architectures: Vec<String>,
-    /// Flags of `seccomp(2)`: some of [`FLAGS`]. Absent, not empty, means
-    /// `SECCOMP_FILTER_FLAG_SPEC_ALLOW`, as with runc and crun.
+    /// Flags of `seccomp(2)`: any of [`FLAGS`]. If absent, as opposed to empty,
+    /// `SECCOMP_FILTER_FLAG_SPEC_ALLOW` is set, as with runc and crun.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub flags: Option<Vec<String>>,
-    /// The socket of the agent that serves `SCMP_ACT_NOTIFY`.
+    /// The socket of the agent that handles `SCMP_ACT_NOTIFY`.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub listener_path: String,
-    /// What the agent is told besides the container's state.
+    /// Text that the agent receives together with the container's state.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub listener_metadata: String,
     /// The rules.
@@ -46,9 +46,9 @@ pub struct Seccomp {
 pub struct Syscall {
     /// The names of the system calls.
     pub names: Vec<String>,
-    /// What happens to them: one of [`ACTIONS`].
+    /// The action: one of [`ACTIONS`].
     pub action: String,
-    /// The error number, or the tracer's value; `EPERM` if absent.
+    /// The error number, or the value for the tracer; `EPERM` if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub errno_ret: Option<u64>,
     /// The conditions.
@@ -60,9 +60,9 @@ pub struct Syscall {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Arg {
-    /// Which argument, 0 to 5.
+    /// The index of the argument, 0 to 5.
     pub index: u64,
-    /// What it is compared with; the mask of `SCMP_CMP_MASKED_EQ`.
+    /// The value to compare with; the mask for `SCMP_CMP_MASKED_EQ`.
     pub value: u64,
     /// The second value of `SCMP_CMP_MASKED_EQ`.
     #[serde(default)]
@@ -71,7 +71,7 @@ pub struct Arg {
     pub op: String,
 }
 
-/// The actions, by the specification's name, with `EPERM` where there is an errno.
+/// The actions by the specification's name. Those with an error number have `EPERM`.
 pub const ACTIONS: [(&str, Action); 9] = [
     ("SCMP_ACT_KILL", Action::KillThread),
     ("SCMP_ACT_KILL_PROCESS", Action::KillProcess),
@@ -84,7 +84,7 @@ pub const ACTIONS: [(&str, Action); 9] = [
     ("SCMP_ACT_NOTIFY", Action::Notify),
 ];
 
-/// The operators, by the specification's name.
+/// The operators by the specification's name.
 pub const OPERATORS: [(&str, Operator); 7] = [
     ("SCMP_CMP_NE", Operator::NotEqual),
     ("SCMP_CMP_LT", Operator::Less),
@@ -95,7 +95,7 @@ pub const OPERATORS: [(&str, Operator); 7] = [
     ("SCMP_CMP_MASKED_EQ", Operator::MaskedEqual),
 ];
 
-/// The architectures that a filter can be made for, by the specification's name.
+/// The architectures for which filters can be compiled, by the specification's name.
 pub const ARCHITECTURES: [(&str, Arch); 5] = [
     ("SCMP_ARCH_X86_64", Arch::X86_64),
     ("SCMP_ARCH_X86", Arch::X86),
@@ -104,7 +104,7 @@ pub const ARCHITECTURES: [(&str, Arch); 5] = [
     ("SCMP_ARCH_ARM", Arch::Arm),
 ];
 
-/// The flags of `seccomp(2)`, by the specification's name.
+/// The flags of `seccomp(2)` by the specification's name.
 pub const FLAGS: [(&str, u32); 4] = [
     ("SECCOMP_FILTER_FLAG_TSYNC", flag::TSYNC),
     ("SECCOMP_FILTER_FLAG_LOG", flag::LOG),
@@ -112,10 +112,10 @@ pub const FLAGS: [(&str, u32); 4] = [
     ("SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV", flag::WAIT_KILLABLE_RECV),
 ];
 
-/// The architectures that the specification knows and no machine of this program's ever reports.
+/// The architectures of the specification that never occur on a machine that this program supports.
 ///
-/// A kernel reports its own architecture and those of its compatibility modes, so on x86 and ARM
-/// rules for the others hold for no system call: they are accepted and need no code in the filter.
+/// A kernel reports its native architecture and those of its compatibility modes. On x86 and ARM,
+/// rules for other architectures never match, so they are accepted and left out of the filter.
 const NEVER_REPORTED: [&str; 18] = [
     "SCMP_ARCH_MIPS",
     "SCMP_ARCH_MIPS64",
@@ -137,27 +137,27 @@ const NEVER_REPORTED: [&str; 18] = [
     "SCMP_ARCH_SHEB",
 ];
 
-/// Every architecture that a profile may name.
+/// Returns all architectures that a profile may name.
 pub fn architectures() -> impl Iterator<Item = &'static str> {
     ARCHITECTURES.into_iter().map(|(name, _)| name).chain(NEVER_REPORTED)
 }
 
 const EPERM: u16 = 1;
 
-/// How often names are copied at most for the conditions of one rule: far above what fits into a
+/// The largest number of copied names for the conditions of one rule, far above what fits into a
 /// filter.
 const MAX_COPIES: usize = 1 << 16;
 
-/// The first system call that the init makes with the filter in force is the one that hands the
-/// listener over: nobody could answer for it yet.
+/// The system call with which the init passes the listener to the host: the first that it makes
+/// under the filter. No agent could answer a notification for it.
 const HANDS_OVER_LISTENER: &str = "sendmsg";
 
 impl Seccomp {
-    /// What is asked for; nothing if there is neither a default action nor a rule.
+    /// Returns the profile; `None` if there is neither a default action nor a rule.
     ///
     /// # Errors
-    /// A value that the specification does not know or that cannot be honoured, named with its
-    /// place in `config.json`.
+    /// [`Code::ConfigInvalid`](crate::Code::ConfigInvalid) for an unknown or unsupported value,
+    /// with the path of the property in `config.json`.
     pub fn profile(&self) -> Result<Option<Profile>> {
         if self.default_action.is_empty() && self.syscalls.is_empty() {
             return Ok(None);
@@ -166,7 +166,8 @@ impl Seccomp {
         let errno = ("linux.seccomp.defaultErrnoRet", self.default_errno_ret);
         let default = action((place, &self.default_action), errno)?;
         if default == Action::Notify {
-            // Every call that no rule names would wait for the agent, the hand-over among them.
+            // All calls without a rule would wait for the agent, including the one that passes the
+            // listener to it.
             let reason = "cannot be the default action";
             return Err(Error::config(place, quoted(&self.default_action), reason));
         }
@@ -250,8 +251,8 @@ impl Syscall {
             conditions.push(arg.condition(&format!("{place}.args[{number}]"))?);
         }
         let syscalls: Vec<Call> = self.names.iter().cloned().map(Call::Name).collect();
-        // Two conditions on one argument cannot go into one rule of libseccomp. runc and crun then
-        // make a rule of each: any of them suffices. Profiles rely on it.
+        // libseccomp does not accept two conditions on one argument in one rule. runc and crun then
+        // make a rule of each condition, so that any of them suffices. Profiles rely on it.
         if repeats(&conditions) {
             // The names are copied for each condition.
             if syscalls.len().saturating_mul(conditions.len()) > MAX_COPIES {
@@ -283,7 +284,7 @@ impl Arg {
     }
 }
 
-/// Reads an action and its errno, each with its place.
+/// Parses an action and its error number, each with the path of its property.
 fn action((at, name): (&str, &str), (errno_at, errno): (&str, Option<u64>)) -> Result<Action> {
     let Some(action) = find(&ACTIONS, name) else {
         return Err(Error::config(at, quoted(name), "unknown action"));
@@ -306,11 +307,15 @@ fn find<T: Copy>(table: &[(&str, T)], name: &str) -> Option<T> {
     table.iter().find(|(known, _)| *known == name).map(|(_, value)| *value)
 }
 
+/// Returns a value in quotation marks.
+///
+/// Unlike [`text::quoted`](crate::text::quoted) it does not cut long values: the errors of this
+/// object have always had the whole value.
 fn quoted(value: &str) -> impl fmt::Display {
     format!("\"{value}\"")
 }
 
-/// Whether two conditions are on the same argument.
+/// Returns whether two conditions are about the same argument.
 fn repeats(conditions: &[Condition]) -> bool {
     let mut seen = [false; 6];
     conditions
@@ -332,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_what_dockerd_writes() {
+    fn profile_of_dockerd_is_lowered() {
         let profile = profile(
             r#"{"defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 1, "comment": "ignored",
             "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X86"],
@@ -366,12 +371,12 @@ mod tests {
     }
 
     #[test]
-    fn nothing_asked_for_is_no_filter() {
+    fn empty_object_is_no_profile() {
         assert_eq!(profile("{}").unwrap(), None);
     }
 
     #[test]
-    fn every_name_of_the_specification_is_known() {
+    fn actions_and_flags_of_the_specification_are_known() {
         for (name, action) in ACTIONS {
             let default = profile(&format!(r#"{{"defaultAction": "{name}"}}"#));
             match action {
@@ -389,7 +394,7 @@ mod tests {
     }
 
     #[test]
-    fn every_architecture_of_the_specification_is_accepted() {
+    fn architectures_of_the_specification_are_accepted() {
         let names: Vec<&str> = architectures().collect();
         assert_eq!(names.len(), 23);
         let with = |names: &[&str]| {
@@ -404,7 +409,7 @@ mod tests {
     }
 
     #[test]
-    fn two_conditions_on_one_argument_are_two_rules() {
+    fn two_conditions_on_one_argument_become_two_rules() {
         let profile = profile(
             r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
                 {"names": ["socket"], "action": "SCMP_ACT_ERRNO", "args": [
@@ -417,7 +422,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_name_the_value_and_its_place() {
+    fn errors_have_property_and_value() {
         assert_eq!(
             refused(r#"{"defaultAction": "SCMP_ACT_FOO"}"#),
             r#"configuration `linux.seccomp.defaultAction = "SCMP_ACT_FOO"`: unknown action"#
@@ -453,7 +458,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_in_rules_name_the_rule() {
+    fn errors_in_rules_have_the_index_of_the_rule() {
         let rule = |rest: &str| {
             refused(&format!(
                 r#"{{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [

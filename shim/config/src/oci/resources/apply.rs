@@ -1,4 +1,4 @@
-//! What the specification's resources mean for a cgroup.
+//! The lowering of `linux.resources` to a cgroup.
 
 use std::fmt::Write;
 
@@ -7,15 +7,15 @@ use crate::config::{self, DeviceRule, HugetlbLimit, InterfacePriority, RdmaLimit
 use crate::error::{Error, Result};
 
 impl Resources {
-    /// Overlays what is given on the limits of a container.
+    /// Overlays the given resources on a cgroup's limits.
     ///
-    /// Numbers of 0 that clients send as "not set" (shares, quotas, periods, weights, limits of
-    /// memory and processes) leave what is there, as with runc. Rules about devices, if there are
-    /// any, take the place of all earlier ones and are followed by the runtime's own set.
+    /// Clients send 0 for "not set" in shares, quotas, periods, weights, and limits of memory and
+    /// processes. As with runc, it leaves the value unchanged. Device rules, if there are any,
+    /// replace all earlier ones and are followed by the runtime's own.
     ///
     /// # Errors
-    /// [`Code::ConfigInvalid`](crate::Code::ConfigInvalid) with the property that cannot be
-    /// honoured. Ranges are checked with the whole configuration: [`config::Config::validate`].
+    /// [`Code::ConfigInvalid`](crate::Code::ConfigInvalid) with the property that is not supported.
+    /// [`config::Config::validate`] checks the ranges.
     pub fn apply(&self, cgroup: &mut config::Cgroup) -> Result<()> {
         if !self.devices.is_empty() {
             cgroup.allow_all_devices = false;
@@ -30,7 +30,7 @@ impl Resources {
             cpu.apply(cgroup)?;
         }
         if let Some(limit) = self.pids.and_then(|pids| pids.limit) {
-            // Every number below 0 is "unlimited" to clients, -1 to us.
+            // Clients use any number below 0 for "unlimited", `Cgroup` uses -1.
             set(&mut cgroup.pids_limit, Some(limit.max(-1)));
         }
         if let Some(block_io) = &self.block_io {
@@ -59,7 +59,7 @@ impl Memory {
         set(&mut cgroup.memory, self.limit);
         set(&mut cgroup.memory_reservation, self.reservation);
         set(&mut cgroup.memory_swap, self.swap);
-        // -1 says what is the case on every kernel.
+        // -1 means no limit, which every kernel has.
         set(&mut cgroup.kernel_memory, self.kernel.filter(|&limit| limit != -1));
         if let Some(limit) = self.kernel_tcp.filter(|limit| !matches!(limit, -1 | 0)) {
             let reason = "is not supported; TCP buffers count as memory";
@@ -151,7 +151,7 @@ impl Network {
     }
 }
 
-/// Takes a number over unless it is absent or 0.
+/// Sets a number unless the given one is absent or 0.
 fn set(field: &mut i64, given: Option<i64>) {
     if let Some(number) = given.filter(|&number| number != 0) {
         *field = number;
@@ -164,7 +164,7 @@ fn number(field: &str, value: u64) -> Result<i64> {
     })
 }
 
-/// The form in which the configuration has numbers for devices: lines of `major:minor number`.
+/// Formats numbers for devices as the configuration has them: lines of `major:minor number`.
 fn lines(devices: impl Iterator<Item = (i64, i64, u64)>) -> String {
     let mut text = String::new();
     for (major, minor, number) in devices {
@@ -174,8 +174,8 @@ fn lines(devices: impl Iterator<Item = (i64, i64, u64)>) -> String {
     text
 }
 
-/// The rules that are given, and then those that no configuration can take away, as with runc:
-/// every node may be made, and those that every container has, and ptys, may be opened.
+/// Returns the given rules followed by those that a configuration cannot take away, as with runc:
+/// all nodes may be made, and the devices that every container has, and ptys, may be opened.
 pub(super) fn device_rules(given: &[Device]) -> Result<Vec<DeviceRule>> {
     let rules = given.iter().enumerate().map(|(index, rule)| device_rule(index, rule));
     let mut rules = rules.collect::<Result<Vec<_>>>()?;
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn every_property_has_its_field() {
+    fn properties_are_lowered_to_fields() {
         let json = r#"{
             "memory": {"limit": 64, "reservation": 32, "swap": 128, "kernel": 16, "swappiness": 0,
                 "disableOOMKiller": true, "useHierarchy": true, "checkBeforeUpdate": true},
@@ -294,7 +294,7 @@ mod tests {
             ..config::Cgroup::default()
         };
         assert_eq!(overlaid(json, &config::Cgroup::default()), expected);
-        // What an update does not mention stays, and so does what it sends as zero.
+        // An update leaves what it does not mention or sets to 0.
         let zeros = r#"{
             "memory": {"limit": 0, "reservation": 0, "swap": 0, "kernel": 0, "kernelTCP": 0},
             "cpu": {"shares": 0, "quota": 0, "period": 0, "realtimeRuntime": 0,
@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn an_update_replaces_what_it_mentions() {
+    fn update_replaces_the_given_properties_only() {
         let before = config::Cgroup {
             memory: 64,
             oom_kill_disable: true,
@@ -330,16 +330,16 @@ mod tests {
     }
 
     #[test]
-    fn devices_keep_their_order_and_the_own_set_follows() {
+    fn device_rules_keep_their_order_and_are_followed_by_the_runtimes() {
         let given = r#"{"devices": [{"allow": false, "access": "rwm"},
             {"allow": true, "type": "c", "major": 10, "access": "rw"},
             {"allow": false, "type": "b", "major": 8, "minor": 1, "access": "w"}]}"#;
-        let seed = config::Cgroup {
+        let before = config::Cgroup {
             allow_all_devices: true,
             denied_devices: vec![config::Device::default()],
             ..config::Cgroup::default()
         };
-        let cgroup = overlaid(given, &seed);
+        let cgroup = overlaid(given, &before);
         assert!(!cgroup.allow_all_devices && cgroup.denied_devices.is_empty());
         let rules: Vec<String> = cgroup.device_rules.iter().map(ToString::to_string).collect();
         assert_eq!(
@@ -360,12 +360,12 @@ mod tests {
                 "allow c 5:2 rwm",
             ]
         );
-        // An update without rules leaves those that are there.
+        // An update without rules leaves the existing ones.
         assert_eq!(overlaid("{}", &cgroup).device_rules, cgroup.device_rules);
     }
 
     #[test]
-    fn what_cannot_be_honoured_is_refused() {
+    fn unsupported_values_are_refused() {
         for (json, field) in [
             (r#"{"memory": {"kernelTCP": 1}}"#, "memory.kernelTCP = 1"),
             (r#"{"memory": {"useHierarchy": false}}"#, "memory.useHierarchy = false"),

@@ -1,9 +1,10 @@
-//! The object `linux.resources` of `config.json`, which is also what `update` is given.
+//! The object `linux.resources` of `config.json`, which `update` reads, too.
 //!
-//! The types are the specification's. What they ask for becomes a
-//! [`Cgroup`](crate::config::Cgroup), which knows both versions of cgroups.
+//! The types are the specification's. They are lowered to a [`Cgroup`](crate::config::Cgroup),
+//! which covers both versions of cgroups.
 //!
-//! Reference: <https://github.com/opencontainers/runtime-spec/blob/v1.3.0/config-linux.md#control-groups>.
+//! Reference:
+//! <https://github.com/opencontainers/runtime-spec/blob/v1.3.0/config-linux.md#control-groups>.
 
 use std::collections::BTreeMap;
 
@@ -16,49 +17,49 @@ mod path;
 
 pub use path::cgroup;
 
-/// What the container may use of the machine.
+/// The limits of a container's cgroup.
 ///
-/// What is absent, and a number of 0 where it could not be meant as a limit, asks for nothing.
+/// A property that is absent sets no limit, and neither does 0 where 0 cannot be a limit.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Resources {
-    /// Rules about devices in their order: the last one that fits decides.
+    /// The device rules, in order: the last one that matches decides.
     #[serde(with = "objects", skip_serializing_if = "Vec::is_empty")]
     pub devices: Vec<Device>,
-    /// Memory.
+    /// Memory limits.
     #[serde(deserialize_with = "object", skip_serializing_if = "Option::is_none")]
     pub memory: Option<Memory>,
-    /// The processor.
+    /// CPU limits.
     #[serde(deserialize_with = "object", skip_serializing_if = "Option::is_none")]
     pub cpu: Option<Cpu>,
-    /// Processes and threads.
+    /// The limit of processes and threads.
     #[serde(deserialize_with = "object", skip_serializing_if = "Option::is_none")]
     pub pids: Option<Pids>,
-    /// Block devices.
+    /// Block I/O limits.
     #[serde(
         rename = "blockIO",
         deserialize_with = "object",
         skip_serializing_if = "Option::is_none"
     )]
     pub block_io: Option<BlockIo>,
-    /// Huge pages.
+    /// Limits of huge pages.
     #[serde(with = "objects", skip_serializing_if = "Vec::is_empty")]
     pub hugepage_limits: Vec<HugepageLimit>,
-    /// Marks and priorities of packets; cgroup v1 only.
+    /// The class and priorities of packets; cgroup v1 only.
     #[serde(deserialize_with = "object", skip_serializing_if = "Option::is_none")]
     pub network: Option<Network>,
-    /// RDMA resources by the name of the device.
+    /// Limits of RDMA resources by the name of the device.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rdma: Option<BTreeMap<String, Rdma>>,
-    /// Texts for files of cgroup v2 by the name of the file.
+    /// Values for files of cgroup v2, by the name of the file.
     #[serde(with = "map", skip_serializing_if = "BTreeMap::is_empty")]
     pub unified: BTreeMap<String, String>,
 }
 
-/// A rule about devices.
+/// A device rule.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Device {
-    /// Whether it allows, otherwise it denies.
+    /// Whether the rule allows; otherwise it denies.
     pub allow: bool,
     /// `c` or `b`; `a` or absent for both.
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
@@ -74,7 +75,7 @@ pub struct Device {
     pub access: Option<String>,
 }
 
-/// Limits of memory, in bytes; -1 for none.
+/// Memory limits in bytes; -1 for no limit.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Memory {
@@ -87,95 +88,95 @@ pub struct Memory {
     /// The limit of memory and swap together.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub swap: Option<i64>,
-    /// The limit of the kernel's memory, which kernels have no more.
+    /// The kernel memory limit, which current kernels do not have.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kernel: Option<i64>,
-    /// The limit of the kernel's buffers for TCP; refused.
+    /// The limit of kernel buffers for TCP; refused.
     #[serde(rename = "kernelTCP", skip_serializing_if = "Option::is_none")]
     pub kernel_tcp: Option<i64>,
-    /// How eagerly the kernel swaps, 0 to 100; cgroup v1 only.
+    /// The swappiness, 0 to 100; cgroup v1 only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub swappiness: Option<u64>,
-    /// Whether the OOM killer is off; cgroup v1 only.
+    /// Whether the OOM killer is disabled; cgroup v1 only.
     #[serde(rename = "disableOOMKiller", skip_serializing_if = "Option::is_none")]
     pub disable_oom_killer: Option<bool>,
-    /// Whether sub-cgroups count as part of the cgroup; they always do.
+    /// Whether child cgroups count as part of the cgroup. They always do.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub use_hierarchy: Option<bool>,
-    /// Whether a limit below what is in use is refused.
+    /// Whether to refuse a limit below the current usage.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub check_before_update: Option<bool>,
 }
 
-/// Limits of the processor; times are in microseconds.
+/// CPU limits; times are in microseconds.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Cpu {
-    /// The share beside other cgroups, 2 to 262144.
+    /// The CPU shares relative to other cgroups, 2 to 262144.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shares: Option<u64>,
-    /// Processor time in each period; -1 for no limit.
+    /// The CPU time in each period; -1 for no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub quota: Option<i64>,
-    /// Unused processor time that may be used beyond the quota later.
+    /// The unused CPU time that may later be used beyond the quota.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub burst: Option<u64>,
     /// The period.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub period: Option<u64>,
-    /// Time of real-time scheduling in each of its periods; cgroup v1 only.
+    /// The time of real-time scheduling in each real-time period; cgroup v1 only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub realtime_runtime: Option<i64>,
-    /// The period of real-time scheduling; cgroup v1 only.
+    /// The real-time period; cgroup v1 only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub realtime_period: Option<u64>,
-    /// The processors, as a list like `0-2,7`.
+    /// The CPUs, as a list such as `0-2,7`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cpus: Option<String>,
     /// The memory nodes, as a list.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mems: Option<String>,
-    /// 1 for processes that run only when nothing else wants the processor, or 0.
+    /// 1 for processes that run only when no other process needs the CPU, otherwise 0.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub idle: Option<i64>,
 }
 
-/// A limit of processes and threads.
+/// The limit of processes and threads.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Pids {
-    /// The largest number; below 0 for no limit.
+    /// The maximum number; below 0 for no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limit: Option<i64>,
 }
 
-/// Weights and limits of block devices.
+/// Weights and limits of block I/O.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct BlockIo {
-    /// The weight beside other cgroups, 10 to 1000.
+    /// The weight relative to other cgroups, 10 to 1000.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub weight: Option<u16>,
-    /// The weight of the cgroup's own processes beside its sub-cgroups; cgroup v1 only.
+    /// The weight of the cgroup's own processes relative to its child cgroups; cgroup v1 only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub leaf_weight: Option<u16>,
-    /// Weights for single devices.
+    /// Weights by device.
     #[serde(with = "objects", skip_serializing_if = "Vec::is_empty")]
     pub weight_device: Vec<WeightDevice>,
-    /// Bytes that may be read in a second.
+    /// Bytes to read per second, by device.
     #[serde(with = "objects", skip_serializing_if = "Vec::is_empty")]
     pub throttle_read_bps_device: Vec<ThrottleDevice>,
-    /// Bytes that may be written in a second.
+    /// Bytes to write per second, by device.
     #[serde(with = "objects", skip_serializing_if = "Vec::is_empty")]
     pub throttle_write_bps_device: Vec<ThrottleDevice>,
-    /// Reads in a second.
+    /// Reads per second, by device.
     #[serde(
         rename = "throttleReadIOPSDevice",
         with = "objects",
         skip_serializing_if = "Vec::is_empty"
     )]
     pub throttle_read_iops_device: Vec<ThrottleDevice>,
-    /// Writes in a second.
+    /// Writes per second, by device.
     #[serde(
         rename = "throttleWriteIOPSDevice",
         with = "objects",
@@ -184,7 +185,7 @@ pub struct BlockIo {
     pub throttle_write_iops_device: Vec<ThrottleDevice>,
 }
 
-/// The weights for one block device.
+/// The weights for a block device.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct WeightDevice {
@@ -200,14 +201,14 @@ pub struct WeightDevice {
     pub leaf_weight: Option<u16>,
 }
 
-/// The limit for one block device.
+/// A limit for a block device.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ThrottleDevice {
     /// The major number.
     pub major: i64,
     /// The minor number.
     pub minor: i64,
-    /// Bytes or operations in a second; 0 for no limit.
+    /// Bytes or operations per second; 0 for no limit.
     pub rate: u64,
 }
 
@@ -215,13 +216,13 @@ pub struct ThrottleDevice {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct HugepageLimit {
-    /// The size of the pages, as in `2MB`.
+    /// The page size, such as `2MB`.
     pub page_size: String,
     /// The limit in bytes.
     pub limit: u64,
 }
 
-/// Marks and priorities of packets.
+/// The class and priorities of packets.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Network {
@@ -233,23 +234,23 @@ pub struct Network {
     pub priorities: Vec<InterfacePriority>,
 }
 
-/// The priority of packets leaving through an interface.
+/// The priority of packets that leave through an interface.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InterfacePriority {
-    /// The interface.
+    /// The name of the interface.
     pub name: String,
     /// The priority.
     pub priority: u32,
 }
 
-/// A limit of RDMA resources.
+/// The limits of the RDMA resources of a device.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Rdma {
-    /// The largest number of open handles.
+    /// The maximum number of open handles.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hca_handles: Option<u32>,
-    /// The largest number of objects.
+    /// The maximum number of objects.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hca_objects: Option<u32>,
 }
@@ -285,7 +286,7 @@ mod tests {
     }"#;
 
     #[test]
-    fn every_property_is_read_and_written_again() {
+    fn properties_are_unchanged_by_reading_and_writing() {
         let resources: Resources = parse(EVERYTHING.as_bytes(), "").unwrap();
         let written = serde_json::to_value(&resources).unwrap();
         let read: serde_json::Value = serde_json::from_str(EVERYTHING).unwrap();
@@ -294,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn null_is_absent_and_the_unknown_is_left_alone() {
+    fn null_and_unknown_properties_are_ignored() {
         let json = r#"{"devices": null, "memory": null, "cpu": {"shares": null, "later": 1},
             "rdma": null, "unified": null, "hugepageLimits": null, "later": {}}"#;
         let resources: Resources = parse(json.as_bytes(), "").unwrap();
@@ -303,7 +304,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_number_and_no_text_panics(number: i64, unsigned: u64, text: String) {
+        fn arbitrary_numbers_and_text_do_not_panic(number: i64, unsigned: u64, text: String) {
             let text = serde_json::to_string(&text).unwrap();
             let json = format!(
                 r#"{{"devices": [{{"allow": true, "type": {text}, "major": {number}}},
@@ -325,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_value_is_named_by_its_place() {
+    fn errors_have_property_and_value() {
         for (json, place) in [
             (r#"{"memory": {"limit": "1g"}}"#, "memory.limit = \"1g\""),
             (r#"{"memory": []}"#, "memory"),

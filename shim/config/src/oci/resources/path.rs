@@ -1,20 +1,21 @@
-//! The property `linux.cgroupsPath`, and the whole cgroup.
+//! The property `linux.cgroupsPath`, and the whole cgroup of a container.
 
 use super::Resources;
 use super::apply::device_rules;
 use crate::config;
 use crate::error::{Error, Result};
 
-/// Makes the cgroup of a container from `linux.cgroupsPath` and `linux.resources`.
+/// Returns the cgroup of a container, from `linux.cgroupsPath` and `linux.resources`.
 ///
-/// As with runc, an absolute path begins at the mount point of a hierarchy, any other at the
-/// calling process's own cgroup, and an empty one stands for `id`. Empty components and `.` are
-/// left out. Devices are ruled by those of [`Resources::devices`] and the runtime's own set, also
-/// when there are none.
+/// As with runc, an absolute path starts at the mount point of a hierarchy, and a relative path at
+/// the calling process's cgroup. If the path is empty, `id` is used. Empty components and `.` are
+/// removed. The cgroup always has device rules: those of [`Resources::devices`], if any, and the
+/// runtime's own.
 ///
 /// # Errors
-/// [`Code::ConfigInvalid`](crate::Code::ConfigInvalid): a path with `..`, the root of a hierarchy,
-/// the form `slice:prefix:name` of the systemd driver; and as [`Resources::apply`].
+/// [`Code::ConfigInvalid`](crate::Code::ConfigInvalid) for a path with `..`, for the root of a
+/// hierarchy, and for a path of the systemd driver, `slice:prefix:name`; and as
+/// [`Resources::apply`].
 pub fn cgroup(path: &str, id: &str, resources: Option<&Resources>) -> Result<config::Cgroup> {
     let (parent, name) = split(path, id)?;
     let mut cgroup = config::Cgroup { name, parent, ..config::Cgroup::default() };
@@ -27,7 +28,7 @@ pub fn cgroup(path: &str, id: &str, resources: Option<&Resources>) -> Result<con
     Ok(cgroup)
 }
 
-/// The path in the parts that the configuration has.
+/// Splits a path into parent and name.
 fn split(path: &str, id: &str) -> Result<(String, String)> {
     let refuse = |reason: &'static str| Error::config("linux.cgroupsPath", path, reason);
     if path.is_empty() {
@@ -47,7 +48,8 @@ fn split(path: &str, id: &str) -> Result<(String, String)> {
     Ok((format!("{root}{}", components.join("/")), name.to_owned()))
 }
 
-/// Whether a path is `slice:prefix:name`, the slice empty or with its suffix.
+/// Returns whether a path has the form `slice:prefix:name`, in which the slice is empty or ends
+/// with `.slice`.
 fn is_of_systemd(path: &str) -> bool {
     let mut parts = path.split(':');
     let slice = parts.next().unwrap_or("");
@@ -64,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn paths_are_split_before_the_last_component() {
+    fn path_is_split_into_parent_and_name() {
         for (path, parent, name) in [
             ("", "", "box"),
             ("/box1", "/", "box1"),
@@ -81,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn paths_out_of_the_hierarchy_are_refused() {
+    fn paths_of_systemd_and_out_of_the_hierarchy_are_refused() {
         for (path, reason) in [
             ("..", "has a component `..`"),
             ("/a/../../b", "has a component `..`"),
@@ -98,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn devices_are_closed_but_for_the_runtimes_own_set() {
+    fn device_rules_without_resources_are_those_of_the_runtime() {
         let none = cgroup("/a", "box", None).unwrap();
         let empty = cgroup("/a", "box", Some(&Resources::default())).unwrap();
         assert_eq!(none, empty);

@@ -1,4 +1,4 @@
-//! From the text of `config.json` to a configuration and a process, as a whole.
+//! Tests of the whole way from the text of `config.json` to a configuration and a process.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -15,7 +15,7 @@ use crate::config::mount::flags::{BIND, NODEV, NOEXEC, NOSUID, PRIVATE, RDONLY, 
 use crate::config::{Config, NamespaceType};
 use crate::{Code, TerminalSize};
 
-/// A bundle on disk, removed with the directory.
+/// Writes a bundle to a temporary directory and opens it.
 fn bundle(text: &str) -> (TempDir, Result<Bundle>) {
     let directory = tempfile::tempdir().unwrap();
     fs::create_dir(directory.path().join("rootfs")).unwrap();
@@ -30,7 +30,7 @@ fn sample(name: &str) -> (TempDir, Bundle) {
     (directory, bundle.unwrap())
 }
 
-/// The default configuration with one property changed; `null` takes it away.
+/// Returns the default configuration with one property replaced; `null` removes it.
 fn changed(pointer: &str, value: Value) -> String {
     let mut document = serde_json::to_value(default::spec(None)).unwrap();
     let (parent, name) = pointer.rsplit_once('/').unwrap();
@@ -60,7 +60,7 @@ fn mount<'a>(config: &'a Config, destination: &str) -> &'a crate::config::Mount 
 }
 
 #[test]
-fn dockers_configuration_is_understood() {
+fn configuration_of_docker_is_lowered() {
     let (directory, bundle) = sample("docker.json");
     let config = bundle.config().unwrap();
     assert_eq!(config.rootfs, directory.path().canonicalize().unwrap().join("rootfs"));
@@ -94,7 +94,7 @@ fn dockers_configuration_is_understood() {
 }
 
 #[test]
-fn podmans_configuration_is_understood() {
+fn configuration_of_podman_is_lowered() {
     let (_directory, bundle) = sample("podman.json");
     let config = bundle.config().unwrap();
     let shm = mount(&config, "/dev/shm");
@@ -112,7 +112,7 @@ fn podmans_configuration_is_understood() {
 }
 
 #[test]
-fn containerds_configuration_of_a_pod_is_understood() {
+fn configuration_of_a_containerd_pod_is_lowered() {
     let (_directory, bundle) = sample("containerd.json");
     let config = bundle.config().unwrap();
     let network = config.namespace(NamespaceType::Network).unwrap();
@@ -130,7 +130,7 @@ fn containerds_configuration_of_a_pod_is_understood() {
 }
 
 #[test]
-fn the_first_process_takes_no_affinity_of_further_ones() {
+fn exec_cpu_affinity_applies_to_further_processes_only() {
     let text = changed("/process/execCPUAffinity", json!({"final": "0"}));
     let (_directory, bundle) = bundle(&text);
     let bundle = bundle.unwrap();
@@ -139,7 +139,7 @@ fn the_first_process_takes_no_affinity_of_further_ones() {
 }
 
 #[test]
-fn the_configuration_to_start_from_is_valid() {
+fn default_configuration_is_valid() {
     for rootless in [None, Some((1000, 100))] {
         let text = serde_json::to_string_pretty(&default::spec(rootless)).unwrap();
         assert_eq!(Spec::from_json(text.as_bytes()).unwrap(), default::spec(rootless));
@@ -158,7 +158,7 @@ fn the_configuration_to_start_from_is_valid() {
 }
 
 #[test]
-fn configurations_come_back_from_the_containers_state() {
+fn configurations_are_unchanged_by_writing_and_reading() {
     for name in ["docker.json", "podman.json", "containerd.json"] {
         let (_directory, bundle) = sample(name);
         let config = bundle.config().unwrap();
@@ -170,7 +170,7 @@ fn configurations_come_back_from_the_containers_state() {
 }
 
 #[test]
-fn a_bundle_is_found_through_links() {
+fn bundle_paths_are_resolved() {
     let (directory, opened) = bundle(&serde_json::to_string(&default::spec(None)).unwrap());
     let real = opened.unwrap().directory;
     let root = real.join("rootfs");
@@ -195,7 +195,7 @@ fn a_bundle_is_found_through_links() {
 }
 
 #[test]
-fn what_cannot_be_honoured_is_named_with_its_place() {
+fn unsupported_values_are_refused_with_their_property() {
     for (pointer, value, text) in refusal::all() {
         let error = made(&changed(pointer, value.clone())).expect_err(pointer);
         assert_eq!(error.code(), Code::ConfigInvalid, "{pointer}");
@@ -204,7 +204,7 @@ fn what_cannot_be_honoured_is_named_with_its_place() {
 }
 
 #[test]
-fn sections_of_other_platforms_are_ignored_beside_linux() {
+fn sections_of_other_platforms_are_ignored_if_there_is_linux() {
     made_with("/windows", json!({"layerFolders": []}));
     let mut alone: Value = serde_json::from_str(&changed("/windows", json!({}))).unwrap();
     alone.as_object_mut().unwrap().remove("linux");
@@ -213,7 +213,7 @@ fn sections_of_other_platforms_are_ignored_beside_linux() {
 }
 
 #[test]
-fn unknown_properties_are_ignored_and_wrong_types_are_not() {
+fn unknown_properties_are_ignored_and_wrong_types_refused() {
     made_with("/linux/newThing", json!({"a": [1]}));
     made_with("/process/user/username", json!("x"));
     let error = made(&changed("/process/args", json!("sh"))).unwrap_err().to_string();
@@ -228,7 +228,7 @@ fn unknown_properties_are_ignored_and_wrong_types_are_not() {
 }
 
 #[test]
-fn namespaces_of_all_kinds_are_new_or_joined() {
+fn namespaces_of_all_types_can_be_joined() {
     let all: Vec<Value> = linux::NAMESPACES
         .iter()
         .map(|(kind, _)| json!({"type": kind, "path": if *kind == "mount" { "" } else { "/x" }}))
@@ -239,7 +239,7 @@ fn namespaces_of_all_kinds_are_new_or_joined() {
 }
 
 #[test]
-fn a_user_namespace_that_is_joined_has_its_own_maps() {
+fn id_maps_of_a_joined_user_namespace_are_ignored_with_a_warning() {
     let maps = json!([{"containerID": 0, "hostID": 1000, "size": 1}]);
     let mut document: Value =
         serde_json::from_str(&changed("/linux/uidMappings", maps.clone())).unwrap();
@@ -254,7 +254,7 @@ fn a_user_namespace_that_is_joined_has_its_own_maps() {
 }
 
 #[test]
-fn maps_that_are_not_those_of_a_namespace_that_is_joined_are_refused() {
+fn id_maps_that_differ_from_the_joined_user_namespace_are_refused() {
     let of_own = fs::read_to_string("/proc/self/uid_map").unwrap();
     let lines = of_own.lines().map(|line| {
         let numbers: Vec<u32> =
@@ -275,7 +275,7 @@ fn maps_that_are_not_those_of_a_namespace_that_is_joined_are_refused() {
 }
 
 #[test]
-fn every_property_of_linux_has_its_field() {
+fn properties_of_linux_are_lowered_to_fields() {
     let mut document: Value = serde_json::from_str(&changed("/domainname", json!("nis"))).unwrap();
     let linux = &mut document["linux"];
     linux["namespaces"].as_array_mut().unwrap().push(json!({"type": "time"}));
@@ -306,7 +306,7 @@ fn every_property_of_linux_has_its_field() {
 }
 
 #[test]
-fn a_container_in_the_hosts_mounts_has_no_devices_of_its_own() {
+fn container_in_the_hosts_mounts_has_no_devices() {
     let text = json!({"ociVersion": "1.0.0", "root": {"path": "rootfs"},
         "process": {"args": ["x"], "cwd": "/"}});
     let (config, process) = made(&text.to_string()).unwrap();
@@ -315,7 +315,7 @@ fn a_container_in_the_hosts_mounts_has_no_devices_of_its_own() {
 }
 
 #[test]
-fn features_are_those_of_the_specification() {
+fn features_list_what_is_supported() {
     let features = serde_json::to_value(features()).unwrap();
     assert_eq!(features["ociVersionMax"], "1.3.0");
     assert_eq!(features["mountOptions"].as_array().unwrap().len(), 62);
@@ -328,7 +328,7 @@ fn features_are_those_of_the_specification() {
 }
 
 #[test]
-fn a_state_is_written_as_runc_writes_it() {
+fn state_has_the_form_of_runc() {
     let annotations = [("a".to_owned(), "b".to_owned())].into();
     let state = State::new("box", Status::Running, Some(7), "/srv/box", &annotations);
     let text = r#"{"ociVersion":"1.3.0","id":"box","pid":7,"status":"running","bundle":"/srv/box","annotations":{"a":"b"}}"#;
@@ -378,7 +378,7 @@ fn value() -> impl Strategy<Value = Value> {
 
 proptest! {
     #[test]
-    fn no_value_of_a_property_panics(index in 0usize..40, value in value()) {
+    fn arbitrary_property_values_do_not_panic(index in 0usize..40, value in value()) {
         let pointers = ["/process", "/process/user", "/process/env", "/process/capabilities",
             "/process/rlimits", "/process/scheduler", "/process/ioPriority",
             "/process/execCPUAffinity", "/process/consoleSize", "/mounts", "/mounts/0",
@@ -394,7 +394,7 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_panic(bytes: Vec<u8>) {
+    fn arbitrary_bytes_do_not_panic(bytes: Vec<u8>) {
         let _ = (Spec::from_json(&bytes), Process::from_json(&bytes));
     }
 }

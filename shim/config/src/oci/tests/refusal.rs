@@ -1,8 +1,8 @@
-//! What is refused, and the exact words.
+//! Configurations that are refused, with the exact errors.
 
 use serde_json::{Value, json};
 
-/// What goes wrong: the property, its value, and the whole text of the error.
+/// Returns the JSON pointers of properties, their values, and the text that the error ends with.
 pub(super) fn all() -> Vec<(&'static str, Value, &'static str)> {
     let twice = json!([{"type": "pid"}, {"type": "pid"}]);
     let user = json!([{"type": "mount"}, {"type": "user"}]);
