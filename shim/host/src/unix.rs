@@ -179,7 +179,7 @@ mod tests {
         let address = address_in(directory.as_fd(), "socket").unwrap();
         bind(&listener, &address).unwrap();
         listen(&listener, 2).unwrap();
-        connect(&socket(), &address).unwrap();
+        connect(socket(), &address).unwrap();
         connect_to(&path.join("socket"), SocketType::STREAM).unwrap();
         let error = connect_to(&path.join("none"), SocketType::STREAM).unwrap_err().to_string();
         assert!(error.ends_with("none`: No such file or directory"), "{error}");

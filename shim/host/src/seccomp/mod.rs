@@ -1,8 +1,7 @@
-//! System calls under rules: from `config.json` or `container.json` to a BPF filter.
+//! The compiler of seccomp filters: from a [`Profile`] to the BPF program that `seccomp(2)` loads.
 //!
-//! [`oci`] and [`seed`] read what is asked for into a [`Profile`]; [`compile()`] makes the program
-//! that `seccomp(2)` loads. Nothing of this touches the system; the agent does, who gets the
-//! notifications.
+//! A profile comes from `config.json` by [`pidone_config::oci::linux::seccomp`] or from
+//! `container.json` by [`libcontainer`]. [`compile()`] makes no system call.
 //!
 //! The filters decide like those that runc makes with libseccomp, but for these:
 //! - A rule with conditions on a socket or System V IPC call, if it is laxer than the default
