@@ -14,7 +14,8 @@ use super::{Plan, Process};
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct DroppedPrivileges {
-    /// The remaining bounding set of capabilities, as a mask; `None` if nothing was dropped from it.
+    /// The remaining bounding set of capabilities, as a mask; `None` if nothing was dropped from
+    /// it.
     pub bounding: Option<u64>,
     /// The seccomp filter that it has loaded.
     pub filter: Filtered,

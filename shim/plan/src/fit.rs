@@ -30,8 +30,8 @@ struct Host<'a> {
 /// cannot create.
 ///
 /// # Errors
-/// [`pidone_config::Code::ConfigInvalid`] for an invalid configuration, and for a limit or a view of
-/// the cgroup if there can be no cgroup; [`pidone_config::Code::SystemError`] if the ids of the
+/// [`pidone_config::Code::ConfigInvalid`] for an invalid configuration, and for a limit or a view
+/// of the cgroup if there can be no cgroup; [`pidone_config::Code::SystemError`] if the ids of the
 /// caller's user namespace cannot be read.
 pub fn fit_caller(config: &mut Config) -> Result<()> {
     // Before anything is left out, so that what is invalid is refused even if it is not needed.

@@ -81,7 +81,8 @@ pub fn start_hook(config: &Config, hook: &Hook, joined: &Joined, first: &Plan) -
     Ok(plan)
 }
 
-/// Returns the first operations of a hook: it enters the container's namespaces and leads a session.
+/// Returns the first operations of a hook: it enters the container's namespaces and leads a
+/// session.
 fn enter_for_hook(config: &Config, joined: &Joined) -> Plan {
     let mut plan = Plan::default();
     enter(&mut plan, config, joined);

@@ -210,8 +210,8 @@ fn push_mapped_tree(
     }))
 }
 
-/// Adds a copy of a mount of the host, and returns its slot. The host makes the copy, or the init by
-/// its path where the host may not.
+/// Adds a copy of a mount of the host, and returns its slot. The host makes the copy, or the init
+/// by its path where the host may not.
 pub(super) fn push_tree(
     plan: &mut Plan,
     facts: &Facts<'_>,

@@ -125,7 +125,8 @@ impl Process {
     /// since they clear it.
     ///
     /// # Errors
-    /// [`pidone_config::Code::ConfigInvalid`] for what `execve(2)` would refuse, and for a NUL byte.
+    /// [`pidone_config::Code::ConfigInvalid`] for what `execve(2)` would refuse, and for a NUL
+    /// byte.
     pub(super) fn compile(
         &self,
         plan: &mut Plan,

@@ -120,7 +120,7 @@ fn check_size(args: &[String], env: &[String], limits: &[Rlimit]) -> Result<()> 
 
 /// Returns the groups to set; `None` where an ordinary user cannot set any and none are configured.
 ///
-/// An ordinary user who maps only the own group must disable `setgroups(2)` first:
+/// An ordinary user who maps only its own group must disable `setgroups(2)` first:
 /// `user_namespaces(7)`, "The /proc/pid/setgroups file".
 fn settable(config: &Config, process: &Process, groups: Vec<u32>) -> Result<Option<Vec<u32>>> {
     let fixed = match config.namespace(NamespaceType::User) {

@@ -1,6 +1,6 @@
-//! The host's end of the socket: parts of a plan out, reports in.
+//! The host's end of the socket: it sends parts of a plan and receives reports.
 //!
-//! Everything that comes in is hostile: the init may have been taken over by the container.
+//! Everything that is received is untrusted: the container may have taken over the init.
 
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -19,49 +19,49 @@ use rustix::net::{AddressFamily, ReturnFlags, SocketFlags, SocketType, socketpai
 
 use super::image::{Codec, seal};
 
-/// A report with its strings copied, and the descriptor that came along.
+/// A report of the init, with the descriptor that was sent with it.
 #[derive(Debug)]
 pub(crate) enum Message {
-    /// The init waits.
+    /// The init waits at the barrier with this id.
     Barrier(u32),
-    /// The child that the init forked, which waits.
+    /// The init has forked: the pidfd of the child, which waits.
     Forked(OwnedFd),
-    /// The master of the terminal.
+    /// The master side of the terminal.
     Console(OwnedFd),
-    /// Stamps in nanoseconds from the one with this number on.
+    /// Timestamps in nanoseconds. `first` is the number of the first of them.
     Times { first: u32, stamps: Vec<u64> },
-    /// Exec is next.
+    /// The init executes the program next.
     Executing,
     /// The init waits for the start.
     Waiting,
-    /// What answers for the system calls of a seccomp filter.
+    /// The notification descriptor of a seccomp filter.
     Listener(OwnedFd),
     /// The init serves requests.
     Supervising,
     /// The program of a request runs.
     Spawned { process: u32, pidfd: OwnedFd },
-    /// It does not.
+    /// The program of a request could not be started.
     NotSpawned(Failed),
-    /// The master of its terminal.
+    /// The master side of the terminal of a requested process.
     SpawnConsole(OwnedFd),
-    /// A process that was asked for has ended.
+    /// A requested process has ended.
     Exited { process: u32, exit: Exit },
     /// An operation failed.
     Failed(Failed),
-    /// The other end is closed.
+    /// The init has closed its end.
     End,
 }
 
 /// An operation that failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Failed {
-    /// Its number.
+    /// The number of the operation, from 1.
     pub(crate) step: u32,
-    /// The system call.
+    /// The system call that failed.
     pub(crate) call: pidone_proto::Call,
-    /// What it was about, by the operation.
+    /// Which part of the operation failed. The meaning depends on the operation.
     pub(crate) detail: u16,
-    /// Its errno.
+    /// The error of the system call.
     pub(crate) errno: u16,
 }
 
@@ -75,18 +75,18 @@ pub(crate) struct Channel {
 }
 
 impl Channel {
-    /// Makes a pair: this end, and the one that the init gets.
+    /// Creates a socket pair. Returns the host's end, and the end for the init.
     pub(crate) fn pair(codec: Codec) -> Result<(Self, OwnedFd)> {
         let fail = |errno| Error::system("socketpair", "", errno);
         let flags = SocketFlags::CLOEXEC;
         let (ours, theirs) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).map_err(fail)?;
-        // An init that reads nothing must not hold the host; it is waited for by poll.
+        // Non-blocking, so that an init that reads nothing cannot block the host, which polls.
         rustix::io::ioctl_fionbio(&ours, true).map_err(fail)?;
         Ok((Self { socket: ours, codec, sent: 0, received: 0 }, theirs))
     }
 
-    /// Connects to an init that waits for the start, by the name of its socket.
+    /// Connects to the socket of an init that waits for the start.
     pub(crate) fn connect(path: &Path, codec: Codec) -> Result<Self> {
         let socket = connect_to(path, SocketType::SEQPACKET)?;
         rustix::io::ioctl_fionbio(&socket, true)
@@ -94,12 +94,12 @@ impl Channel {
         Ok(Self { socket, codec, sent: 0, received: 0 })
     }
 
-    /// Starts the container whose init this is connected to.
+    /// Requests the start of the container from an init that waits for it.
     pub(crate) fn start(&mut self) -> Result<()> {
         self.send(FrameType::Start, &[], &[]).map(drop)
     }
 
-    /// Asks an init that supervises to start a process; answers whether there was room.
+    /// Requests a process from a supervising init. Returns whether the socket had room for it.
     pub(crate) fn spawn(
         &mut self,
         main: bool,
@@ -130,9 +130,7 @@ impl Channel {
         self.send_long([FrameType::Request, FrameType::RequestInMemfd], &body, files)
     }
 
-    /// Sends a part of a plan; `first` is the number of its first operation.
-    ///
-    /// Answers whether there was room for it.
+    /// Sends a part of a plan with its files. Returns whether the socket had room for it.
     pub(crate) fn send_part(
         &mut self,
         part: &Part,
@@ -156,7 +154,8 @@ impl Channel {
         self.send_long([FrameType::Part, FrameType::PartInMemfd], &body, files)
     }
 
-    /// Sends one message, as the first type or, if it is too long for one, in a memfd as the other.
+    /// Sends a message of the type `short`, or of the type `long` with the body in a memfd if it is
+    /// too long for a frame.
     fn send_long(
         &mut self,
         [short, long]: [FrameType; 2],
@@ -176,16 +175,16 @@ impl Channel {
         self.send(long, &[], &with_memory)
     }
 
-    /// Lets the init go on.
+    /// Lets the init continue after a barrier or a fork.
     pub(crate) fn proceed(&mut self) -> Result<()> {
         if self.send(FrameType::Proceed, &[], &[])? {
             return Ok(());
         }
-        // It reads nothing else while it waits.
+        // An init that waits reads this message next: a full socket means that it does not.
         Err(violation("does not read while it waits"))
     }
 
-    /// Sends one message; answers whether there was room.
+    /// Sends a message. Returns whether the socket had room for it.
     fn send(
         &mut self,
         frame_type: FrameType,
@@ -209,9 +208,12 @@ impl Channel {
         Ok(true)
     }
 
-    /// Receives one report; `None` if there is none yet.
+    /// Receives a report; `None` if there is none yet.
+    ///
+    /// # Errors
+    /// [`Code::SystemError`] if receiving fails, or if the init violates the protocol.
     pub(crate) fn receive(&mut self) -> Result<Option<Message>> {
-        // The longest report is a batch of times.
+        // The longest report is a batch of timestamps.
         let mut buffer = [0; HEADER_LENGTH + 8 * limits::TIMES_PER_REPORT + 64];
         let mut space = [MaybeUninit::uninit(); space_for(1)];
         let received = loop {
@@ -236,6 +238,7 @@ impl Channel {
         Ok(Some(message))
     }
 
+    /// Decodes and checks a report.
     fn decode(&self, bytes: &[u8], files: Vec<OwnedFd>) -> Result<Message> {
         let (header, body) = Header::split(bytes, files.len(), self.codec.id(), self.received)
             .map_err(|error| match error {
@@ -273,7 +276,7 @@ impl Channel {
                 Message::Failed(failed(step, call, detail, errno)?)
             }
             (Report::Supervising, None) => Message::Supervising,
-            // A client asks for one process at a time, and has no need of the tag.
+            // A client requests one process at a time, so it does not need the tag.
             (Report::Spawned { process, .. }, Some(pidfd)) => Message::Spawned { process, pidfd },
             (Report::NotSpawned { step, call, detail, errno, .. }, None) => {
                 Message::NotSpawned(failed(step, call, detail, errno)?)
@@ -295,7 +298,7 @@ impl AsFd for Channel {
     }
 }
 
-/// How a process ended, as the init says.
+/// Returns the exit of a process from its report; `None` for a value out of range.
 fn exit(report: &Report<'_>) -> Option<Exit> {
     let &Report::Exited {
         code,
@@ -326,7 +329,7 @@ fn exit(report: &Report<'_>) -> Option<Exit> {
     })
 }
 
-/// A failure, if its errno is in the range of the kernel's.
+/// Returns a failed operation. An errno outside of the kernel's range violates the protocol.
 fn failed(step: u32, call: pidone_proto::Call, detail: u16, errno: u16) -> Result<Failed> {
     match errno {
         1..=4095 => Ok(Failed { step, call, detail, errno }),
@@ -334,18 +337,18 @@ fn failed(step: u32, call: pidone_proto::Call, detail: u16, errno: u16) -> Resul
     }
 }
 
-/// The init does not keep to the protocol.
+/// Returns the error for an init that violates the protocol.
 pub(crate) fn violation(reason: &'static str) -> Error {
     Error::reason(Code::SystemError, "init protocol violation", "", reason)
 }
 
-/// The init is of another version of the wire than this library, and says so in each header.
+/// Returns the error for an init with another protocol version, which is in each header.
 fn other_version(theirs: u8) -> Error {
     let reason = format!("speaks version {theirs} of the protocol, and the host version {VERSION}");
     Error::reason(Code::SystemError, "start the init", "", reason)
 }
 
-/// A message that cannot be written; plans and limits are made so that this does not happen.
+/// Returns the error for a message that cannot be encoded. The limits of plans rule this out.
 fn unencodable<E>(_: E) -> Error {
     Error::system("encode a message", "", Errno::MSGSIZE)
 }
@@ -357,20 +360,20 @@ mod tests {
 
     use super::*;
 
-    /// What the host makes of a report.
+    /// Returns the message of a report.
     fn received(report: &Report<'_>) -> Result<Option<Message>> {
         received_from(VERSION, report)
     }
 
-    /// What it makes of one with a version in its header.
+    /// Returns the message of a report with this protocol version in its header.
     fn received_from(version: u8, report: &Report<'_>) -> Result<Option<Message>> {
         let (mut channel, theirs) = Channel::pair(Codec::Bincode)?;
-        say(&theirs, version, report);
+        send_report(&theirs, version, report);
         channel.receive()
     }
 
-    /// Sends a first report, as an init would.
-    fn say(theirs: &OwnedFd, version: u8, report: &Report<'_>) {
+    /// Sends a first report as an init does.
+    fn send_report(theirs: &OwnedFd, version: u8, report: &Report<'_>) {
         let mut body = Vec::new();
         Bincode::append(report, &mut body).unwrap();
         let header = Header {
@@ -386,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn an_errno_that_is_none_is_refused() {
+    fn an_errno_out_of_range_is_refused() {
         let failed =
             |errno| received(&Report::Failed { step: 1, call: Call::Open, detail: 0, errno });
         assert!(matches!(failed(2), Ok(Some(Message::Failed(Failed { errno: 2, .. })))));
@@ -396,7 +399,7 @@ mod tests {
     }
 
     #[test]
-    fn another_version_is_named_with_the_own() {
+    fn the_error_for_another_version_has_both_versions() {
         assert!(matches!(received_from(1, &Report::Executing), Ok(Some(Message::Executing))));
         for version in [0, 2, 255] {
             let error = received_from(version, &Report::Executing).unwrap_err();
@@ -407,19 +410,19 @@ mod tests {
         }
     }
 
-    /// It may have failed at an early part of its plan.
+    /// An init may fail in an early part of its plan.
     #[test]
-    fn what_was_said_is_heard_although_not_all_was_read() {
+    fn reports_of_an_init_that_has_not_read_everything_are_received() {
         let (mut channel, theirs) = Channel::pair(Codec::Bincode).unwrap();
         channel.start().unwrap();
-        say(&theirs, VERSION, &Report::Executing);
+        send_report(&theirs, VERSION, &Report::Executing);
         drop(theirs);
         assert!(matches!(channel.receive(), Ok(Some(Message::Executing))));
         assert!(matches!(channel.receive(), Ok(Some(Message::End))));
     }
 
     #[test]
-    fn a_descriptor_that_was_promised_must_come() {
+    fn a_report_without_its_descriptor_is_refused() {
         assert!(received(&Report::Console).is_err());
         assert!(matches!(received(&Report::Executing), Ok(Some(Message::Executing))));
     }

@@ -1,4 +1,4 @@
-//! What descriptors from the init really are: it says so, and is hostile.
+//! Checks of the descriptors that the init sends, which is untrusted.
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
@@ -10,8 +10,8 @@ use rustix::process::{WaitId, WaitIdOptions, waitid};
 use super::channel::violation;
 use super::clone::Child;
 
-/// Makes sure that a descriptor from the init is the pidfd of a child of ours, and finds its id.
-/// A stranger must not be signalled in its place.
+/// Checks that a descriptor from the init is the pidfd of a child of this process, and returns the
+/// child: no other process may be signalled instead.
 pub(super) fn as_child(pidfd: OwnedFd) -> Result<Child> {
     let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
     waitid(WaitId::PidFd(pidfd.as_fd()), look)
@@ -22,7 +22,7 @@ pub(super) fn as_child(pidfd: OwnedFd) -> Result<Child> {
     }
 }
 
-/// Makes sure that a descriptor from the init is the listener of a seccomp filter.
+/// Checks that a descriptor from the init is the notification descriptor of a seccomp filter.
 pub(super) fn checked_listener(listener: OwnedFd) -> Result<OwnedFd> {
     let path = format!("/proc/self/fd/{}", listener.as_raw_fd());
     let link = std::fs::read_link(&path).map_err(|error| Error::path("read", &path, error))?;
@@ -33,7 +33,7 @@ pub(super) fn checked_listener(listener: OwnedFd) -> Result<OwnedFd> {
     }
 }
 
-/// Makes sure that a descriptor from the init is the master of a terminal.
+/// Checks that a descriptor from the init is the master side of a terminal.
 pub(super) fn checked_terminal(master: OwnedFd) -> Result<OwnedFd> {
     let stat =
         rustix::fs::fstat(&master).map_err(|errno| Error::system("stat", "console", errno))?;
@@ -59,7 +59,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_child_is_taken_for_the_forked_process() {
+    fn a_descriptor_that_is_no_pidfd_of_a_child_is_refused() {
         let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
         assert_eq!(as_child(pidfd(child.id())).unwrap().pid.unsigned_abs(), child.id());
         child.kill().unwrap();

@@ -1,8 +1,8 @@
-//! The clone: from the caller's process to the init's first instruction.
+//! Clones the calling process and executes the init in the child.
 //!
-//! `clone3(2)` in the manner of vfork: the child runs in the caller's memory on a stack of its
-//! own, while the calling thread stands still, so that no page table is copied. Up to its exec
-//! the child makes system calls and nothing else: another thread may hold any lock.
+//! `clone3(2)` is used like vfork(2): the child runs in the caller's memory on its own stack, and
+//! the calling thread is suspended until it executes the init, so no page table is copied. Until
+//! then the child only makes system calls, since another thread may hold any lock.
 #![allow(unsafe_code, reason = "a child that shares memory, until it executes the init")]
 
 use std::ffi::{CString, c_int, c_void};
@@ -17,36 +17,37 @@ use pidone_host::cgroup;
 use rustix::io::Errno;
 use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 
-/// What a clone needs. Descriptors are the caller's, who waits until the clone is done.
+/// The parameters of a clone. The descriptors belong to the caller and must stay open until the
+/// clone is done.
 #[derive(Debug)]
 pub(crate) struct Request {
     /// `CLONE_NEW*` flags.
     pub(crate) namespaces: u32,
-    /// A cgroup v2 directory to be born in.
+    /// The directory of the cgroup v2 that the child is created in.
     pub(crate) cgroup: Option<RawFd>,
-    /// Files `tasks` of cgroup v1 cgroups to enter, and their paths.
+    /// The `tasks` files of the cgroups v1 that the child enters, and their paths.
     pub(crate) tasks: Vec<(PathBuf, RawFd)>,
-    /// What becomes 0, 1, 2 and up.
+    /// The descriptors that become 0, 1, 2 and so on.
     pub(crate) descriptors: Vec<RawFd>,
-    /// The socket; it comes behind them.
+    /// The init's end of the socket. It becomes the number after the last of `descriptors`.
     pub(crate) socket: RawFd,
-    /// The image that is executed.
+    /// The image to execute.
     pub(crate) image: RawFd,
-    /// Whether it notes when it began.
+    /// Whether the init records when it began.
     pub(crate) timed: bool,
 }
 
-/// A child and its pidfd.
+/// A child process.
 #[derive(Debug)]
 pub(crate) struct Child {
-    /// Its id, in the caller's pid namespace.
+    /// Its id in the caller's pid namespace.
     pub(crate) pid: i32,
-    /// What waits for it and signals it.
+    /// Its pidfd.
     pub(crate) pidfd: OwnedFd,
 }
 
 impl Child {
-    /// Ends and reaps it.
+    /// Kills and reaps it.
     pub(crate) fn end(&self) {
         let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
         let _ = waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED);
@@ -77,28 +78,29 @@ const CLONE_NEWUSER: u32 = NamespaceType::User.clone_flag();
 const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
-/// The child's stack in bytes. It uses a few hundred.
+/// The size of the child's stack in bytes. It uses a few hundred.
 const STACK: usize = 32 * 1024;
 
-/// What the child reads and writes while the parent stands still.
+/// The memory that the child reads and writes while the calling thread is suspended.
 struct Shared<'a> {
     request: &'a Request,
     arguments: [*const c_char; 4],
     environment: [*const c_char; 1],
-    /// Whether exec would take the capabilities away.
+    /// Whether the child must raise ambient capabilities, since it would lose all of them at exec.
     keep_capabilities: bool,
-    /// Why the child gave up.
+    /// The error of the system call that failed in the child; 0 if none did.
     errno: c_int,
+    /// The system call that failed.
     verb: &'static str,
-    /// The cgroup that it was about to enter then.
+    /// The cgroup that the child was entering when it failed.
     entering: Option<&'a Path>,
 }
 
-/// Clones and executes the image; comes back when the image runs.
+/// Clones and executes the image. Returns when the image runs.
 ///
 /// # Errors
 /// [`pidone_config::Code::SystemError`] with the call that failed: `clone3`, or one of the child's.
-pub(crate) fn spawn(request: &Request) -> Result<Child> {
+pub(crate) fn clone_and_exec(request: &Request) -> Result<Child> {
     let control = CString::new(format!("--control={}", request.descriptors.len()))
         .map_err(|_| Error::system("clone3", "", Errno::INVAL))?;
     let timed = if request.timed { c"--timed".as_ptr() } else { std::ptr::null() };
@@ -111,7 +113,7 @@ pub(crate) fn spawn(request: &Request) -> Result<Child> {
         verb: "",
         entering: None,
     };
-    // Not zeroed: pages that nobody touches cost no fault.
+    // Not zeroed, so that untouched pages cause no page faults.
     let mut stack = Vec::<u128>::with_capacity(STACK / size_of::<u128>());
     let mut pidfd: RawFd = -1;
     let mut arguments = CloneArgs {
@@ -133,17 +135,18 @@ pub(crate) fn spawn(request: &Request) -> Result<Child> {
 
     // A signal handler of the caller must not run in the child.
     let mask = SignalMask::block();
-    // SAFETY: the child gets a stack of its own that outlives it, since CLONE_VFORK holds this
-    // thread until the child has executed the image or ended; `child` makes system calls only.
+    // SAFETY: the child gets its own stack, which outlives it, since CLONE_VFORK suspends this
+    // thread until the child has executed the image or exited; `child_main` makes system calls
+    // only.
     let answer = unsafe {
-        clone3(&raw const arguments, size_of::<CloneArgs>(), child, (&raw mut shared).cast())
+        clone3(&raw const arguments, size_of::<CloneArgs>(), child_main, (&raw mut shared).cast())
     };
     drop(mask);
     if answer < 0 {
         let errno = Errno::from_raw_os_error(c_int::try_from(-answer).unwrap_or(libc::EINVAL));
         return Err(Error::system("clone3", "", errno));
     }
-    // SAFETY: the clone succeeded, so that the kernel put a new descriptor there.
+    // SAFETY: the clone succeeded, so the kernel has stored a new descriptor in `pidfd`.
     let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
     let pid = i32::try_from(answer).map_err(|_| Error::system("clone3", "", Errno::RANGE))?;
     if shared.errno != 0 {
@@ -157,24 +160,26 @@ pub(crate) fn spawn(request: &Request) -> Result<Child> {
     Ok(Child { pid, pidfd })
 }
 
-/// What the child does: descriptors, capabilities, exec. System calls only, and no allocation.
-extern "C" fn child(shared: *mut c_void) -> ! {
-    // SAFETY: `spawn` passes its `Shared`, and stands still meanwhile.
+/// Runs in the child: descriptors, capabilities, exec. It makes system calls only and does not
+/// allocate.
+extern "C" fn child_main(shared: *mut c_void) -> ! {
+    // SAFETY: `clone_and_exec` passes its `Shared` and is suspended meanwhile.
     let shared = unsafe { &mut *shared.cast::<Shared<'_>>() };
     if let Err((verb, errno)) = become_init(shared) {
         shared.verb = verb;
         shared.errno = errno;
     }
     loop {
-        // SAFETY: ends this process alone.
+        // SAFETY: exits this process only.
         unsafe { libc::syscall(libc::SYS_exit_group, 125) };
     }
 }
 
-/// Answers only if something failed.
+/// Prepares the child and executes the image. Returns only if a system call failed: its name and
+/// its error.
 fn become_init(shared: &mut Shared<'_>) -> std::result::Result<(), (&'static str, c_int)> {
     let request = shared.request;
-    // While the numbers of the files still are theirs.
+    // First, before another descriptor takes the numbers of these files.
     for (path, file) in &request.tasks {
         shared.entering = Some(path);
         call("write", libc::SYS_write, [(*file).into(), c"0".as_ptr() as c_long, 1, 0, 0])?;
@@ -183,7 +188,7 @@ fn become_init(shared: &mut Shared<'_>) -> std::result::Result<(), (&'static str
     let sources = request.descriptors.iter().chain([&request.socket]);
     for (&from, to) in sources.zip(0..) {
         if from == to {
-            // In its place already: only close-on-exec has to go.
+            // It already has its number, and only needs close-on-exec cleared.
             call("fcntl", libc::SYS_fcntl, [from.into(), libc::F_SETFD.into(), 0, 0, 0])?;
         } else {
             call("dup3", libc::SYS_dup3, [from.into(), to.into(), 0, 0, 0])?;
@@ -206,13 +211,13 @@ fn become_init(shared: &mut Shared<'_>) -> std::result::Result<(), (&'static str
     call("execveat", libc::SYS_execveat, arguments)
 }
 
-/// Makes all capabilities survive exec: in a new user namespace the user has no id yet, and
-/// would lose them.
+/// Raises all capabilities as ambient ones, so that they survive exec: in a new user namespace the
+/// ids are not mapped yet, and the process would lose them.
 fn raise_ambient() -> std::result::Result<(), (&'static str, c_int)> {
     const VERSION_3: u32 = 0x2008_0522;
     const AMBIENT_RAISE: c_long = 2;
-    // struct __user_cap_header_struct: version, pid; twice the data: effective, permitted,
-    // inheritable, the low halves first.
+    // struct __user_cap_header_struct: version, pid; then twice struct __user_cap_data_struct:
+    // effective, permitted, inheritable, with the low 32 bits in the first one.
     let header: [u32; 2] = [VERSION_3, 0];
     let mut data = [0_u32; 6];
     let both = [header.as_ptr() as c_long, data.as_mut_ptr() as c_long, 0, 0, 0];
@@ -228,24 +233,24 @@ fn raise_ambient() -> std::result::Result<(), (&'static str, c_int)> {
     Ok(())
 }
 
-/// One system call.
+/// Makes a system call. Returns its name and its error if it fails.
 fn call(
     verb: &'static str,
     number: c_long,
     [a, b, c, d, e]: [c_long; 5],
 ) -> std::result::Result<(), (&'static str, c_int)> {
-    // SAFETY: every pointer among the arguments is to data that outlives the call.
+    // SAFETY: every pointer among the arguments points to data that outlives the call.
     if unsafe { libc::syscall(number, a, b, c, d, e) } != -1 {
         return Ok(());
     }
-    // Read from the errno of the thread that stands still, which needs no lock.
+    // This reads the errno of the suspended thread, which needs no lock.
     Err((verb, std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO)))
 }
 
-/// `clone3(2)` whose child calls a function on its new stack.
+/// Calls `clone3(2)`. The child calls a function on its new stack.
 ///
 /// # Safety
-/// The arguments must name a stack that nobody else uses while the child does.
+/// The arguments must name a stack that nothing else uses while the child does.
 #[cfg(target_arch = "x86_64")]
 #[unsafe(naked)]
 unsafe extern "C" fn clone3(
@@ -269,10 +274,10 @@ unsafe extern "C" fn clone3(
     )
 }
 
-/// `clone3(2)` whose child calls a function on its new stack.
+/// Calls `clone3(2)`. The child calls a function on its new stack.
 ///
 /// # Safety
-/// The arguments must name a stack that nobody else uses while the child does.
+/// The arguments must name a stack that nothing else uses while the child does.
 #[cfg(target_arch = "aarch64")]
 #[unsafe(naked)]
 unsafe extern "C" fn clone3(
@@ -295,7 +300,7 @@ unsafe extern "C" fn clone3(
     )
 }
 
-/// All signals blocked for the calling thread, until dropped.
+/// Blocks all signals of the calling thread until it is dropped.
 struct SignalMask(Option<SigSet>);
 
 impl SignalMask {
@@ -312,9 +317,9 @@ impl Drop for SignalMask {
     }
 }
 
-/// A descriptor at or above `from`, so that it cannot be overwritten by one that moves to a lower
-/// number.
-pub(crate) fn above(fd: BorrowedFd<'_>, from: RawFd) -> Result<Option<OwnedFd>> {
+/// Duplicates a descriptor to a number from `from` up, so that it cannot be overwritten by one that
+/// is moved to a lower number. Returns `None` if its number is already that high.
+pub(crate) fn dup_above(fd: BorrowedFd<'_>, from: RawFd) -> Result<Option<OwnedFd>> {
     if fd.as_raw_fd() >= from {
         return Ok(None);
     }

@@ -1,4 +1,4 @@
-//! The ids of a new user namespace: `user_namespaces(7)`.
+//! Writes the id maps of a new user namespace: `user_namespaces(7)`.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -10,49 +10,52 @@ use pidone_host::privilege;
 use rustix::io::Errno;
 use rustix::process::{getegid, geteuid};
 
-/// The maps of a new user namespace.
+/// The id maps of a new user namespace.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Maps<'a> {
-    /// The user ids.
+    /// The map of user ids.
     pub(crate) users: &'a [IdMap],
-    /// The group ids.
+    /// The map of group ids.
     pub(crate) groups: &'a [IdMap],
 }
 
 impl Maps<'_> {
-    /// Writes the maps of a process that stands at its beginning.
+    /// Writes the maps of the user namespace that a process was just created in.
     ///
-    /// Without the capability over the ids outside, only the caller's own id can be mapped, and a
-    /// group only when the groups are fixed first; more is asked of `newuidmap(1)` and
-    /// `newgidmap(1)`. Root in a user namespace, as below podman, has the capability over the ids
-    /// of that namespace, which are those outside here.
+    /// Without `CAP_SETUID` and `CAP_SETGID` in the parent user namespace, a process can only map
+    /// its own ids, and its group only after `setgroups(2)` is disabled. Larger maps are left to
+    /// `newuidmap(1)` and `newgidmap(1)`. Root in a user namespace, as under podman, has the
+    /// capabilities there, which is the parent namespace then.
+    ///
+    /// # Errors
+    /// [`pidone_config::Code::SystemError`] if a map cannot be written.
     pub(crate) fn write(&self, pid: i32) -> Result<()> {
         if privilege::may_map_users() || is_only(self.users, geteuid().as_raw()) {
-            write(pid, "uid_map", self.users)?;
+            write_map(pid, "uid_map", self.users)?;
         } else {
-            helper("newuidmap", pid, self.users)?;
+            run_helper("newuidmap", pid, self.users)?;
         }
         if privilege::may_map_groups() {
-            write(pid, "gid_map", self.groups)
+            write_map(pid, "gid_map", self.groups)
         } else if is_only(self.groups, getegid().as_raw()) {
-            // Dropping a group could otherwise open what the group is kept out of
+            // Dropping a group could otherwise give access to files that exclude the group
             // (CVE-2014-8989).
             let path = format!("/proc/{pid}/setgroups");
             fs::write(&path, "deny").map_err(|error| Error::path("write", path, error))?;
-            write(pid, "gid_map", self.groups)
+            write_map(pid, "gid_map", self.groups)
         } else {
-            helper("newgidmap", pid, self.groups)
+            run_helper("newgidmap", pid, self.groups)
         }
     }
 }
 
-/// Whether an id is all that is mapped.
+/// Whether the only mapped id is this one.
 fn is_only(maps: &[IdMap], id: u32) -> bool {
     matches!(maps, [IdMap { host_id, size: 1, .. }] if *host_id == id)
 }
 
-/// Writes a map in one go, as the kernel wants it.
-fn write(pid: i32, file: &str, maps: &[IdMap]) -> Result<()> {
+/// Writes a map in one write, as the kernel requires.
+fn write_map(pid: i32, file: &str, maps: &[IdMap]) -> Result<()> {
     let mut lines = String::new();
     for IdMap { container_id, host_id, size } in maps {
         let _ = writeln!(lines, "{container_id} {host_id} {size}");
@@ -61,8 +64,9 @@ fn write(pid: i32, file: &str, maps: &[IdMap]) -> Result<()> {
     fs::write(&path, &lines).map_err(|error| Error::path("write", &path, error))
 }
 
-/// Has one of the shadow package's programs write a map from the ranges of `/etc/subuid`.
-fn helper(program: &'static str, pid: i32, maps: &[IdMap]) -> Result<()> {
+/// Runs a program of the shadow package, which checks the map against the ranges of `/etc/subuid`
+/// or `/etc/subgid` and writes it.
+fn run_helper(program: &'static str, pid: i32, maps: &[IdMap]) -> Result<()> {
     let mut command = Command::new(program);
     command.arg(pid.to_string()).stdin(Stdio::null()).stdout(Stdio::null());
     for IdMap { container_id, host_id, size } in maps {
@@ -75,7 +79,7 @@ fn helper(program: &'static str, pid: i32, maps: &[IdMap]) -> Result<()> {
     if output.status.success() {
         return Ok(());
     }
-    let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-    let said: String = said.chars().take(200).collect();
-    Err(Error::system(program, pid.to_string(), Errno::PERM).with_hint(said))
+    let stderr = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    let stderr: String = stderr.chars().take(200).collect();
+    Err(Error::system(program, pid.to_string(), Errno::PERM).with_hint(stderr))
 }

@@ -1,4 +1,4 @@
-//! Mounts whose files have other ids in the container: `mount_setattr(2)`, `MOUNT_ATTR_IDMAP`.
+//! ID-mapped mounts: `mount_setattr(2)`, `MOUNT_ATTR_IDMAP`.
 #![allow(unsafe_code, reason = "a system call without a safe wrapper")]
 
 use std::fs::File;
@@ -13,17 +13,17 @@ use rustix::io::Errno;
 use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 
 use super::channel::Channel;
-use super::clone::{Child, Request, above, spawn};
+use super::clone::{Child, Request, clone_and_exec, dup_above};
 use super::id_map::Maps;
 use super::image::{EMBEDDED, Sealed};
 
-/// Gives the files of a detached mount the ids of a user namespace.
-pub(super) fn map(tree: BorrowedFd<'_>, ids: &MappedIds, path: &Path) -> Result<()> {
+/// Maps the ids of a detached mount's files by a user namespace.
+pub(super) fn set_ids(tree: BorrowedFd<'_>, ids: &MappedIds, path: &Path) -> Result<()> {
     let namespace = match &ids.namespace {
         UserNamespace::File(file) => open(file)?,
-        UserNamespace::Maps(users, groups) => make(&Maps { users, groups })?,
+        UserNamespace::Maps(users, groups) => make_user_namespace(&Maps { users, groups })?,
     };
-    set(tree, namespace.as_fd(), ids.recursive).map_err(|errno| {
+    mount_setattr_idmap(tree, namespace.as_fd(), ids.recursive).map_err(|errno| {
         let error = Error::path("map the ids of", path, errno);
         match errno {
             Errno::INVAL => error.with_hint("its file system may not support id-mapped mounts"),
@@ -32,21 +32,21 @@ pub(super) fn map(tree: BorrowedFd<'_>, ids: &MappedIds, path: &Path) -> Result<
     })
 }
 
-/// A user namespace with maps that nobody is in.
+/// Creates a user namespace with these maps, and no process in it.
 ///
-/// It is that of an init which is never told anything.
-fn make(maps: &Maps<'_>) -> Result<OwnedFd> {
+/// An init is cloned to create it, and killed when its maps are written.
+fn make_user_namespace(maps: &Maps<'_>) -> Result<OwnedFd> {
     let (_channel, theirs) = Channel::pair(EMBEDDED.codec())?;
     let null = File::options().read(true).write(true).open("/dev/null");
     let null = null.map_err(|error| Error::path("open", "/dev/null", error))?;
     let image = Sealed::embedded(false)?;
-    // Above those that it gets.
-    let moved = [null.as_fd(), theirs.as_fd(), image.as_fd()].map(|fd| above(fd, 4));
+    // Above the numbers that the init gets: 0 to 2, and 3 for the socket.
+    let moved = [null.as_fd(), theirs.as_fd(), image.as_fd()].map(|fd| dup_above(fd, 4));
     let number = |index: usize, fd: BorrowedFd<'_>| -> Result<RawFd> {
         let copy = moved[index].as_ref().map_err(Clone::clone)?;
         Ok(copy.as_ref().map_or(fd.as_raw_fd(), AsRawFd::as_raw_fd))
     };
-    let child = spawn(&Request {
+    let child = clone_and_exec(&Request {
         namespaces: NamespaceType::User.clone_flag(),
         cgroup: None,
         tasks: Vec::new(),
@@ -68,8 +68,8 @@ fn open(path: &Path) -> Result<OwnedFd> {
         .map_err(|errno| Error::path("open", path, errno))
 }
 
-/// `mount_setattr(2)` with `MOUNT_ATTR_IDMAP`.
-fn set(
+/// Calls `mount_setattr(2)` with `MOUNT_ATTR_IDMAP`.
+fn mount_setattr_idmap(
     tree: BorrowedFd<'_>,
     namespace: BorrowedFd<'_>,
     recursive: bool,

@@ -1,4 +1,4 @@
-//! The images of the init, and the sealed memory that they are executed from.
+//! The images of the init, and the sealed memory files that they are executed from.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::OnceLock;
@@ -8,14 +8,14 @@ use pidone_proto::Bincode;
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use rustix::io::Errno;
 
-/// A static program that speaks the protocol of `pidone_proto`.
+/// A static program that implements the protocol of `pidone_proto`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Image {
     bytes: &'static [u8],
     codec: Codec,
 }
 
-/// How an image expects its messages to be written.
+/// The encoding of the messages of an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Codec {
@@ -27,7 +27,7 @@ pub enum Codec {
 }
 
 impl Codec {
-    /// The number in the header of a frame.
+    /// Returns the number of the codec in the header of a frame.
     pub(crate) fn id(self) -> u8 {
         match self {
             Self::Bincode => <Bincode as pidone_proto::Codec>::ID,
@@ -37,42 +37,55 @@ impl Codec {
     }
 }
 
-/// The image that was built with this library. Run by itself it is the init of one program.
+/// The image that was built with this library.
+///
+/// Run as a program, it is an init for one command, like tini(1). Written to a file, it can be
+/// copied to a container that another runtime starts:
+///
+/// ```
+/// use pidone::launch::image::EMBEDDED;
+///
+/// assert!(EMBEDDED.bytes().starts_with(b"\x7fELF"));
+/// std::fs::write(std::env::temp_dir().join("pidone-init-example"), EMBEDDED.bytes())?;
+/// # std::fs::remove_file(std::env::temp_dir().join("pidone-init-example"))?;
+/// # std::io::Result::Ok(())
+/// ```
 pub const EMBEDDED: Image = Image::new(pidone_init::STANDALONE, Codec::Bincode);
 
-/// The image of an init that gets programs when it has begun: it can do
-/// [`pidone_proto::Op::Supervise`] and [`pidone_proto::Op::Stdio`], and cannot run by itself.
-pub const SUPERVISOR: Image = Image::new(pidone_init::SUPERVISOR, Codec::Bincode);
+/// The image of an init that receives programs after it was started. It implements
+/// [`pidone_proto::Op::Supervise`] and [`pidone_proto::Op::Stdio`], and cannot be run as a program.
+pub const SUPERVISOR: Image =
+    Image::new(pidone_init::SUPERVISOR, Codec::Bincode);
 
 impl Image {
-    /// Takes the bytes of a program.
+    /// Returns the image of a program, an ELF file.
     #[must_use]
     pub const fn new(bytes: &'static [u8], codec: Codec) -> Self {
         Self { bytes, codec }
     }
 
-    /// The bytes of the program, an ELF file.
+    /// Returns the bytes of the program, an ELF file.
     #[must_use]
     pub const fn bytes(&self) -> &'static [u8] {
         self.bytes
     }
 
-    /// How it expects its messages.
+    /// Returns the encoding of its messages.
     #[must_use]
     pub const fn codec(&self) -> Codec {
         self.codec
     }
 }
 
-/// An image in a memory file that nobody can write again.
+/// An image in a sealed memory file.
 ///
-/// Executing the runtime's own file would let a container reach it through `/proc/self/exe` and
-/// overwrite it (CVE-2019-5736); here there is only a copy, and it is sealed.
+/// If the runtime's own file were executed, a container could reach it through `/proc/self/exe` and
+/// overwrite it (CVE-2019-5736). This is a copy, and it cannot be written.
 #[derive(Debug)]
 pub(crate) struct Sealed(OwnedFd);
 
 impl Sealed {
-    /// Copies an image.
+    /// Copies an image to a sealed memory file.
     pub(crate) fn new(image: &Image) -> Result<Self> {
         seal("pidone-init", image.bytes(), MemfdFlags::EXEC).map(Self).map_err(|error| match error
             .errno()
@@ -82,17 +95,18 @@ impl Sealed {
         })
     }
 
-    /// An embedded image, sealed once for the process; `supervises` tells which one.
+    /// Returns an embedded image: [`SUPERVISOR`] if the init `supervises`, else [`EMBEDDED`]. Each
+    /// is sealed once for the process.
     pub(crate) fn embedded(supervises: bool) -> Result<&'static Self> {
         static INIT: OnceLock<Sealed> = OnceLock::new();
         static SUPERVISING: OnceLock<Sealed> = OnceLock::new();
-        let (place, image) =
+        let (cell, image) =
             if supervises { (&SUPERVISING, SUPERVISOR) } else { (&INIT, EMBEDDED) };
-        match place.get() {
+        match cell.get() {
             Some(sealed) => Ok(sealed),
             None => {
                 let sealed = Self::new(&image)?;
-                Ok(place.get_or_init(|| sealed))
+                Ok(cell.get_or_init(|| sealed))
             }
         }
     }
@@ -104,10 +118,10 @@ impl AsFd for Sealed {
     }
 }
 
-/// Makes a memory file with these bytes that can no longer change.
+/// Creates a sealed memory file with these bytes.
 ///
-/// `execution` tells whether it may be executed. Where `vm.memfd_noexec` is set a file must say
-/// so; before Linux 6.3 neither flag is known.
+/// `execution` is the flag that determines whether the file may be executed, which
+/// `vm.memfd_noexec` can make mandatory. Before Linux 6.3 the kernel does not know such a flag.
 pub(crate) fn seal(name: &'static str, bytes: &[u8], execution: MemfdFlags) -> Result<OwnedFd> {
     let fail = |verb| move |errno: Errno| Error::system(verb, name, errno);
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
@@ -122,7 +136,7 @@ pub(crate) fn seal(name: &'static str, bytes: &[u8], execution: MemfdFlags) -> R
     Ok(file)
 }
 
-/// Writes all bytes, however many calls it takes.
+/// Writes all bytes.
 fn write_all(file: BorrowedFd<'_>, mut bytes: &[u8]) -> std::result::Result<(), Errno> {
     while !bytes.is_empty() {
         match rustix::io::write(file, bytes) {

@@ -1,7 +1,8 @@
-//! From a plan to a running process.
+//! Starts the init and has it run a plan.
 //!
-//! [`image`] is the init that is executed; [`Launcher`](crate::Launcher) starts it on a plan of the caller's own.
-//! Containers are started by [`crate::Container`], which does more.
+//! [`image`] has the programs that can be executed as the init. [`Launcher`](crate::Launcher) runs
+//! any plan. [`Container`](crate::Container) runs the plan of a container, and also sets up
+//! cgroups, network and state.
 
 pub(crate) mod channel;
 mod check;

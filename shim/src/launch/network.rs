@@ -1,9 +1,9 @@
-//! A network namespace that is made beside the clone.
+//! Creates a network namespace in parallel to the clone.
 //!
-//! Making one is the longest piece of a start, longer than all other namespaces and the mounts
-//! together, and nothing of the rest needs it before sysfs and the loopback interface. So a thread
-//! makes it while the host prepares the start and the init its root; the init enters it when it is
-//! there. That costs a thread, and gains where another processor is free.
+//! Creating one is the longest step of a start, longer than all other namespaces and the mounts
+//! together, and only sysfs and the loopback interface need it. So a thread creates it while the
+//! host prepares the start and the init its root, and the init enters it when it exists. This costs
+//! a thread, and saves time if another processor is free.
 
 use std::cell::{OnceCell, RefCell};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -17,61 +17,63 @@ use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 use rustix::thread::sched_getaffinity;
 
-/// A network namespace that is there, or about to be.
+/// A network namespace that a thread creates or has created.
 pub(crate) struct Network {
-    maker: RefCell<Option<JoinHandle<Result<OwnedFd>>>>,
-    made: OnceCell<Result<OwnedFd>>,
+    thread: RefCell<Option<JoinHandle<Result<OwnedFd>>>>,
+    namespace: OnceCell<Result<OwnedFd>>,
 }
 
 impl Network {
-    /// Begins to make one, owned by the caller's user namespace.
+    /// Starts to create one, which the caller's user namespace owns.
     ///
     /// # Errors
-    /// No thread can be started.
+    /// [`pidone_config::Code::SystemError`] if no thread can be started.
     pub(crate) fn start() -> Result<Self> {
         let name = "pidone-network";
-        // One of its own, which leaves the namespace to the container by ending.
-        let maker = thread::Builder::new()
+        // A separate thread, which leaves the namespace to the container when it ends.
+        let thread = thread::Builder::new()
             .name(name.into())
             .spawn(make_namespace)
             .map_err(|error| Error::system("start a thread", name, error))?;
-        Ok(Self { maker: RefCell::new(Some(maker)), made: OnceCell::new() })
+        Ok(Self { thread: RefCell::new(Some(thread)), namespace: OnceCell::new() })
     }
 
-    /// The namespace, when it is there.
+    /// Waits until the namespace exists, and returns it.
     ///
     /// # Errors
-    /// It cannot be made.
+    /// [`pidone_config::Code::SystemError`] if it cannot be created.
     pub(crate) fn namespace(&self) -> Result<BorrowedFd<'_>> {
-        self.made.get_or_init(|| self.wait()).as_ref().map(AsFd::as_fd).map_err(Clone::clone)
+        self.namespace.get_or_init(|| self.wait()).as_ref().map(AsFd::as_fd).map_err(Clone::clone)
     }
 
     fn wait(&self) -> Result<OwnedFd> {
-        let maker = self.maker.borrow_mut().take();
-        maker
-            .and_then(|maker| maker.join().ok())
+        let thread = self.thread.borrow_mut().take();
+        thread
+            .and_then(|thread| thread.join().ok())
             .unwrap_or_else(|| Err(Error::system("unshare", "network", Errno::CANCELED)))
     }
 }
 
 impl Drop for Network {
-    /// Leaves no thread behind a start that failed before the namespace was needed.
+    /// Waits for the thread, in case a start failed before it needed the namespace.
     fn drop(&mut self) {
         let _ = self.wait();
     }
 }
 
-/// Whether a thread could work beside the caller's: it may run on several processors. The language's
-/// own count reads all limits of cgroups above it as well.
+/// Whether another thread can run in parallel: the caller may use several processors.
+///
+/// `std::thread::available_parallelism` would also read the limits of all cgroups above it.
 pub(crate) fn has_other_processor() -> bool {
     static SEVERAL: LazyLock<bool> =
         LazyLock::new(|| sched_getaffinity(None).is_ok_and(|set| set.count() > 1));
     *SEVERAL
 }
 
-/// Makes the namespace of a thread that ends behind it: the descriptor keeps it.
+/// Moves the thread to a new network namespace and returns its descriptor, which keeps the namespace
+/// when the thread ends.
 fn make_namespace() -> Result<OwnedFd> {
-    // No signal of the caller's is handled here.
+    // The caller's signals must not be handled in this thread.
     let _ = SigSet::all().thread_block();
     unshare(CloneFlags::CLONE_NEWNET)
         .map_err(|errno| Error::system("unshare", "network", errno))?;

@@ -1,4 +1,4 @@
-//! How containers are started: which init, from which mounts, how long it may take.
+//! Options of a start: the image of the init, the mounts, the timeout.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use pidone_config::Result;
 use crate::launch::image::{Codec, EMBEDDED, Image, Sealed};
 use crate::trace;
 
-/// How containers are started.
+/// Options for the start of containers.
 ///
 /// ```
 /// use std::time::Duration;
@@ -20,27 +20,27 @@ use crate::trace;
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Options {
-    /// The init; `None` for the one that comes with the library.
+    /// The image of the init; `None` for the one that comes with the library.
     pub image: Option<Image>,
-    /// Which mounts a new mount namespace is copied from.
+    /// The mounts that a new mount namespace is copied from.
     pub strategy: Strategy,
-    /// How long a start may go on without a word from the init.
+    /// How long a start waits for the next report of the init. The default is 60 s.
     pub timeout: Duration,
 }
 
-/// Which mounts a new mount namespace is copied from.
+/// The mounts that a new mount namespace is copied from.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Strategy {
-    /// The template where it can be made, else the host's mounts.
+    /// The template if it can be created, else the host's mounts.
     #[default]
     Auto,
-    /// An almost empty namespace that a few threads of the library live in: cheap for each
-    /// container, however many mounts the host has; a few hundred microseconds once. A start fails
-    /// where it cannot be made. A container whose mounts need the host's in sight, for commands or
-    /// for want of privileges, sees those.
+    /// The template: an almost empty mount namespace that a few threads of the library are in.
+    /// Copying it is cheap, however many mounts the host has; creating it takes a few hundred
+    /// microseconds once. If it cannot be created, the start fails. A container whose mounts need
+    /// the host's, for commands or for lack of privileges, still gets a copy of those.
     Template,
-    /// The host's mounts: for a process that starts one container.
+    /// The host's mounts. For a process that starts a single container.
     Host,
 }
 
@@ -73,14 +73,17 @@ impl Options {
     }
 }
 
-/// The image to execute and how it is spoken to; `takes_more` tells whether it gets a program when
-/// it has begun, to start or to become, which only the image of the supervisor can.
+/// Returns the image to execute, and the codec of its messages: `custom` if the options have an
+/// image, else an embedded one.
+///
+/// `takes_more` is whether the init receives a program after it was started, to start or to become.
+/// Only the supervisor's image can do this.
 pub(crate) fn image<'a>(
-    own: Option<&'a Sealed>,
+    custom: Option<&'a Sealed>,
     options: &Options,
     takes_more: bool,
 ) -> Result<(&'a Sealed, Codec)> {
-    match (own, &options.image) {
+    match (custom, &options.image) {
         (Some(sealed), Some(image)) => Ok((sealed, image.codec())),
         _ => {
             let sealed = trace::span("seal the init", || Sealed::embedded(takes_more))?;

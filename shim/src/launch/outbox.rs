@@ -1,4 +1,4 @@
-//! What of a plan is still to be sent to the init.
+//! Sends the parts of a plan to the init.
 
 use std::os::fd::AsFd;
 
@@ -10,63 +10,72 @@ use super::channel::{Channel, violation};
 use super::source::{self, Lent, Opened};
 use crate::trace;
 
-/// A plan on its way.
+/// A plan that is being sent.
 ///
-/// An init that waits for the host to let it go on takes nothing else: what comes behind an
-/// operation at which it waits is held back until then.
+/// An init that waits for [`Outbox::proceed`] accepts no other message. The parts after one with an
+/// operation at which it waits are held back until then.
 pub(super) struct Outbox<'a> {
     plan: &'a Plan,
     lent: Lent<'a>,
-    /// Whether the init stamps its operations.
+    /// Whether the init reports the times of its operations.
     timed: bool,
-    /// Parts that were sent.
+    /// The number of parts that were sent.
     sent: usize,
     /// The number of the first operation of the next part.
     first: u32,
-    /// Operations in them at which the init still has to be let go on.
+    /// The number of operations in the sent parts at which the init has yet to proceed.
     waits: usize,
     /// Whether another plan follows.
     more: bool,
-    /// New file systems that were sent. Who closes the last descriptor of one that was never
-    /// attached itself waits for an RCU grace period, a tenth of a start: not the init, then.
-    made: Vec<Opened<'a>>,
+    /// The new file systems that were sent. Closing the last descriptor of an unattached mount waits
+    /// for an RCU grace period, a tenth of a start, so the host closes them and not the init.
+    file_systems: Vec<Opened<'a>>,
 }
 
 impl<'a> Outbox<'a> {
-    /// Nothing was sent yet.
+    /// Returns the outbox of a plan of which nothing was sent yet.
     pub(super) fn new(plan: &'a Plan, lent: Lent<'a>, timed: bool) -> Self {
-        Self { plan, lent, timed, sent: 0, first: 1, waits: 0, more: false, made: Vec::new() }
+        Self {
+            plan,
+            lent,
+            timed,
+            sent: 0,
+            first: 1,
+            waits: 0,
+            more: false,
+            file_systems: Vec::new(),
+        }
     }
 
-    /// Another plan follows.
+    /// Announces to the init that another plan follows.
     pub(super) fn with_more(self) -> Self {
         Self { more: true, ..self }
     }
 
-    /// As many operations came before, of another plan.
-    pub(super) fn behind(self, before: u32) -> Self {
+    /// Numbers the operations after `before` operations of another plan.
+    pub(super) fn numbered_after(self, before: u32) -> Self {
         Self { first: before.saturating_add(1), ..self }
     }
 
-    /// Everything was sent by somebody else.
-    pub(super) fn sent(plan: &'a Plan) -> Self {
+    /// Returns the outbox of a plan that another process has sent.
+    pub(super) fn already_sent(plan: &'a Plan) -> Self {
         let mut all = Self::new(plan, Lent::default(), false);
         all.sent = plan.parts().len();
         all.waits = plan.operations().filter(waits).count();
         all
     }
 
-    /// Whether the host has to answer somewhere on the way.
+    /// Whether the init waits for the host anywhere in the plan.
     pub(super) fn has_waits(&self) -> bool {
         self.plan.operations().any(|op| waits(&op))
     }
 
-    /// Whether there is something that only waits for room.
+    /// Whether a part could be sent if the socket had room.
     pub(super) fn is_pressing(&self) -> bool {
         self.waits == 0 && self.sent < self.plan.parts().len()
     }
 
-    /// Sends parts as long as there is room, and no further than the first `most`.
+    /// Sends parts while the socket has room, up to the first `most` of the plan.
     pub(super) fn send(&mut self, channel: &mut Channel, most: usize) -> Result<()> {
         let parts = self.plan.parts();
         while let Some(part) = parts.get(self.sent).filter(|_| self.waits == 0 && self.sent < most)
@@ -86,14 +95,14 @@ impl<'a> Outbox<'a> {
             self.sent += 1;
             self.first += part.operations;
             self.waits += part.operations().filter(waits).count();
-            let made =
-                part.sources.iter().zip(opened).filter(|(source, _)| **source == Source::Empty);
-            self.made.extend(made.map(|(_, opened)| opened));
+            let sources = part.sources.iter().zip(opened);
+            let new = sources.filter(|(source, _)| **source == Source::Empty);
+            self.file_systems.extend(new.map(|(_, opened)| opened));
         }
         Ok(())
     }
 
-    /// Lets the init go on, and sends what was held back.
+    /// Lets the init continue, and sends the parts that were held back.
     pub(super) fn proceed(&mut self, channel: &mut Channel) -> Result<()> {
         self.waits =
             self.waits.checked_sub(1).ok_or_else(|| violation("waits out of its place"))?;
@@ -102,7 +111,7 @@ impl<'a> Outbox<'a> {
     }
 }
 
-/// Whether the init waits at an operation until the host lets it go on.
+/// Whether the init waits at an operation until the host lets it continue.
 fn waits(op: &Op<'_>) -> bool {
     matches!(op, Op::Barrier { .. } | Op::Fork { .. })
 }

@@ -1,4 +1,4 @@
-//! The hand-over of a container's notifications to the agent that answers them: OCI runtime
+//! Sends the notification descriptor of a seccomp filter to the agent that handles it: OCI runtime
 //! specification, "The Container Process State".
 
 use std::os::fd::BorrowedFd;
@@ -12,34 +12,34 @@ use rustix::io::Errno;
 use rustix::net::SocketType;
 use serde::Serialize;
 
-/// What the specification calls the descriptor of the notifications: seccomp_unotify(2).
+/// The specification's name for the notification descriptor: seccomp_unotify(2).
 const SECCOMP_FD: &str = "seccompFd";
 
-/// What an agent is told about a process.
+/// The message to an agent about a process.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct ContainerProcessState<'a, S> {
-    /// The version of the specification that this follows.
+    /// The version of the specification that the message follows.
     oci_version: &'static str,
-    /// What the descriptors are that come along, in their order.
+    /// The names of the descriptors that are sent with it, in order.
     fds: [&'static str; 1],
-    /// The process, in the host's pid namespace.
+    /// The id of the process in the host's pid namespace.
     pid: i32,
-    /// `listenerMetadata` of the configuration.
+    /// The `listenerMetadata` of the configuration.
     #[serde(skip_serializing_if = "str::is_empty")]
     metadata: &'a str,
     /// The state object of the container.
     state: &'a S,
 }
 
-/// Hands a descriptor of notifications to the agent of a profile, who listens at its
-/// `listenerPath`.
+/// Sends a notification descriptor to the agent of a profile, which listens at `listenerPath`.
 ///
-/// `pid` is the process with the filter, in the host's pid namespace, and `state` the state object
-/// of its container.
+/// `pid` is the id of the process with the filter in the host's pid namespace, `state` is the state
+/// object of its container.
 ///
 /// # Errors
-/// [`pidone_config::Code::SystemError`] if nobody listens there, or takes the message.
+/// [`pidone_config::Code::SystemError`] if no agent listens there, or if it does not accept the
+/// message.
 pub(crate) fn hand_over(
     listener: BorrowedFd<'_>,
     profile: &Seccomp,
@@ -58,7 +58,7 @@ pub(crate) fn hand_over(
     let text = serde_json::to_vec(&message).map_err(|_| fail(Errno::INVAL))?;
     let socket = connect_to(path, SocketType::STREAM)?;
     let mut sent = send(&socket, &text, Some(listener)).map_err(fail)?;
-    // The agent reads up to the end of the stream: what did not fit follows without a descriptor.
+    // The agent reads up to the end of the stream. The rest is sent without a descriptor.
     while let Some(rest @ [_, ..]) = text.get(sent..) {
         sent += send(&socket, rest, None).map_err(fail)?;
     }
@@ -77,7 +77,7 @@ mod tests {
 
     use super::*;
 
-    /// What an agent receives: the descriptor, and the text.
+    /// Returns the descriptors and the text that an agent receives.
     fn receive(stream: &mut UnixStream) -> (Vec<std::os::fd::OwnedFd>, Value) {
         let mut buffer = [0; 64];
         let mut space = [MaybeUninit::uninit(); space_for(4)];
@@ -95,7 +95,8 @@ mod tests {
         }
     }
 
-    /// Hands over a pipe to an agent below a directory with a name of this length.
+    /// Sends a pipe to an agent below a directory with a name of this length, and returns the text
+    /// that it receives.
     fn handed_over(length: usize, state: &Value, metadata: &str) -> Value {
         let directory = tempfile::TempDir::new().unwrap();
         let short = directory.path().join("agent");
@@ -120,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn the_agent_gets_state_and_descriptor() {
+    fn an_agent_receives_state_and_descriptor() {
         let state = json!({"ociVersion": "1.3.0", "id": "c", "status": "creating"});
         let expected = json!({
             "ociVersion": "1.3.0",
@@ -130,20 +131,20 @@ mod tests {
             "state": state,
         });
         assert_eq!(handed_over(1, &state, "opaque"), expected);
-        // A path that is longer than an address, and no metadata.
+        // A path that is too long for a socket address, and no metadata.
         let text = handed_over(200, &state, "");
         assert_eq!(text.get("metadata"), None);
         assert_eq!(text["pid"], 4422);
     }
 
     #[test]
-    fn a_state_may_be_larger_than_the_buffer_of_a_socket() {
+    fn a_state_larger_than_the_socket_buffer_is_received() {
         let state = json!({"annotations": {"large": "x".repeat(3 << 20)}});
         assert_eq!(handed_over(1, &state, "")["state"], state);
     }
 
     #[test]
-    fn names_the_path_where_nobody_listens() {
+    fn the_error_has_the_path_where_no_agent_listens() {
         let directory = tempfile::TempDir::new().unwrap();
         let path = directory.path().join("agent");
         let profile = profile(&path, "");

@@ -1,4 +1,4 @@
-//! The host's files that a plan needs, opened for the moment of sending.
+//! Opens the host's files that a part of a plan uses, right before it is sent.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -12,11 +12,11 @@ use rustix::mount::{MountAttrFlags, OpenTreeFlags, open_tree};
 use super::{Network, id_mapped, template};
 use crate::trace;
 
-/// An opened source: a new descriptor, or one that the caller has.
+/// An open source of a plan.
 pub(crate) enum Opened<'a> {
-    /// Closed when it was sent.
+    /// A new descriptor, which is closed after it was sent.
     Own(OwnedFd),
-    /// The caller's.
+    /// A descriptor of the caller.
     Lent(BorrowedFd<'a>),
 }
 
@@ -29,18 +29,18 @@ impl AsFd for Opened<'_> {
     }
 }
 
-/// What sources stand for that the caller has.
+/// The descriptors of the caller that a plan's sources refer to.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Lent<'a> {
-    /// The pidfd of the container's first process, for who joins it.
+    /// [`Source::Container`]: the pidfd of the container's first process.
     pub(crate) container: Option<BorrowedFd<'a>>,
-    /// The socket on which the container is started.
+    /// [`Source::Listener`]: the socket on which the container is started.
     pub(crate) listener: Option<BorrowedFd<'a>>,
-    /// The socket on which an init that supervises is asked.
+    /// [`Source::Supervisor`]: the socket on which a supervising init accepts requests.
     pub(crate) supervisor: Option<BorrowedFd<'a>>,
-    /// The network namespace that is made beside the clone.
+    /// [`Source::Network`]: the network namespace that a thread creates in parallel.
     pub(crate) network: Option<&'a Network>,
-    /// What a plan of the caller's own names by number.
+    /// [`Source::Lent`], by index.
     pub(crate) others: &'a [BorrowedFd<'a>],
 }
 
@@ -61,7 +61,7 @@ fn open<'a>(source: &Source, lent: Lent<'a>) -> Result<Opened<'a>> {
         Source::Tree { path, recursive, ids } => {
             let tree = tree(path, *recursive)?;
             if let Some(ids) = ids {
-                id_mapped::map(tree.as_fd(), ids, path)?;
+                id_mapped::set_ids(tree.as_fd(), ids, path)?;
             }
             Ok(Opened::Own(tree))
         }
@@ -89,16 +89,16 @@ fn open<'a>(source: &Source, lent: Lent<'a>) -> Result<Opened<'a>> {
             Some(network) => network.namespace().map(Opened::Lent),
             None => Err(Error::system("unshare", "network", Errno::BADF)),
         },
-        Source::Lent(place) => lent
+        Source::Lent(index) => lent
             .others
-            .get(*place)
+            .get(*index)
             .copied()
             .map(Opened::Lent)
-            .ok_or_else(|| Error::system("lend", format!("descriptor {place}"), Errno::BADF)),
+            .ok_or_else(|| Error::system("lend", format!("descriptor {index}"), Errno::BADF)),
     }
 }
 
-/// Copies a mount, detached.
+/// Returns a detached copy of a mount.
 fn tree(path: &Path, recursive: bool) -> Result<OwnedFd> {
     let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     if recursive {

@@ -1,4 +1,4 @@
-//! A process that the init of a container starts.
+//! Requests processes from a supervising init.
 
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -11,40 +11,44 @@ use rustix::io::Errno;
 
 use super::channel::{Channel, Message, violation};
 use super::check::checked_terminal;
-use super::session::{explain, wait};
+use super::session::{operation_error, wait};
 use super::source::{self, Lent};
 use crate::trace;
 
-/// What is asked of an init that supervises.
+/// A request to a supervising init.
 pub(crate) struct Spawn<'a> {
     /// The operations, in one part.
     pub(crate) plan: &'a Plan,
     /// Whether the container ends with the process.
     pub(crate) main: bool,
-    /// What the plan's sources stand for.
+    /// The descriptors that the plan's sources refer to.
     pub(crate) lent: Lent<'a>,
     /// The pid and the pidfd of the init.
     pub(crate) init: (i32, BorrowedFd<'a>),
-    /// How long nothing may be heard of it.
+    /// How long the host waits for the program to run.
     pub(crate) timeout: Duration,
 }
 
 /// A process that the init has started.
 #[derive(Debug)]
 pub(crate) struct Spawned {
-    /// What the init calls it.
+    /// The number by which the init identifies it.
     pub(crate) number: u32,
-    /// Its id in the caller's pid namespace; 0 if it has ended already.
+    /// Its id in the caller's pid namespace; 0 if it has already ended.
     pub(crate) pid: i32,
     pub(crate) pidfd: OwnedFd,
-    /// The master of its terminal.
+    /// The master side of its terminal.
     pub(crate) console: Option<OwnedFd>,
 }
 
 impl Spawn<'_> {
-    /// Has the init start the process; returns when its program runs, or waits for the start.
+    /// Has the init start the process. Returns when its program runs, or waits for the start.
     ///
-    /// The connection is then the one on which the end of the process is told.
+    /// The init later reports the exit of the process on the same connection.
+    ///
+    /// # Errors
+    /// [`pidone_config::Code::SystemError`] with the operation that failed, or for an init that has
+    /// ended, does not report in time, or violates the protocol.
     pub(crate) fn start(&self, channel: &mut Channel) -> Result<Spawned> {
         let [part] = self.plan.parts() else {
             return Err(Error::system("spawn", "more than one part", Errno::INVAL));
@@ -52,7 +56,7 @@ impl Spawn<'_> {
         let opened = source::open_all(part, self.lent)?;
         let files: Vec<_> = opened.iter().map(|file| file.as_fd()).collect();
         if !trace::span("ask the init", || channel.spawn(self.main, part, &files))? {
-            // Nothing else is under way on the connection.
+            // The connection carries one request at a time, so there must be room for it.
             return Err(violation("no room for a request"));
         }
         drop(opened);
@@ -62,7 +66,7 @@ impl Spawn<'_> {
             let until = (deadline, self.timeout);
             let wait = || wait(channel, PollFlags::IN, self.init.1, until);
             let ended = trace::span(trace::WAIT, wait)?;
-            // All that was said is heard before an end is believed.
+            // All reports are received before the end of the process is acted on.
             while let Some(message) = channel.receive()? {
                 match message {
                     Message::SpawnConsole(master) if console.is_none() => {
@@ -74,7 +78,7 @@ impl Spawn<'_> {
                         return Ok(Spawned { number, pid, pidfd, console });
                     }
                     Message::NotSpawned(failed) => {
-                        return Err(explain(&failed, self.plan, 0, self.plan.len()));
+                        return Err(operation_error(&failed, self.plan, 0, self.plan.len()));
                     }
                     Message::End => return Err(gone()),
                     _ => return Err(violation("report out of its place")),
@@ -86,26 +90,26 @@ impl Spawn<'_> {
         }
     }
 
-    /// Makes sure that a descriptor from the init is the pidfd of a child of the init, and finds its
-    /// id: a stranger must not be signalled in its place. One that was reaped is nobody.
+    /// Checks that a descriptor from the init is the pidfd of a child of the init, and returns its
+    /// id: no other process may be signalled instead. The id is 0 if the process was reaped.
     fn child_of_init(&self, pidfd: &OwnedFd) -> Result<i32> {
         let Some(pid) = pidfd::of(pidfd.as_fd())? else { return Ok(0) };
         match proc::parent(pid) {
             None => Ok(0),
             Some(parent) if parent == self.init.0 => Ok(pid),
-            // The kernel tells no parent of one that was reaped between.
+            // A process that was reaped between the two calls has no parent.
             Some(0) if pidfd::of(pidfd.as_fd())?.is_none() => Ok(0),
             Some(_) => Err(violation("process that is no child of the init")),
         }
     }
 }
 
-/// The error for an init that is no more.
+/// Returns the error for an init that has ended.
 fn gone() -> Error {
     Error::system("spawn", "the init has ended", Errno::SRCH)
 }
 
-/// An init that lies: it may have been taken over by the container.
+/// Tests with an init that lies, since the container may have taken it over.
 #[cfg(test)]
 mod tests {
     use std::process::Command;
@@ -123,11 +127,11 @@ mod tests {
         pidfd_open(pid, PidfdFlags::empty()).unwrap()
     }
 
-    /// What comes of a spawn when the init has said these reports, each with a descriptor or none.
-    /// This process is the init: what it has started itself is a child of it.
-    fn asked(said: &[(Report<'_>, Option<&OwnedFd>)]) -> Result<Spawned> {
+    /// Requests a process from an init that sends these reports, each with a descriptor or none.
+    /// This process acts as the init, so its own children are the init's.
+    fn spawn_with(reports: &[(Report<'_>, Option<&OwnedFd>)]) -> Result<Spawned> {
         let (mut channel, theirs) = Channel::pair(Codec::Bincode)?;
-        for (sequence, (report, file)) in (0..).zip(said) {
+        for (sequence, (report, file)) in (0..).zip(reports) {
             let mut body = Vec::new();
             Bincode::append(report, &mut body).unwrap();
             let header = Header {
@@ -160,36 +164,36 @@ mod tests {
     }
 
     #[test]
-    fn a_child_of_the_init_is_believed() {
+    fn a_child_of_the_init_is_accepted() {
         let mut child = Command::new("sleep").arg("60").spawn().unwrap();
-        let own = pidfd(child.id());
-        let spawned = asked(&[(spawned(), Some(&own))]);
+        let child_pidfd = pidfd(child.id());
+        let spawned = spawn_with(&[(spawned(), Some(&child_pidfd))]);
         child.kill().unwrap();
         child.wait().unwrap();
         assert_eq!(spawned.unwrap().pid, child.id().cast_signed());
-        // One that was reaped meanwhile is nobody, and nothing is done to it.
-        assert_eq!(asked(&[(self::spawned(), Some(&own))]).unwrap().pid, 0);
+        // A process that was reaped meanwhile has no id.
+        assert_eq!(spawn_with(&[(self::spawned(), Some(&child_pidfd))]).unwrap().pid, 0);
     }
 
     #[test]
-    fn a_stranger_is_refused() {
-        for stranger in [pidfd(1), pidfd(std::process::id())] {
-            let error = asked(&[(spawned(), Some(&stranger))]).unwrap_err();
+    fn a_pidfd_of_no_child_of_the_init_is_refused() {
+        for other in [pidfd(1), pidfd(std::process::id())] {
+            let error = spawn_with(&[(spawned(), Some(&other))]).unwrap_err();
             assert!(error.to_string().contains("no child of the init"), "{error}");
         }
         let file = OwnedFd::from(std::fs::File::open("/dev/null").unwrap());
-        assert!(asked(&[(spawned(), Some(&file))]).is_err(), "a file is no process");
-        assert!(asked(&[(spawned(), None)]).is_err(), "nor is nothing");
+        assert!(spawn_with(&[(spawned(), Some(&file))]).is_err(), "a file is no pidfd");
+        assert!(spawn_with(&[(spawned(), None)]).is_err(), "no descriptor");
     }
 
     #[test]
-    fn what_is_no_terminal_is_refused() {
+    fn a_console_that_is_no_terminal_is_refused() {
         let file = OwnedFd::from(std::fs::File::open("/dev/null").unwrap());
-        assert!(asked(&[(Report::SpawnConsole { tag: 0 }, Some(&file))]).is_err());
+        assert!(spawn_with(&[(Report::SpawnConsole { tag: 0 }, Some(&file))]).is_err());
     }
 
     #[test]
-    fn what_has_no_place_is_refused() {
+    fn reports_that_answer_no_request_are_refused() {
         for report in [
             Report::Executing,
             Report::Supervising,
@@ -197,21 +201,21 @@ mod tests {
             Report::Done { errno: 0 },
             Report::Failed { step: 1, call: Call::Exec, detail: 0, errno: 2 },
         ] {
-            assert!(asked(&[(report, None)]).is_err(), "{report:?}");
+            assert!(spawn_with(&[(report, None)]).is_err(), "{report:?}");
         }
         let failed =
             |step, errno| Report::NotSpawned { tag: 0, step, call: Call::Exec, detail: 9, errno };
-        // A step that the plan does not have is no reason to look for one.
+        // Steps that the plan does not have.
         for (step, errno) in [(0, 2), (1, 2), (2, 2), (u32::MAX, 4095)] {
-            assert!(asked(&[(failed(step, errno), None)]).is_err(), "{step}");
+            assert!(spawn_with(&[(failed(step, errno), None)]).is_err(), "{step}");
         }
-        assert!(asked(&[(failed(1, 0), None)]).is_err(), "an errno that is none");
+        assert!(spawn_with(&[(failed(1, 0), None)]).is_err(), "an errno out of range");
     }
 
     #[test]
-    fn silence_has_an_end() {
+    fn an_init_that_reports_nothing_times_out() {
         let begun = Instant::now();
-        assert!(asked(&[]).is_err());
+        assert!(spawn_with(&[]).is_err());
         assert!(begun.elapsed() < Duration::from_secs(20));
     }
 }

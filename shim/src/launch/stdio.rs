@@ -1,4 +1,4 @@
-//! The descriptors that a process gets, and their other ends.
+//! The descriptors of a new process, and the caller's ends of its pipes.
 
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -8,37 +8,40 @@ use pidone_host::descriptor::null;
 use rustix::fs::{FileType, fstat, makedev};
 use rustix::pipe::{PipeFlags, pipe_with};
 
-/// What becomes 0, 1 and 2, and what the caller keeps of pipes.
+/// The descriptors of a new process.
 pub(crate) struct Descriptors<'a> {
+    /// 0, 1 and 2. `None` for the null device, which is not opened.
     standard: [Option<End<'a>>; 3],
+    /// The descriptors from 3 up.
     extra: &'a [OwnedFd],
-    /// The caller's ends of pipes.
+    /// The caller's ends of pipes, by the number of the other end.
     pub(crate) kept: [Option<File>; 3],
 }
 
-/// A descriptor that a process gets.
+/// A descriptor of a new process.
 enum End<'a> {
     Own(OwnedFd),
     Lent(BorrowedFd<'a>),
 }
 
 impl<'a> Descriptors<'a> {
-    /// Opens what the process asks for.
+    /// Opens the descriptors that the process requests.
     ///
-    /// With a terminal, the null device stands in until the init has made it.
+    /// With a terminal they are the null device, until the init has created the terminal.
     pub(crate) fn open(process: &'a Process) -> Result<Self> {
-        let asked = [&process.stdin, &process.stdout, &process.stderr];
-        let asked = if process.terminal.is_none() { asked } else { [&Stdio::Null; 3] };
-        Self::from_stdio(asked, &process.extra_files)
+        let stdio = [&process.stdin, &process.stdout, &process.stderr];
+        let stdio = if process.terminal.is_none() { stdio } else { [&Stdio::Null; 3] };
+        Self::from_stdio(stdio, &process.extra_files)
     }
 
-    /// Opens what the process asks for, but for the null device: where it has that, there is none.
+    /// Opens the descriptors that the process requests, except the null device: 0, 1 and 2 are
+    /// missing where the process has it.
     pub(crate) fn without_null(process: &'a Process) -> Result<Self> {
         if process.terminal.is_some() {
             return Self::open_some([&Stdio::Null; 3], &process.extra_files);
         }
-        let asked = [&process.stdin, &process.stdout, &process.stderr];
-        let mut some = Self::open_some(asked, &process.extra_files)?;
+        let stdio = [&process.stdin, &process.stdout, &process.stderr];
+        let mut some = Self::open_some(stdio, &process.extra_files)?;
         for end in &mut some.standard {
             if end.as_ref().is_some_and(|end| is_null(end.as_fd())) {
                 *end = None;
@@ -47,26 +50,29 @@ impl<'a> Descriptors<'a> {
         Ok(some)
     }
 
-    /// Opens what is asked for, and adds descriptors behind it.
-    pub(crate) fn from_stdio(asked: [&'a Stdio; 3], extra: &'a [OwnedFd]) -> Result<Self> {
-        let mut all = Self::open_some(asked, extra)?;
+    /// Opens 0, 1 and 2, and adds further descriptors.
+    ///
+    /// # Errors
+    /// [`pidone_config::Code::SystemError`] if a pipe or the null device cannot be opened.
+    pub(crate) fn from_stdio(stdio: [&'a Stdio; 3], extra: &'a [OwnedFd]) -> Result<Self> {
+        let mut all = Self::open_some(stdio, extra)?;
         for end in all.standard.iter_mut().filter(|end| end.is_none()) {
             *end = Some(End::Own(null()?));
         }
         Ok(all)
     }
 
-    /// Opens what is asked for and is not the null device.
-    fn open_some(asked: [&'a Stdio; 3], extra: &'a [OwnedFd]) -> Result<Self> {
+    /// Opens those of 0, 1 and 2 that are not the null device.
+    fn open_some(stdio: [&'a Stdio; 3], extra: &'a [OwnedFd]) -> Result<Self> {
         let mut kept = [None, None, None];
         let mut standard = [const { None }; 3];
         let inherited: [BorrowedFd<'static>; 3] =
             [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()];
-        for (number, stdio) in asked.into_iter().enumerate() {
+        for (number, stdio) in stdio.into_iter().enumerate() {
             standard[number] = Some(match stdio {
                 Stdio::Null => continue,
-                // A descriptor that the caller closed is the null device inside. What has
-                // its number now was not meant to be inherited, and says so.
+                // A descriptor that the caller has closed becomes the null device. Another file
+                // with its number now is close-on-exec, so it is not meant to be inherited.
                 Stdio::Inherit
                     if !rustix::io::fcntl_getfd(inherited[number])
                         .is_ok_and(|flags| !flags.contains(rustix::io::FdFlags::CLOEXEC)) =>
@@ -87,12 +93,12 @@ impl<'a> Descriptors<'a> {
         Ok(Self { standard, extra, kept })
     }
 
-    /// Which of 0, 1 and 2 there are.
+    /// Returns which of 0, 1 and 2 are open.
     pub(crate) fn opened_stdio(&self) -> [bool; 3] {
         self.standard.each_ref().map(Option::is_some)
     }
 
-    /// All descriptors in their order.
+    /// Returns the open descriptors in the order of their numbers.
     pub(crate) fn all(&self) -> Vec<BorrowedFd<'_>> {
         let standard = self.standard.iter().flatten().map(End::as_fd);
         standard.chain(self.extra.iter().map(AsFd::as_fd)).collect()

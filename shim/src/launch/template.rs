@@ -1,9 +1,9 @@
-//! The template mount namespace: almost empty, so that a copy of it is cheap.
+//! The template mount namespace, which is almost empty and therefore cheap to copy.
 //!
-//! A new mount namespace is a copy of its maker's, and costs time for each mount, under a lock
-//! of the whole system: a millisecond at a thousand mounts. This one holds a tmpfs with an empty
-//! directory for the new root, and a proc and a sysfs that are fully visible, since a user
-//! namespace may only make its own while it sees such ones.
+//! A new mount namespace is a copy of its creator's. The kernel copies each mount, under a lock of
+//! the whole system: a millisecond for a thousand mounts. The template has a tmpfs with an empty
+//! directory for the new root, and a fully visible proc and sysfs, since a user namespace can only
+//! mount its own while it sees such ones.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::thread;
@@ -18,23 +18,23 @@ use rustix::mount::{
 };
 use rustix::process::{chdir, fchdir, pivot_root};
 
-/// Where the root of a container is attached.
+/// The directory where the root of a container is attached.
 pub(crate) const ROOT: &str = "/r";
 
-/// Makes the namespace, in a thread of its own that ends behind it.
+/// Creates the namespace, in a thread that ends afterwards.
 ///
 /// # Errors
-/// [`pidone_config::Code::SystemError`] where the caller may not mount.
-pub(crate) fn make() -> Result<OwnedFd> {
+/// [`pidone_config::Code::SystemError`] if the caller may not mount.
+pub(crate) fn make_namespace() -> Result<OwnedFd> {
     let thread = thread::Builder::new()
         .name("pidone-template".into())
-        .spawn(fill)
+        .spawn(fill_namespace)
         .map_err(|error| Error::system("start a thread", "pidone-template", error))?;
     thread.join().unwrap_or_else(|_| Err(Error::system("template", "", Errno::CANCELED)))
 }
 
-/// Fills a new mount namespace of this thread.
-fn fill() -> Result<OwnedFd> {
+/// Moves the thread to a new mount namespace, fills it, and returns its descriptor.
+fn fill_namespace() -> Result<OwnedFd> {
     let fail = |verb: &'static str| move |errno: Errno| Error::system(verb, "template", errno);
     unshare(CloneFlags::CLONE_FS | CloneFlags::CLONE_NEWNS)
         .map_err(|errno| Error::system("unshare", "template mount namespace", errno))?;
@@ -45,7 +45,7 @@ fn fill() -> Result<OwnedFd> {
     let root = file_system("tmpfs", &[("mode", "755"), ("size", "16k")], none)?;
     let proc = file_system("proc", &[], none)?;
     let sys = file_system("sysfs", &[], none)?;
-    // Any directory would do that exists everywhere.
+    // Any directory that always exists would do.
     move_mount(&root, c"", CWD, c"/proc", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
         .map_err(fail("move_mount"))?;
     for name in ["r", "proc", "sys"] {
@@ -63,7 +63,7 @@ fn fill() -> Result<OwnedFd> {
         .map_err(fail("open"))
 }
 
-/// Makes a file system, detached.
+/// Creates a file system as a detached mount.
 pub(super) fn file_system(
     fstype: &'static str,
     options: &[(&str, &str)],

@@ -1,8 +1,8 @@
-//! Threads that clone.
+//! Threads that clone inits.
 //!
-//! Two reasons: a parent-death signal fires when the *thread* that cloned ends, so that such
-//! containers come from one that lives as long as the library; and a thread may live in a mount
-//! namespace of its own, from which a clone is cheap.
+//! A process gets its parent-death signal when the *thread* that cloned it ends, so containers with
+//! one are cloned by a thread that lives as long as the process. Also, a thread can be in its own
+//! almost empty mount namespace, which is cheap to copy.
 
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, OnceLock, mpsc};
@@ -12,73 +12,74 @@ use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::signal::SigSet;
 use pidone_config::{Error, Result};
 
-use super::clone::{Child, Request, spawn};
+use super::clone::{Child, Request, clone_and_exec};
 use super::template;
 
-/// Where a clone happens, and so which mounts the init sees a copy of.
+/// The thread that clones, which determines the mounts that the init sees a copy of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Place {
-    /// In the calling thread: the host's mounts.
+    /// The calling thread, with the host's mounts.
     Caller,
-    /// In a thread that does not end: the host's mounts.
+    /// A thread that does not end, with the host's mounts.
     Thread,
-    /// In a thread inside the template mount namespace.
+    /// A thread in the template mount namespace.
     Template,
 }
 
-/// A request and where its answer goes.
+/// A request, and the sender for its result.
 type Job = (Request, mpsc::SyncSender<Result<Child>>);
 
-/// Threads of one kind, and the way to them.
-struct Pool {
+/// The threads of one kind, which take jobs from a queue.
+struct CloneThreads {
     jobs: mpsc::Sender<Job>,
 }
 
-/// Clones at a place.
+/// Clones in the thread of a place.
 pub(crate) fn clone_at(place: Place, request: Request) -> Result<Child> {
-    let pool = match place {
-        Place::Caller => return spawn(&request),
-        Place::Thread => plain(),
-        Place::Template => in_template(),
+    let threads = match place {
+        Place::Caller => return clone_and_exec(&request),
+        Place::Thread => plain_threads(),
+        Place::Template => template_threads(),
     };
-    let pool = pool.as_ref().map_err(Clone::clone)?;
-    let (answer, answered) = mpsc::sync_channel(1);
+    let threads = threads.as_ref().map_err(Clone::clone)?;
+    let (sender, result) = mpsc::sync_channel(1);
     let gone = || Error::system("clone3", "", rustix::io::Errno::SRCH);
-    pool.jobs.send((request, answer)).map_err(|_| gone())?;
-    // The request holds numbers of descriptors that belong to this thread's caller: they stay
-    // open, since nothing happens here before the answer.
-    answered.recv().map_err(|_| gone())?
+    threads.jobs.send((request, sender)).map_err(|_| gone())?;
+    // The request has the numbers of descriptors that the caller owns. They stay open, since this
+    // blocks until the clone is done.
+    result.recv().map_err(|_| gone())?
 }
 
-/// Makes the threads that a start with or without the template may need, so that they have the
-/// priority of the calling thread and not of one that starts something later.
+/// Starts the threads that a start with or without the template may need, so that they inherit the
+/// priority of the calling thread, and not that of a thread that first needs them later.
 pub(crate) fn start_clone_threads(template: bool) {
-    // What failed is told by the first clone that needs it.
-    let _ = plain();
+    // The first clone that needs the threads returns the error.
+    let _ = plain_threads();
     if template {
-        let _ = in_template();
+        let _ = template_threads();
     }
 }
 
-/// Why this process cannot make the template; it is made at the first question.
+/// Returns why this process cannot create the template mount namespace; `None` if it can. The first
+/// call creates it.
 pub(crate) fn template_error() -> Option<&'static Error> {
-    in_template().as_ref().err()
+    template_threads().as_ref().err()
 }
 
-/// The threads that see the host's mounts.
-fn plain() -> &'static Result<Pool> {
-    static PLAIN: OnceLock<Result<Pool>> = OnceLock::new();
-    PLAIN.get_or_init(|| Pool::new(None))
+/// Returns the threads that see the host's mounts.
+fn plain_threads() -> &'static Result<CloneThreads> {
+    static PLAIN: OnceLock<Result<CloneThreads>> = OnceLock::new();
+    PLAIN.get_or_init(|| CloneThreads::new(None))
 }
 
-/// The threads inside the template mount namespace.
-fn in_template() -> &'static Result<Pool> {
-    static TEMPLATE: OnceLock<Result<Pool>> = OnceLock::new();
-    TEMPLATE.get_or_init(|| template::make().and_then(|namespace| Pool::new(Some(namespace))))
+/// Returns the threads in the template mount namespace.
+fn template_threads() -> &'static Result<CloneThreads> {
+    static TEMPLATE: OnceLock<Result<CloneThreads>> = OnceLock::new();
+    TEMPLATE.get_or_init(|| template::make_namespace().and_then(|namespace| CloneThreads::new(Some(namespace))))
 }
 
-impl Pool {
-    /// Starts as many threads as there are processors: a clone keeps one busy.
+impl CloneThreads {
+    /// Starts a thread for each processor, since a clone keeps one busy.
     fn new(namespace: Option<OwnedFd>) -> Result<Self> {
         let (jobs, queue) = mpsc::channel::<Job>();
         let queue = Arc::new(Mutex::new(queue));
@@ -107,24 +108,26 @@ impl Pool {
     }
 }
 
-/// Prepares a thread: no signal of the caller's is handled in it, and it has its own mounts.
+/// Prepares a thread: it blocks all signals, so that it runs no handler of the caller, and enters
+/// the mount namespace.
 fn enter(namespace: Option<&OwnedFd>) -> Result<()> {
     let _ = SigSet::all().thread_block();
     let Some(namespace) = namespace else { return Ok(()) };
-    // A thread can only change its mount namespace with a working directory and root of its own.
+    // A thread can only change its mount namespace if it does not share its working directory and
+    // root with other threads.
     unshare(CloneFlags::CLONE_FS).map_err(|errno| Error::system("unshare", "fs", errno))?;
     setns(namespace, CloneFlags::CLONE_NEWNS)
         .map_err(|errno| Error::system("setns", "template mount namespace", errno))
 }
 
-/// Answers requests until the sender goes, which is at the end of the process.
+/// Handles requests until the sender is dropped, at the end of the process.
 fn serve(queue: &Mutex<mpsc::Receiver<Job>>) {
     loop {
         let job = match queue.lock() {
             Ok(queue) => queue.recv(),
             Err(_) => return,
         };
-        let Ok((request, answer)) = job else { return };
-        let _ = answer.send(spawn(&request));
+        let Ok((request, sender)) = job else { return };
+        let _ = sender.send(clone_and_exec(&request));
     }
 }

@@ -26,7 +26,7 @@ impl Claims {
     }
 
     /// Looks at the clock of a child that the init has forked, and that stands still.
-    pub(crate) fn follow(&mut self, pid: i32) {
+    pub(crate) fn read_offset(&mut self, pid: i32) {
         if let Offset::Behind(_, ahead) = &mut self.offset {
             *ahead = proc::clock_difference(pid);
         }
@@ -45,7 +45,7 @@ impl Claims {
     }
 
     /// Tells the recording.
-    pub(crate) fn tell(self, plan: &Plan, error: Option<&Error>) {
+    pub(crate) fn record(self, plan: &Plan, error: Option<&Error>) {
         let Self { since, stamps, offset } = self;
         let outcome = match error.map(Error::step) {
             None => Outcome::Done,

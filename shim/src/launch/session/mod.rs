@@ -1,7 +1,7 @@
-//! One start: clone, plan, barriers, and how it ended.
+//! A start: the clone, the plan, the barriers, up to the program or a failure.
 //!
-//! The host waits for the socket, the init's pidfd and a deadline together, never for the socket
-//! alone, and never blocks on sending: an init that stands still or lies cannot hold it.
+//! The host always waits for the socket, the init's pidfd and a deadline together, and never blocks
+//! on sending, so an init that hangs or violates the protocol cannot block it.
 
 mod park;
 
@@ -23,7 +23,7 @@ use rustix::process::{Signal, WaitId, WaitIdOptions, WaitIdStatus, pidfd_send_si
 
 use super::channel::{Channel, Failed, Message, violation};
 use super::check::{as_child, checked_listener, checked_terminal};
-use super::clone::{Child, Request, above};
+use super::clone::{Child, Request, dup_above};
 use super::image::{Codec, Sealed};
 use super::outbox::Outbox;
 use super::source::Lent;
@@ -32,67 +32,71 @@ use crate::trace::{self, Claims};
 
 pub(crate) use park::Parked;
 
-/// What a start needs.
+/// The parameters of a start.
 pub(crate) struct Launch<'a> {
     /// The operations.
     pub(crate) plan: &'a Plan,
-    /// The image and how it is spoken to.
+    /// The image of the init, and the codec of its messages.
     pub(crate) image: (&'a Sealed, Codec),
     /// Where the clone happens.
     pub(crate) place: Place,
-    /// `CLONE_NEW*` flags of the clone.
+    /// The `CLONE_NEW*` flags of the clone.
     pub(crate) namespaces: u32,
     /// Whether the process is a child that the init forks.
     pub(crate) forks: bool,
-    /// What becomes 0, 1, 2 and up.
+    /// The descriptors that become 0, 1, 2 and so on.
     pub(crate) descriptors: &'a [BorrowedFd<'a>],
-    /// The way into the cgroup.
+    /// How the process enters its cgroup.
     pub(crate) cgroup: &'a Entrance<'a>,
-    /// What the plan's sources stand for.
+    /// The descriptors that the plan's sources refer to.
     pub(crate) lent: Lent<'a>,
-    /// How many parts of the plan are sent before [`Host::born`]: they wait for the init and not
-    /// it for them.
+    /// The number of parts of the plan that are sent before the clone, so that the init finds them
+    /// and does not wait for them. None are, if its cgroup is entered after the clone.
     pub(crate) early: usize,
-    /// How long nothing may be heard of the init.
+    /// How long the host waits for the next report of the init.
     pub(crate) timeout: Duration,
 }
 
-/// What the host does at a start, in the order of the methods.
+/// The host's part of a start. The methods are called in this order.
 pub(crate) trait Host {
-    /// The process of the container is there and stands still: the clone itself, or its fork.
+    /// The process of the container exists and waits: the clone itself, or the init's fork.
     fn on_cloned(&mut self, child: &Child) -> Result<()>;
 
-    /// The init works on the plan; what needs no answer from it is done meanwhile.
+    /// The init runs the plan. For work that needs no answer from it.
     fn while_running(&mut self, child: &Child) -> Result<()>;
 
-    /// The init stands at a barrier.
+    /// The init waits at a barrier. It continues when this returns.
     fn at_barrier(&mut self, id: u32, child: &Child) -> Result<()>;
 
-    /// What answers for the system calls of a seccomp filter is there.
+    /// The init has sent the notification descriptor of a seccomp filter.
     fn listener(&mut self, listener: OwnedFd, child: &Child) -> Result<()>;
 }
 
-/// A process that runs.
+/// A running process.
 #[derive(Debug)]
 pub(crate) struct Started {
     /// The process.
     pub(crate) child: Child,
-    /// The master of its terminal.
+    /// The master side of its terminal.
     pub(crate) console: Option<OwnedFd>,
-    /// The connection, on which an init that supervises is asked.
+    /// The connection to its init, on which a supervising init accepts requests.
     pub(crate) channel: Channel,
 }
 
 impl Launch<'_> {
     /// Starts the process.
     ///
-    /// Whatever fails, no process is left behind.
+    /// No process is left behind if it fails.
+    ///
+    /// # Errors
+    /// [`Code::SystemError`] with the call of the host or the operation of the plan that failed.
     pub(crate) fn start(&self, host: &mut impl Host) -> Result<Started> {
-        self.lead(host, false).map(Session::started)
+        self.run_session(host, false).map(Session::started)
     }
 
-    /// Clones the init and leads it to its program, or to where it waits for another plan.
-    fn lead(&self, host: &mut impl Host, parks: bool) -> Result<Session<'_>> {
+    /// Clones the init and follows it until its program runs or, if it `parks`, until it waits for
+    /// another plan.
+    fn run_session(&self, host: &mut impl Host, parks: bool) -> Result<Session<'_>> {
         let claims = Claims::begin(self.plan);
         let timed = claims.is_some();
         let (mut channel, theirs) = Channel::pair(self.image.1)?;
@@ -112,23 +116,23 @@ impl Launch<'_> {
             ..Session::new((self.plan, 0), outbox, (channel, child), self.timeout)
         };
         let entered = self.cgroup.finish(session.child.pid);
-        let outcome = entered.and_then(|()| session.drive(host));
+        let outcome = entered.and_then(|()| session.run_from_clone(host));
         if let Some(claims) = session.claims.take() {
-            claims.tell(self.plan, outcome.as_ref().err());
+            claims.record(self.plan, outcome.as_ref().err());
         }
-        session.end_if(outcome)
+        session.kill_on_error(outcome)
     }
 
-    /// Clones with all descriptors in their places.
+    /// Clones the init. Descriptors whose numbers others will get are duplicated to higher numbers.
     fn clone_init(&self, socket: BorrowedFd<'_>, timed: bool) -> Result<Child> {
         let count = self.descriptors.len();
         let free = RawFd::try_from(count).unwrap_or(RawFd::MAX) + 1;
         let mut moved = Vec::new();
-        let mut place = |fd: BorrowedFd<'_>, to: Option<usize>| -> Result<RawFd> {
+        let mut move_away = |fd: BorrowedFd<'_>, to: Option<usize>| -> Result<RawFd> {
             if usize::try_from(fd.as_raw_fd()).ok() == to && to.is_some() {
                 return Ok(fd.as_raw_fd());
             }
-            Ok(match above(fd, free)? {
+            Ok(match dup_above(fd, free)? {
                 Some(copy) => {
                     let number = copy.as_raw_fd();
                     moved.push(copy);
@@ -139,7 +143,7 @@ impl Launch<'_> {
         };
         let mut descriptors = Vec::with_capacity(count);
         for (to, fd) in self.descriptors.iter().enumerate() {
-            descriptors.push(place(*fd, Some(to))?);
+            descriptors.push(move_away(*fd, Some(to))?);
         }
         let request = Request {
             namespaces: self.namespaces,
@@ -151,31 +155,35 @@ impl Launch<'_> {
                 .map(|(path, file)| (path.clone(), file.as_raw_fd()))
                 .collect(),
             descriptors,
-            socket: place(socket, Some(count))?,
-            image: place(self.image.0.as_fd(), None)?,
+            socket: move_away(socket, Some(count))?,
+            image: move_away(self.image.0.as_fd(), None)?,
             timed,
         };
         clone_at(self.place, request)
     }
 }
 
-/// The second half of a start: the init was made by another process and waits.
+/// The parameters of the start of a created container, whose init another process has launched and
+/// which waits.
 pub(crate) struct Resume<'a> {
-    /// The operations that are left.
+    /// The remaining operations.
     pub(crate) plan: &'a Plan,
-    /// How many came before them.
+    /// The number of operations before them.
     pub(crate) before: u32,
-    /// The socket of the init and how it is spoken to.
+    /// The socket of the init, and the codec of its messages.
     pub(crate) socket: (&'a Path, Codec),
-    /// How long nothing may be heard of the init.
+    /// How long the host waits for the next report of the init.
     pub(crate) timeout: Duration,
 }
 
 impl Resume<'_> {
-    /// Lets the program of a process come.
+    /// Lets the init execute its program.
     ///
-    /// `started` is called when the init can no longer be stopped by anything but a signal. If
-    /// something fails behind it, the process is killed; reaping it is its parent's.
+    /// `started` is called after the request for the start, when only a signal can stop the init.
+    /// If something fails afterwards, the process is killed. Its parent reaps it.
+    ///
+    /// # Errors
+    /// [`Code::SystemError`] with the call of the host or the operation of the plan that failed.
     pub(crate) fn start(
         &self,
         child: Child,
@@ -185,38 +193,38 @@ impl Resume<'_> {
         let (path, codec) = self.socket;
         let mut channel = Channel::connect(path, codec)?;
         channel.start()?;
-        let (plan, outbox) = ((self.plan, self.before), Outbox::sent(self.plan));
+        let (plan, outbox) = ((self.plan, self.before), Outbox::already_sent(self.plan));
         let mut session = Session::new(plan, outbox, (channel, child), self.timeout);
-        let outcome = started().and_then(|()| session.lead(host));
+        let outcome = started().and_then(|()| session.handle_reports(host));
         if outcome.is_err() {
             let Child { pid, pidfd } = &session.child;
             let _ = pidfd_send_signal(pidfd, Signal::KILL);
-            // Who is told of the failure may remove the container at once.
+            // The caller may remove the container right after the error.
             let _ = wait_for_end(pidfd.as_fd(), *pid);
         }
         outcome
     }
 }
 
-/// How far the init has come.
+/// The state of an init, by its reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Progress {
     /// It runs operations.
     Setup,
-    /// It was about to execute the program.
+    /// It has reported that it executes the program next.
     Executing,
 }
 
-/// A start that is under way.
+/// A start in progress.
 struct Session<'a> {
     plan: &'a Plan,
-    /// Operations before those of the plan.
+    /// The number of operations before those of the plan.
     before: u32,
-    /// Operations of the whole start.
-    of: u32,
-    /// Whether a fork of the init is still to come.
+    /// The number of operations of the whole start.
+    total: u32,
+    /// Whether the init has yet to fork.
     forks: bool,
-    /// When the init says that it did what, if it was asked.
+    /// The times that the init reports, if they were requested.
     claims: Option<Claims>,
     timeout: Duration,
     channel: Channel,
@@ -224,17 +232,17 @@ struct Session<'a> {
     child: Child,
     progress: Progress,
     console: Option<OwnedFd>,
-    /// Whether the listener of a seccomp filter is still to come.
+    /// Whether the init has yet to send the notification descriptor of a seccomp filter.
     listens: bool,
-    /// Whether another plan follows, behind a barrier at the end of this one.
+    /// Whether another plan follows, after a barrier at the end of this one.
     parks: bool,
-    /// Whether the init says nothing that needs an answer: its end, good or bad, is all that is
-    /// waited for, and this process is not woken for less.
+    /// Whether no report of the init needs an answer. The host then waits only for the end of the
+    /// connection or of the process, and is not woken for each report.
     silent: bool,
 }
 
 impl<'a> Session<'a> {
-    /// The beginning of one with an init: about a plan, behind so many operations of another.
+    /// Begins a session with an init for a plan, after `before` operations of another plan.
     fn new(
         (plan, before): (&'a Plan, u32),
         outbox: Outbox<'a>,
@@ -244,7 +252,7 @@ impl<'a> Session<'a> {
         Self {
             plan,
             before,
-            of: before.saturating_add(plan.len()),
+            total: before.saturating_add(plan.len()),
             forks: false,
             claims: None,
             timeout,
@@ -259,14 +267,14 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// What is left of it where it has come to its end.
+    /// Returns the started process.
     fn started(self) -> Started {
         let Self { child, console, channel, .. } = self;
         Started { child, console, channel }
     }
 
-    /// Ends and reaps the process if something failed.
-    fn end_if(self, outcome: Result<()>) -> Result<Self> {
+    /// Kills and reaps the process if the start failed.
+    fn kill_on_error(self, outcome: Result<()>) -> Result<Self> {
         match outcome {
             Ok(()) => Ok(self),
             Err(error) => {
@@ -276,8 +284,8 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Leads the init from its birth to its end as such: exec, the wait for the start, or failure.
-    fn drive(&mut self, host: &mut impl Host) -> Result<()> {
+    /// Follows a new init to exec, to the wait for the start, or to a failure.
+    fn run_from_clone(&mut self, host: &mut impl Host) -> Result<()> {
         let forks = self.forks;
         if !forks {
             host.on_cloned(&self.child)?;
@@ -286,17 +294,17 @@ impl<'a> Session<'a> {
         if !forks {
             host.while_running(&self.child)?;
         }
-        self.lead(host)
+        self.handle_reports(host)
     }
 
-    /// Listens to the init until it is no more.
-    fn lead(&mut self, host: &mut impl Host) -> Result<()> {
+    /// Handles the reports of the init until the start is complete or has failed.
+    fn handle_reports(&mut self, host: &mut impl Host) -> Result<()> {
         let mut deadline = Instant::now() + self.timeout;
         loop {
             let watched = self.child.pid;
             let ended = trace::span(trace::WAIT, || self.wait(deadline))?;
             self.send_parts()?;
-            // All that was said is heard before an end is believed.
+            // All reports are received before the end of the process is acted on.
             while let Some(message) = self.channel.receive()? {
                 if self.handle(message, host)? {
                     trace::mark("start seen", None);
@@ -304,19 +312,20 @@ impl<'a> Session<'a> {
                 }
                 deadline = Instant::now() + self.timeout;
             }
-            // An intermediate that ended behind its fork is nobody's loss.
+            // An init that has forked is expected to end: its child has replaced it meanwhile.
             if ended && self.child.pid == watched {
-                // The end of file may come late: a child of another thread that has not yet
-                // executed its image holds a copy of the socket.
+                // The end of file may come late, since the child of another thread holds a copy of
+                // the socket until it executes its image.
                 return match self.progress {
                     Progress::Executing => Ok(()),
-                    Progress::Setup => Err(self.died()),
+                    Progress::Setup => Err(self.died_error()),
                 };
             }
         }
     }
 
-    /// Waits for something to happen; answers whether the process ended.
+    /// Waits for a report, for room in the socket, or for the end of the process. Returns whether
+    /// the process has ended.
     fn wait(&self, deadline: Instant) -> Result<bool> {
         let mut wanted = if self.silent { PollFlags::empty() } else { PollFlags::IN };
         if self.outbox.is_pressing() {
@@ -325,17 +334,19 @@ impl<'a> Session<'a> {
         wait(&self.channel, wanted, self.child.pidfd.as_fd(), (deadline, self.timeout))
     }
 
-    /// Sends parts as long as there is room.
+    /// Sends parts of the plan while the socket has room.
     fn send_parts(&mut self) -> Result<()> {
         self.outbox.send(&mut self.channel, usize::MAX)
     }
 
-    /// Acts on a message; answers whether the start is over, and well.
+    /// Handles a message. Returns whether the start is complete.
     fn handle(&mut self, message: Message, host: &mut impl Host) -> Result<bool> {
         match (message, self.progress) {
-            (Message::Failed(failed), _) => Err(explain(&failed, self.plan, self.before, self.of)),
+            (Message::Failed(failed), _) => {
+                Err(operation_error(&failed, self.plan, self.before, self.total))
+            }
             (Message::End, Progress::Executing) => Ok(true),
-            (Message::End, Progress::Setup) => Err(self.died()),
+            (Message::End, Progress::Setup) => Err(self.died_error()),
             (Message::Forked(pidfd), Progress::Setup) if self.forks => {
                 self.forked(pidfd, host)?;
                 Ok(false)
@@ -375,40 +386,42 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// The init forked: its child is the process, and the init itself ends.
+    /// Continues with the child that the init has forked, and ends the init.
     fn forked(&mut self, pidfd: OwnedFd, host: &mut impl Host) -> Result<()> {
         let child = as_child(pidfd)?;
         self.forks = false;
         let init = std::mem::replace(&mut self.child, child);
         if let Some(claims) = &mut self.claims {
-            claims.follow(self.child.pid);
+            claims.read_offset(self.child.pid);
         }
-        let born = host.on_cloned(&self.child);
-        let goes_on = born.and_then(|()| self.outbox.proceed(&mut self.channel));
-        // It has nothing left to do, and is not waited for in good faith; its child goes on
-        // meanwhile.
+        let prepared = host.on_cloned(&self.child);
+        let proceeded = prepared.and_then(|()| self.outbox.proceed(&mut self.channel));
+        // The init has nothing left to do. It is killed, since it cannot be trusted to exit.
         init.end();
-        goes_on?;
+        proceeded?;
         host.while_running(&self.child)
     }
 
-    /// The error for an init that ended without a word.
-    fn died(&self) -> Error {
+    /// Returns the error for an init that ended without a report.
+    fn died_error(&self) -> Error {
         let status = waitid(
             WaitId::PidFd(self.child.pidfd.as_fd()),
             WaitIdOptions::EXITED | WaitIdOptions::NOWAIT,
         );
         let how = match status {
-            Ok(Some(status)) => describe(&status),
+            Ok(Some(status)) => describe_exit(&status),
             _ => "ended".to_owned(),
         };
-        let steps = format!("during its {} steps", self.of);
+        let steps = format!("during its {} steps", self.total);
         Error::reason(Code::SystemError, "init", steps, how)
     }
 }
 
-/// Waits for something to happen on a channel; answers whether the process ended that holds the
-/// other end.
+/// Waits for events on a channel, or for the end of the process at the other end. Returns whether
+/// the process has ended.
+///
+/// # Errors
+/// [`Code::SystemError`] with `ETIMEDOUT` at the deadline.
 pub(super) fn wait(
     channel: &Channel,
     wanted: PollFlags,
@@ -434,13 +447,13 @@ pub(super) fn wait(
     }
 }
 
-/// The error for an operation that failed: one of `plan`, which begins behind `before` others and
-/// is the end of `of`.
-pub(super) fn explain(failed: &Failed, plan: &Plan, before: u32, of: u32) -> Error {
+/// Returns the error for a failed operation of `plan`, which follows `before` other operations and
+/// ends the `of` operations of a start.
+pub(super) fn operation_error(failed: &Failed, plan: &Plan, before: u32, of: u32) -> Error {
     let Failed { step, call, detail, errno } = *failed;
     let index = step.checked_sub(before + 1).and_then(|index| usize::try_from(index).ok());
     let op = index.and_then(|index| plan.operations().nth(index));
-    // It is about the program of the last operation.
+    // The error names the program of the last operation.
     let op = match op {
         Some(Op::FindProgram { .. }) => plan.operations().last(),
         op => op,
@@ -453,12 +466,12 @@ pub(super) fn explain(failed: &Failed, plan: &Plan, before: u32, of: u32) -> Err
     Error::new(Code::SystemError, step, about, Cause::Errno(errno))
 }
 
-/// Whether a plan ends with an init that stays.
+/// Whether a plan ends with a supervising init.
 fn supervises(plan: &Plan) -> bool {
     plan.operations().last().is_some_and(|op| matches!(op, Op::Supervise { .. }))
 }
 
-/// Whether an operation brings the listener of a seccomp filter.
+/// Whether the init sends the notification descriptor of a seccomp filter at an operation.
 fn has_listener(op: &Op<'_>) -> bool {
     match op {
         Op::Seccomp { flags, .. } | Op::Exec { filter_flags: flags, .. } => {
@@ -468,8 +481,8 @@ fn has_listener(op: &Op<'_>) -> bool {
     }
 }
 
-/// How a process ended, in words.
-fn describe(status: &WaitIdStatus) -> String {
+/// Returns how a process ended, as text.
+fn describe_exit(status: &WaitIdStatus) -> String {
     match (status.exit_status(), status.terminating_signal()) {
         (Some(status), _) => format!("exited with status {status}"),
         (None, Some(signal)) => format!("killed by signal {signal}"),

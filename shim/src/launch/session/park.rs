@@ -1,7 +1,7 @@
-//! A start in two halves: the init waits between them for a plan that is not known yet.
+//! A start in two stages: between them, the init waits for a plan that is not known yet.
 //!
-//! It waits as for any further part of a plan. When this end of the socket closes, with the process
-//! or by [`Parked::end`], it exits.
+//! It waits as for any further part of a plan. It exits when the host's end of the socket closes,
+//! with the host's process or by [`Parked::end`].
 
 use std::os::fd::AsFd;
 use std::time::Duration;
@@ -16,35 +16,35 @@ use crate::launch::clone::Child;
 use crate::launch::outbox::Outbox;
 use crate::launch::source::Lent;
 
-/// An init that has run the first half of its plan.
+/// An init that has run the first stage of its plan.
 #[derive(Debug)]
 pub(crate) struct Parked {
     channel: Channel,
     child: Child,
-    /// How many operations it has run.
+    /// The number of operations that it has run.
     operations: u32,
 }
 
 impl Launch<'_> {
-    /// Starts an init, which runs the plan and waits for another one. The plan ends with
+    /// Starts an init that runs the plan and then waits for another one. The plan ends with
     /// [`BARRIER_PARKED`](pidone_plan::barrier::BARRIER_PARKED).
     ///
-    /// If something fails, no process is left behind.
+    /// No process is left behind if it fails.
     pub(crate) fn park(&self, host: &mut impl Host) -> Result<Parked> {
-        let Session { channel, child, .. } = self.lead(host, true)?;
+        let Session { channel, child, .. } = self.run_session(host, true)?;
         Ok(Parked { channel, child, operations: self.plan.len() })
     }
 }
 
 impl Parked {
-    /// Whether the init still waits: it neither ended nor said anything.
+    /// Whether the init still waits: it has neither ended nor reported anything.
     pub(crate) fn waits(&self) -> bool {
         any_readable([self.child.pidfd.as_fd(), self.channel.as_fd()]) == Ok(false)
     }
 
-    /// Lets the init become its program, by the second half of the plan.
+    /// Sends the second stage of the plan, by which the init becomes its program.
     ///
-    /// If something fails, no process is left behind.
+    /// No process is left behind if it fails.
     pub(crate) fn finish(
         self,
         plan: &Plan,
@@ -53,15 +53,15 @@ impl Parked {
         host: &mut impl Host,
     ) -> Result<Started> {
         let Self { channel, child, operations } = self;
-        let outbox = Outbox::new(plan, lent, false).behind(operations);
+        let outbox = Outbox::new(plan, lent, false).numbered_after(operations);
         let waits = outbox.has_waits();
         let mut session = Session::new((plan, operations), outbox, (channel, child), timeout);
         session.silent = !session.listens && !waits;
-        let outcome = session.send_parts().and_then(|()| session.lead(host));
-        session.end_if(outcome).map(Session::started)
+        let outcome = session.send_parts().and_then(|()| session.handle_reports(host));
+        session.kill_on_error(outcome).map(Session::started)
     }
 
-    /// Ends the init, and reaps it.
+    /// Kills and reaps the init.
     pub(crate) fn end(self) {
         self.child.end();
     }
