@@ -54,8 +54,7 @@ pub const EMBEDDED: Image = Image::new(pidone_init::STANDALONE, Codec::Bincode);
 
 /// The image of an init that receives programs after it was started. It implements
 /// [`pidone_proto::Op::Supervise`] and [`pidone_proto::Op::Stdio`], and cannot be run as a program.
-pub const SUPERVISOR: Image =
-    Image::new(pidone_init::SUPERVISOR, Codec::Bincode);
+pub const SUPERVISOR: Image = Image::new(pidone_init::SUPERVISOR, Codec::Bincode);
 
 impl Image {
     /// Returns the image of a program, an ELF file.
@@ -100,8 +99,7 @@ impl Sealed {
     pub(crate) fn embedded(supervises: bool) -> Result<&'static Self> {
         static INIT: OnceLock<Sealed> = OnceLock::new();
         static SUPERVISING: OnceLock<Sealed> = OnceLock::new();
-        let (cell, image) =
-            if supervises { (&SUPERVISING, SUPERVISOR) } else { (&INIT, EMBEDDED) };
+        let (cell, image) = if supervises { (&SUPERVISING, SUPERVISOR) } else { (&INIT, EMBEDDED) };
         match cell.get() {
             Some(sealed) => Ok(sealed),
             None => {

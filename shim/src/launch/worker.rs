@@ -75,7 +75,9 @@ fn plain_threads() -> &'static Result<CloneThreads> {
 /// Returns the threads in the template mount namespace.
 fn template_threads() -> &'static Result<CloneThreads> {
     static TEMPLATE: OnceLock<Result<CloneThreads>> = OnceLock::new();
-    TEMPLATE.get_or_init(|| template::make_namespace().and_then(|namespace| CloneThreads::new(Some(namespace))))
+    TEMPLATE.get_or_init(|| {
+        template::make_namespace().and_then(|namespace| CloneThreads::new(Some(namespace)))
+    })
 }
 
 impl CloneThreads {
