@@ -1,9 +1,10 @@
-//! The least that a program does to run another one in a container, and to talk with it.
+//! Runs a program in a container and talks to it through pipes: the shortest use of the library.
 //!
-//! Works as root and as an ordinary user: `cargo run --example embed`. The container sees the
-//! host's system directories, read-only; `Config::template` is for a root file system of one's own.
+//! Run it with `cargo run -p pidone --example embed`, as root or as an ordinary user. The container
+//! has the host's system directories, read-only. For another root file system, start from
+//! `Config::template`.
 
-#![allow(clippy::print_stdout, reason = "an example says what it does")]
+#![allow(clippy::print_stdout, reason = "an example prints what it does")]
 
 use std::io::{Read as _, Write as _};
 use std::path::Path;
@@ -11,7 +12,7 @@ use std::path::Path;
 use pidone::{Config, Container, Exit, Factory, Options, Process, Stdio};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    // Where the library keeps what other processes need to find the container.
+    // The directory for the state of containers, in which other processes find them.
     let states = tempfile::tempdir()?;
     let factory = Factory::new(states.path(), Options::default())?;
 
@@ -20,22 +21,22 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     if let Some(cgroup) = &mut config.cgroups {
         cgroup.name = format!("pidone-embed-{}", std::process::id());
     }
-    // Only root can do without a user namespace.
+    // An ordinary user needs a user namespace; for root this changes nothing.
     pidone::fit_caller(&mut config)?;
 
     let mut container = factory.create("embed", &config)?;
-    let talked = talk(&mut container);
-    // Whatever came of it. The process may still run if the talk failed.
+    let result = talk(&mut container);
+    // Remove the container in any case. The process may still run if `talk` failed.
     container.kill()?;
     container.destroy()?;
 
-    let (said, exit) = talked?;
-    print!("{said}");
+    let (output, exit) = result?;
+    print!("{output}");
     println!("it ended with status {}", exit.status());
     Ok(())
 }
 
-/// Starts a program, writes to it, and reads what it says.
+/// Starts a program, writes to its standard input, and returns its output.
 fn talk(container: &mut Container) -> Result<(String, Exit), Box<dyn std::error::Error>> {
     let script = "read name; echo \"hello $name: process $$ on $(uname -n)\"; exit 3";
     let mut running = container.start(&Process {
@@ -48,9 +49,9 @@ fn talk(container: &mut Container) -> Result<(String, Exit), Box<dyn std::error:
     if let Some(mut stdin) = running.stdin.take() {
         stdin.write_all(b"host\n")?;
     }
-    let mut said = String::new();
+    let mut output = String::new();
     if let Some(mut stdout) = running.stdout.take() {
-        stdout.read_to_string(&mut said)?;
+        stdout.read_to_string(&mut output)?;
     }
-    Ok((said, running.wait()?))
+    Ok((output, running.wait()?))
 }

@@ -1,10 +1,10 @@
-//! Many containers at a time from an async program, which no container holds up.
+//! Runs many containers at a time from an async program, without blocking its event loop.
 //!
-//! `cargo run --example many -- 20`, as root or as an ordinary user. A start takes a millisecond
-//! of system calls and belongs on a thread for such; the end of a process is a descriptor that
-//! becomes readable, which any event loop can wait for.
+//! Run it with `cargo run -p pidone --example many -- 20`, as root or as an ordinary user. Starting
+//! a container blocks for about a millisecond, so it is done on a thread for blocking calls. The
+//! exit of a process makes a descriptor readable, which any event loop can wait for.
 
-#![allow(clippy::print_stdout, reason = "an example says what it does")]
+#![allow(clippy::print_stdout, reason = "an example prints what it does")]
 
 use std::path::Path;
 use std::sync::Arc;
@@ -26,7 +26,9 @@ fn main() -> Result<(), Error> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     let sum = runtime.block_on(async {
         let tasks: Vec<JoinHandle<Result<i32, Error>>> = (0..count)
-            .map(|number: usize| tokio::spawn(one(Arc::clone(&factory), config.clone(), number)))
+            .map(|number: usize| {
+                tokio::spawn(run_container(Arc::clone(&factory), config.clone(), number))
+            })
             .collect();
         let mut sum = 0;
         for task in tasks {
@@ -38,8 +40,12 @@ fn main() -> Result<(), Error> {
     Ok(())
 }
 
-/// The life of one container; tells the exit status of its program.
-async fn one(factory: Arc<Factory>, mut config: Config, number: usize) -> Result<i32, Error> {
+/// Creates a container, runs a program in it and removes it. Returns the program's exit status.
+async fn run_container(
+    factory: Arc<Factory>,
+    mut config: Config,
+    number: usize,
+) -> Result<i32, Error> {
     if let Some(cgroup) = &mut config.cgroups {
         cgroup.name = format!("pidone-many-{}-{number}", std::process::id());
     }
@@ -55,22 +61,22 @@ async fn one(factory: Arc<Factory>, mut config: Config, number: usize) -> Result
     };
     let (mut container, running) = spawn_blocking(start).await??;
     let status = match running {
-        Ok(running) => end(running).await,
+        Ok(running) => wait_for_exit(running).await,
         Err(error) => Err(error.into()),
     };
     spawn_blocking(move || container.kill().and_then(|()| container.destroy())).await??;
     status
 }
 
-/// Waits for the end of a process.
-async fn end(mut running: Running) -> Result<i32, Error> {
+/// Waits until a process has exited, and returns its exit status.
+async fn wait_for_exit(mut running: Running) -> Result<i32, Error> {
     let pidfd = running.pidfd().try_clone_to_owned()?;
     #[allow(
         deprecated,
-        reason = "its successor is unsafe, and an OwnedFd keeps what that asks for"
+        reason = "the replacement is unsafe, and an OwnedFd meets its requirements"
     )]
     let pidfd = AsyncFd::with_interest(pidfd, Interest::READABLE)?;
     pidfd.readable().await?.retain_ready();
-    // It has ended: this does not wait, but for what else of its pid namespace has to be reaped.
+    // The process has exited, so this waits at most until the rest of its pid namespace is reaped.
     Ok(running.wait()?.status())
 }

@@ -1,10 +1,10 @@
-//! A plan that is put together by hand from the operations of `pidone_proto`, and launched.
+//! Builds a plan from the operations of `pidone_proto`, and launches it.
 //!
-//! `cargo run --example own_plan`, as root or as an ordinary user. There is no configuration, no
-//! state and no cgroup here: a root of a tmpfs with the host's programs, new namespaces, and a
-//! process that may do nothing.
+//! Run it with `cargo run -p pidone --example own_plan`, as root or as an ordinary user. It uses no
+//! configuration, no stored state and no cgroup: only new namespaces, a tmpfs as root with the
+//! host's programs, and a process without capabilities.
 
-#![allow(clippy::print_stdout, reason = "an example says what it does")]
+#![allow(clippy::print_stdout, reason = "an example prints what it does")]
 
 use std::ffi::CString;
 use std::io::Read as _;
@@ -21,10 +21,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let plan = plan()?;
     print!("{plan}");
 
-    let own = |id| vec![IdMap { container_id: 0, host_id: id, size: 1 }];
+    let map = |id| vec![IdMap { container_id: 0, host_id: id, size: 1 }];
     let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
     let mut running = Launcher::new(&plan)
-        .user_namespace(own(uid.as_raw()), own(gid.as_raw()))
+        .user_namespace(map(uid.as_raw()), map(gid.as_raw()))
         .namespaces([
             NamespaceType::Mount,
             NamespaceType::Pid,
@@ -36,25 +36,26 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .launch()?;
     println!("process {} runs", running.pid());
 
-    let mut said = String::new();
+    let mut output = String::new();
     if let Some(mut stdout) = running.stdout.take() {
-        stdout.read_to_string(&mut said)?;
+        stdout.read_to_string(&mut output)?;
     }
-    print!("{said}");
+    print!("{output}");
     println!("it ended with status {}", running.wait()?.status());
     Ok(())
 }
 
-/// The operations, in the order in which the init runs them.
+/// Returns the operations, in the order in which the init runs them.
 fn plan() -> Result<Plan, Box<dyn std::error::Error>> {
     let mut plan = Plan::default();
-    // Until it takes an id of its user namespace, the init can own no file.
+    // The init must take an id of its user namespace before it can create files.
     plan.push(Op::Ids { uid: 0, gid: 0 });
-    // What is mounted from here on is not the host's.
+    // From here on no mount event reaches the host.
     let flags = u32::try_from(mount::flags::SLAVE | mount::flags::REC)?;
     plan.push(Op::Propagation { flags });
 
-    // Both are made before the old root goes: a proc only while a full one is in sight.
+    // Both are made before the old root is left: the kernel allows a new proc only while an
+    // unobstructed one is visible.
     let root = file_system(&mut plan, c"tmpfs", b"mode\x00755\0")?;
     let proc = file_system(&mut plan, c"proc", b"")?;
     plan.push(Op::Root { tree: root, at: Text(c"/tmp") });
@@ -65,7 +66,7 @@ fn plan() -> Result<Plan, Box<dyn std::error::Error>> {
         mount: proc,
         at: Text(c"/proc"),
         create: Create::Directory,
-        // Never where a link in the root leads.
+        // Symbolic links in the root are not followed.
         follow: false,
     });
     plan.push(Op::PivotRoot);
@@ -89,7 +90,9 @@ fn plan() -> Result<Plan, Box<dyn std::error::Error>> {
     Ok(plan)
 }
 
-/// Makes a file system that is attached later; the options are keys and values in turn.
+/// Appends the creation of a file system, and returns its slot.
+///
+/// `options` has keys and values in turn.
 fn file_system(
     plan: &mut Plan,
     fstype: &std::ffi::CStr,
@@ -106,7 +109,7 @@ fn file_system(
     Ok(into)
 }
 
-/// Shows a directory of the host, read-only, or makes the link that the host has in its place.
+/// Appends a read-only bind of a directory of the host, or a symbolic link where the host has one.
 fn system_directory(plan: &mut Plan, place: &str) -> Result<(), Box<dyn std::error::Error>> {
     let path = CString::new(place)?;
     match Path::new(place).read_link() {
@@ -136,7 +139,7 @@ fn system_directory(plan: &mut Plan, place: &str) -> Result<(), Box<dyn std::err
     Ok(())
 }
 
-/// Strings for the wire, each with its NUL.
+/// Returns strings in the form of the wire, each with its NUL.
 fn strings(bytes: &[u8]) -> Result<Strings<'_>, &'static str> {
     Strings::new(bytes).ok_or("a string without its NUL")
 }
