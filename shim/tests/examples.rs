@@ -25,7 +25,7 @@ struct Example {
     says: &'static [&'static str],
 }
 
-const EXAMPLES: [Example; 3] = [
+const EXAMPLES: [Example; 6] = [
     Example {
         name: "embed",
         arguments: &[],
@@ -45,6 +45,28 @@ const EXAMPLES: [Example; 3] = [
         name: "many",
         arguments: &["12"],
         says: &["12 containers ended, with statuses that add up to 66"],
+    },
+    Example {
+        name: "bundle",
+        arguments: &[BUNDLE],
+        says: &["process 1 on bundled", "it ended with status 5"],
+    },
+    Example {
+        name: "pool",
+        arguments: &[],
+        says: &[
+            "program 1 as process 1: warm start, status 1",
+            "program 3 as process 1: warm start, status 3",
+        ],
+    },
+    Example {
+        name: "further",
+        arguments: &[],
+        says: &[
+            "the further process prints 42 next to sh",
+            "the further process ended with status 2",
+            "the first process ended with status 1",
+        ],
     },
 ];
 
@@ -117,7 +139,12 @@ impl Example {
         let directory = tempfile::tempdir().unwrap();
         let temporary = directory.path();
         let mut command = Command::new(program);
-        command.args(self.arguments).current_dir("/").env("TMPDIR", temporary);
+        let bundle = bundle(ordinary);
+        for argument in self.arguments {
+            let is_bundle = *argument == BUNDLE;
+            command.arg(if is_bundle { bundle.path().as_os_str() } else { argument.as_ref() });
+        }
+        command.current_dir("/").env("TMPDIR", temporary);
         if ordinary {
             chown(temporary, Some(NOBODY), Some(NOBODY)).unwrap();
             command.uid(NOBODY).gid(NOBODY);
@@ -157,4 +184,35 @@ fn cgroups_with(id: &str) -> Vec<PathBuf> {
         }
     }
     found
+}
+
+/// An argument that stands for the directory of a bundle.
+const BUNDLE: &str = "BUNDLE";
+
+/// Writes a bundle whose root file system has the host's programs.
+fn bundle(ordinary: bool) -> TempDir {
+    let bind = |path: &&str| serde_json::json!({"destination": path, "source": path, "options": ["rbind", "ro"]});
+    let existing =
+        ["/usr", "/bin", "/lib", "/lib64"].into_iter().filter(|path| Path::new(path).exists());
+    let mut mounts: Vec<_> = existing.map(|path| bind(&path)).collect();
+    mounts.push(serde_json::json!({"destination": "/dev", "type": "tmpfs"}));
+    let script = "echo process $$ on $(uname -n); exit 5";
+    let config = serde_json::json!({
+        "ociVersion": "1.0.2",
+        "root": {"path": "rootfs"},
+        "hostname": "bundled",
+        "process": {"args": ["sh", "-c", script], "cwd": "/", "env": ["PATH=/usr/bin:/bin"]},
+        "mounts": mounts,
+        "linux": {"namespaces": [{"type": "mount"}, {"type": "pid"}, {"type": "uts"}]},
+    });
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path().join("rootfs");
+    fs::create_dir(&root).unwrap();
+    fs::write(directory.path().join("config.json"), config.to_string()).unwrap();
+    if ordinary {
+        for path in [directory.path(), &root] {
+            chown(path, Some(NOBODY), Some(NOBODY)).unwrap();
+        }
+    }
+    directory
 }
