@@ -1,6 +1,6 @@
 //! Text for messages: escaped, quoted, cut to a length.
 //!
-//! Three places of this workspace write text in a form of their own, and cannot use this one:
+//! Three places of this workspace need another form and do not use this one:
 //!
 //! - The logs of the programs (`time="..." level=... msg="..."`) also escape `"` and `\`, as
 //!   logrus does, because log readers parse the line.

@@ -26,8 +26,8 @@
 //!   weights, and the class and priorities of packets.
 //! - `linux.resources.unified` with files other than those of a controller, such as `cgroup.procs`.
 //! - `linux.sysctl` with keys that do not belong to a namespace of the container.
-//! - `linux.uidMappings` and `gidMappings` that differ from those of a user namespace
-//!   that is joined by `/proc/PID/ns/user`.
+//! - `linux.uidMappings` and `gidMappings` that differ from the maps of a user namespace that is
+//!   joined by `/proc/PID/ns/user`.
 //! - `SCMP_ACT_NOTIFY` as the default action of `linux.seccomp`, and for `sendmsg`, with which the
 //!   init passes the listener on.
 //! - `mounts` with two types of propagation on one mount, a `remount` that changes anything but
@@ -72,14 +72,14 @@
 //! The paths above are in `shim/config/src/`. The rest depends on the property:
 //!
 //! - The plan, which has the init do it: `shim/plan/src/container.rs`, `mount.rs` and `process.rs`.
-//!   A new operation has places of its own, listed in `proto/src/op.rs`. What is done under the
+//!   The places that a new operation touches are listed in `proto/src/op.rs`. What is done under the
 //!   seccomp filter of the container belongs into `shim/plan/src/allowed.rs`.
 //! - Further processes, which join by `shim/plan/src/join.rs` or are spawned by an init that
 //!   remains process 1. A field of [`Process`](crate::Process) also belongs into the key of
 //!   `shim/src/container/exec/cache.rs`; the compiler reports it if it is missing there.
 //! - A limit of the cgroup: `shim/host/src/cgroup/{v1,v2}.rs`, and `shim/cli/src/pidone/update.rs`
 //!   if runc's `update` has an option for it.
-//! - An ordinary user who cannot have it: `shim/plan/src/fit.rs`.
+//! - If an ordinary user cannot have it: `shim/plan/src/fit.rs`.
 //! - Its behaviour: a test in `tests/tests/`.
 
 mod bundle;

@@ -108,7 +108,7 @@ pub struct Cgroup {
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub rdma: BTreeMap<String, RdmaLimit>,
     /// Addition: values for files of cgroup v2, by the name of the file. They are written last,
-    /// each line with a write of its own.
+    /// with one write for each line.
     #[serde(with = "map", skip_serializing_if = "BTreeMap::is_empty")]
     pub unified: BTreeMap<String, String>,
     /// The state of the freezer to set.
