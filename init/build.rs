@@ -1,9 +1,9 @@
 //! Builds the two images of the init, which the library has as bytes, or takes prebuilt ones.
 //!
 //! This crate is compiled twice. Other crates depend on the outer one: the library with the bytes.
-//! Compiled with `--cfg init_image` it is the init itself, built by a nested cargo with the flags of
-//! a program without libc. The nested build uses this very directory and the same copy of the wire
-//! as the outer build, wherever cargo has unpacked them: in a workspace, in the registry, in a
+//! Compiled with `--cfg init_image` it is the init itself, built by a nested cargo with the flags
+//! of a program without libc. The nested build uses this very directory and the same copy of the
+//! wire as the outer build, wherever cargo has unpacked them: in a workspace, in the registry, in a
 //! vendor directory or in a git checkout.
 
 use std::env;
@@ -85,7 +85,7 @@ fn build(features: &[&str]) -> Result<PathBuf, String> {
     program.build()
 }
 
-/// Writes the package of the nested build, of which this crate is the library. Returns its manifest.
+/// Writes the package of the nested build, whose library is this crate. Returns its manifest.
 fn write_package(package: &Path, sources: &Path, wire: &Path) -> Result<PathBuf, String> {
     let manifest = package.join("Cargo.toml");
     let text = format!(

@@ -1,17 +1,18 @@
 //! The init of a container as a static program in bytes: [`STANDALONE`] and [`SUPERVISOR`].
 //!
 //! A runtime writes the bytes to a sealed memory file or to disk, executes them in new namespaces
-//! with the argument `--control=FD`, and sends a plan over the socket at that descriptor: operations
-//! of `pidone_proto`, which also documents the wire. The crate `pidone` does all this. Run with
-//! any other arguments, [`STANDALONE`] is an init for one program, as `tini` is.
+//! with the argument `--control=FD`, and sends a plan over the socket at that descriptor: a list of
+//! operations of `pidone_proto`, which also documents the wire. The crate `pidone` does all this.
+//! Run with any other arguments, [`STANDALONE`] is an init for one program, as `tini` is.
 //!
 //! The build script builds both images from the sources of this crate with a nested cargo. It needs
 //! a C compiler to link with and no network. The environment variables `PIDONE_INIT` and
 //! `PIDONE_SUPERVISOR` name prebuilt files to use instead, for a packager who builds them once.
 //!
 //! # The sources
-//! The init is an interpreter of operations that needs neither libc nor an allocator. It is compiled
-//! only with `--cfg init_image`, and for unit tests. Each module uses only those before it:
+//! The init is an interpreter of operations that needs neither libc nor an allocator. It is
+//! compiled only with `--cfg init_image`, and for unit tests. Each module uses only those before
+//! it:
 //! - `kernel`: system calls that rustix does not offer as needed here;
 //! - `slots`, `channel`, `root`, `times` and `state`: what an interpreter has;
 //! - `ops`: what each operation does;
@@ -33,8 +34,8 @@ extern crate std;
 #[cfg(not(init_image))]
 pub const STANDALONE: &[u8] = include_bytes!(env!("PIDONE_INIT_IMAGE"));
 
-/// The image that runs a plan, and can stay as process 1 and start further processes: the operations
-/// `Supervise`, `Stdio` and `Descriptor`. It has no command line of its own.
+/// The image that runs a plan, and can stay as process 1 and start further processes: the
+/// operations `Supervise`, `Stdio` and `Descriptor`. It has no other command line.
 #[cfg(not(init_image))]
 pub const SUPERVISOR: &[u8] = include_bytes!(env!("PIDONE_SUPERVISOR_IMAGE"));
 

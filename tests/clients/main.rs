@@ -1,8 +1,8 @@
 //! `pidone` as podman, buildah, containerd and docker use it.
 //!
-//! Each client has a script here, with its checks. It runs once with the cgroups of the machine and,
-//! where the client can, once where there is only cgroup v2. A script can be run by hand with any
-//! runtime: `bash tests/clients/podman.sh /usr/sbin/runc host`.
+//! Each client has a script here, with its checks. It runs once with the cgroups of the machine
+//! and, where the client can, once where there is only cgroup v2. A script can be run by hand with
+//! any runtime: `bash tests/clients/podman.sh /usr/sbin/runc host`.
 //!
 //! Not part of a plain `cargo test`: `cargo test --test clients`. Needs root and the clients.
 

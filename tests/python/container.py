@@ -2,8 +2,8 @@
 """A container by the protocol alone: `container.py IMAGE CODEC GUEST DIRECTORY`.
 
 IMAGE is an init that can supervise and speaks CODEC, GUEST the static program of the tests,
-DIRECTORY an empty one for the root and the listening socket. Namespaces are made by unshare(1); the init does the rest.
-Each step is checked, and said when it holds.
+DIRECTORY an empty one for the root and the listening socket. Namespaces are made by unshare(1);
+the init does the rest. Each step is checked, and printed when it holds.
 """
 
 import errno

@@ -388,8 +388,8 @@ fn caught<T>(call: impl FnOnce() -> Result<T, Stop>) -> Result<T, Stop> {
 }
 
 /// Converts an outcome for the test runner. A case that lacks something is ignored, with the reason
-/// on standard error, or fails where nothing may be lacking. What the processor cannot do is ignored
-/// there too.
+/// on standard error, or fails where nothing may be lacking. What the processor cannot do is
+/// ignored there too.
 ///
 /// # Errors
 /// It failed.

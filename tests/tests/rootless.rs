@@ -16,7 +16,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(a_user_has_no_cgroup_elsewhere).unified().once(),
 ];
 
-/// Who has nothing else.
+/// The user `nobody`.
 const USER: u32 = 65534;
 
 /// The root of the only hierarchy of this view.

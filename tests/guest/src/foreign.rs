@@ -14,7 +14,7 @@ pub(crate) fn is_asked(word: &[u8]) -> bool {
     word.starts_with(CONTROL)
 }
 
-/// Answers the plan, whatever it is, with `Executing` in version 2, and stays.
+/// Sends `Executing` in version 2 in reply to any plan, and does not end.
 pub(crate) fn answer(word: &CStr) -> Option<()> {
     let control = number(word.to_bytes().strip_prefix(CONTROL)?)?;
     let message = b"pid1\x02\x01\x81\0\0\0\0\0\x01\0\0\0\x04";

@@ -31,7 +31,7 @@ const APPLETS: [&str; 13] = [
     "mount",
 ];
 
-/// Who calls the program.
+/// The user who runs the program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Who {
     /// The user root.
@@ -40,7 +40,7 @@ pub enum Who {
     Ordinary,
 }
 
-/// The program that the cases of a test program call, and the user who calls it.
+/// The program that the cases of a test program run, and its user.
 #[derive(Debug, Clone, Copy)]
 pub struct Caller {
     program: &'static str,
@@ -188,7 +188,7 @@ impl Bench {
         assert_eq!(self.left(), [] as [String; 0]);
     }
 
-    /// Who calls the program.
+    /// The user who runs the program.
     pub fn who(&self) -> Who {
         self.caller.who
     }

@@ -1,6 +1,6 @@
 //! The init that stays process 1: what the processes of its container can reach of it.
 //!
-//! It has a connection to the host, which tells it what to do: a process that takes it over speaks
+//! It has a connection to the host, which sends it requests: a process that takes it over speaks
 //! with the host. That must be nobody without `CAP_SYS_PTRACE`, and must be worth little even then.
 
 use std::collections::BTreeMap;

@@ -145,7 +145,7 @@ fn that_flood(sandbox: &Sandbox) -> Outcome {
     }
     is_served(&mut client)?;
     let (open, resident) = (init.descriptors()?.len(), init.resident()?);
-    // They ask as fast as they can, and read all the answers.
+    // They send requests as fast as they can, and read all the replies.
     let asked = thread::scope(|scope| {
         let flood = |mut flood: Client| -> Result<u32, Stop> {
             while !stop.load(Ordering::Relaxed) {

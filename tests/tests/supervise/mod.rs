@@ -88,7 +88,7 @@ fn a_terminal_changes_its_size(sandbox: &Sandbox) -> Outcome {
     client.request(&Request::Resize { process, rows: 50, columns: 132 }, &[])?;
     assert_eq!(client.said()?, Said::Done(0));
     assert_eq!(size()?, (50, 132));
-    // Who has the terminal loses it with its master.
+    // The process loses its terminal when the master is closed.
     drop(master);
     assert_eq!(client.said()?, Said::Exited { process, code: 0, signal: 1 });
     Ok(())

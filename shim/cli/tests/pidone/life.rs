@@ -200,7 +200,7 @@ fn kill_without_a_pid_namespace(bench: &Bench) {
     bench.delete("k");
 }
 
-/// Whether a process has ended. Who has it as a child now may not have reaped it yet.
+/// Whether a process has ended. Its parent may not have reaped it yet.
 fn has_ended(pid: &dyn std::fmt::Display) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.is_empty() || stat.contains(") Z ")

@@ -72,8 +72,8 @@
 //! The paths above are in `shim/config/src/`. The rest depends on the property:
 //!
 //! - The plan, which has the init do it: `shim/plan/src/container.rs`, `mount.rs` and `process.rs`.
-//!   The places that a new operation touches are listed in `proto/src/op.rs`. What is done under the
-//!   seccomp filter of the container belongs into `shim/plan/src/allowed.rs`.
+//!   The places that a new operation touches are listed in `proto/src/op.rs`. What is done under
+//!   the seccomp filter of the container belongs into `shim/plan/src/allowed.rs`.
 //! - Further processes, which join by `shim/plan/src/join.rs` or are spawned by an init that
 //!   remains process 1. A field of [`Process`](crate::Process) also belongs into the key of
 //!   `shim/src/container/exec/cache.rs`; the compiler reports it if it is missing there.

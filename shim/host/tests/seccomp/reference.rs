@@ -6,7 +6,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use pidone_host::seccomp::{Action, Arch, Operator, Profile, Syscall};
 use serde_json::{Value, json};
 
-/// A script that answers each line with a line.
+/// A script that prints a line for each line that it reads.
 pub(crate) struct Script {
     child: Child,
     input: ChildStdin,
