@@ -58,31 +58,48 @@ fn build(features: &[&str]) -> Result<PathBuf, String> {
         println!("cargo::rerun-if-changed={}", wire.join(name).display());
     }
     let package = PathBuf::from(variable("OUT_DIR")?).join("package");
-    let manifest = write_package(&package, &sources, &wire)?;
+    let is_vendored = sources.join(".cargo-checksum.json").exists();
+    let library = if is_vendored { without_paths(&package, &sources)? } else { sources.clone() };
+    let manifest = write_package(&package, &library, &wire)?;
     let layout = sources.join("image.ld");
-    let mut arguments = vendor_directory(&sources);
-    // All that is built here is a part of the outer build, for which cargo has fetched it.
-    arguments.push("--offline".to_owned());
-    let program = recipe::Program {
-        manifest: &manifest,
-        package: PACKAGE,
-        features,
-        layout: Some(&layout),
-        arguments: &arguments,
-    };
-    // The versions of the lock file beside the sources, if cargo has them here; else those that the
-    // outer build uses, which are the only ones in a vendor directory.
     let lock = package.join("Cargo.lock");
-    let locks = [sources.join("Cargo.lock"), sources.join("../Cargo.lock")];
-    if let Some(shipped) = locks.iter().find(|path| path.exists()) {
-        println!("cargo::rerun-if-changed={}", shipped.display());
-        fs::copy(shipped, &lock).map_err(|error| format!("{}: {error}", lock.display()))?;
-        if let Ok(image) = program.build() {
-            return Ok(image);
+    let shipped = [sources.join("Cargo.lock"), sources.join("../Cargo.lock")];
+    let shipped = shipped.iter().find(|path| path.exists());
+    let attempt = |shipped: Option<&PathBuf>, sources: Vec<String>| {
+        match shipped {
+            Some(shipped) => fs::copy(shipped, &lock).map(drop),
+            None if lock.exists() => fs::remove_file(&lock),
+            None => Ok(()),
         }
-        fs::remove_file(&lock).map_err(|error| format!("{}: {error}", lock.display()))?;
+        .map_err(|error| format!("{}: {error}", lock.display()))?;
+        // Everything that is built here is also a part of the outer build, so cargo has it.
+        let arguments = [vec!["--offline".to_owned()], sources].concat();
+        let (manifest, layout) = (&manifest, Some(&*layout));
+        let arguments = &arguments;
+        recipe::Program { manifest, package: PACKAGE, features, layout, arguments }.build()
+    };
+    // The versions of the lock file beside the sources, if cargo has them; else those that the outer
+    // build uses; else those in the vendor directory of the sources, if cargo's configuration, which
+    // it looks for around the output directory, does not name that.
+    let mut errors = Vec::new();
+    if let Some(shipped) = shipped {
+        println!("cargo::rerun-if-changed={}", shipped.display());
+        match attempt(Some(shipped), Vec::new()) {
+            Ok(image) => return Ok(image),
+            Err(error) => errors.push(error),
+        }
     }
-    program.build()
+    match attempt(None, Vec::new()) {
+        Ok(image) => return Ok(image),
+        Err(error) => errors.push(error),
+    }
+    if let Some(directory) = sources.parent().filter(|_| is_vendored) {
+        match attempt(None, vendor_directory(directory)) {
+            Ok(image) => return Ok(image),
+            Err(error) => errors.push(error),
+        }
+    }
+    Err(errors.join("\n"))
 }
 
 /// Writes the package of the nested build, whose library is this crate. Returns its manifest.
@@ -119,19 +136,47 @@ pidone-proto = {{ path = {wire:?} }}
     Ok(manifest)
 }
 
-/// Returns the arguments by which cargo takes dependencies from a vendor directory, if the sources
-/// lie in one: each package there has a file of checksums.
-fn vendor_directory(sources: &Path) -> Vec<String> {
-    let Some(directory) =
-        sources.parent().filter(|_| sources.join(".cargo-checksum.json").exists())
-    else {
-        return Vec::new();
-    };
+/// Returns the arguments by which cargo takes dependencies from a vendor directory.
+fn vendor_directory(directory: &Path) -> Vec<String> {
     let settings = [
         "source.crates-io.replace-with = 'pidone-vendored'".to_owned(),
         format!("source.pidone-vendored.directory = {directory:?}"),
     ];
     settings.into_iter().flat_map(|setting| ["--config".to_owned(), setting]).collect()
+}
+
+/// Writes this crate's manifest without the paths of its dependencies beside links to its sources.
+/// Returns the directory.
+///
+/// A package that was vendored from git names the wire, and what its tests need, by the paths that
+/// they had in the repository. Cargo ignores these paths, but not where the package is itself a
+/// dependency by path, as it is in the nested build. The manifest has the form that cargo writes:
+/// each dependency is a section.
+fn without_paths(package: &Path, sources: &Path) -> Result<PathBuf, String> {
+    let directory = package.join("init");
+    let fail = |error: std::io::Error| format!("{}: {error}", directory.display());
+    let text = fs::read_to_string(sources.join("Cargo.toml")).map_err(fail)?;
+    let mut section = "";
+    let mut kept = String::new();
+    for line in text.lines() {
+        if line.starts_with('[') {
+            section = line;
+        }
+        let is_path = section.starts_with("[dependencies.") && line.starts_with("path = ");
+        if !is_path && !section.starts_with("[dev-dependencies") {
+            kept.extend([line, "\n"]);
+        }
+    }
+    fs::create_dir_all(&directory).map_err(fail)?;
+    fs::write(directory.join("Cargo.toml"), kept).map_err(fail)?;
+    for name in ["src", "build.rs", "recipe.rs"] {
+        let link = directory.join(name);
+        match fs::remove_file(&link) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(fail(error)),
+            _ => std::os::unix::fs::symlink(sources.join(name), link).map_err(fail)?,
+        }
+    }
+    Ok(directory)
 }
 
 /// Returns a variable that cargo sets for build scripts.
