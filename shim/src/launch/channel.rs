@@ -200,7 +200,7 @@ impl Channel {
         match send_parts(&self.socket, &[IoSlice::new(&header), IoSlice::new(body)], files) {
             Ok(_) => {}
             Err(Errno::AGAIN) => return Ok(false),
-            // The init is gone; what it said last, and its status, tell why.
+            // The init is gone. Its last report, and its exit status, have the reason.
             Err(Errno::PIPE | Errno::CONNRESET) => {}
             Err(errno) => return Err(Error::system("send to the init", "", errno)),
         }
@@ -220,8 +220,8 @@ impl Channel {
             match receive(&self.socket, &mut buffer, &mut space) {
                 Ok(received) => break received,
                 Err(Errno::AGAIN) => return Ok(None),
-                // Closed by an init that had not read everything: told once, and before what it
-                // had said.
+                // The init has closed its end before it had read everything. The kernel reports
+                // this once, and before the reports that the init has sent.
                 Err(Errno::CONNRESET) => {}
                 Err(errno) => return Err(Error::system("receive from the init", "", errno)),
             }

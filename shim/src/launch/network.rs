@@ -70,8 +70,8 @@ pub(crate) fn has_other_processor() -> bool {
     *SEVERAL
 }
 
-/// Moves the thread to a new network namespace and returns its descriptor, which keeps the namespace
-/// when the thread ends.
+/// Moves the thread to a new network namespace and returns its descriptor, which keeps the
+/// namespace when the thread ends.
 fn make_namespace() -> Result<OwnedFd> {
     // The caller's signals must not be handled in this thread.
     let _ = SigSet::all().thread_block();

@@ -27,8 +27,8 @@ pub(super) struct Outbox<'a> {
     waits: usize,
     /// Whether another plan follows.
     more: bool,
-    /// The new file systems that were sent. Closing the last descriptor of an unattached mount waits
-    /// for an RCU grace period, a tenth of a start, so the host closes them and not the init.
+    /// The new file systems that were sent. Closing the last descriptor of an unattached mount
+    /// waits for an RCU grace period, a tenth of a start, so the host closes them and not the init.
     file_systems: Vec<Opened<'a>>,
 }
 
