@@ -1,4 +1,4 @@
-//! A launch of a plan of one's own: without a container around it.
+//! Launches a plan without a container.
 
 use std::fmt;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -17,25 +17,55 @@ use crate::launch::options::{Options, image};
 use crate::launch::stdio::Descriptors;
 use crate::launch::{Child, Host, Launch, Lent, Maps, Place};
 
-/// What a caller does when the init stands at an [`Op::Barrier`]: its number, and the process.
+/// The function that is called when the init waits at an [`Op::Barrier`], with the id of the
+/// barrier and the id of the process.
 type AtBarrier<'a> = Box<dyn FnMut(u32, i32) -> Result<()> + 'a>;
 
-/// Launches a [`Plan`], one that was compiled or one that was put together operation by operation.
+/// Launches a [`Plan`] that was compiled, or built operation by operation.
 ///
 /// It clones the init with new namespaces, writes the id maps of a user namespace, sends the plan
-/// with the files that it names, answers at barriers, and hands over the running process. A failed
-/// launch leaves no process behind.
+/// with its files, handles barriers, and returns the running process. A failed launch leaves no
+/// process behind.
 ///
-/// It is not a container: nothing is validated, no cgroup is made or joined, no interface set up,
-/// no hook run, no state or journal written. Nobody finds the process again but by what
-/// [`Launcher::launch`] returns, and nothing is killed with it but what is in its pid namespace. A
-/// plan cannot wait for a start ([`Op::AwaitStart`]), stay and supervise ([`Op::Supervise`]), join a
-/// container ([`Source::Container`](pidone_plan::Source::Container)), enter a network namespace that
-/// is made beside it ([`Source::Network`](pidone_plan::Source::Network)), or hand over the listener of
-/// a seccomp filter.
+/// ```no_run
+/// use pidone::config::NamespaceType;
+/// use pidone::plan::Plan;
+/// use pidone::{Launcher, Stdio};
+/// use pidone_proto::{Op, Strings, Text};
+///
+/// # fn main() -> pidone::Result<()> {
+/// let strings = |bytes| Strings::new(bytes).expect("each string ends in NUL");
+/// let mut plan = Plan::default();
+/// plan.push(Op::HostName { name: Text(c"box") });
+/// plan.push(Op::Exec {
+///     candidates: strings(b"/bin/hostname\0"),
+///     arguments: strings(b"hostname\0"),
+///     environment: strings(b""),
+///     preserved: 0,
+///     filter_flags: 0,
+///     filter: &[],
+/// });
+/// let mut running = Launcher::new(&plan)
+///     .namespaces([NamespaceType::Uts, NamespaceType::Pid])
+///     .stdio(Stdio::Null, Stdio::Inherit, Stdio::Inherit)
+///     .launch()?;
+/// println!("status {}", running.wait()?.status());
+/// # Ok(())
+/// # }
+/// ```
+///
+/// The process is not a container: the plan is not validated, no cgroup is created or joined, no
+/// interface is set up, no hook runs, and no state or journal is written. Only the value that
+/// [`Launcher::launch`] returns refers to the process, and only the processes in its pid namespace
+/// are killed with it. A plan cannot wait for a start ([`Op::AwaitStart`]), supervise
+/// ([`Op::Supervise`]), join a container ([`Source::Container`](pidone_plan::Source::Container)),
+/// enter a network namespace that is created in parallel
+/// ([`Source::Network`](pidone_plan::Source::Network)), or send the notification descriptor of a
+/// seccomp filter.
 pub struct Launcher<'a> {
     plan: &'a Plan,
     options: Options,
+    /// The `CLONE_NEW*` flags of the clone.
     namespaces: u32,
     users: Vec<IdMap>,
     groups: Vec<IdMap>,
@@ -46,7 +76,8 @@ pub struct Launcher<'a> {
 }
 
 impl<'a> Launcher<'a> {
-    /// A launch in the caller's namespaces, with the caller's stdio and the embedded image.
+    /// Returns a launcher that uses the caller's namespaces, the caller's stdio and the embedded
+    /// image.
     #[must_use]
     pub fn new(plan: &'a Plan) -> Self {
         Self {
@@ -62,18 +93,19 @@ impl<'a> Launcher<'a> {
         }
     }
 
-    /// The namespaces that are new for the process, but for user and time namespaces: these are
-    /// [`Launcher::user_namespace`], and [`Op::Unshare`] in the plan.
+    /// Adds new namespaces for the process. A user namespace is added by
+    /// [`Launcher::user_namespace`], and a time namespace by [`Op::Unshare`] in the plan.
     #[must_use]
     pub fn namespaces(mut self, kinds: impl IntoIterator<Item = NamespaceType>) -> Self {
         self.namespaces |= kinds.into_iter().fold(0, |flags, kind| flags | kind.clone_flag());
         self
     }
 
-    /// A new user namespace with these ids: `user_namespaces(7)`.
+    /// Adds a new user namespace with these id maps: `user_namespaces(7)`.
     ///
-    /// An ordinary user may map the own ids only; more is asked of `newuidmap(1)` and
-    /// `newgidmap(1)`. The plan should begin with [`Op::Ids`], since the init has no id until then.
+    /// An ordinary user may map only its own ids; larger maps are written by `newuidmap(1)` and
+    /// `newgidmap(1)`. The plan should begin with [`Op::Ids`], since the ids of the init are
+    /// unmapped until then.
     #[must_use]
     pub fn user_namespace(mut self, users: Vec<IdMap>, groups: Vec<IdMap>) -> Self {
         self.namespaces |= NamespaceType::User.clone_flag();
@@ -82,67 +114,70 @@ impl<'a> Launcher<'a> {
         self
     }
 
-    /// Standard input, output and error.
+    /// Sets standard input, output and error.
     #[must_use]
     pub fn stdio(mut self, stdin: Stdio, stdout: Stdio, stderr: Stdio) -> Self {
         self.stdio = [stdin, stdout, stderr];
         self
     }
 
-    /// Descriptors from 3 up. The program keeps as many as [`Op::Exec`] says.
+    /// Sets the descriptors from 3 up. The program keeps as many as `preserved` of [`Op::Exec`]
+    /// says.
     #[must_use]
     pub fn extra_files(mut self, files: Vec<OwnedFd>) -> Self {
         self.extra = files;
         self
     }
 
-    /// What [`Source::Lent`](pidone_plan::Source::Lent) stands for: descriptors that the init gets
-    /// for its operations, and the program does not.
+    /// Sets the descriptors that [`Source::Lent`](pidone_plan::Source::Lent) refers to by index.
+    /// The init gets them for its operations, the program does not.
     #[must_use]
     pub fn lend(mut self, descriptors: Vec<BorrowedFd<'a>>) -> Self {
         self.lent = descriptors;
         self
     }
 
-    /// What is done at each [`Op::Barrier`], with its number and the process id in the caller's pid
-    /// namespace. An error ends the launch. Without it, the init goes on at once.
+    /// Sets a function that is called at each [`Op::Barrier`], with the id of the barrier and the
+    /// process id in the caller's pid namespace. The init continues when it returns. An error ends
+    /// the launch. Without a function, the init continues immediately.
     #[must_use]
-    pub fn at_barrier(mut self, act: impl FnMut(u32, i32) -> Result<()> + 'a) -> Self {
-        self.at_barrier = Some(Box::new(act));
+    pub fn at_barrier(mut self, function: impl FnMut(u32, i32) -> Result<()> + 'a) -> Self {
+        self.at_barrier = Some(Box::new(function));
         self
     }
 
-    /// Another image than the embedded one.
+    /// Sets the image of the init, instead of the embedded one.
     #[must_use]
     pub fn image(mut self, image: Image) -> Self {
         self.options = self.options.image(image);
         self
     }
 
-    /// How long nothing may be heard of the init; 60 s if nothing is said.
+    /// Sets how long the launch waits for the next report of the init. The default is 60 s.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.options = self.options.timeout(timeout);
         self
     }
 
-    /// Launches the plan; returns when the program runs.
+    /// Launches the plan. Returns when the program runs, after about a millisecond.
     ///
-    /// The calling thread stands still meanwhile, a millisecond or so. If the plan has an
-    /// [`Op::ParentDeath`], the clone comes from a thread that lives as long as the program.
+    /// If the plan has an [`Op::ParentDeath`], the process is cloned by a thread that lives as long
+    /// as the calling process.
     ///
     /// # Errors
-    /// [`Code::SystemError`](pidone_config::Code::SystemError) with the call of the host or the operation of
-    /// the plan that failed; [`Code::ConfigInvalid`](pidone_config::Code::ConfigInvalid) for namespaces that
-    /// cannot be had this way.
+    /// [`Code::SystemError`](pidone_config::Code::SystemError) with the call of the host or the
+    /// operation of the plan that failed;
+    /// [`Code::ConfigInvalid`](pidone_config::Code::ConfigInvalid) for namespaces that a launch
+    /// cannot create.
     pub fn launch(mut self) -> Result<Running> {
         let forks = self.plan.operations().any(|op| matches!(op, Op::Fork { .. }));
         self.check(forks)?;
-        let dies = self.plan.operations().any(|op| matches!(op, Op::ParentDeath { .. }));
+        let parent_death = self.plan.operations().any(|op| matches!(op, Op::ParentDeath { .. }));
         let sealed = self.options.image.as_ref().map(Sealed::new).transpose()?;
         let [stdin, stdout, stderr] = &self.stdio;
         let descriptors = Descriptors::from_stdio([stdin, stdout, stderr], &self.extra)?;
-        let mut hosting = HostSide {
+        let mut host = HostSide {
             maps: (!self.users.is_empty())
                 .then_some(Maps { users: &self.users, groups: &self.groups }),
             at_barrier: self.at_barrier.take(),
@@ -150,7 +185,7 @@ impl<'a> Launcher<'a> {
         let started = Launch {
             plan: self.plan,
             image: image(sealed.as_ref(), &self.options, false)?,
-            place: if dies { Place::Thread } else { Place::Caller },
+            place: if parent_death { Place::Thread } else { Place::Caller },
             namespaces: self.namespaces,
             forks,
             descriptors: &descriptors.all(),
@@ -159,12 +194,12 @@ impl<'a> Launcher<'a> {
             early: if self.users.is_empty() { usize::MAX } else { 0 },
             timeout: self.options.timeout,
         }
-        .start(&mut hosting)
+        .start(&mut host)
         .map_err(privilege::explain)?;
         Ok(Running::from_started(started, descriptors))
     }
 
-    /// Refuses namespaces that would not be what was asked for.
+    /// Refuses namespaces that the launch would not create as requested.
     fn check(&self, forks: bool) -> Result<()> {
         let has = |kind: NamespaceType| self.namespaces & kind.clone_flag() != 0;
         let reason = if has(NamespaceType::Time) {
@@ -190,7 +225,7 @@ impl fmt::Debug for Launcher<'_> {
     }
 }
 
-/// What the host does while a plan of the caller's own runs.
+/// The host's part of a launch.
 struct HostSide<'a> {
     maps: Option<Maps<'a>>,
     at_barrier: Option<AtBarrier<'a>>,
@@ -206,7 +241,7 @@ impl Host for HostSide<'_> {
     }
 
     fn at_barrier(&mut self, id: u32, child: &Child) -> Result<()> {
-        self.at_barrier.as_mut().map_or(Ok(()), |act| act(id, child.pid))
+        self.at_barrier.as_mut().map_or(Ok(()), |function| function(id, child.pid))
     }
 
     fn listener(&mut self, _: OwnedFd, _: &Child) -> Result<()> {
@@ -220,12 +255,13 @@ mod tests {
 
     use super::*;
 
-    fn refused(plan: &Plan, ask: impl Fn(Launcher<'_>) -> Launcher<'_>) -> String {
-        ask(Launcher::new(plan)).launch().unwrap_err().to_string()
+    /// Launches a plan and returns the error.
+    fn refused(plan: &Plan, set_up: impl Fn(Launcher<'_>) -> Launcher<'_>) -> String {
+        set_up(Launcher::new(plan)).launch().unwrap_err().to_string()
     }
 
     #[test]
-    fn namespaces_that_cannot_be_had_are_refused() {
+    fn namespaces_that_a_launch_cannot_create_are_refused() {
         let mut plan = Plan::default();
         let time = refused(&plan, |launcher| launcher.namespaces([NamespaceType::Time]));
         assert!(time.contains("the plan must unshare it"), "{time}");
@@ -240,17 +276,17 @@ mod tests {
     fn an_error_at_a_barrier_ends_the_launch() {
         let mut plan = Plan::default();
         plan.push(Op::Barrier { id: 7 });
-        let mut told = Vec::new();
+        let mut calls = Vec::new();
         let launcher = Launcher::new(&plan).at_barrier(|id, pid| {
-            told.push((id, std::path::Path::new(&format!("/proc/{pid}")).exists()));
+            calls.push((id, std::path::Path::new(&format!("/proc/{pid}")).exists()));
             Err(Error::config("test", id, "enough"))
         });
         assert!(launcher.launch().unwrap_err().to_string().ends_with("enough"));
-        assert_eq!(told, [(7, true)]);
+        assert_eq!(calls, [(7, true)]);
     }
 
     #[test]
-    fn an_operation_that_fails_is_named() {
+    fn the_error_has_the_descriptor_or_the_operation_that_failed() {
         let mut plan = Plan::default();
         let slot = plan.source(pidone_plan::Source::Lent(0));
         plan.push(Op::Close { slot });

@@ -3,7 +3,7 @@
 //! A [`Plan`] is a flat list of the operations of `pidone_proto`, already encoded for the wire,
 //! together with the host files that they use. Plans can be printed and compared, so the order and
 //! the content of a setup are tested without privileges: compiling changes nothing on the host.
-//! [`fit`] and [`resolve`] read from the host what [`container::compile`] is given as [`facts`].
+//! [`fit`] and [`resolve`] read the host first, and [`facts`] carries the rest of the input.
 
 mod allowed;
 pub mod barrier;

@@ -1,24 +1,24 @@
-//! What must be the same of two configurations for a container that was parked without its root.
+//! The part of a configuration that a container parked without its root was made from.
 
 use pidone_config::config::{Cgroup, IdMap, Namespace, Network, Route};
 use pidone_config::{Config, Error, Process, Result};
 use pidone_plan::container::has_commands;
 
-/// What a container is made of before it has a root.
+/// The fields of a configuration that a container depends on before it has a root.
 #[derive(Debug, PartialEq)]
 pub(super) struct Key {
     namespaces: Vec<Namespace>,
     ids: [Vec<IdMap>; 2],
     networks: Vec<Network>,
     routes: Vec<Route>,
-    /// Its limits and where it is, without its name.
+    /// The limits and the parent of the cgroup, without its name.
     cgroup: Option<Cgroup>,
     labels: [String; 3],
     parent_death_signal: i32,
 }
 
 impl Key {
-    pub(super) fn of(config: &Config) -> Self {
+    pub(super) fn new(config: &Config) -> Self {
         let mut cgroup = config.cgroups.clone();
         if let Some(cgroup) = &mut cgroup {
             cgroup.name.clear();
@@ -35,7 +35,10 @@ impl Key {
         }
     }
 
-    /// Makes sure that a configuration has this key.
+    /// Checks that a configuration with the key `other` can use containers with this key.
+    ///
+    /// # Errors
+    /// [`pidone_config::Code::ConfigInvalid`] with the field that differs.
     pub(super) fn check(&self, other: &Self) -> Result<()> {
         let field = if self.namespaces != other.namespaces {
             "namespaces"
@@ -58,8 +61,8 @@ impl Key {
     }
 }
 
-/// Whether the host has something to do while the container is furnished, or had before the program
-/// was known: such a start is cold.
+/// Whether a start has steps of the host that a parked container does not allow: before the program
+/// is known, or while the root is set up. Such a start is cold.
 pub(super) fn needs_host(config: &Config, process: &Process) -> bool {
     config.mounts.iter().any(has_commands)
         || config.hooks.need_host_mounts()
@@ -75,19 +78,19 @@ mod tests {
     use pidone_config::config::NamespaceType;
 
     #[test]
-    fn the_root_is_no_part_of_it() {
+    fn keys_differ_in_namespaces_labels_and_limits_but_not_in_the_root() {
         let config = Config::template("/srv/one".into());
-        let key = Key::of(&config);
+        let key = Key::new(&config);
         let mut other = Config { rootfs: "/srv/other".into(), ..config.clone() };
         other.readonlyfs = true;
         if let Some(cgroup) = &mut other.cgroups {
             cgroup.name = "other".into();
         }
-        assert!(key.check(&Key::of(&other)).is_ok());
+        assert!(key.check(&Key::new(&other)).is_ok());
         let differ = |change: fn(&mut Config)| {
             let mut other = config.clone();
             change(&mut other);
-            key.check(&Key::of(&other)).unwrap_err().to_string()
+            key.check(&Key::new(&other)).unwrap_err().to_string()
         };
         assert!(
             differ(|config| config.set_namespace(NamespaceType::User, "")).contains("namespaces")

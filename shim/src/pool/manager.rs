@@ -1,4 +1,5 @@
-//! What a pool does: start, refill, look after what waits, remove what has ended.
+//! The work of a pool: it starts programs, refills, checks the ready containers, and removes the
+//! used ones.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -11,10 +12,10 @@ use rustix::io::Errno;
 use rustix::process::{Signal, getpriority_process, setpriority_process};
 
 use super::key::{Key, needs_host};
-use super::lease::{Ended, Lease};
+use super::lease::{Lease, UsedContainer};
 use super::owner::Owner;
 use super::program::Programs;
-use super::ready_queue::{Place, ReadyQueue};
+use super::ready_queue::{ReadyContainer, ReadyQueue};
 use super::{Sizes, Status};
 use crate::container::Container;
 use crate::container::factory::Factory;
@@ -23,46 +24,47 @@ use crate::container::start::facts::Stage;
 use crate::launch;
 use crate::launch::options::Strategy;
 
-/// How often what waits is looked at.
-const ROUND: Duration = Duration::from_secs(1);
+/// The time between two checks of the ready containers.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How much nicer than the caller the background is: `setpriority(2)`.
+/// How much the nice value of the pool's threads is above the caller's: `setpriority(2)`.
 const NICER: i32 = 10;
 
-/// How many containers that have ended may wait to be removed: who ends more removes them.
-const BURIED: usize = 256;
+/// The most used containers that may wait for their removal. Callers with further ones remove them
+/// themselves.
+const MAX_WAITING: usize = 256;
 
-/// A pool without its threads.
+/// The state of a pool, which its threads and leases share.
 #[derive(Debug)]
 pub(super) struct PoolManager {
     factory: Factory,
     config: Config,
     process: Process,
     owner: Owner,
-    /// What is known of programs; none if even the root is told later.
+    /// Compiles the second stages of plans; `None` if the root is not known ahead either.
     programs: Option<Programs>,
-    /// What must be the same of all configurations.
+    /// The key of the containers. Other configurations must have the same one.
     key: Key,
-    /// A container without processes, where directories above the cgroups were missing: it has made
-    /// them, so that they are there as long as another one may come, and go with the last.
+    /// A container without processes, if directories above the cgroups were missing. It creates
+    /// them, so that they exist as long as the pool does, and are removed with its last container.
     anchor: Option<Container>,
-    shelf: Mutex<ReadyQueue>,
-    /// The shelf is not what it was.
+    queue: Mutex<ReadyQueue>,
+    /// Notified when the queue changes.
     changed: Condvar,
-    ended: Mutex<Buried>,
-    /// Something has ended, or nothing will any more.
-    died: Condvar,
+    removals: Mutex<Removals>,
+    /// Notified when a container waits for its removal, and when the pool ends.
+    removal_wanted: Condvar,
 }
 
-/// Containers that have ended and are not removed.
+/// The used containers that are not removed yet.
 #[derive(Debug, Default)]
-struct Buried {
-    waiting: VecDeque<Ended>,
-    /// How many are being removed.
+struct Removals {
+    waiting: VecDeque<UsedContainer>,
+    /// The number of containers that are being removed.
     removing: usize,
-    /// No thread will come.
+    /// Whether the pool ends, and no thread removes containers any more.
     closed: bool,
-    /// Why one could not be removed.
+    /// Why the last container could not be removed.
     error: Option<Error>,
 }
 
@@ -74,40 +76,40 @@ impl PoolManager {
         sizes: Sizes,
     ) -> Result<Self> {
         sizes.check()?;
-        let config = of_pool(config)?;
+        let config = pool_config(config)?;
         let owner = Owner::current()?;
         owner.sweep(factory)?;
-        // Not by the threads of the pool, whose priority is low.
+        // The threads of the pool have a low priority, which the clone threads must not inherit.
         launch::start_clone_threads(factory.options().strategy != Strategy::Host);
-        let mut keeper = Self {
+        let mut manager = Self {
             anchor: None,
             factory: factory.clone(),
             programs: model.as_ref().map(|model| Programs::new(&config, model)).transpose()?,
-            key: Key::of(&config),
+            key: Key::new(&config),
             config,
             process: model.unwrap_or_default(),
             owner,
-            shelf: Mutex::new(ReadyQueue::new(sizes)),
+            queue: Mutex::new(ReadyQueue::new(sizes)),
             changed: Condvar::new(),
-            ended: Mutex::default(),
-            died: Condvar::new(),
+            removals: Mutex::default(),
+            removal_wanted: Condvar::new(),
         };
-        let cgroups = keeper.config.cgroups.as_ref().map(Cgroups::locate).transpose()?;
+        let cgroups = manager.config.cgroups.as_ref().map(Cgroups::locate).transpose()?;
         if cgroups.is_some_and(|cgroups| !cgroups.missing_parents().is_empty()) {
-            let (id, config) = keeper.next();
-            keeper.anchor.insert(factory.create(&id, &config)?).hold()?;
+            let (id, config) = manager.new_container_config();
+            manager.anchor.insert(factory.create(&id, &config)?).hold()?;
         }
-        Ok(keeper)
+        Ok(manager)
     }
 
-    /// Starts a program, in a container that waits if one does and the program fits into it.
+    /// Starts a program, in a ready container if there is one and it suits the program.
     pub(super) fn start(this: &Arc<Self>, process: &Process) -> Result<Lease> {
         let Some(programs) = &this.programs else {
             return Self::start_in(this, &this.config, process);
         };
         let plan = programs.plan(process)?;
         if let Some(plan) = &plan
-            && let Some(Place { mut container, parked }) = this.take()
+            && let Some(ReadyContainer { mut container, parked }) = this.take()
         {
             let started = container.assign(parked, process, plan);
             return Self::lend(this, container, started);
@@ -115,9 +117,9 @@ impl PoolManager {
         Self::start_cold(this, &this.config, process)
     }
 
-    /// Starts a program in a container with a root of its own.
+    /// Starts a program in a container with the root of this configuration.
     pub(super) fn start_in(this: &Arc<Self>, config: &Config, process: &Process) -> Result<Lease> {
-        let config = of_pool(config)?;
+        let config = pool_config(config)?;
         if this.programs.is_some() {
             if config == this.config {
                 return Self::start(this, process);
@@ -125,38 +127,38 @@ impl PoolManager {
             let reason = "not the same as the pool's, whose containers have their root";
             return Err(Error::config("the whole configuration", "", reason));
         }
-        this.key.check(&Key::of(&config))?;
+        this.key.check(&Key::new(&config))?;
         config.check_host()?;
         lsm::check_host(&config)?;
         if !needs_host(&config, process)
-            && let Some(Place { mut container, parked }) = this.take()
+            && let Some(ReadyContainer { mut container, parked }) = this.take()
         {
-            let config = named(&config, container.id());
+            let config = with_id(&config, container.id());
             let started = container.configure(parked, config, process);
             return Self::lend(this, container, started);
         }
         Self::start_cold(this, &config, process)
     }
 
-    /// Takes a container whose init waits.
-    fn take(&self) -> Option<Place> {
+    /// Takes a ready container whose init still waits.
+    fn take(&self) -> Option<ReadyContainer> {
         loop {
-            let place = self.shelf().take()?;
-            if place.parked.waits() {
-                return Some(place);
+            let ready = self.queue().take()?;
+            if ready.parked.waits() {
+                return Some(ready);
             }
-            self.discard(place);
+            self.discard(ready);
         }
     }
 
-    /// Lends a container that had waited, if its program runs.
+    /// Returns the lease of a container that was ready, if its program was started.
     fn lend(this: &Arc<Self>, mut container: Container, started: Result<Running>) -> Result<Lease> {
-        this.shelf().warm += u64::from(started.is_ok());
+        this.queue().warm += u64::from(started.is_ok());
         this.refill_if_low();
         match started {
             Ok(running) => Ok(Lease::new(container, running, true, None, this)),
             Err(error) => {
-                // The first error is the one that is told.
+                // The error of the start is reported, not one of the cleanup.
                 let _ = container.destroy();
                 Err(error)
             }
@@ -166,13 +168,13 @@ impl PoolManager {
     /// Starts a program in a new container.
     fn start_cold(this: &Arc<Self>, config: &Config, process: &Process) -> Result<Lease> {
         let error = {
-            let mut shelf = this.shelf();
-            shelf.cold += 1;
-            shelf.error().cloned()
+            let mut queue = this.queue();
+            queue.cold += 1;
+            queue.error().cloned()
         };
         this.refill_if_low();
-        let id = this.owner.id();
-        let mut container = this.factory.create(&id, &named(config, &id))?;
+        let id = this.owner.new_id();
+        let mut container = this.factory.create(&id, &with_id(config, &id))?;
         match container.start(process) {
             Ok(running) => Ok(Lease::new(container, running, false, error, this)),
             Err(error) => {
@@ -182,23 +184,23 @@ impl PoolManager {
         }
     }
 
-    /// The id and the configuration of another container.
-    fn next(&self) -> (String, Config) {
-        let id = self.owner.id();
-        let config = named(&self.config, &id);
+    /// Returns the id and the configuration of a new container.
+    fn new_container_config(&self) -> (String, Config) {
+        let id = self.owner.new_id();
+        let config = with_id(&self.config, &id);
         (id, config)
     }
 
-    /// Makes a container whose init waits for its program.
-    fn make(&self) -> Result<Place> {
-        let (id, config) = self.next();
+    /// Creates a container whose init waits for its program.
+    fn make_container(&self) -> Result<ReadyContainer> {
+        let (id, config) = self.new_container_config();
         let mut container = self.factory.create(&id, &config)?;
-        let half = match &self.programs {
+        let stage = match &self.programs {
             Some(programs) => Stage::Model(programs.model()),
             None => Stage::Entrance,
         };
-        match container.park(half, &self.process) {
-            Ok(parked) => Ok(Place { container, parked }),
+        match container.park(stage, &self.process) {
+            Ok(parked) => Ok(ReadyContainer { container, parked }),
             Err(error) => {
                 let _ = container.destroy();
                 Err(error)
@@ -206,173 +208,179 @@ impl PoolManager {
         }
     }
 
-    /// Makes containers whenever they are wanted, until the pool ends: the work of a thread.
+    /// Creates containers whenever they are wanted, and checks the ready ones. Runs in a thread,
+    /// until the pool ends.
     pub(super) fn refill(&self) {
         lower_priority();
-        let mut looked = Instant::now();
+        let mut checked = Instant::now();
         loop {
-            let mut shelf = self.shelf();
-            if shelf.stopped {
+            let mut queue = self.queue();
+            if queue.stopped {
                 return;
             }
-            if shelf.begin() {
-                drop(shelf);
-                let made = self.make();
-                let unwanted = self.shelf().made(made);
+            if queue.begin() {
+                drop(queue);
+                let made = self.make_container();
+                let unwanted = self.queue().made(made);
                 self.changed.notify_all();
-                if let Some(Err(error)) = unwanted.map(Place::end) {
-                    self.ended().error = Some(error);
+                if let Some(Err(error)) = unwanted.map(ReadyContainer::end) {
+                    self.removals().error = Some(error);
                 }
-            } else if looked.elapsed() >= ROUND {
-                drop(shelf);
+            } else if checked.elapsed() >= CHECK_INTERVAL {
+                drop(queue);
                 self.check_health();
-                looked = Instant::now();
+                checked = Instant::now();
             } else {
-                let waited = self.changed.wait_timeout(shelf, ROUND);
-                shelf = waited.unwrap_or_else(PoisonError::into_inner).0;
-                drop(shelf);
+                let waited = self.changed.wait_timeout(queue, CHECK_INTERVAL);
+                queue = waited.unwrap_or_else(PoisonError::into_inner).0;
+                drop(queue);
             }
         }
     }
 
-    /// Looks at everything that waits, one after the other, and throws away what is broken.
+    /// Checks the ready containers, one at a time, and discards the broken ones.
     fn check_health(&self) {
-        let count = self.shelf().len();
+        let count = self.queue().len();
         for _ in 0..count {
-            let Some(place) = self.shelf().take() else { return };
-            if !(place.parked.waits() && place.container.is_whole()) {
-                self.discard(place);
-            } else if let Some(unwanted) = self.shelf().put_back(place)
+            let Some(ready) = self.queue().take() else { return };
+            if !(ready.parked.waits() && ready.container.is_whole()) {
+                self.discard(ready);
+            } else if let Some(unwanted) = self.queue().put_back(ready)
                 && let Err(error) = unwanted.end()
             {
-                self.ended().error = Some(error);
+                self.removals().error = Some(error);
             }
         }
     }
 
-    /// Throws away what cannot be used.
-    fn discard(&self, place: Place) {
-        self.shelf().discarded += 1;
+    /// Removes a container that cannot be used.
+    fn discard(&self, ready: ReadyContainer) {
+        self.queue().discarded += 1;
         self.changed.notify_all();
-        if let Err(error) = place.end() {
-            self.ended().error = Some(error);
+        if let Err(error) = ready.end() {
+            self.removals().error = Some(error);
         }
     }
 
-    /// Wakes those who refill, if there is something for them.
+    /// Wakes the threads that refill, if a refill must begin.
     fn refill_if_low(&self) {
-        if self.shelf().is_low() {
+        if self.queue().is_low() {
             self.changed.notify_all();
         }
     }
 
-    /// Takes a container that was used. It is removed in the background, or at once where too many
-    /// are or nobody does it.
-    pub(super) fn reap(&self, ended: Ended) {
-        let mut buried = self.ended();
-        if buried.closed || buried.waiting.len() >= BURIED {
-            drop(buried);
-            if let Err(error) = ended.remove() {
-                self.ended().error = Some(error);
+    /// Takes a used container. It is removed in the background, or right away if too many others
+    /// wait or the pool ends.
+    pub(super) fn reap(&self, used: UsedContainer) {
+        let mut removals = self.removals();
+        if removals.closed || removals.waiting.len() >= MAX_WAITING {
+            drop(removals);
+            if let Err(error) = used.remove() {
+                self.removals().error = Some(error);
             }
             return;
         }
-        buried.waiting.push_back(ended);
-        drop(buried);
-        self.died.notify_all();
+        removals.waiting.push_back(used);
+        drop(removals);
+        self.removal_wanted.notify_all();
     }
 
-    /// Removes what has ended, until the pool ends: the work of a thread.
-    pub(super) fn remove(&self) {
+    /// Removes used containers. Runs in a thread, until the pool ends.
+    pub(super) fn remove_used(&self) {
         lower_priority();
-        let mut buried = self.ended();
+        let mut removals = self.removals();
         loop {
-            if let Some(ended) = buried.waiting.pop_front() {
-                buried.removing += 1;
-                drop(buried);
-                let removed = ended.remove();
-                buried = self.ended();
-                buried.removing -= 1;
-                buried.error = removed.err().or(buried.error.take());
-            } else if buried.closed {
+            if let Some(used) = removals.waiting.pop_front() {
+                removals.removing += 1;
+                drop(removals);
+                let removed = used.remove();
+                removals = self.removals();
+                removals.removing -= 1;
+                removals.error = removed.err().or(removals.error.take());
+            } else if removals.closed {
                 return;
             } else {
-                buried = self.died.wait(buried).unwrap_or_else(PoisonError::into_inner);
+                removals =
+                    self.removal_wanted.wait(removals).unwrap_or_else(PoisonError::into_inner);
             }
         }
     }
 
     pub(super) fn wait_until_full(&self, timeout: Duration) -> Result<()> {
         let deadline = Instant::now() + timeout;
-        let mut shelf = self.shelf();
-        shelf.want_all();
+        let mut queue = self.queue();
+        queue.want_all();
         self.changed.notify_all();
-        while !shelf.is_full() {
-            if let Some(error) = shelf.error() {
+        while !queue.is_full() {
+            if let Some(error) = queue.error() {
                 return Err(error.clone());
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return Err(Error::system("fill the pool", "", Errno::TIMEDOUT));
             }
-            let waited = self.changed.wait_timeout(shelf, left);
-            shelf = waited.unwrap_or_else(PoisonError::into_inner).0;
+            let waited = self.changed.wait_timeout(queue, left);
+            queue = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
         Ok(())
     }
 
     pub(super) fn status(&self) -> Status {
         let (ended, error) = {
-            let buried = self.ended();
-            (buried.waiting.len() + buried.removing, buried.error.clone())
+            let removals = self.removals();
+            (removals.waiting.len() + removals.removing, removals.error.clone())
         };
-        self.shelf().status(ended, error.as_ref())
+        self.queue().status(ended, error.as_ref())
     }
 
     pub(super) fn drain(&self) -> Result<()> {
-        let places = self.shelf().close();
+        let containers = self.queue().close();
         let mut result = Ok(());
-        for place in places {
-            let ended = place.end();
+        for ready in containers {
+            let ended = ready.end();
             result = result.and(ended);
         }
         result
     }
 
     pub(super) fn resume(&self) {
-        self.shelf().open();
+        self.queue().open();
         self.changed.notify_all();
     }
 
-    /// Lets the threads end.
+    /// Ends the threads.
     pub(super) fn stop(&self) {
-        self.shelf().stopped = true;
+        self.queue().stopped = true;
         self.changed.notify_all();
-        self.ended().closed = true;
-        self.died.notify_all();
+        self.removals().closed = true;
+        self.removal_wanted.notify_all();
     }
 
-    fn shelf(&self) -> MutexGuard<'_, ReadyQueue> {
-        // What is kept is whole at any time, so that a panic elsewhere does no harm.
-        self.shelf.lock().unwrap_or_else(PoisonError::into_inner)
+    fn queue(&self) -> MutexGuard<'_, ReadyQueue> {
+        // The queue is consistent at any time, so a panic under the lock does no harm.
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn ended(&self) -> MutexGuard<'_, Buried> {
-        self.ended.lock().unwrap_or_else(PoisonError::into_inner)
+    fn removals(&self) -> MutexGuard<'_, Removals> {
+        self.removals.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for PoolManager {
     fn drop(&mut self) {
         if let Some(anchor) = &mut self.anchor {
-            // What cannot be removed stays for the next pool.
+            // If it cannot be removed, it stays for the next pool.
             let _ = anchor.destroy();
         }
     }
 }
 
-/// The configuration of a container as it is in a pool.
-fn of_pool(config: &Config) -> Result<Config> {
+/// Returns the configuration of a pool's containers: the given one with a parent-death signal.
+///
+/// # Errors
+/// [`pidone_config::Code::ConfigInvalid`] for an invalid configuration, and for one that a pool
+/// does not support.
+fn pool_config(config: &Config) -> Result<Config> {
     check(config)?;
     let mut config = config.clone();
     if config.parent_death_signal == 0 {
@@ -382,8 +390,8 @@ fn of_pool(config: &Config) -> Result<Config> {
     Ok(config)
 }
 
-/// The configuration of the container with an id.
-fn named(config: &Config, id: &str) -> Config {
+/// Returns the configuration of the container with this id, which is the name of its cgroup.
+fn with_id(config: &Config, id: &str) -> Config {
     let mut config = config.clone();
     if let Some(cgroup) = &mut config.cgroups {
         id.clone_into(&mut cgroup.name);
@@ -391,7 +399,8 @@ fn named(config: &Config, id: &str) -> Config {
     config
 }
 
-/// Refuses a configuration of which there can be one container at a time only.
+/// Refuses a configuration that only one container at a time can have, or that needs the init to
+/// supervise.
 fn check(config: &Config) -> Result<()> {
     if config.supervise {
         let reason = "an init that waits in a pool becomes the program, and cannot stay";
@@ -407,12 +416,13 @@ fn check(config: &Config) -> Result<()> {
     }
 }
 
-/// Makes way for those who wait for their programs. On Linux it is the thread's own priority.
+/// Lowers the priority of the calling thread, in favour of the threads that start programs. On
+/// Linux, `setpriority(2)` changes a single thread.
 ///
-/// The inits have the caller's all the same, since other threads clone them: the programs that they
-/// become have it for good. An ordinary user could lower it for the time of the refill and never
-/// raise it again, and who can would have to do so while a program is waited for, or leave one whose
-/// pool dies meanwhile behind with the wrong one.
+/// The inits still have the caller's priority, since other threads clone them. The programs that
+/// they become keep it, so it must be right from the beginning: an ordinary user could not raise it
+/// again, and a privileged one would have to do so while a program is being started, or would leave
+/// a program with the wrong priority if the pool ends at that time.
 fn lower_priority() {
     if let Ok(priority) = getpriority_process(None) {
         let _ = setpriority_process(None, priority.saturating_add(NICER));

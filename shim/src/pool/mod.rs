@@ -1,15 +1,15 @@
-//! A warm pool: containers whose inits wait for their program.
+//! Keeps containers ready and runs programs in them.
 //!
-//! Nearly all of a start does not depend on the program: namespaces, cgroup, mounts, root, devices,
-//! masks, the seccomp filter. A [`Pool`] has done that ahead, for one configuration, as often as it
-//! has room for; a start takes one of those containers, sends its init the rest of the plan with the
-//! program's descriptors in one message, and waits for the exec. Nothing is read or written on the
-//! host meanwhile. A container is used once, with its namespaces, and never given back.
+//! Most of a start does not depend on the program: namespaces, cgroup, mounts, root, devices,
+//! masks, the seccomp filter. A [`Pool`] does this in advance, for one configuration. A start takes
+//! a ready container, sends its init the rest of the plan with the program's descriptors in one
+//! message, and waits for the exec. It reads and writes nothing on the host. Each container runs
+//! one program and is then removed.
 //!
-//! What a parked container has is written down as for any other, before it is made: it is in the
-//! factory's directory under an id that begins with `pool-`, and runs for those who look there. Its
-//! init ends when its owner does, and so does the program that it became. What a killed owner has
-//! left on the host is removed by the next pool in the same directory, or by
+//! A ready container is recorded like any other, before anything is created for it: it is in the
+//! factory's directory under an id that begins with `pool-`, and its status is running. Its init
+//! ends when its owner does, and so does the program that it has become. What a killed owner leaves
+//! on the host is removed by the next pool in the same directory, or by
 //! [`Container::destroy`](crate::Container::destroy).
 
 mod key;
@@ -32,22 +32,22 @@ use pidone_config::config::Config;
 use pidone_config::error::{Error, Result};
 use pidone_config::process::Process;
 
-/// The most containers that a pool keeps ready. Each has three descriptors and an init of a few
-/// dozen KiB, and the kernel's part of its namespaces.
+/// The most containers that a pool keeps ready. Each takes three descriptors, a few dozen KiB for
+/// the init, and the kernel's memory for its namespaces.
 pub const LARGEST: usize = 1024;
 
-/// How many containers a pool keeps ready.
+/// The number of containers that a pool keeps ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sizes {
-    /// As many are ready after a refill: 1 to [`LARGEST`].
+    /// The number of containers after a refill: 1 to [`LARGEST`].
     pub size: usize,
-    /// A refill begins when fewer are ready: 1 to `size`. Far below it, refills are rarer and come
-    /// in bursts.
+    /// A refill begins when fewer are ready: 1 to `size`. With a value far below `size`, refills
+    /// are rarer and come in bursts.
     pub low: usize,
 }
 
 impl Sizes {
-    /// So many, refilled when half of them are taken.
+    /// Returns a size of `size`, with a refill when half of the containers are taken.
     #[must_use]
     pub fn new(size: usize) -> Self {
         Self { size, low: size.div_ceil(2) }
@@ -65,10 +65,10 @@ impl Sizes {
     }
 }
 
-/// Containers of one configuration that wait for their programs.
+/// Ready containers of one configuration.
 ///
-/// A handle may be used by many threads at a time. Dropped, it ends what waits, and leaves alone
-/// what runs.
+/// Many threads may use a pool at a time. When it is dropped, the ready containers are removed;
+/// programs that run are not affected.
 ///
 /// ```no_run
 /// use std::path::Path;
@@ -88,88 +88,95 @@ impl Sizes {
 /// ```
 #[derive(Debug)]
 pub struct Pool {
-    keeper: Arc<PoolManager>,
+    manager: Arc<PoolManager>,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Pool {
-    /// Makes a pool and begins to fill it in the background.
+    /// Creates a pool and begins to fill it in the background.
     ///
-    /// `config` is that of every container, but for the last component of the cgroup's path, which
-    /// is the container's id, and the parent-death signal, which is `SIGKILL` if there is none.
-    /// `model` is a process like those that will be started: what its capabilities, labels,
-    /// terminal and OOM score are is done ahead, and its user and groups if they are root's. Its
-    /// program is not looked at, nor are its descriptors. An image of [`Options::image`](crate::Options::image) must know
+    /// All containers have the configuration `config`, except that the last component of the
+    /// cgroup's path is the container's id, and that the parent-death signal is `SIGKILL` if it has
+    /// none. `model` is a process like those that will be started: its capabilities, labels,
+    /// terminal and OOM score adjustment are set in advance, and also its user and groups if it is
+    /// root. Its program and its descriptors are not used. An image of
+    /// [`Options::image`](crate::Options::image) must implement
     /// [`Op::Stdio`](pidone_proto::Op::Stdio) and [`Op::Descriptor`](pidone_proto::Op::Descriptor).
     ///
     /// # Errors
-    /// [`Code::ConfigInvalid`](pidone_config::Code::ConfigInvalid) for a configuration of which there can
-    /// be one container only, since it names interfaces of the host or addresses;
-    /// [`Code::SystemError`](pidone_config::Code::SystemError).
+    /// [`Code::ConfigInvalid`](pidone_config::Code::ConfigInvalid) for an invalid configuration,
+    /// for one that several containers cannot share, since it names addresses or interfaces of the
+    /// host, and for one with `supervise`; [`Code::SystemError`](pidone_config::Code::SystemError)
+    /// if the host refuses a thread or a cgroup, or if the containers of the factory cannot be
+    /// listed.
     pub fn new(factory: &Factory, config: &Config, model: Process, sizes: Sizes) -> Result<Self> {
-        Self::of(PoolManager::new(factory, config, Some(model), sizes)?, sizes)
+        Self::with_manager(PoolManager::new(factory, config, Some(model), sizes)?, sizes)
     }
 
-    /// Makes a pool of containers that have their namespaces, cgroup and network, and nothing
-    /// inside: the root is told with the program, by [`Pool::start_in`]. A start costs more than with
-    /// a root that is known, and one pool does for all configurations that agree in what was made
-    /// ahead: namespaces, id maps, network, place and limits of the cgroup, labels.
+    /// Creates a pool of containers that only have their namespaces, cgroup and network. The root
+    /// comes with the program: [`Pool::start_in`].
+    ///
+    /// A start takes longer than with a root that is set up in advance. But one pool serves all
+    /// configurations with the same namespaces, id maps, network, labels, and cgroup parent and
+    /// limits.
     ///
     /// # Errors
     /// As [`Pool::new`].
     pub fn without_root(factory: &Factory, config: &Config, sizes: Sizes) -> Result<Self> {
-        Self::of(PoolManager::new(factory, config, None, sizes)?, sizes)
+        Self::with_manager(PoolManager::new(factory, config, None, sizes)?, sizes)
     }
 
-    fn of(keeper: PoolManager, sizes: Sizes) -> Result<Self> {
-        let keeper = Arc::new(keeper);
-        let mut pool = Self { keeper, threads: Vec::new() };
-        // One processor is left to those who start programs.
+    fn with_manager(manager: PoolManager, sizes: Sizes) -> Result<Self> {
+        let manager = Arc::new(manager);
+        let mut pool = Self { manager, threads: Vec::new() };
+        // One processor is left to the threads that start programs.
         let processors = thread::available_parallelism().map_or(1, usize::from);
         for _ in 0..processors.saturating_sub(1).clamp(1, sizes.size) {
             pool.spawn("pidone-refill", PoolManager::refill)?;
         }
-        pool.spawn("pidone-remove", PoolManager::remove)?;
+        pool.spawn("pidone-remove", PoolManager::remove_used)?;
         Ok(pool)
     }
 
     fn spawn(&mut self, name: &'static str, work: fn(&PoolManager)) -> Result<()> {
-        let keeper = Arc::clone(&self.keeper);
+        let manager = Arc::clone(&self.manager);
         let thread = thread::Builder::new()
             .name(name.into())
-            .spawn(move || work(&keeper))
+            .spawn(move || work(&manager))
             .map_err(|error| Error::system("start a thread", name, error))?;
         self.threads.push(thread);
         Ok(())
     }
 
-    /// Starts a program in a container that waits, or in a new one if none does or none that does
-    /// would be like a new one: [`Lease::is_warm`] tells.
+    /// Starts a program in a ready container. If none is ready, or if none would be like a new
+    /// container for this process, it is started in a new one. [`Lease::is_warm`] has which.
     ///
-    /// What differs from the model in a way that was done ahead is such a reason: labels, more in
-    /// the bounding set, another OOM score; with a seccomp filter also a terminal or scheduling.
+    /// A ready container does not suit a process that differs from the model in what was set in
+    /// advance: labels, a larger bounding set, another OOM score adjustment; with a seccomp filter
+    /// also a terminal or scheduling.
     ///
     /// # Errors
     /// As [`Container::start`](crate::Container::start).
     pub fn start(&self, process: &Process) -> Result<Lease> {
-        PoolManager::start(&self.keeper, process)
+        PoolManager::start(&self.manager, process)
     }
 
-    /// Starts a program with a root and all else that the pool left open. In a pool whose containers
-    /// have their root, the configuration must be the pool's.
+    /// Starts a program with this configuration, whose root and other settings a pool of
+    /// [`Pool::without_root`] leaves open. In a pool of [`Pool::new`], the configuration must be
+    /// the pool's.
     ///
-    /// Where hooks or commands around mounts have to run, or the OOM score is another, the start is
-    /// cold.
+    /// The program is started in a new container if hooks or commands around mounts must run, or if
+    /// the process has an OOM score adjustment.
     ///
     /// # Errors
-    /// [`Code::ConfigInvalid`](pidone_config::Code::ConfigInvalid) with the field that is not the same as
-    /// the pool's; else as [`Pool::start`].
+    /// [`Code::ConfigInvalid`](pidone_config::Code::ConfigInvalid) with the field that differs from
+    /// the pool's; otherwise as [`Pool::start`].
     pub fn start_in(&self, config: &Config, process: &Process) -> Result<Lease> {
-        PoolManager::start_in(&self.keeper, config, process)
+        PoolManager::start_in(&self.manager, config, process)
     }
 
-    /// Starts several programs, about as many at a time as there are processors; the results are in
-    /// the order of the processes.
+    /// Starts several programs, about as many at a time as there are processors. The results are in
+    /// the order of `processes`.
     pub fn start_all(&self, processes: &[Process]) -> Vec<Result<Lease>> {
         let next = std::sync::atomic::AtomicUsize::new(0);
         let processors = thread::available_parallelism().map_or(1, usize::from);
@@ -197,40 +204,42 @@ impl Pool {
     /// Refills the pool, and waits until it is full.
     ///
     /// # Errors
-    /// Why a container could not be made; `ETIMEDOUT` if it takes longer than that.
+    /// The error of a container that could not be created;
+    /// [`Code::SystemError`](pidone_config::Code::SystemError) with `ETIMEDOUT` if the pool is not
+    /// full after `timeout`.
     pub fn wait_until_full(&self, timeout: Duration) -> Result<()> {
-        self.keeper.wait_until_full(timeout)
+        self.manager.wait_until_full(timeout)
     }
 
-    /// What the pool has, and had.
+    /// Returns the state and the counters of the pool.
     #[must_use]
     pub fn status(&self) -> Status {
-        self.keeper.status()
+        self.manager.status()
     }
 
-    /// Ends all containers that wait, and refills no more: starts are cold from here on, until
-    /// [`Pool::resume`].
+    /// Removes all ready containers, and stops refilling. Until [`Pool::resume`], programs are
+    /// started in new containers.
     ///
     /// # Errors
-    /// The first container that could not be removed: the next pool in the directory tries it
-    /// again.
+    /// The error of the first container that could not be removed. The next pool in the directory
+    /// tries again.
     pub fn drain(&self) -> Result<()> {
-        self.keeper.drain()
+        self.manager.drain()
     }
 
     /// Refills a drained pool again.
     pub fn resume(&self) {
-        self.keeper.resume();
+        self.manager.resume();
     }
 }
 
 impl Drop for Pool {
     fn drop(&mut self) {
-        self.keeper.stop();
+        self.manager.stop();
         for thread in self.threads.drain(..) {
             let _ = thread.join();
         }
-        // What cannot be removed stays for the next pool.
-        let _ = self.keeper.drain();
+        // Containers that cannot be removed stay for the next pool.
+        let _ = self.manager.drain();
     }
 }

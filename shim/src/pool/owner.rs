@@ -1,4 +1,5 @@
-//! The ids of pooled containers, by which the next pool knows what a dead one has left.
+//! The ids of pooled containers, which name the process that owns them. The next pool can thereby
+//! remove the containers of a process that has ended.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -8,13 +9,13 @@ use pidone_host::proc;
 use crate::container::factory::Factory;
 use crate::container::state::Identity;
 
-/// What the ids begin with.
+/// The prefix of the ids.
 const PREFIX: &str = "pool-";
 
-/// How much of the boot's id tells it from others.
+/// The number of characters of the boot id that are part of an id.
 const BOOT: usize = 8;
 
-/// A process that has pools: the one that began then, in a boot and a pid namespace.
+/// A process that has pools, identified by boot, pid namespace, pid and start time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Owner {
     boot: String,
@@ -24,7 +25,7 @@ pub(super) struct Owner {
 }
 
 impl Owner {
-    /// This process.
+    /// Returns the calling process.
     pub(super) fn current() -> Result<Self> {
         let pid = rustix::process::getpid().as_raw_nonzero().get();
         let Identity { pid, start, boot } = Identity::from_pid(pid)?;
@@ -32,16 +33,16 @@ impl Owner {
         Ok(Self { boot: boot.chars().take(BOOT).collect(), namespace, pid, start })
     }
 
-    /// A new id.
-    pub(super) fn id(&self) -> String {
+    /// Returns a new id for a container.
+    pub(super) fn new_id(&self) -> String {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let Self { boot, namespace, pid, start } = self;
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         format!("{PREFIX}{boot}.{namespace:x}.{pid}.{start}.{number}")
     }
 
-    /// Whose an id is.
-    fn of(id: &str) -> Option<Self> {
+    /// Returns the owner of a container, by its id; `None` if the container is not of a pool.
+    fn from_id(id: &str) -> Option<Self> {
         let mut parts = id.strip_prefix(PREFIX)?.split('.');
         let owner = Self {
             boot: parts.next()?.to_owned(),
@@ -53,8 +54,8 @@ impl Owner {
         parts.next().is_none().then_some(owner)
     }
 
-    /// Whether another owner is known to be gone. One in another pid namespace cannot be looked
-    /// for.
+    /// Whether another owner is known to have ended. This is unknown, and so false, for a process
+    /// in another pid namespace.
     fn outlived(&self, other: &Self) -> bool {
         if self.boot != other.boot {
             return true;
@@ -63,18 +64,21 @@ impl Owner {
             && Identity::from_pid(other.pid).map_or(true, |identity| identity.start != other.start)
     }
 
-    /// Removes the containers of owners that are gone, and their processes.
+    /// Kills and removes the containers of owners that have ended.
     ///
-    /// What cannot be removed stays, for the next one: another pool may be at it.
+    /// A container that cannot be removed stays for the next pool: another one may be removing it.
+    ///
+    /// # Errors
+    /// [`pidone_config::Code::SystemError`] if the containers cannot be listed.
     pub(super) fn sweep(&self, factory: &Factory) -> Result<()> {
-        let gone = |id: &String| Self::of(id).is_some_and(|owner| self.outlived(&owner));
-        let mut left: Vec<String> = factory.list()?.into_iter().filter(gone).collect();
-        // The oldest last: it has made the directories above the cgroups.
-        left.sort_unstable_by_key(|id| {
+        let ended = |id: &String| Self::from_id(id).is_some_and(|owner| self.outlived(&owner));
+        let mut stale: Vec<String> = factory.list()?.into_iter().filter(ended).collect();
+        // The oldest last, since it has created the directories above the cgroups.
+        stale.sort_unstable_by_key(|id| {
             let number = id.rsplit('.').next().and_then(|number| number.parse::<u64>().ok());
             std::cmp::Reverse(number)
         });
-        for id in left {
+        for id in stale {
             if let Ok(mut container) = factory.load(&id)
                 && container.kill().is_ok()
             {
@@ -90,18 +94,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_tell_their_owner() {
+    fn the_owner_of_a_new_id_is_this_process() {
         let owner = Owner::current().unwrap();
-        let ids = [owner.id(), owner.id()];
+        let ids = [owner.new_id(), owner.new_id()];
         assert_ne!(ids[0], ids[1]);
-        assert!(ids.iter().all(|id| Owner::of(id).as_ref() == Some(&owner)), "{ids:?}");
+        assert!(ids.iter().all(|id| Owner::from_id(id).as_ref() == Some(&owner)), "{ids:?}");
         for id in ["pool-", "pool-x", "pool-12345678.1.2.3", "pool-b.1.2.3.4.5", "other"] {
-            assert_eq!(Owner::of(id), None, "{id}");
+            assert_eq!(Owner::from_id(id), None, "{id}");
         }
     }
 
     #[test]
-    fn only_who_is_known_to_be_gone_is_outlived() {
+    fn an_owner_is_outlived_only_if_it_is_known_to_have_ended() {
         let owner = Owner::current().unwrap();
         assert!(!owner.outlived(&owner.clone()));
         assert!(owner.outlived(&Owner { start: owner.start - 1, ..owner.clone() }));

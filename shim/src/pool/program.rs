@@ -1,4 +1,4 @@
-//! The second half of a plan, kept for who asks for the same program again.
+//! Compiles the second stages of plans, and caches them by process.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -12,21 +12,25 @@ use pidone_plan::resolve::{compile_filter, resolve_with_filter};
 use crate::container::exec::cache::ExecCache;
 use crate::container::start::facts::user_root;
 
-/// Compiles second halves.
+/// Compiles and caches the second stages for the processes of a pool.
 #[derive(Debug)]
 pub(super) struct Programs {
     config: Config,
     model: Model,
     oom_score_adj: Option<i32>,
     filter: Option<(u32, Vec<u8>)>,
-    /// Where users are looked up.
+    /// The directory in which users and groups are looked up.
     root: OwnedFd,
-    /// Their halves of a plan, if there are any.
-    known: ExecCache<Option<Arc<Plan>>>,
+    /// The second stages; `None` for a process that a parked init cannot become.
+    cache: ExecCache<Option<Arc<Plan>>>,
 }
 
 impl Programs {
-    /// Takes a process as the model of those to come.
+    /// Takes a process as the model of later ones.
+    ///
+    /// # Errors
+    /// [`pidone_config::Code::ConfigInvalid`] for an invalid field of the model or of the seccomp
+    /// profile.
     pub(super) fn new(config: &Config, model: &Process) -> Result<Self> {
         let filter = compile_filter(config)?;
         let root = user_root(config)?;
@@ -37,19 +41,22 @@ impl Programs {
             oom_score_adj: model.oom_score_adj,
             filter,
             root,
-            known: ExecCache::default(),
+            cache: ExecCache::default(),
         })
     }
 
-    /// What first halves are made for.
+    /// Returns the model that first stages are compiled for.
     pub(super) fn model(&self) -> &Model {
         &self.model
     }
 
-    /// The second half for a process; `None` if it cannot be what a parked init becomes.
+    /// Returns the second stage for a process; `None` if a parked init cannot become it.
+    ///
+    /// # Errors
+    /// [`pidone_config::Code::ConfigInvalid`] for an invalid field of the process.
     pub(super) fn plan(&self, process: &Process) -> Result<Option<Arc<Plan>>> {
         let users = user::versions(self.root.as_fd());
-        self.known.get(process, Some(users), || {
+        self.cache.get(process, Some(users), || {
             let filter = self.filter.clone();
             let resolved = resolve_with_filter(&self.config, process, self.root.as_fd(), filter)?;
             if process.oom_score_adj != self.oom_score_adj {

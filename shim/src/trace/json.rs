@@ -1,4 +1,4 @@
-//! A trace as an object, for programs.
+//! Serializes a trace to an object.
 
 use serde::ser::{Serialize, SerializeStruct as _, Serializer};
 
@@ -45,7 +45,7 @@ mod tests {
     use super::super::tests::sample;
 
     #[test]
-    fn has_every_span() {
+    fn the_object_has_every_span() {
         let value = serde_json::to_value(sample()).unwrap();
         let spans = value["spans"].as_array().unwrap();
         assert_eq!(spans.len(), 6);

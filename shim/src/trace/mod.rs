@@ -1,6 +1,6 @@
-//! Where the time of a start went: what the host did and what the init did, on one clock.
+//! Records where the time of a start goes: the steps of the host and of the init, on one clock.
 //!
-//! [`record`] runs any start and tells of it, also of one that failed:
+//! [`record`] runs any start and returns its trace, also if the start failed:
 //!
 //! ```no_run
 //! # use pidone::{Config, Factory, Options, Process, trace};
@@ -15,10 +15,10 @@
 //! # }
 //! ```
 //!
-//! A start is the work of one thread, from the call to its return: what is recorded is what the
-//! calling thread does, and no other thread is held up or told. Without a recording a step of a
-//! start costs a look at a flag of the thread. With one it costs two looks at the clock, and the
-//! init one for each operation; nothing is put into words before somebody reads the trace.
+//! A start runs on one thread, from the call to its return. A recording covers the calling thread
+//! and does not affect others. Without a recording, each step of a start checks a flag of the
+//! thread. With one, it reads the clock twice, and the init reads it once for each operation. Text
+//! is only formatted when the trace is read.
 
 mod init;
 mod json;
@@ -33,61 +33,63 @@ use std::time::Duration;
 pub(crate) use init::Claims;
 pub(crate) use recording::record_mounts;
 
-use init::Life;
+use init::InitRecord;
 use recording::Recording;
 
 use pidone_config::error::Escaped;
 use pidone_host::span::Step;
 pub(crate) use pidone_host::span::{mark, now, span, span_of};
 
-/// The span in which the host has nothing to do.
+/// The name of the spans in which the host waits for the init.
 pub(crate) const WAIT: &str = "wait for the init";
 
-/// The recording of a start, or of several that one thread made.
+/// A recording of a start, or of several starts on one thread.
 ///
-/// As text it is a table, serialized an object with all spans, times in nanoseconds.
+/// Its [`Display`] is a table. It serializes to an object with all spans, with times in
+/// nanoseconds.
 #[derive(Debug, Clone)]
 pub struct Trace {
-    /// The monotonic clock at the beginning, in nanoseconds.
+    /// `CLOCK_MONOTONIC` at the beginning, in nanoseconds.
     begin: u64,
+    /// The same clock at the end.
     end: u64,
     host: Vec<Step>,
-    inits: Vec<Life>,
+    inits: Vec<InitRecord>,
     mounts: Option<Mounts>,
     error: Option<String>,
 }
 
-/// Something that took time.
+/// A step of the host, or an operation of the init.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Span {
-    /// Who did it.
+    /// The process that did it.
     pub who: Who,
-    /// What was done: a step of the host, or the operation as [`Plan`](pidone_plan::Plan) prints it.
+    /// The name of the step, or of the operation as [`Plan`](pidone_plan::Plan) prints it.
     pub name: &'static str,
-    /// What it was done to, as far as that is known.
+    /// The object of the step, or the fields of the operation. May be empty.
     pub object: String,
     /// The number of the operation, as errors count them.
     pub number: Option<u32>,
-    /// From the beginning of the trace to that of the span.
+    /// The time from the beginning of the trace to the beginning of the span.
     pub start: Duration,
-    /// How long it took.
+    /// The duration of the span.
     pub duration: Duration,
     /// Whether it failed.
     pub failed: bool,
 }
 
-/// Who does the work of a start.
+/// The process that did a step of a start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Who {
-    /// The caller's thread.
+    /// The calling process, in its calling thread.
     Host,
-    /// The program that becomes the container's.
+    /// The init, which becomes the container's first process.
     Init,
 }
 
 impl Who {
-    /// Its name: `host` or `init`.
+    /// Returns its name: `host` or `init`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -97,13 +99,13 @@ impl Who {
     }
 }
 
-/// Which mounts the container's were copied from: [`Strategy`](crate::Strategy).
+/// The mounts that the container's were copied from: [`Strategy`](crate::Strategy).
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Mounts {
-    /// Whether it was the template, else the host's.
+    /// Whether they were the template's, else the host's.
     pub template: bool,
-    /// Why it was not the template.
+    /// Why they were not the template's.
     pub reason: Option<Cow<'static, str>>,
 }
 
@@ -117,15 +119,29 @@ impl Display for Mounts {
     }
 }
 
-/// Records what the calling thread does for starts while something runs.
+/// Calls a function, and records the starts that it makes on the calling thread.
 ///
-/// Steps and operations are those of [`Factory`](crate::Factory), [`Container`](crate::Container)
-/// and [`Launcher`](crate::launcher::Launcher). A recording inside another one is not part of that.
+/// The trace has the steps of [`Factory`](crate::Factory), [`Container`](crate::Container) and
+/// [`Launcher`](crate::launcher::Launcher), and the operations of their inits. An outer recording
+/// does not include what an inner one records.
+///
+/// ```no_run
+/// use pidone::{Launcher, plan::Plan, trace};
+///
+/// let plan = Plan::default();
+/// let (started, trace) = trace::record(|| Launcher::new(&plan).launch());
+/// for span in trace.spans() {
+///     println!("{} {} {}: {:?}", span.who.name(), span.name, span.object, span.duration);
+/// }
+/// if let Err(error) = started {
+///     println!("failed after {:?}: {error}", trace.total());
+/// }
+/// ```
 pub fn record<T, E: Display>(run: impl FnOnce() -> Result<T, E>) -> (Result<T, E>, Trace) {
     record_since(now(), run)
 }
 
-/// As [`record`], of something that began earlier.
+/// As [`record`], for a start that began earlier: at `begin` nanoseconds of `CLOCK_MONOTONIC`.
 pub fn record_since<T, E: Display>(
     begin: u64,
     run: impl FnOnce() -> Result<T, E>,
@@ -145,35 +161,37 @@ pub fn record_since<T, E: Display>(
 }
 
 impl Trace {
-    /// From the beginning of the recording to its end.
+    /// Returns the duration of the recording.
     #[must_use]
     pub fn total(&self) -> Duration {
         self.since_begin(self.end)
     }
 
-    /// `CLOCK_MONOTONIC` at the beginning: what relates the trace to other records of the host.
+    /// Returns `CLOCK_MONOTONIC` at the beginning, to relate the trace to other records of the
+    /// host.
     #[must_use]
     pub fn begin(&self) -> Duration {
         Duration::from_nanos(self.begin)
     }
 
-    /// Which mounts the last container's were copied from; `None` if none was made.
+    /// Returns which mounts the last container's were copied from; `None` if no container was
+    /// started.
     #[must_use]
     pub fn mounts(&self) -> Option<&Mounts> {
         self.mounts.as_ref()
     }
 
-    /// The error that ended it.
+    /// Returns the error that the recorded function returned.
     #[must_use]
     pub fn error(&self) -> Option<&str> {
         self.error.as_deref()
     }
 
-    /// What took time, by its beginning. Those of the host do not overlap each other, nor those of
-    /// one init.
+    /// Returns the spans, sorted by their beginning. Spans of the host do not overlap each other,
+    /// and neither do spans of one init.
     ///
-    /// The times of the init are its claims. They are in their order and within its life, whatever
-    /// it claims.
+    /// The times of an init are its own claims. Whatever it claims, they are increasing, and within
+    /// the time in which the host has seen it run.
     #[must_use]
     pub fn spans(&self) -> Vec<Span> {
         let host = self.host.iter().map(|mark| Span {
@@ -203,8 +221,8 @@ impl Trace {
         spans
     }
 
-    /// A picture, as a file in the format SVG: a bar for each span below a time axis, those of the
-    /// host and of the init in colours of their own.
+    /// Returns a picture as an SVG file: a time axis, and below it a bar for each span, in one
+    /// colour for the host and another for the init.
     #[must_use]
     pub fn svg(&self) -> impl Display + '_ {
         svg::Picture(self)
@@ -221,12 +239,13 @@ impl Display for Trace {
     }
 }
 
-/// Microseconds, with tenths.
+/// Returns a time in microseconds, with one decimal.
 fn micros(time: Duration) -> String {
     format!("{}.{}", time.as_micros(), time.subsec_nanos() / 100 % 10)
 }
 
-/// What a span was about in one line of at most so many characters. Control characters are escaped.
+/// Returns the name and the object of a span on one line of at most `longest` characters. Control
+/// characters are escaped.
 fn cut(name: &str, object: &str, longest: usize) -> String {
     let space = if object.is_empty() { "" } else { " " };
     let whole = format!("{name}{space}{}", Escaped(object));
@@ -244,7 +263,7 @@ mod tests {
     use super::*;
     use pidone_plan::Plan;
 
-    /// A trace of a millisecond.
+    /// Returns a trace of a millisecond.
     pub(super) fn sample() -> Trace {
         let base = 1_000_000_000;
         let mark = |name, object: &str, begin: u64, end: u64| Step {
@@ -265,11 +284,11 @@ mod tests {
                 mark("clone", "", 100, 300),
                 mark(WAIT, "", 300, 900),
             ],
-            inits: vec![Life {
+            inits: vec![InitRecord {
                 plan,
                 stamps: [250, 300, 300].map(|at| base + at * 1000).to_vec(),
                 offset: Offset::None,
-                life: [base + 100_000, base + 900_000],
+                bounds: [base + 100_000, base + 900_000],
                 outcome: Outcome::Done,
             }],
             mounts: Some(Mounts { template: false, reason: Some("asked for".into()) }),
@@ -278,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn spans_are_in_the_order_of_their_beginnings() {
+    fn spans_are_sorted_by_their_beginning() {
         let trace = sample();
         let names: Vec<_> = trace.spans().iter().map(|span| (span.who, span.name)).collect();
         assert_eq!(

@@ -1,21 +1,21 @@
-//! What the calling thread records of a start, besides the steps of the host: the lives of its
-//! inits, and where its mounts were copied from.
+//! What the calling thread records besides the steps of the host: its inits, and where their mounts
+//! were copied from.
 
 use std::cell::RefCell;
 
 use pidone_host::span::{self, Step, is_on, is_recording};
 
 use super::Mounts;
-use super::init::Life;
+use super::init::InitRecord;
 
 thread_local! {
     static FOUND: RefCell<Found> = const { RefCell::new(Found::NOTHING) };
 }
 
-/// What was recorded besides steps.
+/// What a recording has besides steps.
 #[derive(Debug)]
 struct Found {
-    inits: Vec<Life>,
+    inits: Vec<InitRecord>,
     mounts: Option<Mounts>,
 }
 
@@ -23,13 +23,13 @@ impl Found {
     const NOTHING: Self = Self { inits: Vec::new(), mounts: None };
 }
 
-/// A recording. It lasts until it is dropped; meanwhile the recording around it is suspended.
+/// A recording, until it is dropped. It suspends an outer recording.
 pub(super) struct Recording {
     steps: span::Recording,
     outer: OuterFound,
 }
 
-/// What the recording around this one had found, put back when this one ends.
+/// What the outer recording has so far. It is put back when this is dropped.
 struct OuterFound(Found);
 
 impl Recording {
@@ -38,8 +38,8 @@ impl Recording {
         Self { steps: span::Recording::begin(), outer: OuterFound(FOUND.replace(Found::NOTHING)) }
     }
 
-    /// Ends the recording: the steps of the host, the inits, and the mounts.
-    pub(super) fn end(self) -> (Vec<Step>, Vec<Life>, Option<Mounts>) {
+    /// Ends the recording. Returns the steps of the host, the inits, and the mounts.
+    pub(super) fn end(self) -> (Vec<Step>, Vec<InitRecord>, Option<Mounts>) {
         let Found { inits, mounts } = FOUND.replace(Found::NOTHING);
         let Self { steps, outer } = self;
         drop(outer);
@@ -53,17 +53,17 @@ impl Drop for OuterFound {
     }
 }
 
-/// Records which mounts a container's are copied from.
+/// Records which mounts the container's are copied from.
 pub(crate) fn record_mounts(mounts: impl FnOnce() -> Mounts) {
     if is_recording() {
         FOUND.with_borrow_mut(|found| found.mounts = Some(mounts()));
     }
 }
 
-/// Records the life of an init.
-pub(super) fn record_init(life: Life) {
+/// Records an init.
+pub(super) fn record_init(init: InitRecord) {
     if is_on() {
-        FOUND.with_borrow_mut(|found| found.inits.push(life));
+        FOUND.with_borrow_mut(|found| found.inits.push(init));
     }
 }
 
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn the_error_of_a_step_is_that_of_the_trace() {
+    fn the_error_of_a_step_is_the_error_of_the_trace() {
         let (result, trace) = record(|| {
             span("a", ok)?;
             span_of("b", || "x".into(), || Err::<(), _>(Error::config("a", "b", "is wrong")))

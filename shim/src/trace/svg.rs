@@ -1,24 +1,24 @@
-//! A trace as a picture, a file by itself that browsers and README pages show.
+//! Draws a trace as a self-contained SVG file, which browsers and README pages can show.
 //!
-//! It has no background and no style sheet: its colours can be read on white and on black.
+//! It has no background and no style sheet. Its colours are readable on white and on black.
 
 use std::fmt::{self, Display, Formatter};
 use std::time::Duration;
 
 use super::{Span, Trace, WAIT, Who, cut, micros};
 
-/// The width of the picture; all measures are pixels.
+/// The width of the picture. All measures are in pixels.
 const WIDTH: u64 = 1000;
-/// Where the time axis begins and ends. Descriptions stand left of it, and the times right of them.
+/// The beginning and the end of the time axis. To its left are the descriptions, then the times.
 const AXIS: [u64; 2] = [410, 984];
 const TIMES: u64 = AXIS[0] - 10;
-/// The top of the two lanes in which all spans of the host and of the init stand.
+/// The top of the two lanes, which have all spans of the host and of the init.
 const LANES: u64 = 48;
 const LANE: u64 = 22;
-/// The top of the rows, each of one span.
+/// The top of the rows, each of which has one span.
 const ROWS: u64 = LANES + 2 * LANE + 28;
 const ROW: u64 = 16;
-/// The width of a character of the descriptions, which stand in a fixed pitch.
+/// The width of a character of the descriptions, which have a fixed-width font.
 const CHARACTER: u64 = 7;
 
 const TEXT: &str = "#768390";
@@ -29,7 +29,7 @@ const FAILED: &str = "#d8433f";
 /// The picture of a trace.
 pub(super) struct Picture<'a>(pub(super) &'a Trace);
 
-/// Spans of one kind, one behind the other: they share a row.
+/// A row: one span, or consecutive spans with the same name.
 struct Row {
     who: Who,
     what: String,
@@ -37,18 +37,20 @@ struct Row {
     bar: Bar,
 }
 
-/// Where something stands on the axis.
+/// The bar of a span or a row.
 #[derive(Clone, Copy)]
 struct Bar {
     start: Duration,
     end: Duration,
+    /// The total duration of the spans, without the time between them.
     took: Duration,
+    /// Whether the host waits for the init.
     waits: bool,
     failed: bool,
 }
 
 impl Bar {
-    fn of(span: &Span) -> Self {
+    fn new(span: &Span) -> Self {
         Self {
             start: span.start,
             end: span.start + span.duration,
@@ -67,12 +69,12 @@ impl Bar {
     }
 }
 
-/// Puts the spans in rows, as they begin.
+/// Returns the rows of the spans, in the order in which they begin.
 fn rows(spans: &[Span]) -> Vec<Row> {
     let mut rows: Vec<Row> = Vec::new();
     let mut names = Vec::new();
     for span in spans {
-        let bar = Bar::of(span);
+        let bar = Bar::new(span);
         if let (Some(row), Some(name)) = (rows.last_mut(), names.last())
             && (row.who, *name) == (span.who, span.name)
             && !bar.failed
@@ -95,22 +97,23 @@ fn rows(spans: &[Span]) -> Vec<Row> {
     rows
 }
 
-/// The axis of a time: where each moment stands.
+/// The time axis of a trace with this duration.
 struct Axis(Duration);
 
 impl Axis {
-    /// A length on it, in tenths of a pixel.
+    /// Returns the length of a time on the axis.
     fn length(&self, time: Duration) -> Tenths {
         let whole = u128::from(AXIS[1] - AXIS[0]) * 10;
         let part = time.min(self.0).as_nanos() * whole / self.0.as_nanos().max(1);
         Tenths(u64::try_from(part).unwrap_or(0))
     }
 
-    fn place(&self, time: Duration) -> Tenths {
+    /// Returns the position of a time on the axis, from the left edge of the picture.
+    fn position(&self, time: Duration) -> Tenths {
         Tenths(self.length(time).0 + AXIS[0] * 10)
     }
 
-    /// Round times from the beginning on, in microseconds: at most eight of them.
+    /// Returns at most eight round times from the beginning on, in microseconds.
     fn ticks(&self) -> impl Iterator<Item = u64> {
         let total = u64::try_from(self.0.as_micros()).unwrap_or(u64::MAX);
         let mut step = 1_u64;
@@ -126,7 +129,7 @@ impl Axis {
     }
 }
 
-/// A number with one digit behind the point.
+/// A length in tenths of a pixel, printed with one decimal.
 #[derive(Clone, Copy)]
 struct Tenths(u64);
 
@@ -136,7 +139,7 @@ impl Display for Tenths {
     }
 }
 
-/// Text of XML. Of a character that XML has no way to say, there is a question mark.
+/// Escapes text for XML. Characters that XML cannot represent become question marks.
 struct Xml<'a>(&'a str);
 
 impl Display for Xml<'_> {
@@ -190,10 +193,11 @@ impl Display for Picture<'_> {
     }
 }
 
+/// Writes the grid lines of the time axis and their labels.
 fn write_axis(f: &mut Formatter<'_>, axis: &Axis, bottom: u64) -> fmt::Result {
     let labels = LANES + 2 * LANE + 16;
     for tick in axis.ticks() {
-        let x = axis.place(Duration::from_micros(tick));
+        let x = axis.position(Duration::from_micros(tick));
         writeln!(
             f,
             "<path d=\"M{x} {LANES}V{bottom}\" stroke=\"{TEXT}\" stroke-opacity=\"0.3\"/>\
@@ -203,7 +207,8 @@ fn write_axis(f: &mut Formatter<'_>, axis: &Axis, bottom: u64) -> fmt::Result {
     writeln!(f, "<text x=\"{TIMES}\" y=\"{labels}\" text-anchor=\"end\">us</text>")
 }
 
-/// All spans of each side, with its name where there is room for it.
+/// Writes a lane for the host and one for the init, with all their spans. A span has its name if
+/// there is room for it.
 fn write_lanes(f: &mut Formatter<'_>, axis: &Axis, spans: &[Span]) -> fmt::Result {
     for (who, top) in [(Who::Host, LANES), (Who::Init, LANES + LANE)] {
         let (text, colour) = (top + 14, if who == Who::Host { HOST } else { INIT });
@@ -214,10 +219,10 @@ fn write_lanes(f: &mut Formatter<'_>, axis: &Axis, spans: &[Span]) -> fmt::Resul
             who.name()
         )?;
         for span in spans.iter().filter(|span| span.who == who) {
-            write_bar(f, axis, who, Bar::of(span), [top + 2, LANE - 4])?;
+            write_bar(f, axis, who, Bar::new(span), [top + 2, LANE - 4])?;
             let room = axis.length(span.duration).0 / 10 / CHARACTER;
             if u64::try_from(span.name.len()).is_ok_and(|length| length < room) {
-                let middle = axis.place(span.start + span.duration / 2);
+                let middle = axis.position(span.start + span.duration / 2);
                 writeln!(
                     f,
                     "<text x=\"{middle}\" y=\"{text}\" text-anchor=\"middle\" \
@@ -231,6 +236,7 @@ fn write_lanes(f: &mut Formatter<'_>, axis: &Axis, spans: &[Span]) -> fmt::Resul
     Ok(())
 }
 
+/// Writes the description, the time and the bar of a row.
 fn write_row(f: &mut Formatter<'_>, axis: &Axis, row: &Row, top: u64) -> fmt::Result {
     let text = top + 12;
     writeln!(
@@ -250,9 +256,9 @@ fn write_bar(
     bar: Bar,
     [top, height]: [u64; 2],
 ) -> fmt::Result {
-    let x = axis.place(bar.start);
-    // What took next to no time is seen too.
-    let width = Tenths((axis.place(bar.end).0 - x.0).max(10));
+    let x = axis.position(bar.start);
+    // A bar is at least a pixel wide, so that it is visible.
+    let width = Tenths((axis.position(bar.end).0 - x.0).max(10));
     let opacity = if bar.waits { " fill-opacity=\"0.25\"" } else { "" };
     writeln!(
         f,
@@ -283,20 +289,20 @@ mod tests {
     }
 
     #[test]
-    fn bars_stand_on_the_axis() {
+    fn times_are_at_these_positions_of_the_axis() {
         let axis = Axis(Duration::from_micros(1000));
-        let place = |micros| axis.place(Duration::from_micros(micros)).to_string();
-        assert_eq!(place(0), "410.0");
-        assert_eq!(place(500), "697.0");
-        assert_eq!(place(1000), "984.0");
-        assert_eq!(place(u64::MAX), "984.0");
-        assert_eq!(Axis(Duration::ZERO).place(Duration::ZERO).to_string(), "410.0");
+        let position = |micros| axis.position(Duration::from_micros(micros)).to_string();
+        assert_eq!(position(0), "410.0");
+        assert_eq!(position(500), "697.0");
+        assert_eq!(position(1000), "984.0");
+        assert_eq!(position(u64::MAX), "984.0");
+        assert_eq!(Axis(Duration::ZERO).position(Duration::ZERO).to_string(), "410.0");
     }
 
     #[test]
-    fn the_picture_has_every_span_and_no_markup_of_others() {
+    fn the_picture_has_every_span_and_escapes_their_objects() {
         let svg = sample().svg().to_string();
-        // Six in the lanes, and as many in rows of their own.
+        // Six in the lanes, and the same six in rows.
         assert_eq!(svg.matches("<rect ").count(), 12);
         assert!(
             svg.contains("<title>Start: 1000.0 us, strategy: host (asked for)</title>"),
@@ -308,12 +314,12 @@ mod tests {
     }
 
     #[test]
-    fn text_has_only_what_xml_can_say() {
+    fn characters_that_xml_cannot_represent_become_question_marks() {
         assert_eq!(Xml("a\u{0}\u{ffff}\u{85}<ä>").to_string(), "a???&lt;ä&gt;");
     }
 
     #[test]
-    fn equal_steps_share_a_row() {
+    fn consecutive_spans_of_one_name_share_a_row_unless_they_fail() {
         let span = |name, start: u64, failed| Span {
             who: Who::Init,
             name,
@@ -325,9 +331,9 @@ mod tests {
         };
         let spans = [span("mask", 0, false), span("mask", 5, false), span("mask", 10, true)];
         let rows = rows(&spans);
-        let told: Vec<_> = rows.iter().map(|row| (row.what.as_str(), row.bar.took)).collect();
+        let shown: Vec<_> = rows.iter().map(|row| (row.what.as_str(), row.bar.took)).collect();
         assert_eq!(
-            told,
+            shown,
             [("mask (2)", Duration::from_micros(10)), ("mask /x", Duration::from_micros(5))]
         );
         assert_eq!(rows[0].bar.end, Duration::from_micros(10));
@@ -335,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_is_told() {
+    fn the_picture_has_the_error() {
         let (result, trace) = super::super::record(|| Err::<(), _>("no <such> file"));
         assert!(result.is_err());
         let svg = trace.svg().to_string();

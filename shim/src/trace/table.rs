@@ -1,4 +1,4 @@
-//! A trace as a table, for the terminal.
+//! Formats a trace as a table for the terminal.
 
 use std::fmt::{self, Formatter};
 use std::time::Duration;
@@ -7,13 +7,13 @@ use pidone_config::error::Escaped;
 
 use super::{Trace, WAIT, Who, cut, micros};
 
-/// How wide the bars of the whole time are together, in characters.
+/// The width of the time axis in characters.
 const WIDTH: u128 = 40;
 
-/// The longest description, in characters.
+/// The length of the longest description in characters.
 const LONGEST: usize = 80;
 
-/// Writes a line for each span, its bar where it stands in the whole time.
+/// Writes a line for each span, with a bar at its place on the time axis, and the sums.
 pub(super) fn write(trace: &Trace, f: &mut Formatter<'_>) -> fmt::Result {
     let total = trace.total();
     write!(f, "start: {} us", micros(total))?;
@@ -32,7 +32,7 @@ pub(super) fn write(trace: &Trace, f: &mut Formatter<'_>) -> fmt::Result {
     let mut waited = Duration::ZERO;
     for span in trace.spans() {
         let (from, to) = (column(span.start), column(span.start + span.duration));
-        // What took next to no time has a place too.
+        // A span of hardly any time at the end still gets a column.
         let from = from.min(column(total).saturating_sub(1));
         let sign = if span.name == WAIT { "." } else { "#" };
         let bar = format!("{:from$}{}", "", sign.repeat(to.saturating_sub(from).max(1)));
@@ -57,7 +57,7 @@ pub(super) fn write(trace: &Trace, f: &mut Formatter<'_>) -> fmt::Result {
     )
 }
 
-/// Spans together.
+/// The total time and the number of spans.
 #[derive(Default)]
 struct Sum {
     time: Duration,
@@ -76,7 +76,7 @@ mod tests {
     use super::super::tests::sample;
 
     #[test]
-    fn bars_stand_where_the_time_went() {
+    fn bars_are_at_the_times_of_their_spans() {
         let expected = [
             "start: 1000.0 us, strategy: host (asked for)".to_owned(),
             "     at us   took us".to_owned(),

@@ -50,8 +50,9 @@ pub(crate) struct Launch<'a> {
     pub(crate) cgroup: &'a Entrance<'a>,
     /// The descriptors that the plan's sources refer to.
     pub(crate) lent: Lent<'a>,
-    /// The number of parts of the plan that are sent before the clone, so that the init finds them
-    /// and does not wait for them. None are, if its cgroup is entered after the clone.
+    /// The number of parts of the plan that are sent before the clone, so that the init does not
+    /// wait for them: none if it is moved to its cgroup after the clone. The others are sent after
+    /// [`Host::on_cloned`].
     pub(crate) early: usize,
     /// How long the host waits for the next report of the init.
     pub(crate) timeout: Duration,
