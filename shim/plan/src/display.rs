@@ -347,8 +347,8 @@ mod tests {
              3 attach proc at /proc, a directory if missing, no symbolic link\n\
              4 pivot_root\n\
              5 bounding set keeps NET_BIND_SERVICE\n\
-             6 exec \"sh\" \"-c\" \"true\" from \"/bin/sh\", environment of 1, descriptors up to 3, \
-             seccomp 2 instructions, flags -\n\
+             6 exec \"sh\" \"-c\" \"true\" from \"/bin/sh\", environment of 1, \
+             descriptors up to 3, seccomp 2 instructions, flags -\n\
              7 mount x -\n"
         );
     }
