@@ -1,8 +1,9 @@
-//! Tells the service manager that started us when the container's program is ready: sd_notify(3).
+//! Reports to the service manager that started this process when the program in the container is
+//! ready: sd_notify(3).
 //!
-//! The container does not get the manager's socket but one of its own, in a directory that is bound
-//! into it. What is passed on is made here: of what the container says only whether it is ready
-//! counts.
+//! The container does not get the manager's socket. It gets another one, in a directory that is
+//! bind mounted into it. Messages of the container are not forwarded: only `READY=1` counts, and
+//! the message to the manager is composed here.
 
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -18,16 +19,16 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, bind, recv, socket_with};
 use rustix::pipe::{PipeFlags, pipe_with};
 
-/// The directory in that of the container's state.
+/// The directory of the socket, in the directory of the container's state.
 const DIRECTORY: &str = "notify";
-/// The socket in the directory.
+/// The name of the socket.
 const SOCKET: &str = "notify.sock";
-/// Where the directory is in the container.
+/// The path of the directory in the container.
 const INSIDE: &str = "/run/notify";
-/// How long the manager may take to say that it has read everything, as with runc.
+/// How long to wait until the manager has read all messages. As in runc.
 const BARRIER: Duration = Duration::from_secs(30);
 
-/// The way of notifications out of a container.
+/// Readiness notifications from a container to a service manager.
 #[derive(Debug)]
 pub(crate) struct Notify {
     /// The directory of the container's state.
@@ -37,12 +38,14 @@ pub(crate) struct Notify {
 }
 
 impl Notify {
-    /// The way from a container whose state is in `state`, an absolute path, to the socket `host`.
+    /// Returns those of a container whose state is in `state`, an absolute path, to the socket
+    /// `host`.
     pub(crate) fn new(state: &Path, host: PathBuf) -> Self {
         Self { state: state.to_owned(), host }
     }
 
-    /// Has the directory bound into the container, and tells its program of it.
+    /// Adds a bind mount of the directory to the configuration, and `NOTIFY_SOCKET` to the
+    /// environment of the program.
     ///
     /// # Errors
     /// [`pidone_config::Code::ConfigInvalid`] if the path of the directory is not UTF-8.
@@ -62,19 +65,20 @@ impl Notify {
         Ok(())
     }
 
-    /// Makes the directory: once the container is created, before its first process is.
+    /// Creates the directory. Must be called after the container is created and before its first
+    /// process is started.
     ///
     /// # Errors
-    /// [`pidone_config::Code::SystemError`], also if it exists.
+    /// [`pidone_config::Code::SystemError`] with the path, also if it exists.
     pub(crate) fn make_directory(&self) -> Result<()> {
         let fail = |errno| Error::path("mkdir", self.state.join(DIRECTORY), errno);
         let state = open(&self.state).map_err(fail)?;
         mkdirat(&state, DIRECTORY, Mode::from_raw_mode(0o755)).map_err(fail)?;
-        // Whatever the umask takes away: the container's users must get to the socket.
+        // Regardless of the umask: the users of the container must be able to reach the socket.
         chmodat(&state, DIRECTORY, Mode::from_raw_mode(0o755), AtFlags::empty()).map_err(fail)
     }
 
-    /// Makes the socket: before the container's program is executed.
+    /// Creates the socket. Must be called before the program in the container is executed.
     ///
     /// # Errors
     /// [`pidone_config::Code::SystemError`] with the path of the socket.
@@ -82,14 +86,14 @@ impl Notify {
         let directory = self.state.join(DIRECTORY);
         let fail = |errno| Error::path("bind", directory.join(SOCKET), errno);
         let opened = open(&directory).map_err(fail)?;
-        // One of an attempt to start that was given up.
+        // Left by a start that failed.
         let _ = unlinkat(&opened, SOCKET, AtFlags::empty());
         let socket =
             socket_with(AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC, None)
                 .map_err(fail)?;
         let address = address_in(opened.as_fd(), SOCKET).map_err(fail)?;
         bind(&socket, &address).map_err(fail)?;
-        // Sending needs the right to write.
+        // Sending requires write permission.
         chmodat(&opened, SOCKET, Mode::from_raw_mode(0o777), AtFlags::empty()).map_err(fail)?;
         Ok(Listening { socket, host: self.host })
     }
@@ -100,7 +104,7 @@ fn open(directory: &Path) -> std::result::Result<OwnedFd, Errno> {
     openat(rustix::fs::CWD, directory, flags, Mode::empty())
 }
 
-/// The socket that the container has.
+/// The socket for the container.
 #[derive(Debug)]
 pub(crate) struct Listening {
     socket: OwnedFd,
@@ -108,14 +112,14 @@ pub(crate) struct Listening {
 }
 
 impl Listening {
-    /// Waits until the container is ready and tells the manager so, with the process that it shall
-    /// watch from then on; a container that ends before has nothing to tell.
+    /// Waits until the container is ready, then reports this to the manager, together with `pid` as
+    /// the process to watch. Reports nothing if the container exits before.
     ///
-    /// Returns once the manager has read it, so that the caller may end: a message of a process
-    /// that is gone may be taken for a stranger's.
+    /// Returns once the manager has read the message, so that the caller may exit: the manager
+    /// cannot identify the sender of a message if the sender is gone.
     ///
     /// # Errors
-    /// [`pidone_config::Code::SystemError`] if the manager's socket does not take it.
+    /// [`pidone_config::Code::SystemError`] if the manager's socket does not accept the message.
     pub(crate) fn forward(self, pid: i32, pidfd: BorrowedFd<'_>) -> Result<()> {
         let ready = self.is_ready(pidfd).map_err(|errno| {
             Error::system("receive the notification of", pid.to_string(), errno)
@@ -125,12 +129,12 @@ impl Listening {
         }
         let manager = connect_to(&self.host, SocketType::DGRAM)?;
         let fail = |errno| Error::path("notify", &self.host, errno);
-        // The process first: a manager that is told "ready" by another may not believe it.
+        // MAINPID first: the manager may ignore READY=1 of another than the main process.
         send(&manager, format!("MAINPID={pid}\nREADY=1\n").as_bytes(), None).map_err(fail)?;
         barrier(&manager).map_err(fail)
     }
 
-    /// Waits for the container's word; answers whether it came before its end.
+    /// Waits for `READY=1`. Returns false if the container exits before it sends that.
     fn is_ready(&self, pidfd: BorrowedFd<'_>) -> std::result::Result<bool, Errno> {
         loop {
             let mut fds = [
@@ -147,7 +151,7 @@ impl Listening {
                 return Ok(false);
             }
             let mut buffer = [0; 4096];
-            // The descriptors of a barrier are closed unseen, which is what lets it pass.
+            // recv(2) discards descriptors, and closing that of a barrier completes the barrier.
             match recv(&self.socket, &mut buffer, RecvFlags::DONTWAIT) {
                 Ok((length, _)) => {
                     let message = buffer.get(..length).unwrap_or_default();
@@ -162,8 +166,8 @@ impl Listening {
     }
 }
 
-/// Waits until the manager has read all: sd_notify_barrier(3). One that does not know barriers is
-/// not waited for for ever.
+/// Waits until the manager has read all messages: sd_notify_barrier(3). Gives up after [`BARRIER`],
+/// since the manager may not support barriers.
 fn barrier(manager: &OwnedFd) -> std::result::Result<(), Errno> {
     let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
     send(manager, b"BARRIER=1", Some(writer.as_fd()))?;
@@ -192,15 +196,15 @@ mod tests {
 
     use super::*;
 
-    /// A container's state directory with a long name, and a manager's socket.
-    struct Lab {
+    /// The state directory of a container, with a long name, and the socket of a manager.
+    struct Fixture {
         _directory: TempDir,
         state: PathBuf,
         host: PathBuf,
         manager: UnixDatagram,
     }
 
-    impl Lab {
+    impl Fixture {
         fn new() -> Self {
             let directory = TempDir::new().unwrap();
             let state = directory.path().join("s".repeat(150));
@@ -217,13 +221,13 @@ mod tests {
             notify.listen().unwrap()
         }
 
-        /// A socket of the container that is connected; its path is too long for an address.
+        /// Connects to the socket of the container, whose path is too long for an address.
         fn container(&self) -> OwnedFd {
             let path = self.state.join(DIRECTORY).join(SOCKET);
             connect_to(&path, SocketType::DGRAM).unwrap()
         }
 
-        /// The next message to the manager, whose descriptors are closed.
+        /// Receives the next message to the manager, and closes its descriptors.
         fn message(&self) -> String {
             let mut buffer = [0; 100];
             let mut space = [std::mem::MaybeUninit::uninit(); space_for(1)];
@@ -231,13 +235,13 @@ mod tests {
             String::from_utf8(buffer[..length].to_vec()).unwrap()
         }
 
-        fn hears_nothing(&self) -> bool {
+        fn received_nothing(&self) -> bool {
             self.manager.set_nonblocking(true).unwrap();
             self.manager.recv(&mut [0; 10]).is_err()
         }
     }
 
-    /// A process that stands for the container's.
+    /// Starts a process in place of that of a container.
     fn process() -> (Child, OwnedFd) {
         let child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
         let pidfd = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).unwrap();
@@ -245,69 +249,69 @@ mod tests {
     }
 
     #[test]
-    fn tells_the_manager_once_the_container_is_ready() {
-        let lab = Lab::new();
-        let listening = lab.listen();
+    fn ready_of_the_container_is_reported_to_the_manager() {
+        let fixture = Fixture::new();
+        let listening = fixture.listen();
         let (mut child, pidfd) = process();
-        let container = lab.container();
+        let container = fixture.container();
         let forwarding = thread::spawn(move || listening.forward(4711, pidfd.as_fd()));
-        for said in ["STATUS=READY=1 soon", "READY=10\nMAINPID=1", "STOPPING=1\n"] {
-            send(&container, said.as_bytes(), None).unwrap();
+        for message in ["STATUS=READY=1 soon", "READY=10\nMAINPID=1", "STOPPING=1\n"] {
+            send(&container, message.as_bytes(), None).unwrap();
         }
-        // With a descriptor, as a barrier of the container's has.
+        // With a descriptor, as in sd_notify_barrier(3).
         send(&container, b"BARRIER=1", Some(container.as_fd())).unwrap();
         send(&container, b"MAINPID=1\nREADY=1\nSTATUS=up", None).unwrap();
-        assert_eq!(lab.message(), "MAINPID=4711\nREADY=1\n");
+        assert_eq!(fixture.message(), "MAINPID=4711\nREADY=1\n");
         assert!(!forwarding.is_finished());
-        assert_eq!(lab.message(), "BARRIER=1");
+        assert_eq!(fixture.message(), "BARRIER=1");
         forwarding.join().unwrap().unwrap();
-        assert!(lab.hears_nothing());
+        assert!(fixture.received_nothing());
         child.kill().unwrap();
         child.wait().unwrap();
     }
 
     #[test]
-    fn a_container_that_ends_has_nothing_to_tell() {
-        let lab = Lab::new();
-        let listening = lab.listen();
+    fn nothing_is_reported_if_the_container_exits_before_it_is_ready() {
+        let fixture = Fixture::new();
+        let listening = fixture.listen();
         let (mut child, pidfd) = process();
-        send(&lab.container(), b"STATUS=failing", None).unwrap();
+        send(&fixture.container(), b"STATUS=failing", None).unwrap();
         drop(child.stdin.take());
         listening.forward(4711, pidfd.as_fd()).unwrap();
-        assert!(lab.hears_nothing());
+        assert!(fixture.received_nothing());
         child.wait().unwrap();
     }
 
     #[test]
-    fn the_last_word_of_a_container_counts() {
-        let lab = Lab::new();
-        let listening = lab.listen();
+    fn ready_counts_if_the_container_has_exited_since() {
+        let fixture = Fixture::new();
+        let listening = fixture.listen();
         let (mut child, pidfd) = process();
-        send(&lab.container(), b"READY=1", None).unwrap();
+        send(&fixture.container(), b"READY=1", None).unwrap();
         child.kill().unwrap();
         child.wait().unwrap();
         let forwarding = thread::spawn(move || listening.forward(1, pidfd.as_fd()));
-        assert_eq!(lab.message(), "MAINPID=1\nREADY=1\n");
-        lab.message();
+        assert_eq!(fixture.message(), "MAINPID=1\nREADY=1\n");
+        fixture.message();
         forwarding.join().unwrap().unwrap();
     }
 
     #[test]
-    fn a_manager_that_is_gone_is_named() {
-        let lab = Lab::new();
-        let listening = lab.listen();
+    fn a_missing_socket_of_the_manager_is_named_in_the_error() {
+        let fixture = Fixture::new();
+        let listening = fixture.listen();
         let (mut child, pidfd) = process();
-        send(&lab.container(), b"READY=1", None).unwrap();
-        std::fs::remove_file(&lab.host).unwrap();
+        send(&fixture.container(), b"READY=1", None).unwrap();
+        std::fs::remove_file(&fixture.host).unwrap();
         let error = listening.forward(1, pidfd.as_fd()).unwrap_err().to_string();
-        let expected = format!("connect `{}`: No such file or directory", lab.host.display());
+        let expected = format!("connect `{}`: No such file or directory", fixture.host.display());
         assert_eq!(error, expected);
         child.kill().unwrap();
         child.wait().unwrap();
     }
 
     #[test]
-    fn a_manager_may_listen_without_a_file() {
+    fn the_manager_may_listen_on_an_abstract_socket() {
         use std::os::linux::net::SocketAddrExt as _;
         let name = format!("pidone-test-{}", std::process::id());
         let address = std::os::unix::net::SocketAddr::from_abstract_name(&name).unwrap();
@@ -319,19 +323,19 @@ mod tests {
     }
 
     #[test]
-    fn every_user_of_the_container_can_send() {
+    fn the_socket_is_accessible_to_every_user_of_the_container() {
         use std::os::unix::fs::PermissionsExt as _;
-        let lab = Lab::new();
-        drop(lab.listen());
+        let fixture = Fixture::new();
+        drop(fixture.listen());
         let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o7777;
-        let directory = lab.state.join(DIRECTORY);
+        let directory = fixture.state.join(DIRECTORY);
         assert_eq!((mode(&directory), mode(&directory.join(SOCKET))), (0o755, 0o777));
-        // The socket of an attempt that was given up is not in the way.
-        Notify::new(&lab.state, lab.host.clone()).listen().unwrap();
+        // The socket of a start that failed is replaced.
+        Notify::new(&fixture.state, fixture.host.clone()).listen().unwrap();
     }
 
     #[test]
-    fn the_container_is_told_where_it_is() {
+    fn the_configuration_gets_the_mount_and_the_variable() {
         let mut config = Config::template("/srv/root".into());
         let mut process = Process::default();
         let notify = Notify::new(Path::new("/run/pidone/c"), "/run/systemd/notify".into());

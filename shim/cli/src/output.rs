@@ -1,4 +1,4 @@
-//! Standard output. What nobody reads any more is no error: the program just ends.
+//! Printing to standard output. If the reader has closed it, the program ends without an error.
 
 use std::fmt;
 use std::io::{self, ErrorKind, IsTerminal as _, Write};
@@ -10,13 +10,13 @@ use serde_json::ser::{CompactFormatter, Formatter, PrettyFormatter};
 
 use super::failure::Failure;
 
-/// Prints text, at once.
+/// Prints text and flushes it.
 pub(super) fn print(text: fmt::Arguments<'_>) -> Result<(), Failure> {
     let mut output = io::stdout().lock();
     output.write_fmt(text).and_then(|()| output.flush()).map_err(failure)
 }
 
-/// Prints text of the parsers, with colours on a terminal.
+/// Prints help text, with colours on a terminal.
 pub(super) fn styled(text: &clap::builder::StyledStr) -> Result<(), Failure> {
     if io::stdout().is_terminal() {
         print(format_args!("{}", text.ansi()))
@@ -25,23 +25,23 @@ pub(super) fn styled(text: &clap::builder::StyledStr) -> Result<(), Failure> {
     }
 }
 
-/// Prints bytes.
+/// Prints bytes and flushes them.
 pub(super) fn bytes(bytes: &[u8]) -> Result<(), Failure> {
     let mut output = io::stdout().lock();
     output.write_all(bytes).and_then(|()| output.flush()).map_err(failure)
 }
 
-/// A value as JSON, indented by tabs as libcontainer's files are.
+/// Returns a value as JSON, indented with tabs like libcontainer's files.
 pub(super) fn json(value: &impl Serialize) -> Result<Vec<u8>, Failure> {
     indented(value, b"\t")
 }
 
-/// A value as JSON, indented by this.
+/// Returns a value as JSON with an indentation.
 pub(super) fn indented(value: &impl Serialize, indent: &[u8]) -> Result<Vec<u8>, Failure> {
     encode(value, PrettyFormatter::with_indent(indent))
 }
 
-/// A value as one line of JSON.
+/// Returns a value as one line of JSON.
 pub(super) fn line(value: &impl Serialize) -> Result<Vec<u8>, Failure> {
     encode(value, CompactFormatter)
 }

@@ -1,4 +1,4 @@
-//! The default directory for the states of containers.
+//! The default directory for the state of containers.
 
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
@@ -8,11 +8,14 @@ use pidone_config::{Error, Result};
 use pidone_host::privilege::Caller;
 use rustix::io::Errno;
 
-/// Returns the default directory for the states of a program's containers: `of_host` for root of the
-/// host, else a directory of that name in `$XDG_RUNTIME_DIR` or in `/tmp`.
+/// Returns the default directory for the state of containers.
+///
+/// For root of the host this is `of_host`. For others it is a directory with the same name in
+/// `$XDG_RUNTIME_DIR`, or `/tmp/NAME-UID`.
 ///
 /// # Errors
-/// The directory below `/tmp` is another user's, or others may write to it.
+/// [`pidone_config::Code::SystemError`] if the directory in `/tmp` belongs to another user, or if
+/// others can enter it.
 pub(super) fn state_root(caller: &Caller, of_host: &Path) -> Result<PathBuf> {
     if caller.is_privileged() {
         return Ok(of_host.to_owned());
@@ -28,7 +31,8 @@ pub(super) fn state_root(caller: &Caller, of_host: &Path) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// Makes a directory in one that everybody may write to, and makes sure that it is the caller's.
+/// Creates a directory in a parent that everybody can write to. An existing one must belong to the
+/// caller alone.
 fn private_directory(path: &Path, uid: u32) -> Result<()> {
     match fs::DirBuilder::new().mode(0o700).create(path) {
         Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
@@ -36,7 +40,7 @@ fn private_directory(path: &Path, uid: u32) -> Result<()> {
         }
         _ => {}
     }
-    // No link is followed: it could lead anywhere that the caller may write to.
+    // Do not follow a symbolic link: another user may have created it.
     let found = fs::symlink_metadata(path).map_err(|error| Error::path("stat", path, error))?;
     if !found.is_dir() || found.uid() != uid || found.mode() & 0o077 != 0 {
         return Err(Error::path("open", path, Errno::PERM)
@@ -54,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_planted_directory_is_refused() {
+    fn a_directory_that_others_own_or_can_enter_is_refused() {
         let uid = geteuid().as_raw();
         let base = tempfile::tempdir().unwrap();
         let path = base.path().join("nsinit-1");

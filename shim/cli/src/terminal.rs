@@ -1,4 +1,4 @@
-//! The caller's terminal, while a program in a container has one of its own.
+//! The caller's terminal, while a program in a container uses another one.
 
 use std::os::fd::BorrowedFd;
 
@@ -6,7 +6,7 @@ use pidone_config::{Error, Result, TerminalSize};
 use rustix::stdio::{stderr, stdin, stdout};
 use rustix::termios::{OptionalActions, Termios, isatty, tcgetattr, tcgetwinsize, tcsetattr};
 
-/// The size of the caller's terminal, whichever of its descriptors is one.
+/// Returns the size of the caller's terminal: the first of the standard streams that is one.
 pub(super) fn size() -> Option<TerminalSize> {
     [stdin(), stdout(), stderr()].into_iter().find_map(|fd| {
         let size = tcgetwinsize(fd).ok()?;
@@ -14,10 +14,10 @@ pub(super) fn size() -> Option<TerminalSize> {
     })
 }
 
-/// The terminal on standard input in raw mode, as it was before when this is dropped.
+/// The terminal on standard input in raw mode. Dropping this restores its previous mode.
 ///
-/// Every key goes to the terminal in the container, which echoes, edits lines and makes Ctrl-C a
-/// signal.
+/// In raw mode every key is passed to the terminal in the container, which echoes it, edits lines
+/// and turns Ctrl-C into a signal.
 #[derive(Debug)]
 pub(super) struct Raw {
     fd: BorrowedFd<'static>,
@@ -25,7 +25,7 @@ pub(super) struct Raw {
 }
 
 impl Raw {
-    /// Makes standard input raw; `None` if it is no terminal.
+    /// Sets standard input to raw mode. Returns `None` if it is not a terminal.
     pub(super) fn enter() -> Result<Option<Self>> {
         let fd = stdin();
         if !isatty(fd) {
@@ -37,7 +37,7 @@ impl Raw {
         Ok(Some(raw))
     }
 
-    /// Makes it raw again, after a shell has had the terminal.
+    /// Sets raw mode again, after a shell has used the terminal.
     pub(super) fn set(&self) -> Result<()> {
         let mut raw = self.before.clone();
         raw.make_raw();
@@ -45,9 +45,9 @@ impl Raw {
             .map_err(|errno| Error::system("tcsetattr", "stdin", errno))
     }
 
-    /// Restores it for a while.
+    /// Restores the previous mode, for example while this process is stopped.
     pub(super) fn release(&self) {
-        // A terminal that is gone needs no care.
+        // It fails only if the terminal is gone.
         let _ = tcsetattr(self.fd, OptionalActions::Now, &self.before);
     }
 }

@@ -1,13 +1,13 @@
-//! Times as in RFC 3339, in UTC.
+//! Times in the format of RFC 3339, in UTC.
 
 use std::fmt::Write as _;
 use std::time::{Duration, SystemTime};
 
-/// A time to the second.
+/// Returns a time in whole seconds: `2024-02-29T12:34:56Z`.
 pub(super) fn timestamp(time: SystemTime) -> String {
     let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs();
     let (days, seconds) = (since / 86400, since % 86400);
-    // Years that begin in March have their leap day at the end: 146097 days in 400 of them.
+    // Count years from March, so that the leap day is the last day. 400 years have 146097 days.
     let days = days + 719_468;
     let (era, day) = (days / 146_097, days % 146_097);
     let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
@@ -22,7 +22,7 @@ pub(super) fn timestamp(time: SystemTime) -> String {
     text
 }
 
-/// A time with its fraction of a second, as Go's `RFC3339Nano`.
+/// Returns a time with its fraction of a second, without trailing zeros: Go's `RFC3339Nano`.
 pub(super) fn precise(time: SystemTime) -> String {
     let mut text = timestamp(time);
     let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
@@ -38,7 +38,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_those_of_the_calendar() {
+    fn leap_days_and_ends_of_years_are_printed_by_the_calendar() {
         for (seconds, text) in [
             (0, "1970-01-01T00:00:00Z"),
             (951_782_399, "2000-02-28T23:59:59Z"),
@@ -53,7 +53,7 @@ mod tests {
     }
 
     #[test]
-    fn fractions_have_no_trailing_zeros() {
+    fn a_fraction_is_printed_without_trailing_zeros() {
         for (nanos, text) in [
             (0, "1970-01-01T00:00:01Z"),
             (1, "1970-01-01T00:00:01.000000001Z"),

@@ -1,4 +1,4 @@
-//! Files that callers name, and standard input: whole, up to a size.
+//! Reads files that the caller names, and standard input, up to a maximum size.
 
 use std::fs::File;
 use std::io::Read;
@@ -7,18 +7,24 @@ use std::path::Path;
 use pidone_config::config::MAX_SIZE;
 use pidone_config::{Code, Error, Result};
 
-/// Reads a file.
+/// Reads a file of at most [`MAX_SIZE`] bytes.
+///
+/// # Errors
+/// [`Code::SystemError`] with the path, and [`Code::ConfigInvalid`] if it is larger.
 pub(super) fn file(path: &Path) -> Result<Vec<u8>> {
     let file = File::open(path).map_err(|error| Error::path("open", path, error))?;
-    bounded(file, path)
+    read_limited(file, path)
 }
 
-/// Reads a file, or standard input for `-`.
+/// Reads a file, or standard input if the path is `-`.
+///
+/// # Errors
+/// As [`file`].
 pub(super) fn file_or_stdin(path: &Path) -> Result<Vec<u8>> {
-    if path == Path::new("-") { bounded(std::io::stdin().lock(), path) } else { file(path) }
+    if path == Path::new("-") { read_limited(std::io::stdin().lock(), path) } else { file(path) }
 }
 
-fn bounded(source: impl Read, path: &Path) -> Result<Vec<u8>> {
+fn read_limited(source: impl Read, path: &Path) -> Result<Vec<u8>> {
     let mut text = Vec::new();
     source
         .take(MAX_SIZE + 1)

@@ -1,7 +1,7 @@
-//! Lines with descriptors, over a stream socket.
+//! Lines with file descriptors, over a stream socket.
 //!
-//! The other side may send anything at any pace: lines have a length, descriptors a number, and
-//! both are the receiver's until they are used.
+//! The peer may send anything at any pace. The length of a line and the number of descriptors are
+//! limited, and both are kept until they are used.
 
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -19,9 +19,9 @@ use super::message::{DESCRIPTORS, LONGEST};
 pub(super) struct Lines {
     socket: OwnedFd,
     buffer: Vec<u8>,
-    /// Descriptors that have come.
+    /// The descriptors that have been received and not yet taken.
     files: Vec<OwnedFd>,
-    /// Whether the other side has closed its end.
+    /// Whether the peer has closed its end.
     ended: bool,
 }
 
@@ -30,7 +30,7 @@ impl Lines {
         Self { socket, buffer: Vec::new(), files: Vec::new(), ended: false }
     }
 
-    /// A line that has come, without its end.
+    /// Takes a line that has been received, without its newline.
     pub(super) fn take(&mut self) -> Option<Vec<u8>> {
         let end = self.buffer.iter().position(|byte| *byte == b'\n')?;
         let rest = self.buffer.split_off(end + 1);
@@ -39,17 +39,20 @@ impl Lines {
         Some(line)
     }
 
-    /// The descriptors that have come.
+    /// Takes the descriptors that have been received.
     pub(super) fn take_files(&mut self) -> Vec<OwnedFd> {
         std::mem::take(&mut self.files)
     }
 
-    /// Whether nothing can come any more.
+    /// Returns whether the peer has closed its end.
     pub(super) fn has_ended(&self) -> bool {
         self.ended
     }
 
-    /// Waits for a line.
+    /// Returns the next line, and waits for it if necessary. Returns `None` at the end.
+    ///
+    /// # Errors
+    /// As [`Lines::receive`].
     pub(super) fn next(&mut self) -> Result<Option<Vec<u8>>> {
         loop {
             if let Some(line) = self.take() {
@@ -62,10 +65,12 @@ impl Lines {
         }
     }
 
-    /// Receives what is there, or waits for something.
+    /// Receives what is available, and waits if nothing is.
     ///
     /// # Errors
-    /// A line or descriptors beyond the limits; the time-out of the socket.
+    /// [`pidone_config::Code::ConfigInvalid`] if a line or the number of descriptors exceeds its
+    /// limit, and [`pidone_config::Code::SystemError`] with `ETIMEDOUT` after the timeout of the
+    /// socket.
     pub(super) fn receive(&mut self) -> Result<()> {
         const AT_ONCE: usize = 4096;
         let mut bytes = [0; AT_ONCE];
@@ -92,7 +97,10 @@ impl Lines {
         Ok(())
     }
 
-    /// Sends a value as a line, with descriptors.
+    /// Sends a value as a line, with descriptors. A peer that has closed its end is no error.
+    ///
+    /// # Errors
+    /// As [`Lines::receive`].
     pub(super) fn send(&self, value: &impl Serialize, files: &[BorrowedFd<'_>]) -> Result<()> {
         let mut line = serde_json::to_vec(value).map_err(|_| failed("encode", Errno::INVAL))?;
         line.push(b'\n');
@@ -109,7 +117,7 @@ impl Lines {
                     rest = rest.get(sent..).unwrap_or_default();
                 }
                 Err(Errno::AGAIN) => return Err(failed("send", Errno::TIMEDOUT)),
-                // What the other side has said last tells why.
+                // The last line from the peer says why it has closed its end.
                 Err(Errno::PIPE | Errno::CONNRESET) => return Ok(()),
                 Err(errno) => return Err(failed("send", errno)),
             }
@@ -142,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_come_as_they_were_sent() {
+    fn lines_and_descriptors_are_received_in_order() {
         let (one, mut other) = pair();
         let file = std::fs::File::open("/proc/self/stat").unwrap();
         one.send(&"first", &[file.as_fd(), file.as_fd()]).unwrap();
@@ -155,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_much_is_refused() {
+    fn long_lines_and_many_descriptors_are_refused() {
         let (one, mut other) = pair();
         let flood = std::thread::spawn(move || {
             while rustix::net::send(&one, &[b'x'; 65536], SendFlags::NOSIGNAL).is_ok() {}

@@ -1,15 +1,15 @@
-//! How long things took: rate and percentiles.
+//! Durations of many starts, and their percentiles.
 
 use std::fmt;
 use std::time::Duration;
 
 use serde::Serialize;
 
-/// Times of many starts, in microseconds.
+/// Durations in microseconds.
 #[derive(Debug, Default)]
 pub(super) struct Tally(Vec<u32>);
 
-/// What is told of them, in microseconds.
+/// Percentiles of durations, in microseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub(super) struct Percentiles {
     p50: u32,
@@ -19,12 +19,12 @@ pub(super) struct Percentiles {
 }
 
 impl Tally {
-    /// Adds a time; 71 minutes are the longest.
+    /// Adds a duration. Longer ones than 71 minutes count as that.
     pub(super) fn add(&mut self, time: Duration) {
         self.0.push(u32::try_from(time.as_micros()).unwrap_or(u32::MAX));
     }
 
-    /// Adds those of another.
+    /// Adds the durations of another tally.
     pub(super) fn merge(&mut self, other: Self) {
         self.0.extend(other.0);
     }
@@ -33,12 +33,12 @@ impl Tally {
         self.0.len()
     }
 
-    /// Nearest ranks; `None` if there are no times.
+    /// Returns the percentiles by the nearest-rank method, or `None` if there are no durations.
     pub(super) fn percentiles(&mut self) -> Option<Percentiles> {
         self.0.sort_unstable();
         let rank = |percent: usize| {
-            let place = (self.0.len() * percent).div_ceil(100).saturating_sub(1);
-            self.0.get(place).copied()
+            let index = (self.0.len() * percent).div_ceil(100).saturating_sub(1);
+            self.0.get(index).copied()
         };
         Some(Percentiles { p50: rank(50)?, p90: rank(90)?, p99: rank(99)?, max: rank(100)? })
     }
@@ -64,9 +64,9 @@ mod tests {
         }
         let expected = Percentiles { p50: 100, p90: 180, p99: 198, max: 200 };
         assert_eq!(tally.percentiles(), Some(expected));
-        let mut one = Tally::default();
-        one.add(Duration::from_secs(3));
-        tally.merge(one);
+        let mut other = Tally::default();
+        other.add(Duration::from_secs(3));
+        tally.merge(other);
         assert_eq!(tally.percentiles().map(|all| all.max), Some(3_000_000));
     }
 }
