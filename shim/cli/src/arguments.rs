@@ -1,67 +1,96 @@
-//! Arguments: first the verb is found, then the parser of that verb alone is built.
+//! Finds the verb among the arguments, then builds the parser of that verb alone.
 //!
-//! Building the parsers of all verbs costs more than some of the verbs themselves.
+//! Building the parsers of all verbs takes longer than some of the verbs do.
 
 use std::ffi::OsString;
 use std::iter::once;
 
 use clap::{ArgAction, Args, Command};
-use pidone_config::error::Escaped;
 use pidone_config::{Code, Error};
 
 use super::failure::{Failure, Outcome};
+use super::report::Report;
 
 /// A program with verbs.
 #[derive(Debug)]
 pub struct Program {
-    /// Its name.
+    /// The name of the program.
     pub name: &'static str,
-    /// One sentence about it.
+    /// One sentence for the help and the manual page.
     pub about: &'static str,
-    /// What stands below its help.
+    /// The text below the options in the help.
     pub notes: &'static str,
+    /// Further sections of the manual page, in roff.
+    pub manual: &'static [&'static str],
     /// What `--version` prints.
     pub version: &'static str,
-    /// Adds the options that every verb takes.
+    /// Adds the options that are allowed before the verb.
     pub global: fn(Command) -> Command,
-    /// Those of them that may stand before the verb and take a value.
+    /// The names of those options that take a value.
     pub valued: &'static [&'static str],
-    /// Those of them that may stand before the verb and take none.
+    /// The names of those options that take no value.
     pub switches: &'static [&'static str],
     /// The verbs, in the order of the help.
     pub verbs: &'static [Verb],
 }
 
-/// A verb.
+/// A verb of a program: everything about it is in this one entry.
 #[derive(Debug)]
 pub struct Verb {
-    /// Its name.
+    /// The name of the verb.
     pub name: &'static str,
-    /// Another name.
+    /// A second name.
     pub alias: Option<&'static str>,
-    /// One sentence about it.
+    /// One sentence for the help and the manual page.
     pub about: &'static str,
-    /// What stands below its help.
+    /// The text below the options in the help.
     pub notes: &'static str,
-    /// Whether the list of verbs leaves it out.
+    /// Further sections of the manual page, in roff.
+    pub manual: &'static [&'static str],
+    /// Whether the help and the manual pages leave the verb out.
     pub hidden: bool,
-    /// Adds its options, those of every verb among them.
+    /// Adds the options of the verb.
     pub options: fn(Command) -> Command,
+    /// Executes the verb.
+    pub run: fn(&Invocation<'_>, &mut Report) -> Outcome,
+}
+
+impl Verb {
+    /// Returns a verb that is shown in the help and has nothing but its options.
+    #[must_use]
+    pub const fn new(
+        name: &'static str,
+        about: &'static str,
+        options: fn(Command) -> Command,
+        run: fn(&Invocation<'_>, &mut Report) -> Outcome,
+    ) -> Self {
+        Self { name, alias: None, about, notes: "", manual: &[], hidden: false, options, run }
+    }
+
+    /// Returns a verb like [`Verb::new`] that the help leaves out.
+    #[must_use]
+    pub const fn hidden(
+        name: &'static str,
+        about: &'static str,
+        options: fn(Command) -> Command,
+        run: fn(&Invocation<'_>, &mut Report) -> Outcome,
+    ) -> Self {
+        Self { hidden: true, ..Self::new(name, about, options, run) }
+    }
 }
 
 impl Program {
-    /// The parser of all verbs: for help, completions and manuals.
+    /// Returns the parser of the program with all verbs, for help, completions and manual pages.
     pub(super) fn command(&self) -> Command {
         (self.global)(self.versioned(Command::new(self.name)))
             .about(self.about)
             .after_help(self.notes)
             .disable_help_subcommand(true)
             .subcommand_required(!self.verbs.is_empty())
-            .subcommands(self.verbs.iter().map(|verb| self.verb(verb)))
+            .subcommands(self.verbs.iter().map(|verb| self.verb_command(verb)))
     }
 
-    /// The parser of one verb.
-    fn verb(&self, verb: &Verb) -> Command {
+    fn verb_command(&self, verb: &Verb) -> Command {
         (verb.options)(self.versioned(Command::new(verb.name)))
             .visible_aliases(verb.alias)
             .about(verb.about)
@@ -70,17 +99,22 @@ impl Program {
             .args_override_self(true)
     }
 
-    /// The parser of the verb with this name, as it is called.
+    /// Returns the parser of one verb, which names itself with the program: `pidone run`.
+    pub(super) fn standalone_command(&self, verb: &Verb) -> Command {
+        self.verb_command(verb).bin_name(format!("{} {}", self.name, verb.name))
+    }
+
+    /// Returns the verb with a name or alias.
     ///
     /// # Errors
-    /// No verb has this name.
-    pub(super) fn called(&self, name: &str) -> Result<Command, Failure> {
+    /// [`Code::ConfigInvalid`] if the program has no such verb.
+    pub(super) fn find_verb(&self, name: &str) -> Result<&Verb, Failure> {
         let verb = self.verbs.iter().find(|verb| verb.name == name || verb.alias == Some(name));
-        let verb = verb.ok_or_else(|| {
+        verb.ok_or_else(|| {
             Error::reason(Code::ConfigInvalid, "command", name, "unknown")
                 .with_hint(format!("see {} --help", self.name))
-        })?;
-        Ok(self.verb(verb).bin_name(format!("{} {}", self.name, verb.name)))
+                .into()
+        })
     }
 
     fn versioned(&self, command: Command) -> Command {
@@ -97,16 +131,17 @@ impl Program {
 #[derive(Debug)]
 pub struct Invocation<'a> {
     program: &'a Program,
-    verb: Option<String>,
+    verb: Option<&'a Verb>,
     before: Vec<OsString>,
     after: Vec<OsString>,
 }
 
 impl<'a> Invocation<'a> {
-    /// Finds the verb among the arguments.
+    /// Splits the arguments into those before the verb, the verb, and those after it.
     ///
     /// # Errors
-    /// An option before the verb that is none of the program's own.
+    /// [`Code::ConfigInvalid`] if an option before the verb is not one of the program, or if the
+    /// program has no such verb.
     pub fn split(
         program: &'a Program,
         arguments: impl IntoIterator<Item = OsString>,
@@ -117,14 +152,14 @@ impl<'a> Invocation<'a> {
             let text = argument.to_string_lossy();
             let name = text.split_once('=').map_or(&*text, |(name, _)| name);
             if !text.starts_with('-') || text == "-" {
-                let verb = Some(text.into_owned());
+                let verb = Some(program.find_verb(&text)?);
                 return Ok(Self { program, verb, before, after: arguments.collect() });
             }
-            let alone = name.len() == text.len();
+            let has_no_value = name.len() == text.len();
             if program.valued.contains(&name) {
                 before.push(argument);
-                before.extend(alone.then(|| arguments.next()).flatten());
-            } else if alone && program.switches.contains(&name) {
+                before.extend(has_no_value.then(|| arguments.next()).flatten());
+            } else if has_no_value && program.switches.contains(&name) {
                 before.push(argument);
             } else {
                 return Err(Error::reason(Code::ConfigInvalid, "option", text, "unknown")
@@ -135,43 +170,56 @@ impl<'a> Invocation<'a> {
         Ok(Self { program, verb: None, before, after: Vec::new() })
     }
 
-    /// The program that was called.
+    /// Executes the verb. Without a verb, prints help or the version if the arguments ask for it.
+    pub(super) fn execute(&self, report: &mut Report) -> Outcome {
+        match self.verb {
+            Some(verb) => (verb.run)(self, report),
+            None => self.without_verb(),
+        }
+    }
+
+    /// Returns the program that was called.
     #[must_use]
     pub fn program(&self) -> &'a Program {
         self.program
     }
 
-    /// The verb.
+    /// Returns the name of the verb, or an empty string without a verb.
     #[must_use]
-    pub fn verb(&self) -> Option<&str> {
-        self.verb.as_deref()
+    pub fn verb_name(&self) -> &'static str {
+        self.verb.map_or("", |verb| verb.name)
     }
 
-    /// Parses the arguments as those of the verb.
+    /// Parses all arguments, those before the verb too, as the options of the verb.
     ///
     /// # Errors
-    /// What is wrong with them, or help or the version if that was asked for.
+    /// [`Failure::Usage`] if they are wrong, or ask for help or the version.
     pub fn parse<T: Args>(&self) -> Result<T, Failure> {
-        let command = self.program.called(self.verb().unwrap_or_default())?;
-        self.parse_as(command, self.before.iter().chain(&self.after))
+        self.parse_as(self.verb_or_program(), self.before.iter().chain(&self.after))
     }
 
-    /// Parses what follows the verb, and nothing before it, as its arguments.
+    /// Parses the arguments after the verb as its options.
     ///
     /// # Errors
-    /// As for [`Invocation::parse`].
-    pub fn own<T: Args>(&self) -> Result<T, Failure> {
-        let command = self.program.called(self.verb().unwrap_or_default())?;
-        self.parse_as(command, self.after.iter())
+    /// As [`Invocation::parse`].
+    pub fn parse_verb<T: Args>(&self) -> Result<T, Failure> {
+        self.parse_as(self.verb_or_program(), self.after.iter())
     }
 
-    /// Parses what stands before the verb as options of the program.
+    /// Parses the arguments before the verb as the options of the program.
     ///
     /// # Errors
-    /// As for [`Invocation::parse`].
-    pub fn global<T: Args>(&self) -> Result<T, Failure> {
+    /// As [`Invocation::parse`].
+    pub fn parse_global<T: Args>(&self) -> Result<T, Failure> {
         let command = self.program.versioned(Command::new(self.program.name));
         self.parse_as((self.program.global)(command), self.before.iter())
+    }
+
+    fn verb_or_program(&self) -> Command {
+        match self.verb {
+            Some(verb) => self.program.standalone_command(verb),
+            None => self.program.command(),
+        }
     }
 
     fn parse_as<'b, T: Args>(
@@ -188,19 +236,9 @@ impl<'a> Invocation<'a> {
             .map_err(|error| Failure::Usage { error, caller })
     }
 
-    /// Refuses the verb.
-    ///
-    /// # Errors
-    /// Always.
-    pub fn unknown(&self) -> Outcome {
-        self.program.called(self.verb().unwrap_or_default()).map(|_| 0)
-    }
-
-    /// What is asked for without a verb: help or the version. An error where it is neither.
-    ///
-    /// # Errors
-    /// Always: help and version travel as such.
-    pub fn without_verb(&self) -> Outcome {
+    /// Fails with the help or the version if the arguments ask for them, else with the error that
+    /// the verb is missing.
+    fn without_verb(&self) -> Outcome {
         let name = OsString::from(self.program.name);
         let mut command = self.program.command().arg_required_else_help(true);
         let error = match command.try_get_matches_from_mut(once(&name).chain(&self.before)) {
@@ -211,31 +249,30 @@ impl<'a> Invocation<'a> {
     }
 }
 
-/// An error of the parser on one line: what is wrong, and where to look.
-pub(super) fn one_line(error: &clap::Error, caller: &str) -> String {
-    let text = error.render().to_string();
-    let mut said = Vec::new();
-    let mut hints = Vec::new();
-    for line in text.lines().map(str::trim) {
-        if let Some(tip) = line.strip_prefix("tip: ") {
-            // The first is the likeliest.
-            hints.extend(hints.is_empty().then(|| tip.to_owned()));
-        } else if line.starts_with("Usage:") || line.starts_with("For more information") {
-            break;
-        } else if !line.is_empty() {
-            said.push(line.strip_prefix("error: ").unwrap_or(line));
-        }
+#[cfg(test)]
+impl Program {
+    /// Returns the options before the verb that are missing in [`Program::valued`] and
+    /// [`Program::switches`], or in the wrong one of them.
+    pub(super) fn unlisted_options(&self) -> Vec<String> {
+        let mut command = (self.global)(self.versioned(Command::new(self.name)));
+        command.build();
+        let options = command.get_arguments().flat_map(|argument| {
+            let listed =
+                if argument.get_action().takes_values() { self.valued } else { self.switches };
+            let short = argument.get_short().map(|name| format!("-{name}"));
+            let long = argument.get_long().map(|name| format!("--{name}"));
+            let names = short.into_iter().chain(long);
+            names.filter(|name| !listed.contains(&name.as_str())).collect::<Vec<_>>()
+        });
+        options.collect()
     }
-    hints.push(format!("see {caller} --help"));
-    let line = format!("{} ({})", said.join(" "), hints.join("; "));
-    // It repeats what was typed.
-    Escaped(&line).to_string()
 }
 
 #[cfg(test)]
 mod tests {
     use std::path::PathBuf;
 
+    use super::super::failure::one_line;
     use super::*;
 
     #[derive(Debug, Args)]
@@ -260,18 +297,12 @@ mod tests {
         name: "nsinit",
         about: "",
         notes: "",
+        manual: &[],
         version: "1",
         global: |command| command,
         valued: &["--root"],
         switches: &["--debug", "--help"],
-        verbs: &[Verb {
-            name: "exec",
-            alias: None,
-            about: "",
-            notes: "",
-            hidden: false,
-            options: Exec::augment_args,
-        }],
+        verbs: &[Verb::new("exec", "", Exec::augment_args, |_, _| Ok(0))],
     };
 
     fn split(line: &str) -> Result<Invocation<'static>, Failure> {
@@ -279,7 +310,7 @@ mod tests {
         Invocation::split(&STATIC, line.split_whitespace().map(OsString::from))
     }
 
-    fn refused(line: &str) -> String {
+    fn error_of(line: &str) -> String {
         match split(line).and_then(|invocation| invocation.parse::<Exec>()).unwrap_err() {
             Failure::Usage { error, caller } => one_line(&error, &caller),
             Failure::Error(error) => error.to_string(),
@@ -288,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn options_of_the_program_stand_on_either_side_of_the_verb() {
+    fn global_options_are_accepted_before_and_after_the_verb() {
         for line in [
             "--root /x --debug exec --tty sh",
             "--root=/x exec --debug --tty sh",
@@ -296,39 +327,39 @@ mod tests {
             "--root /y exec --debug --debug --root /x --tty -- sh",
         ] {
             let invocation = split(line).unwrap();
-            assert_eq!(invocation.verb(), Some("exec"), "{line}");
+            assert_eq!(invocation.verb_name(), "exec", "{line}");
             let exec: Exec = invocation.parse().unwrap();
             assert!(exec.tty && exec.global.debug, "{line}");
             assert_eq!(exec.global.root.unwrap(), PathBuf::from("/x"), "{line}");
             assert_eq!(exec.program, ["sh"], "{line}");
         }
-        assert_eq!(split("--root exec").unwrap().verb(), None);
-        assert_eq!(split("").unwrap().verb(), None);
+        assert_eq!(split("--root exec").unwrap().verb_name(), "");
+        assert_eq!(split("").unwrap().verb_name(), "");
     }
 
     #[test]
-    fn what_follows_the_program_is_its_own() {
+    fn arguments_after_the_program_are_not_options() {
         let exec: Exec = split("exec sh -c --tty --root -- x").unwrap().parse().unwrap();
         assert!(!exec.tty && exec.global.root.is_none());
         assert_eq!(exec.program, ["sh", "-c", "--tty", "--root", "--", "x"]);
     }
 
     #[test]
-    fn errors_take_one_line() {
-        // clap's advice differs with its version.
-        let unknown = refused("exec --ty sh");
+    fn a_usage_error_is_one_line_without_control_characters() {
+        // clap's hint differs between versions.
+        let unknown = error_of("exec --ty sh");
         assert!(unknown.starts_with("unexpected argument '--ty' found ("), "{unknown}");
         assert!(
             unknown.ends_with("see nsinit exec --help)") && !unknown.contains('\n'),
             "{unknown}"
         );
         assert_eq!(
-            refused("exec"),
+            error_of("exec"),
             "the following required arguments were not provided: <PROGRAM>... \
              (see nsinit exec --help)"
         );
-        assert_eq!(refused("--tty exec sh"), "option `--tty`: unknown (see nsinit --help)");
-        assert_eq!(refused("excec sh"), "command `excec`: unknown (see nsinit --help)");
+        assert_eq!(error_of("--tty exec sh"), "option `--tty`: unknown (see nsinit --help)");
+        assert_eq!(error_of("excec sh"), "command `excec`: unknown (see nsinit --help)");
         let odd = OsString::from("--a\n\u{1b}[2J");
         let invocation = Invocation { after: vec![odd], ..split("exec").unwrap() };
         let Failure::Usage { error, caller } = invocation.parse::<Exec>().unwrap_err() else {

@@ -1,7 +1,11 @@
-//! The command lines: what `nsinit` and `pidone` share, and the verbs of each.
+//! The command lines of `pidone` and `nsinit`: what both share, and the verbs of each.
 //!
-//! No part of the library's interface. It is the only module that reads arguments, writes to
-//! stdio and changes how signals are handled: whoever embeds the library never meets it.
+//! [`pidone::PROGRAM`] and [`nsinit::PROGRAM`] are the tables of verbs. [`run`] finds the verb in
+//! the table and calls its function.
+//!
+//! This crate exists for its two programs and is not an interface for embedding. It is the only one
+//! that parses arguments, uses the standard streams and changes how signals are handled. To start
+//! containers from another program, use the library `pidone`.
 
 pub mod arguments;
 pub mod failure;
@@ -22,21 +26,24 @@ mod trace;
 use std::process::ExitCode;
 
 use arguments::{Invocation, Program};
-use failure::Outcome;
 use report::Report;
 
-/// Runs a program: finds the verb, has it done, and tells what failed.
+/// The allocator of both programs. musl's own returns memory to the kernel that the program
+/// allocates again soon after, and each time costs a page fault.
+#[cfg(target_env = "musl")]
+#[global_allocator]
+static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
+
+/// Runs a program with the arguments of this process, and reports a failure on standard error and
+/// in the log.
 ///
-/// The exit status is that of the program in the container, or of `Report::failed`.
-pub fn run(
-    program: &Program,
-    verbs: impl FnOnce(&Invocation<'_>, &mut Report) -> Outcome,
-) -> ExitCode {
+/// Returns the exit status of the program in the container, or that of the failure.
+pub fn run(program: &Program) -> ExitCode {
     let mut report = Report::new(program.name);
     let outcome = Invocation::split(program, std::env::args_os().skip(1))
-        .and_then(|invocation| verbs(&invocation, &mut report));
+        .and_then(|invocation| invocation.execute(&mut report));
     ExitCode::from(match outcome {
         Ok(status) => status,
-        Err(failure) => report.failed(&failure, program),
+        Err(failure) => report.report_failure(&failure, program.version),
     })
 }

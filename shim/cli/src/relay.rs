@@ -1,4 +1,4 @@
-//! Bytes between the caller's stdio and the terminal of a container.
+//! Copies bytes between the standard streams of the caller and the terminal of a container.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -9,15 +9,15 @@ use rustix::io::{Errno, read, retry_on_intr, write};
 use rustix::stdio::{stdin, stdout};
 use rustix::termios::{SpecialCodeIndex, Winsize, isatty, tcgetattr, tcsetwinsize};
 
-/// How much is passed on at once. No more than `PIPE_BUF`: as much as a pipe takes at once when
-/// poll(2) says that it takes some, so that a slow reader never holds this process up.
+/// The most bytes of one read or write: at most `PIPE_BUF`. A pipe that poll(2) reports as writable
+/// takes that many without blocking, so that a slow reader never blocks this process.
 const CHUNK: usize = 4096;
 
-/// After the program's end its terminal is read up to this many bytes: more than the kernel keeps,
-/// so that nothing which was written before is lost, and what a survivor writes has an end.
-const REST: usize = 256 * 1024;
+/// The most bytes that are read from the terminal after the program has exited. This is more than
+/// the kernel buffers, so that no output is lost, but limits the output of a surviving process.
+const REMAINDER: usize = 256 * 1024;
 
-/// Bytes on their way in one direction.
+/// The bytes of one direction that have been read and not yet written.
 #[derive(Debug)]
 struct Buffer {
     bytes: [u8; CHUNK],
@@ -34,7 +34,7 @@ impl Buffer {
         self.start == self.end
     }
 
-    /// Fills the empty buffer; answers how much there was.
+    /// Reads into the empty buffer. Returns the number of bytes.
     fn fill(&mut self, from: BorrowedFd<'_>) -> rustix::io::Result<usize> {
         let count = retry_on_intr(|| read(from, &mut self.bytes[..]))?;
         (self.start, self.end) = (0, count);
@@ -51,24 +51,24 @@ impl Buffer {
 /// The relay between stdio and a terminal.
 #[derive(Debug)]
 pub(super) struct Relay {
-    /// The master; `None` once the terminal was hung up.
+    /// The master of the terminal, or `None` once it is hung up.
     master: Option<OwnedFd>,
     input: Buffer,
-    /// Whether more may come from standard input.
+    /// Whether standard input has not ended.
     input_open: bool,
     output: Buffer,
-    /// The caller's terminal as another open file, which may be non-blocking without anybody else
-    /// noticing.
-    own_output: Option<OwnedFd>,
-    /// Nobody has the terminal open.
+    /// The caller's terminal, opened again. It is non-blocking, which must not affect the other
+    /// processes that share the original open file.
+    reopened_stdout: Option<OwnedFd>,
+    /// Whether no process has the terminal open.
     deserted: bool,
-    /// What may be read after the program's end; `None` while it runs.
-    rest: Option<usize>,
-    /// Why standard output takes no more.
+    /// How many bytes may still be read after the program has exited; `None` while it runs.
+    remainder: Option<usize>,
+    /// Why standard output can no longer be written to.
     failed: Option<Errno>,
 }
 
-/// What a relay waits for.
+/// The events that a relay waits for, by descriptor.
 #[derive(Debug)]
 pub(super) struct Wanted {
     pub(super) master: PollFlags,
@@ -82,13 +82,16 @@ impl Wanted {
 }
 
 impl Relay {
-    /// Starts with the master of a terminal.
+    /// Starts to relay the terminal with this master.
+    ///
+    /// # Errors
+    /// [`pidone_config::Code::SystemError`] if the master cannot be made non-blocking.
     pub(super) fn new(master: OwnedFd) -> Result<Self> {
-        // The init, which had it open too, is gone.
+        // The init shared this open file, but no longer uses it.
         rustix::io::ioctl_fionbio(&master, true)
             .map_err(|errno| Error::system("fionbio", "console", errno))?;
         let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-        let own_output = isatty(stdout())
+        let reopened_stdout = isatty(stdout())
             .then(|| openat(CWD, c"/proc/self/fd/1", flags, Mode::empty()).ok())
             .flatten();
         Ok(Self {
@@ -96,9 +99,9 @@ impl Relay {
             input: Buffer::new(),
             input_open: true,
             output: Buffer::new(),
-            own_output,
+            reopened_stdout,
             deserted: false,
-            rest: None,
+            remainder: None,
             failed: None,
         })
     }
@@ -108,11 +111,11 @@ impl Relay {
     }
 
     pub(super) fn stdout(&self) -> BorrowedFd<'_> {
-        self.own_output.as_ref().map_or(stdout(), AsFd::as_fd)
+        self.reopened_stdout.as_ref().map_or(stdout(), AsFd::as_fd)
     }
 
-    /// Whether the terminal is to be looked at again soon: while nobody has it open, poll(2)
-    /// answers at once for ever; and yet a program may close it and open it again.
+    /// Returns whether the terminal must be checked at intervals. While no process has it open,
+    /// poll(2) returns at once, but a process may still open it again.
     pub(super) fn is_deserted(&self) -> bool {
         self.deserted && self.master.is_some()
     }
@@ -122,32 +125,35 @@ impl Relay {
         if let Some(master) = &self.master {
             let size =
                 Winsize { ws_row: size.rows, ws_col: size.columns, ws_xpixel: 0, ws_ypixel: 0 };
-            // It can only fail for a terminal that is gone.
+            // It fails only if the terminal is gone.
             let _ = tcsetwinsize(master, size);
         }
     }
 
-    /// The program has ended: only what it wrote is still passed on.
-    pub(super) fn end(&mut self) {
+    /// Stops reading standard input, since the program has exited. Its output is still relayed.
+    pub(super) fn finish_output(&mut self) {
         self.input_open = false;
         self.input = Buffer::new();
-        self.rest = Some(REST);
+        self.remainder = Some(REMAINDER);
         self.deserted = false;
     }
 
-    /// Whether everything that was written has been passed on.
+    /// Returns whether all output has been relayed.
     pub(super) fn is_done(&self) -> bool {
         self.output.is_empty()
-            && (self.master.is_none() || self.deserted || self.rest.is_some_and(|rest| rest == 0))
+            && (self.master.is_none()
+                || self.deserted
+                || self.remainder.is_some_and(|remainder| remainder == 0))
     }
 
-    /// Why standard output took no more, if it did not for another reason than that nobody reads.
+    /// Returns why standard output could not be written to. A reader that has closed it is no
+    /// error.
     pub(super) fn failure(&self) -> Option<Error> {
         let errno = self.failed.filter(|errno| *errno != Errno::PIPE)?;
         Some(Error::system("write", "stdout", errno))
     }
 
-    /// What to wait for.
+    /// Returns the events to wait for.
     pub(super) fn wanted(&self) -> Wanted {
         let mut wanted = Wanted::NOTHING;
         if self.master.is_none() {
@@ -166,9 +172,9 @@ impl Relay {
         wanted
     }
 
-    /// Passes on what can be without waiting. After the end either something is left to write, or
-    /// nothing is left to read.
-    pub(super) fn pass(&mut self, ready: &Wanted) {
+    /// Copies all that can be copied without blocking. After [`Relay::finish_output`], either
+    /// something remains to be written or nothing remains to be read.
+    pub(super) fn transfer(&mut self, ready: &Wanted) {
         if !ready.stdin.is_empty() {
             self.read_input();
         }
@@ -193,7 +199,7 @@ impl Relay {
         }
     }
 
-    /// A terminal has no end that could be closed: its end-of-file is a key.
+    /// Types the end-of-file key, since a terminal has no write end that could be closed.
     fn type_end_of_file(&mut self) {
         let key = self
             .master()
@@ -207,34 +213,34 @@ impl Relay {
         let Some(master) = &self.master else { return };
         match self.input.drain(master.as_fd()) {
             Ok(()) | Err(Errno::AGAIN) => {}
-            // EIO: kept for the next who opens it.
+            // EIO: no process has it open. The input is kept for the next one that opens it.
             Err(_) => self.deserted = true,
         }
     }
 
     fn read_output(&mut self) {
         let Some(master) = &self.master else { return };
-        if self.rest == Some(0) {
+        if self.remainder == Some(0) {
             return;
         }
         match self.output.fill(master.as_fd()) {
             Ok(count @ 1..) => {
                 self.deserted = false;
-                self.rest = self.rest.map(|rest| rest.saturating_sub(count));
+                self.remainder = self.remainder.map(|remainder| remainder.saturating_sub(count));
             }
-            // While it runs there is nothing for now; behind its end there will be no more.
-            Err(Errno::AGAIN) => self.deserted = self.rest.is_some(),
-            // EIO: all who had the terminal open are gone.
+            // While the program runs, more may come. After its exit, nothing will.
+            Err(Errno::AGAIN) => self.deserted = self.remainder.is_some(),
+            // EIO: no process has the terminal open.
             Ok(0) | Err(_) => self.deserted = true,
         }
     }
 
     fn write_output(&mut self) {
-        let to = self.own_output.as_ref().map_or(stdout(), AsFd::as_fd);
+        let to = self.reopened_stdout.as_ref().map_or(stdout(), AsFd::as_fd);
         match self.output.drain(to) {
             Ok(()) | Err(Errno::AGAIN) => {}
             Err(errno) => {
-                // As when a person's terminal is lost: the container's is hung up.
+                // Hang up the terminal of the container, as if a user's terminal were lost.
                 self.failed = Some(errno);
                 self.output = Buffer::new();
                 self.master = None;

@@ -1,4 +1,4 @@
-//! What a program says about its own work: errors, and what `--debug` adds.
+//! Messages of a program about itself: errors, warnings, and the details of `--debug`.
 
 use std::fmt;
 use std::fs::{File, OpenOptions};
@@ -8,34 +8,33 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use clap::ValueEnum;
-use pidone_config::error::{Step, Verb};
+use pidone_config::error::{Escaped, Step, Verb};
 use pidone_config::{Error, Result};
 use rustix::io::Errno;
 
-use super::arguments::{Program, one_line};
-use super::failure::Failure;
+use super::failure::{Failure, one_line};
 use super::output;
 use super::timestamp::timestamp;
 
-/// The status for a failure of the program itself.
+/// The exit status for a failure of `pidone` or `nsinit` itself.
 const FAILED: u8 = 1;
-/// The status when the program of the container was found and cannot be executed: `env(1)`.
+/// The exit status if the program of the container cannot be executed, as of env(1).
 const NOT_EXECUTABLE: u8 = 126;
-/// The status when the program of the container was not found.
+/// The exit status if the program of the container was not found, as of env(1).
 const NOT_FOUND: u8 = 127;
 
-/// Where a program tells of its work.
+/// Writes messages to standard error and to the log file.
 #[derive(Debug)]
 pub struct Report {
     program: &'static str,
     log: Option<File>,
     format: Format,
     debug: bool,
-    /// The status for every failure; if absent it tells whether the program was found.
-    failed: Option<u8>,
+    /// The exit status for every failure. Without one, the status depends on the error.
+    failure_status: Option<u8>,
 }
 
-/// How a line of the log looks: as one of logrus, which tools for runc's logs read.
+/// The format of the lines in the log: that of logrus, as in runc's logs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub enum Format {
     /// `time="..." level=error msg="..."`.
@@ -47,13 +46,13 @@ pub enum Format {
 
 impl Report {
     pub(super) fn new(program: &'static str) -> Self {
-        Self { program, log: None, format: Format::Text, debug: false, failed: None }
+        Self { program, log: None, format: Format::Text, debug: false, failure_status: None }
     }
 
-    /// Opens the log file, if there is to be one, and turns the details on.
+    /// Opens the log file if there is one, and sets whether details are reported.
     ///
     /// # Errors
-    /// The file cannot be opened.
+    /// [`pidone_config::Code::SystemError`] with the path if the file cannot be opened.
     pub(super) fn configure(&mut self, log: Option<&Path>, debug: bool) -> Result<()> {
         self.debug = debug;
         if let Some(path) = log {
@@ -63,29 +62,29 @@ impl Report {
         Ok(())
     }
 
-    /// Sets the form of the log's lines.
-    pub(super) fn format(&mut self, format: Format) {
+    /// Sets the format of the lines in the log.
+    pub(super) fn set_log_format(&mut self, format: Format) {
         self.format = format;
     }
 
-    /// Sets the exit status for every failure from here on.
-    pub(super) fn fails_with(&mut self, status: u8) {
-        self.failed = Some(status);
+    /// Sets the exit status for every failure from now on.
+    pub(super) fn set_failure_status(&mut self, status: u8) {
+        self.failure_status = Some(status);
     }
 
-    /// Whether details are wanted.
+    /// Whether details are reported.
     pub(super) fn is_debug(&self) -> bool {
         self.debug
     }
 
-    /// Tells an error: one line on standard error, and in the log.
+    /// Writes an error: one line on standard error, and one in the log.
     pub(super) fn error(&mut self, text: &dyn fmt::Display) {
         self.log("error", text);
-        // There is no other place to tell that this one is closed.
+        // If standard error is closed, there is nowhere to report that.
         let _ = writeln!(io::stderr(), "{}: {text}", self.program);
     }
 
-    /// Tells a detail, if details are wanted.
+    /// Writes a detail if details are reported.
     pub(super) fn debug(&mut self, text: &dyn fmt::Display) {
         if self.debug {
             self.log("debug", text);
@@ -93,73 +92,68 @@ impl Report {
         }
     }
 
-    /// Tells what went wrong beside the work, which goes on.
+    /// Writes a warning: something failed, but the program continues.
     pub(super) fn warning(&mut self, text: &dyn fmt::Display) {
         self.log("warning", text);
         let _ = writeln!(io::stderr(), "{}: {text}", self.program);
     }
 
-    /// Tells what is worth knowing but must not stand beside the error that caused it.
-    pub(super) fn aside(&mut self, text: &dyn fmt::Display) {
+    /// Writes a warning to the log, and to standard error only with `--debug`: standard error has
+    /// one line, that of the error that caused this one.
+    pub(super) fn secondary(&mut self, text: &dyn fmt::Display) {
         self.log("warning", text);
         if self.debug {
             let _ = writeln!(io::stderr(), "{}: {text}", self.program);
         }
     }
 
-    /// Appends a line.
+    /// Appends a line to the log.
     fn log(&mut self, level: &str, text: &dyn fmt::Display) {
         let Some(log) = &mut self.log else { return };
         let time = timestamp(SystemTime::now());
         let text = text.to_string();
         let mut line = match self.format {
             Format::Text => {
-                let mut line = format!("time=\"{time}\" level={level} msg=\"");
-                for c in text.chars() {
-                    match c {
-                        '"' | '\\' => line.extend(['\\', c]),
-                        c if c.is_control() => line.extend(c.escape_default()),
-                        c => line.push(c),
-                    }
-                }
-                line.push('"');
-                line
+                let quoted = text.replace('\\', "\\\\").replace('"', "\\\"");
+                format!("time=\"{time}\" level={level} msg=\"{}\"", Escaped(&quoted))
             }
             Format::Json => {
                 serde_json::json!({ "level": level, "msg": text, "time": time }).to_string()
             }
         };
         line.push('\n');
-        // One write, so that lines of several programs do not mix. A full disk is no reason to
-        // leave a container in a worse state than without a log.
+        // One write, so that lines of several programs do not mix. An error is ignored: a full disk
+        // must not stop the work on a container.
         let _ = log.write_all(line.as_bytes());
     }
 
-    /// Tells a failure and answers the exit status.
-    pub(super) fn failed(&mut self, failure: &Failure, program: &Program) -> u8 {
+    /// Reports a failure and returns the exit status. Help and `version` are printed here, since the
+    /// parser returns them as failures.
+    pub(super) fn report_failure(&mut self, failure: &Failure, version: &str) -> u8 {
         use clap::error::ErrorKind;
         match failure {
             Failure::OutputClosed => 0,
             Failure::Error(error) => {
                 self.error(error);
-                self.failed.unwrap_or_else(|| status(error))
+                self.failure_status.unwrap_or_else(|| status(error))
             }
             Failure::Usage { error, caller } => match error.kind() {
                 ErrorKind::DisplayHelp | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-                    self.outcome(output::styled(&error.render()))
+                    self.print_status(output::styled(&error.render()))
                 }
                 ErrorKind::DisplayVersion => {
-                    self.outcome(output::print(format_args!("{}\n", program.version)))
+                    self.print_status(output::print(format_args!("{version}\n")))
                 }
                 _ => {
                     self.error(&one_line(error, caller));
-                    self.failed.unwrap_or(FAILED)
+                    self.failure_status.unwrap_or(FAILED)
                 }
             },
         }
     }
 
-    fn outcome(&mut self, printed: std::result::Result<(), Failure>) -> u8 {
+    /// Returns the exit status after printing to standard output.
+    fn print_status(&mut self, printed: std::result::Result<(), Failure>) -> u8 {
         match printed {
             Ok(()) | Err(Failure::OutputClosed) => 0,
             Err(Failure::Error(error)) => {
@@ -171,15 +165,15 @@ impl Report {
     }
 }
 
-/// The exit status for an error: whether the program was found tells shells and schedulers more
-/// than that there was an error.
+/// Returns the exit status for an error: 127 if the program of the container was not found, 126 if
+/// it cannot be executed, else 1. Shells and schedulers tell these cases apart.
 pub(super) fn status(error: &Error) -> u8 {
     match (error.step(), error.errno()) {
         (
             Step::Init { op: Verb::Exec, call: Verb::Exec, .. },
             Some(Errno::NOENT | Errno::NOTDIR),
         ) => NOT_FOUND,
-        // A script whose interpreter is missing has been found itself.
+        // Also a script whose interpreter is missing: the script itself was found.
         (Step::Init { op: Verb::Exec, .. }, Some(_)) => NOT_EXECUTABLE,
         _ => FAILED,
     }
@@ -191,7 +185,7 @@ mod tests {
     use pidone_config::error::{Cause, Code, Subject};
 
     #[test]
-    fn the_status_tells_whether_the_program_was_there() {
+    fn the_status_is_127_for_a_missing_program_and_126_for_one_that_cannot_be_executed() {
         let exec = |call: &'static str, errno| {
             let step = Step::Init { op: Verb::Exec, call: call.into(), number: 9, of: 9 };
             Error::new(Code::SystemError, step, Subject::None, Cause::Errno(errno))
@@ -205,18 +199,18 @@ mod tests {
     }
 
     #[test]
-    fn the_log_has_a_line_for_each_error() {
+    fn each_message_is_one_escaped_line_of_the_log() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("log");
         let mut report = Report::new("nsinit");
         report.configure(Some(&path), false).unwrap();
-        report.aside(&"a \"b\"\n\\");
-        report.debug(&"not told");
+        report.secondary(&"a \"b\"\n\\");
+        report.debug(&"not reported");
         let text = std::fs::read_to_string(&path).unwrap();
         let (time, rest) = text.split_once(' ').unwrap();
         assert!(time.starts_with("time=\"2"), "{time}");
         assert_eq!(rest, "level=warning msg=\"a \\\"b\\\"\\n\\\\\"\n");
-        report.format(Format::Json);
+        report.set_log_format(Format::Json);
         report.error(&"exec: \"x\": no\u{1b}");
         let text = std::fs::read_to_string(&path).unwrap();
         let line: serde_json::Value = serde_json::from_str(text.lines().nth(1).unwrap()).unwrap();

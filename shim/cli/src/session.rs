@@ -1,4 +1,4 @@
-//! From the start of a program to its end: signals, the terminal, the exit.
+//! Attaches the caller to a program until it exits: forwards signals, and relays the terminal.
 
 use std::os::fd::AsFd;
 
@@ -12,36 +12,36 @@ use super::relay::{Relay, Wanted};
 use super::signals::{self, Forwarder, Signals};
 use super::terminal::{self, Raw};
 
-/// How soon a terminal that nobody has open is looked at again.
-const REOPENED: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
+/// How often a terminal that no process has open is checked again.
+const REOPEN_INTERVAL: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
 
-/// How soon signals that the program blocks are looked at again.
-const UNBLOCKED: Timespec = Timespec { tv_sec: 0, tv_nsec: 5_000_000 };
+/// How often signals that the program blocks are checked again.
+pub(super) const UNBLOCK_INTERVAL: Timespec = Timespec { tv_sec: 0, tv_nsec: 5_000_000 };
 
-/// A program that runs, and what it has of the caller.
+/// A running program, and what connects it to the caller.
 struct Session<'a> {
     running: &'a Running,
     signals: &'a Signals,
     /// The caller's terminal in raw mode.
     raw: Option<Raw>,
-    /// For a program with a terminal of its own.
+    /// For a program with its own terminal.
     relay: Option<Relay>,
     forwarder: Forwarder,
 }
 
-/// Attends a program until it ends, and answers its status: as its own, or 128 and the signal.
+/// Forwards signals and relays the terminal until the program exits. Returns its exit status, or
+/// 128 plus the signal that killed it.
 ///
 /// # Errors
-/// [`pidone_config::Code::SystemError`]; the program may run on then.
-pub(super) fn attend(running: &mut Running, signals: &Signals) -> Result<i32> {
+/// [`pidone_config::Code::SystemError`]. The program may still be running then.
+pub(super) fn attach(running: &mut Running, signals: &Signals) -> Result<i32> {
     let relay = running.console.take().map(Relay::new).transpose()?;
     let raw = if relay.is_some() { Raw::enter()? } else { None };
     let mut session = Session { running, signals, raw, relay, forwarder: Forwarder::default() };
-    session.run()?;
+    session.relay_until_exit()?;
     let Session { raw, relay, forwarder, .. } = session;
     let failure = relay.as_ref().and_then(Relay::failure);
-    // The caller's terminal is as it was, and whoever else has the container's open is hung up,
-    // before anything is told.
+    // Restore the caller's terminal, and hang up that of the container, before anything is printed.
     drop((raw, relay));
     let exit = running.wait()?;
     match (forwarder.killed_for(), failure) {
@@ -52,38 +52,38 @@ pub(super) fn attend(running: &mut Running, signals: &Signals) -> Result<i32> {
 }
 
 impl Session<'_> {
-    /// Goes on until the program has ended and its output has been passed on.
-    fn run(&mut self) -> Result<()> {
+    /// Runs until the program has exited and all its output has been relayed.
+    fn relay_until_exit(&mut self) -> Result<()> {
         loop {
             let ready = self.wait(true)?;
             while let Some(signal) = self.signals.next()? {
                 self.handle_signal(signal)?;
             }
-            self.forwarder.settle(self.running)?;
+            self.forwarder.retry_held(self.running)?;
             if let Some(relay) = &mut self.relay {
-                relay.pass(&ready.relay);
+                relay.transfer(&ready.relay);
             }
             if ready.ended {
                 break;
             }
         }
         if let Some(relay) = &mut self.relay {
-            relay.end();
-            relay.pass(&Wanted::NOTHING);
+            relay.finish_output();
+            relay.transfer(&Wanted::NOTHING);
         }
         while self.relay.as_ref().is_some_and(|relay| !relay.is_done()) {
             let ready = self.wait(false)?;
-            if self.signals.interrupted()?.is_some() {
+            if self.signals.next_termination()?.is_some() {
                 break;
             }
             if let Some(relay) = &mut self.relay {
-                relay.pass(&ready.relay);
+                relay.transfer(&ready.relay);
             }
         }
         Ok(())
     }
 
-    /// Waits until there is something to do.
+    /// Waits until a descriptor is ready or a check is due. `runs` is whether the program runs.
     fn wait(&self, runs: bool) -> Result<Ready> {
         let wanted = self.relay.as_ref().map_or(Wanted::NOTHING, Relay::wanted);
         let deserted = runs && self.relay.as_ref().is_some_and(Relay::is_deserted);
@@ -93,7 +93,7 @@ impl Session<'_> {
             Some(relay) => (relay.master(), relay.stdout()),
             None => (None, signals),
         };
-        // What is not waited for stays out: poll(2) tells of a hang-up whether asked or not.
+        // Leave out descriptors that are not waited for: poll(2) always reports a hang-up.
         let mut fds = Vec::with_capacity(5);
         fds.push(PollFd::from_borrowed_fd(signals, PollFlags::IN));
         let mut add = |fd, flags: PollFlags| {
@@ -108,21 +108,25 @@ impl Session<'_> {
             Some(master) if !deserted => add(master, wanted.master),
             _ => None,
         };
-        let again = if runs && self.forwarder.is_unsettled() {
-            Some(&UNBLOCKED)
+        let timeout = if runs && self.forwarder.has_held() {
+            Some(&UNBLOCK_INTERVAL)
         } else {
-            deserted.then_some(&REOPENED)
+            deserted.then_some(&REOPEN_INTERVAL)
         };
-        match poll(&mut fds, again) {
+        match poll(&mut fds, timeout) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(errno) => return Err(Error::system("poll", "", errno)),
         }
-        let of = |place: Option<usize>| {
+        let revents = |place: Option<usize>| {
             place.and_then(|place| fds.get(place)).map_or(PollFlags::empty(), PollFd::revents)
         };
         Ok(Ready {
-            ended: !of(pidfd).is_empty(),
-            relay: Wanted { master: of(master), stdin: of(stdin), stdout: of(stdout) },
+            ended: !revents(pidfd).is_empty(),
+            relay: Wanted {
+                master: revents(master),
+                stdin: revents(stdin),
+                stdout: revents(stdout),
+            },
         })
     }
 
@@ -130,24 +134,24 @@ impl Session<'_> {
         match (signal, &self.relay) {
             (libc::SIGWINCH, Some(relay)) => resize(relay),
             (libc::SIGCONT, Some(relay)) => {
-                // A shell has had the terminal meanwhile. If it keeps it, the kernel stops this
-                // process again.
+                // A shell has used the terminal meanwhile. If this process is in the background,
+                // the kernel stops it again.
                 if let Some(raw) = &self.raw {
                     raw.set()?;
                 }
                 resize(relay);
             }
-            // Ctrl-Z went to the terminal in the container: somebody means this process.
+            // Not from Ctrl-Z, which goes to the terminal in the container: it is for this process.
             (libc::SIGTSTP, Some(_)) => {
                 if let Some(raw) = &self.raw {
                     raw.release();
                 }
-                signals::stop_here();
+                signals::stop_this_process();
             }
             _ => {
                 self.forwarder.send(self.running, signal)?;
                 if signal == libc::SIGTSTP {
-                    signals::stop_here();
+                    signals::stop_this_process();
                 }
             }
         }

@@ -1,4 +1,4 @@
-//! Signals to the command line are signals to the program in the container.
+//! Forwards the signals that this process receives to the program in the container.
 
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -8,33 +8,38 @@ use pidone::Running;
 use pidone_config::{Code, Error, Result};
 use pidone_host::proc;
 
-/// Signals that are not taken: the end of children is told by their pidfds; a write that nobody
-/// reads answers `EPIPE`; and the terminal's own stop a background job as they stop any other.
-const LEFT: [Signal; 4] = [Signal::SIGCHLD, Signal::SIGPIPE, Signal::SIGTTIN, Signal::SIGTTOU];
+/// Signals that are not blocked. Pidfds report the exit of children, and a write without a reader
+/// returns `EPIPE`. The terminal's stop signals stop this process in the background like any other.
+const NOT_BLOCKED: [Signal; 4] =
+    [Signal::SIGCHLD, Signal::SIGPIPE, Signal::SIGTTIN, Signal::SIGTTOU];
 
 /// The signals of this process, blocked and read from a descriptor.
 ///
-/// None interrupts what is under way, so that no container is left half made or half removed.
+/// A signal therefore never interrupts the creation or removal of a container.
 #[derive(Debug)]
 pub(super) struct Signals {
     fd: SignalFd,
 }
 
 impl Signals {
-    /// Takes the signals; before the first container is made, and before the first thread.
-    pub(super) fn take() -> Result<Self> {
-        let mut taken = SigSet::all();
-        for signal in LEFT {
-            taken.remove(signal);
+    /// Blocks the signals. Must be called before the first thread starts and before the first
+    /// container is created.
+    ///
+    /// # Errors
+    /// [`Code::SystemError`] if sigprocmask(2) or signalfd(2) fails.
+    pub(super) fn block() -> Result<Self> {
+        let mut blocked = SigSet::all();
+        for signal in NOT_BLOCKED {
+            blocked.remove(signal);
         }
-        taken.thread_block().map_err(|errno| Error::system("sigprocmask", "", errno))?;
+        blocked.thread_block().map_err(|errno| Error::system("sigprocmask", "", errno))?;
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
-        let fd = SignalFd::with_flags(&taken, flags)
+        let fd = SignalFd::with_flags(&blocked, flags)
             .map_err(|errno| Error::system("signalfd", "", errno))?;
         Ok(Self { fd })
     }
 
-    /// The next signal that came, by its number.
+    /// Returns the number of the next pending signal, without waiting.
     pub(super) fn next(&self) -> Result<Option<i32>> {
         match self.fd.read_signal() {
             Ok(info) => Ok(info.and_then(|info| i32::try_from(info.ssi_signo).ok())),
@@ -43,8 +48,8 @@ impl Signals {
         }
     }
 
-    /// A signal that came and asks this process to end.
-    pub(super) fn interrupted(&self) -> Result<Option<i32>> {
+    /// Reads all pending signals up to one that asks this process to end, and returns that one.
+    pub(super) fn next_termination(&self) -> Result<Option<i32>> {
         while let Some(signal) = self.next()? {
             if is_termination(signal) {
                 return Ok(Some(signal));
@@ -60,8 +65,8 @@ impl AsFd for Signals {
     }
 }
 
-/// A signal by its number, or its name with or without `SIG`; real-time signals are `RTMIN+n` and
-/// `RTMAX-n`.
+/// Parses a signal: a number from 0 to 64, or a name with or without `SIG`. Real-time signals are
+/// `RTMIN+n` and `RTMAX-n`.
 pub(super) fn parse(text: &str) -> std::result::Result<i32, &'static str> {
     const LAST: i32 = 64;
     let number = |text: &str| {
@@ -91,14 +96,15 @@ pub(super) fn parse(text: &str) -> std::result::Result<i32, &'static str> {
     found.filter(|signal| (first..=last).contains(signal)).ok_or("no such signal")
 }
 
-/// Whether a signal is one by which terminals, users and init systems end a program.
+/// Returns whether terminals, users or init systems send this signal to end a program.
 fn is_termination(signal: i32) -> bool {
     matches!(signal, libc::SIGHUP | libc::SIGINT | libc::SIGQUIT | libc::SIGTERM)
 }
 
-/// Stops this process as SIGTSTP does by default, until it is continued. The kernel leaves alone
-/// a process that no shell could continue.
-pub(super) fn stop_here() {
+/// Stops this process until it is continued, which is the default action of SIGTSTP.
+///
+/// The kernel ignores this in an orphaned process group, where no shell could continue the process.
+pub(super) fn stop_this_process() {
     let stop = SigSet::from(Signal::SIGTSTP);
     let mut before = SigSet::empty();
     if raise(Signal::SIGTSTP).is_ok()
@@ -109,29 +115,34 @@ pub(super) fn stop_here() {
     }
 }
 
-/// Passes signals on to the program.
+/// Forwards signals to the program.
 ///
-/// The kernel drops signals that PID 1 of a pid namespace has no handler for. A program that knows
-/// nothing of being PID 1 would then never end by Ctrl-C: what is the default elsewhere is done
-/// from here, where the kernel lets SIGKILL and SIGSTOP through.
+/// The kernel drops signals to process 1 of a PID namespace that it has no handler for, so that
+/// Ctrl-C would not end an ordinary program. The forwarder therefore performs their default action
+/// from outside, by SIGKILL or SIGSTOP, which the kernel delivers.
 #[derive(Debug, Default)]
 pub(super) struct Forwarder {
-    /// Signals that the program blocks, and how often it was found so. Shells do it for a moment
-    /// around each fork; others to take them by sigwait(3).
+    /// Signals that the program blocks, and how often they were found blocked. Shells block signals
+    /// for a moment around each fork, other programs to receive them by sigwait(3).
     held: Vec<(i32, u32)>,
     killed_for: Option<i32>,
 }
 
-/// How often a signal must be found blocked before it is sent all the same.
-const LOOKS: u32 = 10;
+/// How often a signal must be found blocked before it is sent nevertheless.
+const MAX_CHECKS: u32 = 10;
 
 impl Forwarder {
-    /// Sends a signal.
+    /// Sends a signal, or holds it back while the program blocks it.
+    ///
+    /// # Errors
+    /// Those of [`Running::signal`]. It is not an error if the program has just exited.
     pub(super) fn send(&mut self, running: &Running, signal: i32) -> Result<()> {
-        let fate = Dispositions::of(running.pid()).fate(signal);
+        let fate = Dispositions::read(running.pid()).fate(signal);
         match (fate, default_action(signal)) {
-            // Stopping does not wait: this process is about to stop too.
-            (Fate::Dropped, _) | (Fate::Held, Action::Stop) => self.act(running, signal),
+            // Stop at once: this process is about to stop too.
+            (Fate::Dropped, _) | (Fate::Held, Action::Stop) => {
+                self.perform_default(running, signal)
+            }
             (Fate::Held, Action::End) => {
                 if !self.held.iter().any(|(held, _)| *held == signal) {
                     self.held.push((signal, 1));
@@ -142,29 +153,33 @@ impl Forwarder {
         }
     }
 
-    /// Whether [`Forwarder::settle`] is to be called again soon.
-    pub(super) fn is_unsettled(&self) -> bool {
+    /// Returns whether signals are held back, so that [`Forwarder::retry_held`] must be called
+    /// soon.
+    pub(super) fn has_held(&self) -> bool {
         !self.held.is_empty()
     }
 
-    /// Looks again at signals that were blocked.
-    pub(super) fn settle(&mut self, running: &Running) -> Result<()> {
+    /// Sends the signals that are held back and no longer blocked, or blocked for too long.
+    ///
+    /// # Errors
+    /// As [`Forwarder::send`].
+    pub(super) fn retry_held(&mut self, running: &Running) -> Result<()> {
         if self.held.is_empty() {
             return Ok(());
         }
-        let dispositions = Dispositions::of(running.pid());
-        for (signal, looks) in std::mem::take(&mut self.held) {
+        let dispositions = Dispositions::read(running.pid());
+        for (signal, checks) in std::mem::take(&mut self.held) {
             match dispositions.fate(signal) {
-                Fate::Held if looks < LOOKS => self.held.push((signal, looks + 1)),
-                Fate::Dropped => self.act(running, signal)?,
+                Fate::Held if checks < MAX_CHECKS => self.held.push((signal, checks + 1)),
+                Fate::Dropped => self.perform_default(running, signal)?,
                 _ => send(running, signal)?,
             }
         }
         Ok(())
     }
 
-    /// Does what a signal does by default.
-    fn act(&mut self, running: &Running, signal: i32) -> Result<()> {
+    /// Performs the default action of a signal.
+    fn perform_default(&mut self, running: &Running, signal: i32) -> Result<()> {
         match default_action(signal) {
             Action::End => {
                 self.killed_for.get_or_insert(signal);
@@ -175,7 +190,7 @@ impl Forwarder {
         }
     }
 
-    /// The signal in whose place the program was killed, if it was.
+    /// Returns the signal instead of which SIGKILL was sent, if there was one.
     pub(super) fn killed_for(&self) -> Option<i32> {
         self.killed_for
     }
@@ -183,13 +198,13 @@ impl Forwarder {
 
 fn send(running: &Running, signal: i32) -> Result<()> {
     match running.signal(signal) {
-        // It has just ended, which is told elsewhere.
+        // It has just exited, which the caller sees on its pidfd.
         Err(error) if error.code() == Code::ContainerNotRunning => Ok(()),
         sent => sent,
     }
 }
 
-/// What happens to a process that has no handler: `signal(7)`.
+/// The default action of a signal: signal(7).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Action {
     End,
@@ -205,21 +220,21 @@ fn default_action(signal: i32) -> Action {
     }
 }
 
-/// What becomes of a signal.
+/// What the kernel does with a signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fate {
-    /// The process has something of it, or it is none that the kernel treats differently.
-    Taken,
-    /// It waits until the process unblocks it, or asks for it.
+    /// The kernel delivers it as usual: the process handles or ignores it, or is not process 1.
+    Delivered,
+    /// It is blocked, and pending until the process unblocks or waits for it.
     Held,
-    /// The kernel drops it.
+    /// The kernel drops it, since process 1 has no handler.
     Dropped,
 }
 
-/// What a process does with signals: `proc_pid_status(5)`.
+/// How a process handles signals: proc_pid_status(5).
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Dispositions {
-    /// Whether it is PID 1 of its pid namespace.
+    /// Whether it is process 1 of its PID namespace.
     first: bool,
     /// The signals that it ignores or catches.
     handled: u64,
@@ -227,16 +242,16 @@ struct Dispositions {
 }
 
 impl Dispositions {
-    /// Those of a process. Where they cannot be known it is as if there were nothing special.
-    fn of(pid: i32) -> Self {
-        let read = |file| std::fs::read_to_string(format!("/proc/{pid}/{file}"));
-        let (Ok(status), Ok(sleeps_in)) = (read("status"), read("wchan")) else {
+    /// Reads those of a process. If they cannot be read, all signals count as delivered.
+    fn read(pid: i32) -> Self {
+        let read_file = |file| std::fs::read_to_string(format!("/proc/{pid}/{file}"));
+        let (Ok(status), Ok(wait_channel)) = (read_file("status"), read_file("wchan")) else {
             return Self::default();
         };
-        let mut own = Self::parse(&status);
-        // In sigwait(3) a signal is not blocked, and yet the kernel does not drop it.
-        own.first &= !sleeps_in.contains("sigtimedwait");
-        own
+        let mut dispositions = Self::parse(&status);
+        // A signal that sigwait(3) waits for is not blocked, but the kernel does not drop it.
+        dispositions.first &= !wait_channel.contains("sigtimedwait");
+        dispositions
     }
 
     fn parse(status: &str) -> Self {
@@ -251,7 +266,7 @@ impl Dispositions {
     fn fate(&self, signal: i32) -> Fate {
         let bit = bit(signal);
         if !self.first || self.handled & bit != 0 {
-            Fate::Taken
+            Fate::Delivered
         } else if self.blocked & bit != 0 {
             Fate::Held
         } else {
@@ -260,7 +275,7 @@ impl Dispositions {
     }
 }
 
-/// A signal's place in a set.
+/// Returns the bit of a signal in a set, or 0 for a number that is not a signal.
 fn bit(signal: i32) -> u64 {
     u32::try_from(signal - 1).ok().and_then(|place| 1_u64.checked_shl(place)).unwrap_or(0)
 }
@@ -274,23 +289,23 @@ mod tests {
         SigIgn:\t0000000000000004\nSigCgt:\t0000000000004001\n";
 
     #[test]
-    fn the_first_process_misses_what_it_does_not_handle() {
-        let own = Dispositions::parse(STATUS);
+    fn unhandled_signals_to_process_1_are_dropped() {
+        let dispositions = Dispositions::parse(STATUS);
         for (signal, fate) in [
-            (libc::SIGHUP, Fate::Taken),
+            (libc::SIGHUP, Fate::Delivered),
             (libc::SIGINT, Fate::Dropped),
-            (libc::SIGQUIT, Fate::Taken),
-            (libc::SIGTERM, Fate::Taken),
+            (libc::SIGQUIT, Fate::Delivered),
+            (libc::SIGTERM, Fate::Delivered),
             (libc::SIGCHLD, Fate::Held),
             (libc::SIGUSR1, Fate::Dropped),
             (64, Fate::Dropped),
         ] {
-            assert_eq!(own.fate(signal), fate, "{signal}");
+            assert_eq!(dispositions.fate(signal), fate, "{signal}");
         }
     }
 
     #[test]
-    fn signals_have_names_and_numbers() {
+    fn signals_are_parsed_by_name_and_number() {
         for (text, signal) in [
             ("9", 9),
             ("0", 0),
@@ -311,10 +326,10 @@ mod tests {
     }
 
     #[test]
-    fn another_process_misses_nothing() {
-        let own = Dispositions::parse(&STATUS.replace("4711\t1", "4711\t12"));
-        assert_eq!(own.fate(libc::SIGINT), Fate::Taken);
-        assert_eq!(Dispositions::parse("").fate(libc::SIGINT), Fate::Taken);
+    fn all_signals_to_another_process_are_delivered() {
+        let dispositions = Dispositions::parse(&STATUS.replace("4711\t1", "4711\t12"));
+        assert_eq!(dispositions.fate(libc::SIGINT), Fate::Delivered);
+        assert_eq!(Dispositions::parse("").fate(libc::SIGINT), Fate::Delivered);
         assert_eq!(bit(0), 0);
         assert_eq!(bit(65), 0);
     }

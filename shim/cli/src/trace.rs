@@ -1,4 +1,4 @@
-//! `--trace` and `--debug`: where the time of a start went.
+//! `--trace` and `--debug`: how long each step of a start took.
 
 use std::fs::File;
 use std::io::{self, Write as _};
@@ -11,46 +11,50 @@ use rustix::time::{ClockId, clock_gettime};
 
 use super::report::Report;
 
-/// What `--trace` says in the help.
-pub(super) const HELP: &str = "Write where the time of the start went: FILE ends in .svg (a \
-    picture), .json or .txt (a table); - is a table on standard error";
+/// The help of `--trace`.
+pub(super) const HELP: &str = "Write how long each step of the start took to FILE, which must \
+    end in .svg (a picture), .json or .txt (a table); - prints the table on standard error";
 
-/// Where a trace goes, and in which form.
+/// The section of manual pages about `--trace`, in roff.
+pub(super) const MANUAL: &str = include_str!("trace.roff");
+
+/// Where a trace is written, and in which format.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Target {
-    /// A table on standard error.
+    /// Standard error, as a table.
     Terminal,
     /// A file.
-    File(PathBuf, Form),
+    File(PathBuf, Format),
 }
 
-/// The form of a trace.
+/// The format of a trace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Form {
+pub(super) enum Format {
     Json,
     Svg,
     Table,
 }
 
-/// Reads the value of `--trace`.
+/// Parses the value of `--trace`. The file name extension selects the format.
 pub(super) fn target(text: &str) -> std::result::Result<Target, &'static str> {
     if text == "-" {
         return Ok(Target::Terminal);
     }
     let path = PathBuf::from(text);
-    let form = match path.extension().and_then(|ending| ending.to_str()) {
-        Some("json") => Form::Json,
-        Some("svg") => Form::Svg,
-        Some("txt") => Form::Table,
+    let format = match path.extension().and_then(|ending| ending.to_str()) {
+        Some("json") => Format::Json,
+        Some("svg") => Format::Svg,
+        Some("txt") => Format::Table,
         _ => return Err("must be - or end in .json, .svg or .txt"),
     };
-    Ok(Target::File(path, form))
+    Ok(Target::File(path, format))
 }
 
-/// Starts something, and tells where the time went if that is wanted, also if it failed.
+/// Calls `start`, and writes its trace if `--trace` or `--debug` asks for it, also if it failed.
 ///
 /// # Errors
-/// Those of the start; before it, that the file cannot be made.
+/// Those of `start`. [`pidone_config::Code::SystemError`] if the file cannot be created, which is
+/// checked first. A failure to write the trace is only a warning: the container runs.
 pub(super) fn traced<T>(
     target: Option<&Target>,
     report: &mut Report,
@@ -60,43 +64,45 @@ pub(super) fn traced<T>(
         return start(report);
     }
     let file = match target {
-        Some(Target::File(path, form)) => {
+        Some(Target::File(path, format)) => {
             let file = File::create(path).map_err(|error| Error::path("open", path, error))?;
-            Some((file, path.as_path(), *form))
+            Some((file, path.as_path(), *format))
         }
         _ => None,
     };
-    let begun = begun();
-    let (result, trace) = trace::record_since(begun, || {
-        span::mark("start this program", Some(begun));
+    let began = began();
+    let (result, trace) = trace::record_since(began, || {
+        span::mark("start this program", Some(began));
         start(report)
     });
     if matches!(target, Some(Target::Terminal)) && !report.is_debug() {
-        // There is no other place to tell that this one is closed.
+        // If standard error is closed, there is nowhere to report that.
         let _ = write!(io::stderr(), "{trace}");
     }
     report.debug(&trace.to_string().trim_end());
-    if let Some((file, path, form)) = file
-        && let Err(error) = write(file, path, form, &trace)
+    if let Some((file, path, format)) = file
+        && let Err(error) = write(file, path, format, &trace)
     {
-        // What was started runs, and its end matters more.
+        // The container runs: do not fail because of its trace.
         report.warning(&error);
     }
     result
 }
 
-/// When this process began, by the monotonic clock: it has used the processor all the time since.
-fn begun() -> u64 {
+/// Returns when this process began, in nanoseconds of the monotonic clock.
+///
+/// This assumes that the process has used the processor ever since.
+fn began() -> u64 {
     let used = clock_gettime(ClockId::ProcessCPUTime);
     let used = used.tv_sec.unsigned_abs() * 1_000_000_000 + used.tv_nsec.unsigned_abs();
     span::now().saturating_sub(used)
 }
 
-fn write(mut file: File, path: &Path, form: Form, trace: &Trace) -> Result<()> {
-    let text = match form {
-        Form::Svg => trace.svg().to_string(),
-        Form::Table => trace.to_string(),
-        Form::Json => serde_json::to_string_pretty(trace)
+fn write(mut file: File, path: &Path, format: Format, trace: &Trace) -> Result<()> {
+    let text = match format {
+        Format::Svg => trace.svg().to_string(),
+        Format::Table => trace.to_string(),
+        Format::Json => serde_json::to_string_pretty(trace)
             .map(|text| text + "\n")
             .map_err(|error| Error::path("write", path, io::Error::from(error)))?,
     };
@@ -108,11 +114,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_ending_says_the_form() {
+    fn the_extension_selects_the_format() {
         assert_eq!(target("-"), Ok(Target::Terminal));
-        assert_eq!(target("a/b.json"), Ok(Target::File("a/b.json".into(), Form::Json)));
-        assert_eq!(target("x.y.svg"), Ok(Target::File("x.y.svg".into(), Form::Svg)));
-        assert_eq!(target("/t.txt"), Ok(Target::File("/t.txt".into(), Form::Table)));
+        assert_eq!(target("a/b.json"), Ok(Target::File("a/b.json".into(), Format::Json)));
+        assert_eq!(target("x.y.svg"), Ok(Target::File("x.y.svg".into(), Format::Svg)));
+        assert_eq!(target("/t.txt"), Ok(Target::File("/t.txt".into(), Format::Table)));
         for wrong in ["", ".json", "json", "a.JSON", "a.json/b", "a.html", "a."] {
             assert!(target(wrong).is_err(), "{wrong}");
         }
@@ -121,6 +127,6 @@ mod tests {
     #[test]
     fn this_process_began_in_the_past() {
         let now = span::now();
-        assert!((1..now).contains(&begun()));
+        assert!((1..now).contains(&began()));
     }
 }

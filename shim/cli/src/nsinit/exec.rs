@@ -1,4 +1,4 @@
-//! `nsinit exec`: a program in a new container, or in one that runs.
+//! `nsinit exec`: runs a program in a new container, or in a running one.
 
 use std::time::Duration;
 
@@ -15,67 +15,71 @@ use super::{factory, flags};
 use crate::arguments::Invocation;
 use crate::failure::Outcome;
 use crate::report::Report;
-use crate::session::attend;
+use crate::session::attach;
 use crate::signals::Signals;
 use crate::terminal;
 use crate::trace::traced;
 
-/// Where programs are looked for if the environment does not say it.
+/// The default search path for programs.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// How often a container may be made or removed by somebody else at the moment when it is used.
+/// How often to try again if another process creates or removes the container at the same time.
 const ATTEMPTS: u32 = 50;
 
-/// How long somebody who has made a container may take to start it.
+/// How long another process may take to start a container that it has created.
 const GRACE: Duration = Duration::from_millis(5);
 
 /// Runs the program.
 ///
 /// # Errors
-/// The container cannot be made or joined, or the program not be executed.
-pub fn exec(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
+/// [`Code::ConfigInvalid`] if an option or the configuration is wrong, and [`Code::SystemError`] if
+/// the container cannot be created or joined, or the program cannot be executed.
+pub(super) fn exec(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
     let mut flags: flags::Exec = invocation.parse()?;
     let factory = factory(&flags.global, &Caller::current(), report)?;
     if flags.systemd {
         let reason = "the systemd cgroup driver does not exist yet";
         return Err(Error::config("--systemd", "", reason).into());
     }
-    let signals = Signals::take()?;
+    let signals = Signals::block()?;
     let create = std::mem::take(&mut flags.create);
     let exec = Exec { options: create.into(), flags: &flags, factory: &factory };
     let mut started = traced(flags.trace.as_ref(), report, |report| exec.start(report))?;
     report.debug(&format_args!("started process {}", started.running.pid()));
-    let attended = attend(&mut started.running, &signals);
-    let status = started.end(attended, report)?;
+    let attached = attach(&mut started.running, &signals);
+    let status = started.finish(attached, report)?;
     Ok(u8::try_from(status).unwrap_or(u8::MAX))
 }
 
-/// What a start needs.
+/// The arguments of a start.
 struct Exec<'a> {
     flags: &'a flags::Exec,
     options: CreateOptions,
     factory: &'a Factory,
 }
 
-/// A program that runs in a container.
+/// A running program and its container.
 struct Started {
     container: Container,
     running: Running,
-    /// Whether the container goes with the program.
+    /// Whether the container is removed when the program exits.
     owned: bool,
 }
 
 impl Exec<'_> {
-    /// Starts the program in the container that runs with the id, or else in a new one.
+    /// Starts the program in the running container with the ID, or in a new one.
     ///
-    /// Others may do the same with the same id: one of them makes the container, and the others
-    /// join it.
+    /// Several processes may do this with the same ID at the same time. One of them creates the
+    /// container, and the others join it.
+    ///
+    /// # Errors
+    /// [`Code::IdInUse`] after [`ATTEMPTS`], and those of a start.
     fn start(&self, report: &mut Report) -> Result<Started> {
         for _ in 0..ATTEMPTS {
-            let (mut container, created) = match self.running()? {
+            let (mut container, created) = match self.find_running()? {
                 Some(container) => (container, false),
                 None => match self.create(report) {
-                    // Somebody has made it meanwhile, or taken this one for what is left of one.
+                    // Another process has created it meanwhile, or removed the new one as stale.
                     Err(error)
                         if matches!(error.code(), Code::IdInUse | Code::ContainerNotExists) =>
                     {
@@ -87,15 +91,15 @@ impl Exec<'_> {
             let process = self.process(container.config());
             match container.start(&process) {
                 Ok(running) => {
-                    // What joins a container that has just ended is its first process again.
+                    // A process that joins a container that has just stopped is its first process.
                     let owned = created || running.is_first();
                     return Ok(Started { container, running, owned });
                 }
-                // Somebody has removed it before it was started.
+                // Another process has removed it before it was started.
                 Err(error) if error.code() == Code::ContainerNotExists => {}
                 Err(error) => {
                     if created {
-                        remove(&mut container, report);
+                        discard(&mut container, report);
                     }
                     return Err(error);
                 }
@@ -105,9 +109,11 @@ impl Exec<'_> {
         Err(Error::reason(Code::IdInUse, "create", &self.flags.id, reason))
     }
 
-    /// The container that runs with the id. One that does not is what a killed nsinit has left, or
-    /// is about to be started or removed by another; it is removed if it stays like that.
-    fn running(&self) -> Result<Option<Container>> {
+    /// Returns the running container with the ID.
+    ///
+    /// A container that does not run was left by a killed nsinit, or is about to be started or
+    /// removed by another process. It is removed if it still does not run after [`GRACE`].
+    fn find_running(&self) -> Result<Option<Container>> {
         let find = || match self.factory.load(&self.flags.id) {
             Err(error) if error.code() == Code::ContainerNotExists => Ok(None),
             container => container.map(Some),
@@ -131,7 +137,7 @@ impl Exec<'_> {
         }
     }
 
-    /// Makes the container.
+    /// Creates the container.
     fn create(&self, report: &mut Report) -> Result<Container> {
         let flags = self.flags;
         let request = Request {
@@ -148,7 +154,7 @@ impl Exec<'_> {
         self.factory.create(&flags.id, &config)
     }
 
-    /// The process, as the options say.
+    /// Returns the process of the options.
     fn process(&self, config: &Config) -> Process {
         let flags = self.flags;
         let hostname = match config.hostname.as_str() {
@@ -167,31 +173,31 @@ impl Exec<'_> {
 }
 
 impl Started {
-    /// Removes the container if it was made for the program, and answers the program's status.
-    fn end(&mut self, attended: Result<i32>, report: &mut Report) -> Result<i32> {
-        if attended.is_err() {
-            // Nobody attends it any more. It may have ended by itself.
+    /// Removes the container if it was created for the program, and returns the program's status.
+    fn finish(&mut self, attached: Result<i32>, report: &mut Report) -> Result<i32> {
+        if attached.is_err() {
+            // No process waits for it any more. It may have exited by itself.
             let _ = self.running.signal(libc::SIGKILL);
             let _ = self.running.wait();
         }
-        let removed = if self.owned { removal(&mut self.container) } else { Ok(()) };
-        match (attended, removed) {
-            // The program's own failure says more than what is left of it.
+        let removed = if self.owned { destroy_if_unused(&mut self.container) } else { Ok(()) };
+        match (attached, removed) {
+            // Return the failure of the program rather than that of the removal.
             (Ok(status), Err(error)) if status != 0 => {
                 report.error(&error);
                 Ok(status)
             }
             (Err(error), Err(left)) => {
-                report.aside(&left);
+                report.secondary(&left);
                 Err(error)
             }
-            (attended, removed) => removed.and(attended),
+            (attached, removed) => removed.and(attached),
         }
     }
 }
 
-/// Removes a container. It is as good that somebody else has done it, or runs a program in it.
-fn removal(container: &mut Container) -> Result<()> {
+/// Removes a container, unless another process has removed it or runs a program in it.
+fn destroy_if_unused(container: &mut Container) -> Result<()> {
     match container.destroy() {
         Err(error)
             if matches!(error.code(), Code::ContainerNotExists | Code::ContainerNotStopped) =>
@@ -202,14 +208,14 @@ fn removal(container: &mut Container) -> Result<()> {
     }
 }
 
-/// Removes a container after a failure, which is what is told.
-fn remove(container: &mut Container, report: &mut Report) {
-    if let Err(error) = removal(container) {
-        report.aside(&error);
+/// Removes a container after a failure. That failure is reported, not one of the removal.
+fn discard(container: &mut Container, report: &mut Report) {
+    if let Err(error) = destroy_if_unused(container) {
+        report.secondary(&error);
     }
 }
 
-/// The environment: what every program has, and what was given.
+/// Returns the environment: the defaults, and the variables of the options.
 fn environment(given: &[String], hostname: &str) -> Vec<String> {
     let defaults = [("PATH", PATH), ("HOSTNAME", hostname), ("TERM", "xterm")];
     let mut all: Vec<String> = defaults
@@ -221,11 +227,11 @@ fn environment(given: &[String], hostname: &str) -> Vec<String> {
     all
 }
 
-/// The value of a variable.
+/// Returns the value of a variable. The last one counts.
 fn variable<'a>(environment: &'a [String], name: &str) -> Option<&'a str> {
     environment.iter().rev().find_map(|variable| {
-        let (own, value) = variable.split_once('=')?;
-        (own == name).then_some(value)
+        let (key, value) = variable.split_once('=')?;
+        (key == name).then_some(value)
     })
 }
 
@@ -234,7 +240,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn given_variables_take_the_place_of_defaults() {
+    fn given_variables_replace_defaults_and_the_last_value_counts() {
         let given = ["TERM=vt100", "A=1", "B=", "A=2", "bad"].map(str::to_owned);
         assert_eq!(
             environment(&given, "box"),

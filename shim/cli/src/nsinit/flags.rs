@@ -1,4 +1,4 @@
-//! The options of the verbs.
+//! The options of `nsinit` and of its verbs. Their doc comments are the help.
 
 use std::path::PathBuf;
 
@@ -8,20 +8,20 @@ use pidone_config::config::{CreateOptions, NamespaceChoice, Security, size};
 use super::DEFAULT_ID;
 use crate::{signals, trace};
 
-/// Options of every verb.
+/// The options of all verbs.
 #[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Global options")]
 pub(super) struct Global {
-    /// Directory of the states of containers [default: /var/run/nsinit, for ordinary users
-    /// nsinit in $XDG_RUNTIME_DIR]
+    /// Directory for the state of containers [default: /var/run/nsinit, for ordinary users
+    /// $XDG_RUNTIME_DIR/nsinit]
     #[arg(long, value_name = "DIR")]
     pub(super) root: Option<PathBuf>,
 
-    /// Append errors to this file too
+    /// Also append errors to this file
     #[arg(long, value_name = "FILE")]
     pub(super) log_file: Option<PathBuf>,
 
-    /// Tell what is done, and how long each step of a start took
+    /// Report details, and how long each step of a start took
     #[arg(long)]
     pub(super) debug: bool,
 }
@@ -29,23 +29,23 @@ pub(super) struct Global {
 /// `nsinit exec`.
 #[derive(Debug, Args)]
 pub(super) struct Exec {
-    /// The program, and its arguments
+    /// Program and its arguments
     #[arg(required = true, trailing_var_arg = true, value_name = "PROGRAM")]
     pub(super) args: Vec<String>,
 
-    /// Give the program a terminal
+    /// Allocate a terminal for the program
     #[arg(short, long)]
     pub(super) tty: bool,
 
-    /// Name of the container
+    /// ID of the container
     #[arg(long, default_value = DEFAULT_ID)]
     pub(super) id: String,
 
-    /// Configuration of the container
+    /// File with the configuration of the container
     #[arg(long, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
 
-    /// User, and group, of the program, as user[:group] or uid[:gid] [default: root]
+    /// User of the program, and group, by name or ID: USER[:GROUP] [default: root]
     #[arg(short, long, value_name = "USER")]
     pub(super) user: Option<String>,
 
@@ -53,15 +53,14 @@ pub(super) struct Exec {
     #[arg(long, value_name = "DIR")]
     pub(super) cwd: Option<String>,
 
-    /// Variable of the program's environment, besides PATH, HOSTNAME, TERM and HOME; may be
-    /// repeated
+    /// Set an environment variable, besides PATH, HOSTNAME, TERM and HOME; may be repeated
     #[arg(short, long, value_name = "NAME=VALUE")]
     pub(super) env: Vec<String>,
 
     #[arg(long, value_name = "FILE", value_parser = trace::target, help = trace::HELP)]
     pub(super) trace: Option<trace::Target>,
 
-    /// Use systemd for control groups (not supported yet)
+    /// Use systemd to manage cgroups (not supported yet)
     #[arg(long)]
     pub(super) systemd: bool,
 
@@ -86,10 +85,10 @@ pub(super) struct Config {
     pub(super) global: Global,
 }
 
-/// The verbs about a container that is there.
+/// The options of verbs for an existing container.
 #[derive(Debug, Args)]
 pub(super) struct Id {
-    /// Name of the container
+    /// ID of the container
     #[arg(long, default_value = DEFAULT_ID)]
     pub(super) id: String,
 
@@ -97,7 +96,7 @@ pub(super) struct Id {
     pub(super) global: Global,
 }
 
-/// `nsinit init`: whatever the seed passed to it.
+/// `nsinit init`, which accepts and ignores all arguments, as libcontainer's nsinit took them.
 #[derive(Debug, Args)]
 pub(super) struct Init {
     #[arg(trailing_var_arg = true, hide = true)]
@@ -107,31 +106,31 @@ pub(super) struct Init {
     pub(super) global: Global,
 }
 
-/// Options that change a configuration.
+/// The options that override a configuration.
 #[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Container options")]
 pub(super) struct Create {
-    /// Root file system
+    /// Directory of the root file system
     #[arg(long, value_name = "DIR")]
     pub(super) rootfs: Option<PathBuf>,
 
-    /// Make the root file system read-only
+    /// Mount the root file system read-only
     #[arg(long)]
     read_only: bool,
 
-    /// Bind a file or directory of the host; may be repeated
+    /// Bind mount a file or directory of the host; may be repeated
     #[arg(long, value_name = "SRC:DST[:ro|rw]")]
     bind: Vec<String>,
 
-    /// Mount an empty directory; may be repeated
+    /// Mount a tmpfs; may be repeated
     #[arg(long, value_name = "DST")]
     tmpfs: Vec<String>,
 
-    /// Mount the control groups of the container
+    /// Mount the cgroups of the container
     #[arg(long)]
     cgroup: bool,
 
-    /// Keep an init as process 1, which reaps what ends, passes signals on and starts what follows
+    /// Run an init as process 1 that reaps orphans, forwards signals and starts further processes
     #[arg(long)]
     init: bool,
 
@@ -139,35 +138,35 @@ pub(super) struct Create {
     #[arg(long, value_name = "NAME")]
     hostname: Option<String>,
 
-    /// Signal to the program when nsinit ends, by name or number; 0 for none
+    /// Signal to send to the program when nsinit ends, by name or number; 0 for none
     #[arg(long, value_name = "SIGNAL", value_parser = signals::parse)]
     parent_death_signal: Option<i32>,
 
-    /// Share of processor time among control groups
+    /// CPU shares, relative to other cgroups
     #[arg(long, value_name = "SHARES", allow_negative_numbers = true)]
     cpushares: Option<i64>,
 
-    /// Processors, as in 0-2,7
+    /// CPUs to use, for example 0-2,7
     #[arg(long, value_name = "LIST")]
     cpuset_cpus: Option<String>,
 
-    /// Memory nodes, as in 0-1
+    /// Memory nodes to use, for example 0-1
     #[arg(long, value_name = "LIST")]
     cpuset_mems: Option<String>,
 
-    /// Memory, in bytes or with k, m, g
+    /// Memory limit, in bytes or with the suffix k, m or g
     #[arg(long, value_name = "SIZE", value_parser = memory, allow_negative_numbers = true)]
     memory_limit: Option<i64>,
 
-    /// Memory and swap together; -1 for no limit
+    /// Limit of memory and swap together; -1 for no limit
     #[arg(long, value_name = "SIZE", value_parser = memory, allow_negative_numbers = true)]
     memory_swap: Option<i64>,
 
-    /// Inclination to swap, 0 to 100; -1 leaves the host's
+    /// Swappiness, 0 to 100; -1 keeps that of the host
     #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
     memory_swappiness: Option<i64>,
 
-    /// Profile of capabilities, limits and system calls: high, medium or low
+    /// Profile of capabilities, resource limits and system calls: high, medium or low
     #[arg(long, value_name = "PROFILE", value_parser = security)]
     security: Option<Security>,
 
@@ -183,43 +182,43 @@ pub(super) struct Create {
     #[arg(long, value_name = "LABEL")]
     mount_label: Option<String>,
 
-    /// Supplementary group, by name or number; may be repeated
+    /// Add a supplementary group, by name or ID; may be repeated
     #[arg(long, value_name = "GROUP")]
     groups: Vec<String>,
 
-    /// Kernel parameter; may be repeated
+    /// Set a kernel parameter; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     sysctl: Vec<String>,
 
-    /// User and group of the host that root is in a new user namespace
+    /// Create a user namespace in which root is this user and group ID of the host
     #[arg(long, value_name = "UID")]
     userns_root_uid: Option<u32>,
 
-    /// Network namespace: private, host or the path of one to join
+    /// Network namespace: private, host, or the path of one to join
     #[arg(long, value_name = "NAMESPACE", value_parser = namespace)]
     net: Option<NamespaceChoice>,
 
-    /// IPC namespace
+    /// IPC namespace, like --net
     #[arg(long, value_name = "NAMESPACE", value_parser = namespace)]
     ipc: Option<NamespaceChoice>,
 
-    /// PID namespace
+    /// PID namespace, like --net
     #[arg(long, value_name = "NAMESPACE", value_parser = namespace)]
     pid: Option<NamespaceChoice>,
 
-    /// UTS namespace
+    /// UTS namespace, like --net
     #[arg(long, value_name = "NAMESPACE", value_parser = namespace)]
     uts: Option<NamespaceChoice>,
 
-    /// Mount namespace
+    /// Mount namespace, like --net
     #[arg(long, value_name = "NAMESPACE", value_parser = namespace)]
     mnt: Option<NamespaceChoice>,
 
-    /// Bridge of the host for one more interface, eth0
+    /// Add the interface eth0, connected to this bridge of the host
     #[arg(long, value_name = "BRIDGE")]
     veth_bridge: Option<String>,
 
-    /// Address of eth0
+    /// IP address of eth0
     #[arg(long, value_name = "ADDRESS/LENGTH")]
     veth_address: Option<String>,
 
@@ -287,8 +286,8 @@ mod tests {
 
     use super::super::PROGRAM;
     use super::*;
-    use crate::arguments::{Invocation, one_line};
-    use crate::failure::Failure;
+    use crate::arguments::Invocation;
+    use crate::failure::{Failure, one_line};
 
     fn parse<T: Args>(line: &[&str]) -> Result<T, String> {
         let line = line.iter().map(OsString::from);
@@ -308,10 +307,11 @@ mod tests {
     #[test]
     fn the_parsers_are_consistent() {
         PROGRAM.command().debug_assert();
+        assert_eq!(PROGRAM.unlisted_options(), Vec::<String>::new());
     }
 
     #[test]
-    fn the_seeds_line_needs_no_separator() {
+    fn options_end_at_the_program_without_a_separator() {
         let exec: Exec = parse(&["exec", "--tty", "/bin/bash"]).unwrap();
         assert!(exec.tty);
         assert_eq!(exec.args, ["/bin/bash"]);
@@ -325,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn every_create_flag_has_its_option() {
+    fn every_container_option_reaches_the_configuration() {
         let line = [
             "--rootfs",
             "/r",
@@ -427,7 +427,7 @@ mod tests {
     }
 
     #[test]
-    fn wrong_values_are_named_with_their_option() {
+    fn an_error_names_the_option_and_its_wrong_value() {
         for (line, said) in [
             (&["--net", "bridge"][..], "invalid value 'bridge' for '--net <NAMESPACE>': must be"),
             (&["--memory-limit", "1x"], "invalid value '1x' for '--memory-limit <SIZE>': must be"),

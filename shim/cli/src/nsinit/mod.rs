@@ -1,4 +1,22 @@
 //! The verbs of `nsinit`, the command line of libcontainer.
+//!
+//! # Adding a verb
+//!
+//! A new verb touches these places:
+//!
+//! - `flags.rs`: a struct that derives [`clap::Args`], with the fields of `flags::Global`
+//!   flattened into it. Its doc comments are the help.
+//! - `show.rs`, or a file named after the verb: the function that executes it. It returns the exit
+//!   status.
+//! - [`PROGRAM`], the table below: one entry with name, sentence, options and function. The help,
+//!   `nsinit completions` and `nsinit man` are generated from the table. Text that is too long for
+//!   the help is a roff file in `manual/`.
+//! - `shim/cli/tests/nsinit`: the lists of verbs and options in `verbs.rs`, and a case for the
+//!   behaviour.
+//! - `README.md`: the section "nsinit".
+//!
+//! An option of all verbs is a field of `flags::Global`, and its name is in [`Program::valued`]
+//! or [`Program::switches`], so that it is accepted before the verb too; a test compares them.
 
 mod exec;
 mod flags;
@@ -7,174 +25,157 @@ mod source;
 
 use std::path::{Path, PathBuf};
 
-pub use super::page::{completions, help, man};
-pub use exec::exec;
-pub use show::{config, oom, pause, state, stats, unpause};
-
 use super::arguments::{Invocation, Program, Verb};
 use super::failure::{Failure, Outcome};
 use super::page;
 use super::report::Report;
 use super::state_root::state_root;
+use super::trace;
 use clap::Args as _;
 use pidone::{Container, Factory, Options, Strategy};
 use pidone_config::error::{Code, Error, Result};
 use pidone_host::privilege::Caller;
 
-/// The id of a container that is given none.
+/// The default id of a container.
 const DEFAULT_ID: &str = "nsinit";
 
-/// Where the states of root's containers are.
+/// The default directory for the state of containers of root.
 const STATES: &str = "/var/run/nsinit";
 
 /// The program.
 pub static PROGRAM: Program = Program {
     name: "nsinit",
-    about: "Starts programs in containers",
-    notes: "`nsinit help COMMAND` tells more about a command. `nsinit completions SHELL` prints \
-            completions for bash, elvish, fish, powershell or zsh, `nsinit man [COMMAND]` a \
-            manual page.",
+    about: "Run programs in containers",
+    notes: "See `nsinit help COMMAND` for more about a command.",
+    manual: &[include_str!("manual/nsinit.roff")],
     version: concat!("nsinit version ", env!("CARGO_PKG_VERSION")),
     global: flags::Global::augment_args,
     valued: &["--root", "--log-file"],
     switches: &["--debug", "-h", "--help", "-v", "--version"],
     verbs: &[
         Verb {
-            name: "exec",
-            alias: None,
-            about: "Run a program in a new container, or in the one that runs with this id",
             notes: EXEC,
-            hidden: false,
-            options: flags::Exec::augment_args,
+            manual: &[include_str!("manual/exec.roff"), trace::MANUAL],
+            ..Verb::new(
+                "exec",
+                "Run a program in a new container, or in the running one with this ID",
+                flags::Exec::augment_args,
+                exec::exec,
+            )
         },
+        Verb::new(
+            "config",
+            "Print the configuration for a root file system, to save as container.json",
+            flags::Config::augment_args,
+            show::config,
+        ),
+        Verb::hidden(
+            "init",
+            "Explain where the init of containers is",
+            flags::Init::augment_args,
+            init,
+        ),
+        Verb::new(
+            "oom",
+            "Print a line each time the container runs out of memory, until it exits",
+            flags::Id::augment_args,
+            show::oom,
+        ),
+        Verb::new(
+            "pause",
+            "Suspend all processes of the container",
+            flags::Id::augment_args,
+            show::pause,
+        ),
+        Verb::new(
+            "unpause",
+            "Resume all processes of the paused container",
+            flags::Id::augment_args,
+            show::unpause,
+        ),
+        Verb::new(
+            "stats",
+            "Print the resource usage of the container as JSON",
+            flags::Id::augment_args,
+            show::stats,
+        ),
+        Verb::new(
+            "state",
+            "Print the state of the container as JSON",
+            flags::Id::augment_args,
+            show::state,
+        ),
         Verb {
-            name: "config",
-            alias: None,
-            about: "Print the configuration of a root file system, to keep as container.json",
-            notes: "",
-            hidden: false,
-            options: flags::Config::augment_args,
-        },
-        Verb {
-            name: "init",
-            alias: None,
-            about: "Explain where the init of containers is",
-            notes: "",
-            hidden: true,
-            options: flags::Init::augment_args,
-        },
-        Verb {
-            name: "oom",
-            alias: None,
-            about: "Print a line each time the container is out of memory, until it ends",
-            notes: "",
-            hidden: false,
-            options: flags::Id::augment_args,
-        },
-        Verb {
-            name: "pause",
-            alias: None,
-            about: "Make the processes of the container stand still",
-            notes: "",
-            hidden: false,
-            options: flags::Id::augment_args,
-        },
-        Verb {
-            name: "unpause",
-            alias: None,
-            about: "Let the processes of the container run again",
-            notes: "",
-            hidden: false,
-            options: flags::Id::augment_args,
-        },
-        Verb {
-            name: "stats",
-            alias: None,
-            about: "Print what the container uses, as JSON",
-            notes: "",
-            hidden: false,
-            options: flags::Id::augment_args,
-        },
-        Verb {
-            name: "state",
-            alias: None,
-            about: "Print the state of the container, as JSON",
-            notes: "",
-            hidden: false,
-            options: flags::Id::augment_args,
-        },
-        Verb {
-            name: "help",
             alias: Some("h"),
-            about: "Print help about nsinit or a command",
-            notes: "",
-            hidden: false,
-            options: |command| with_global(page::About::augment_args(command)),
+            ..Verb::new(
+                "help",
+                "Print help about nsinit or a command",
+                |command| with_global(page::Help::augment_args(command)),
+                page::help,
+            )
         },
-        Verb {
-            name: "completions",
-            alias: None,
-            about: "Print completions for a shell",
-            notes: "",
-            hidden: true,
-            options: |command| with_global(page::Completions::augment_args(command)),
-        },
-        Verb {
-            name: "man",
-            alias: None,
-            about: "Print the manual page of nsinit or a command, in roff",
-            notes: "",
-            hidden: true,
-            options: |command| with_global(page::About::augment_args(command)),
-        },
+        Verb::new(
+            "completions",
+            "Print a completion script for a shell",
+            |command| with_global(page::Completions::augment_args(command)),
+            page::completions,
+        ),
+        Verb::new(
+            "man",
+            "Print a manual page, or write all of them to a directory",
+            |command| with_global(page::Manual::augment_args(command)),
+            page::man,
+        ),
     ],
 };
 
-/// Adds the options that every verb takes.
+/// Adds the options of all verbs.
 fn with_global(command: clap::Command) -> clap::Command {
     flags::Global::augment_args(command)
 }
 
-/// What `nsinit exec --help` says below the options.
+/// The text below the options in the help of `nsinit exec`.
 const EXEC: &str = "\
-The configuration comes from the first of these that is there, and options change it:
-  1. the file of --config;
-  2. a template for the root file system of --rootfs;
-  3. container.json in the current directory, if it belongs to the caller, nobody else may write \
-to it, and it has no commands around mounts;
-  4. the template for the current directory, if that is not / and holds PROGRAM;
-  5. a read-only view of the host's system directories.
+The configuration of a new container comes from the first of these sources that exists. Options \
+override it.
+  1. the file of --config
+  2. the template for the root file system of --rootfs
+  3. container.json in the current directory; it must belong to the caller, must not be writable \
+by others, and must not run commands around mounts
+  4. the template for the current directory, if that is not / and contains PROGRAM
+  5. a read-only view of the system directories of the host
 
-Signals to nsinit are passed on to PROGRAM. Where it has no handler they do what they do \
-elsewhere, though it is process 1 of its namespace.
+Signals to nsinit are forwarded to PROGRAM. A signal that PROGRAM does not handle has its default \
+effect, although PROGRAM is process 1 of its PID namespace.
 
-The exit status is that of PROGRAM, or 128 and the number of the signal that killed it; 127 if \
-PROGRAM is not found, 126 if it cannot be executed, 1 if the container cannot be made.";
+The exit status is that of PROGRAM, 128 plus the number of the signal that killed it, 127 if \
+PROGRAM is not found, 126 if it cannot be executed, or 1 if the container cannot be created.";
 
-/// Tells that there is no init to call.
+/// Refuses `nsinit init`. The init of containers cannot be called through `nsinit`.
 ///
 /// # Errors
-/// Always.
-pub fn init(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
+/// [`Code::ConfigInvalid`], always.
+fn init(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
     let flags: flags::Init = invocation.parse()?;
     report.configure(flags.global.log_file.as_deref(), flags.global.debug)?;
     let reason = "the init of containers is a program of its own, which nsinit brings and starts";
     Err(Error::reason(Code::ConfigInvalid, "init", "", reason).into())
 }
 
-/// The factory for the containers of the caller.
+/// Opens the log, and the factory for the containers in `--root` or in the caller's default
+/// directory.
 fn factory(global: &flags::Global, caller: &Caller, report: &mut Report) -> Result<Factory> {
     report.configure(global.log_file.as_deref(), global.debug)?;
     let root = match &global.root {
         Some(root) => root.clone(),
         None => state_root(caller, Path::new(STATES))?,
     };
-    // One container is not worth a template.
+    // A template process does not pay off for a single container.
     let options = Options::default().strategy(Strategy::Host);
     Factory::new(root, options)
 }
 
-/// The container that a verb is about.
+/// Loads the container of `--id`, for a verb that has no other options.
 fn container(
     invocation: &Invocation<'_>,
     report: &mut Report,
@@ -184,7 +185,7 @@ fn container(
     Ok(factory.load(&flags.id)?)
 }
 
-/// A path as text for messages.
-fn shown(path: PathBuf) -> String {
+/// Returns a path as text for messages.
+fn display(path: PathBuf) -> String {
     path.to_string_lossy().into_owned()
 }

@@ -1,4 +1,4 @@
-//! The verbs that print, and those that pause.
+//! The verbs other than `exec`: they print, pause and resume.
 
 use std::fs::OpenOptions;
 use std::io::Write as _;
@@ -14,11 +14,12 @@ use crate::failure::Outcome;
 use crate::output;
 use crate::report::Report;
 
-/// Prints the template for the current directory, or that of `--rootfs`, changed by the options.
+/// Prints the template for `--rootfs` or the current directory, with the options applied.
 ///
 /// # Errors
-/// An option has a wrong value, or the file cannot be written.
-pub fn config(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
+/// [`pidone_config::Code::ConfigInvalid`] if an option is wrong, and
+/// [`pidone_config::Code::SystemError`] with the path if the file cannot be written.
+pub(super) fn config(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
     let flags: flags::Config = invocation.parse()?;
     report.configure(flags.global.log_file.as_deref(), flags.global.debug)?;
     let rootfs = match &flags.create.rootfs {
@@ -38,18 +39,20 @@ pub fn config(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
     Ok(0)
 }
 
-/// Writes a file that is fit to be read from a current directory: no umask lets others write.
+/// Writes a file that `nsinit exec` accepts in the current directory: others cannot write to it,
+/// whatever the umask.
 fn write(path: &Path, text: &[u8]) -> Result<()> {
     let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o644).open(path);
     let mut file = file.map_err(|error| Error::path("open", path, error))?;
     file.write_all(text).map_err(|error| Error::path("write", path, error))
 }
 
-/// Prints a line for each time that the container is out of memory, until it ends.
+/// Prints a line each time the container runs out of memory, until it stops.
 ///
 /// # Errors
-/// The container does not run, or has no memory cgroup.
-pub fn oom(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
+/// [`pidone_config::Code::ContainerNotRunning`] if it has stopped, and
+/// [`pidone_config::Code::SystemError`] if it has no memory cgroup.
+pub(super) fn oom(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
     let mut watcher = container(invocation, report)?.notify_oom()?;
     while let Some(count) = watcher.wait()? {
         for _ in 0..count {
@@ -59,29 +62,31 @@ pub fn oom(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
     Ok(0)
 }
 
-/// Makes the container's processes stand still.
+/// Suspends all processes of the container.
 ///
 /// # Errors
-/// The container does not run, or does not freeze.
-pub fn pause(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
+/// [`pidone_config::Code::ContainerNotRunning`] if it has stopped, and
+/// [`pidone_config::Code::SystemError`] if the kernel does not freeze it.
+pub(super) fn pause(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
     container(invocation, report)?.pause()?;
     Ok(0)
 }
 
-/// Lets the container's processes run again.
+/// Resumes all processes of the container.
 ///
 /// # Errors
-/// The container does not run, or does not thaw.
-pub fn unpause(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
+/// [`pidone_config::Code::ContainerNotRunning`] if it has stopped, and
+/// [`pidone_config::Code::SystemError`] if the kernel does not thaw it.
+pub(super) fn unpause(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
     container(invocation, report)?.resume()?;
     Ok(0)
 }
 
-/// Prints what the container uses.
+/// Prints the resource usage of the container.
 ///
 /// # Errors
-/// The container does not run.
-pub fn stats(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
+/// [`pidone_config::Code::ContainerNotRunning`] if it has stopped.
+pub(super) fn stats(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
     let stats = container(invocation, report)?.stats()?;
     output::bytes(&output::json(&stats)?)?;
     Ok(0)
@@ -90,8 +95,8 @@ pub fn stats(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
 /// Prints the state of the container.
 ///
 /// # Errors
-/// The container does not run.
-pub fn state(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
+/// [`pidone_config::Code::ContainerNotRunning`] if it has stopped.
+pub(super) fn state(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
     let container = container(invocation, report)?;
     output::bytes(&output::json(container.state()?)?)?;
     Ok(0)

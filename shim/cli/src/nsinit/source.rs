@@ -1,4 +1,6 @@
-//! Where the configuration of a new container comes from.
+//! The source of the configuration of a new container.
+//!
+//! The order is documented in `manual/exec.roff`, the manual page of `nsinit exec`.
 
 use std::fs::{File, Metadata};
 use std::io::Read as _;
@@ -10,38 +12,42 @@ use pidone_config::{Code, Config, Error, Result};
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, openat, openat2};
 use rustix::io::Errno;
 
-use super::{DEFAULT_ID, shown};
+use super::{DEFAULT_ID, display};
 
-/// The file in the current directory.
+/// The name of a configuration file in the current directory.
 const FILE: &str = "container.json";
 
-/// What is asked for.
+/// The options that select the configuration.
 #[derive(Debug)]
 pub(super) struct Request<'a> {
     /// `--config`.
     pub(super) file: Option<&'a Path>,
-    /// The options; `--rootfs` is among them.
+    /// The options that override the configuration, and `--rootfs`.
     pub(super) options: &'a CreateOptions,
     /// The program.
     pub(super) program: &'a str,
-    /// Where it is looked for.
+    /// The search path for the program.
     pub(super) search: &'a str,
-    /// The container's id.
+    /// The ID of the container.
     pub(super) id: &'a str,
-    /// Whether the states are where they are by default.
+    /// Whether the state is in the default directory.
     pub(super) default_root: bool,
 }
 
-/// A configuration, and where it comes from for people.
+/// A configuration, and the name of its source for messages.
 pub(super) type Sourced = (Config, String);
 
 impl Request<'_> {
-    /// Reads or makes the configuration, and applies the options.
+    /// Reads or generates the configuration, and applies the options.
+    ///
+    /// # Errors
+    /// [`Code::ConfigInvalid`] if a file, an option or the result is wrong, and
+    /// [`Code::SystemError`] with the path if a file cannot be read.
     pub(super) fn config(&self) -> Result<Sourced> {
         let (mut config, source) = match self.read()? {
             Some(sourced) => sourced,
             None => {
-                let (mut config, source) = self.made()?;
+                let (mut config, source) = self.generate()?;
                 self.name_cgroup(&mut config);
                 (config, source)
             }
@@ -50,9 +56,10 @@ impl Request<'_> {
         Ok((config, source))
     }
 
+    /// Reads the configuration file, if the options name one or the current directory has one.
     fn read(&self) -> Result<Option<Sourced>> {
         if let Some(path) = self.file {
-            return Ok(Some((Config::from_file(path)?, shown(path.into()))));
+            return Ok(Some((Config::from_file(path)?, display(path.into()))));
         }
         if self.options.rootfs.is_some() {
             return Ok(None);
@@ -60,7 +67,8 @@ impl Request<'_> {
         Ok(in_current_directory()?.map(|config| (config, FILE.to_owned())))
     }
 
-    fn made(&self) -> Result<Sourced> {
+    /// Returns a template or the built-in default.
+    fn generate(&self) -> Result<Sourced> {
         let template = |rootfs: PathBuf| {
             let source = format!("the template for {}", rootfs.display());
             (Config::template(rootfs), source)
@@ -70,15 +78,17 @@ impl Request<'_> {
                 std::path::absolute(rootfs).map_err(|error| Error::path("open", rootfs, error))?;
             return Ok(template(rootfs));
         }
-        let here = current_directory()?;
-        if here != Path::new("/") && holds(&here, self.program, self.search)? {
-            return Ok(template(here));
+        let current = current_directory()?;
+        if current != Path::new("/") && contains_program(&current, self.program, self.search)? {
+            return Ok(template(current));
         }
         Ok((Config::embedded(Path::new("/"))?, "the host's system directories".to_owned()))
     }
 
-    /// Containers of one directory must not meet in one cgroup, if they have names of their own
-    /// or are told apart by their states.
+    /// Appends the process ID to the name of the cgroup, unless ID and directory are the defaults.
+    ///
+    /// Containers with different IDs or state directories can run at the same time, and must not
+    /// share the cgroup that is named after their root file system.
     fn name_cgroup(&self, config: &mut Config) {
         if self.id == DEFAULT_ID && self.default_root {
             return;
@@ -89,18 +99,18 @@ impl Request<'_> {
     }
 }
 
-/// The current directory.
+/// Returns the current directory.
 pub(super) fn current_directory() -> Result<PathBuf> {
     std::env::current_dir().map_err(|error| Error::system("getcwd", "", error))
 }
 
-/// The configuration in the current directory, if it has one.
+/// Reads the configuration in the current directory, if it has one.
 ///
-/// Nobody named this file, and it decides what of the host a container sees: so that it cannot
-/// come from somebody who may write to the directory, it must be the caller's own, and cannot run
-/// commands on the host.
+/// The caller did not name this file, and it decides which parts of the host the container sees.
+/// Other users who can write to the directory must not control it. It must therefore belong to the
+/// caller, and must not run commands on the host.
 fn in_current_directory() -> Result<Option<Config>> {
-    // Not to be stopped by a fifo. What is checked is what is read.
+    // NONBLOCK: do not hang on a FIFO. The checks below use the open file, not the path.
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOFOLLOW;
     let mut file = match openat(CWD, FILE, flags, Mode::empty()) {
         Ok(file) => File::from(file),
@@ -113,7 +123,7 @@ fn in_current_directory() -> Result<Option<Config>> {
     let metadata = file.metadata().map_err(|error| Error::path("stat", FILE, error))?;
     check_owner(&metadata, rustix::process::geteuid().as_raw())?;
     let mut text = Vec::new();
-    // One byte more than allowed, for the reader of the text to refuse.
+    // Read one byte more than allowed, to detect a larger file.
     let read = file.by_ref().take(MAX_SIZE + 1).read_to_end(&mut text);
     read.map_err(|error| Error::path("read", FILE, error))?;
     if text.len() > usize::try_from(MAX_SIZE).unwrap_or(usize::MAX) {
@@ -123,7 +133,7 @@ fn in_current_directory() -> Result<Option<Config>> {
     check_commands(&config)?;
     if config.rootfs.is_relative() && !(config.tmpfs_root && config.rootfs.as_os_str().is_empty()) {
         let rootfs = current_directory()?.join(&config.rootfs);
-        // `..` leads where it leads, and a missing directory is for validation to name.
+        // Resolve `..` through symbolic links. The validation reports a missing directory.
         config.rootfs = match rootfs.canonicalize() {
             Ok(real) if rootfs.components().any(|part| part == std::path::Component::ParentDir) => {
                 real
@@ -167,14 +177,14 @@ fn check_commands(config: &Config) -> Result<()> {
     Ok(())
 }
 
-/// Whether a directory, taken as a root, holds a program: as execvp(3) would find it there.
+/// Returns whether execvp(3) would find a program in a directory if that were the root.
 ///
-/// Links are followed inside the directory only.
-fn holds(root: &Path, program: &str, search: &str) -> Result<bool> {
+/// Symbolic links are resolved inside the directory.
+fn contains_program(root: &Path, program: &str, search: &str) -> Result<bool> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = openat(CWD, root, flags, Mode::empty())
         .map_err(|errno| Error::path("open", root, errno))?;
-    let is_there = |path: &str| {
+    let exists = |path: &str| {
         let flags = OFlags::PATH | OFlags::CLOEXEC;
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
         let found = openat2(&root, path, flags, Mode::empty(), resolve);
@@ -183,9 +193,9 @@ fn holds(root: &Path, program: &str, search: &str) -> Result<bool> {
             .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile)
     };
     if program.contains('/') {
-        return Ok(is_there(program));
+        return Ok(exists(program));
     }
-    Ok(search.split(':').any(|directory| is_there(&format!("{directory}/{program}"))))
+    Ok(search.split(':').any(|directory| exists(&format!("{directory}/{program}"))))
 }
 
 #[cfg(test)]
@@ -196,7 +206,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_program_is_found_below_the_root_alone() {
+    fn a_program_is_found_only_below_the_root() {
         let base = tempfile::tempdir().unwrap();
         let root = base.path().join("root");
         fs::create_dir_all(root.join("bin")).unwrap();
@@ -205,7 +215,7 @@ mod tests {
         symlink("/etc/passwd", root.join("bin/host")).unwrap();
         symlink("../../outside", root.join("bin/out")).unwrap();
         fs::write(base.path().join("outside"), "").unwrap();
-        for (program, is_there) in [
+        for (program, expected) in [
             ("sh", true),
             ("/bin/sh", true),
             ("bin/sh", true),
@@ -217,13 +227,17 @@ mod tests {
             ("", false),
             ("nothing", false),
         ] {
-            assert_eq!(holds(&root, program, "/sbin:/bin").unwrap(), is_there, "{program}");
+            assert_eq!(
+                contains_program(&root, program, "/sbin:/bin").unwrap(),
+                expected,
+                "{program}"
+            );
         }
-        assert!(!holds(&root, "sh", "/sbin").unwrap());
+        assert!(!contains_program(&root, "sh", "/sbin").unwrap());
     }
 
     #[test]
-    fn a_file_that_others_could_have_written_is_refused() {
+    fn a_file_of_another_user_or_writable_by_others_is_refused() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join(FILE);
         fs::write(&path, "{}").unwrap();
@@ -241,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_nobody_named_runs_nothing() {
+    fn commands_in_the_current_directorys_file_are_refused() {
         let json = br#"{"mounts": [{}, {"postmount_cmds": [{"path": "/bin/true"}]}]}"#;
         let error = check_commands(&Config::from_json(json).unwrap()).unwrap_err().to_string();
         assert!(error.starts_with("configuration `mounts[1].postmount_cmds`: "), "{error}");

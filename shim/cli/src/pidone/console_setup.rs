@@ -1,4 +1,4 @@
-//! What stands around a process that is started: its terminal, descriptors, and what tells of it.
+//! Connects a process to the caller: its terminal, its descriptors, and where its ID is reported.
 
 use std::fs::OpenOptions;
 use std::io::Write as _;
@@ -15,7 +15,7 @@ use super::descriptor;
 use super::flags::ConsoleSetup;
 use crate::terminal;
 
-/// A connected socket of the caller.
+/// A connected Unix socket that receives a descriptor.
 #[derive(Debug)]
 struct Receiver<'a> {
     socket: OwnedFd,
@@ -27,7 +27,7 @@ impl<'a> Receiver<'a> {
         Ok(Self { socket: connect_to(path, SocketType::STREAM)?, path })
     }
 
-    /// Sends a descriptor with its name, as runc does.
+    /// Sends a descriptor with a name, as runc does.
     fn send(&self, file: BorrowedFd<'_>, name: &str) -> Result<()> {
         send(&self.socket, name.as_bytes(), Some(file))
             .map(drop)
@@ -35,23 +35,28 @@ impl<'a> Receiver<'a> {
     }
 }
 
-/// The receivers, connected before anything is made.
+/// The receivers of the terminal and of the process ID, connected before the process is started.
 #[derive(Debug)]
 pub(super) struct ExtraFds<'a> {
     console: Option<Receiver<'a>>,
     pidfd: Option<Receiver<'a>>,
     pid_file: Option<&'a Path>,
-    /// What a pidfd is called, as runc does: `standard` for the first process, `setns` for others.
+    /// The name that is sent with the pidfd, as in runc: `standard` for the first process of a
+    /// container, `setns` for others.
     name: &'static str,
 }
 
 impl ConsoleSetup {
-    /// Whether somebody is told which process it is.
-    pub(super) fn is_told(&self) -> bool {
+    /// Returns whether the process is reported to another program.
+    pub(super) fn reports_process(&self) -> bool {
         self.pid_file.is_some() || self.pidfd_socket.is_some()
     }
 
-    /// Checks what is asked for, and gives the process its descriptors.
+    /// Adds the descriptors to the process, and connects to the sockets.
+    ///
+    /// # Errors
+    /// [`Code::ConfigInvalid`] if `--console-socket` is missing or not allowed, or if a descriptor
+    /// to pass is not open; [`Code::SystemError`] if a socket cannot be connected to.
     pub(super) fn prepare(
         &self,
         process: &mut Process,
@@ -68,7 +73,7 @@ impl ConsoleSetup {
             (Some(size), false, None) => *size = terminal::size().unwrap_or(*size),
             _ => {}
         }
-        descriptor::pass(process, self.preserve_fds)?;
+        descriptor::pass_to(process, self.preserve_fds)?;
         Ok(ExtraFds {
             console: self.console_socket.as_deref().map(Receiver::connect).transpose()?,
             pidfd: self.pidfd_socket.as_deref().map(Receiver::connect).transpose()?,
@@ -79,8 +84,11 @@ impl ConsoleSetup {
 }
 
 impl ExtraFds<'_> {
-    /// Tells of the process, which must not be left if that fails.
-    pub(super) fn tell(self, running: &mut Running) -> Result<()> {
+    /// Sends the terminal and the pidfd of the process, and writes its ID.
+    ///
+    /// # Errors
+    /// [`Code::SystemError`] with the path. The caller must then kill the process.
+    pub(super) fn send(self, running: &mut Running) -> Result<()> {
         if let Some(receiver) = self.console {
             let master = running.console.take().ok_or_else(|| {
                 Error::reason(Code::SystemError, "send", "console", "the process has no terminal")
@@ -97,7 +105,7 @@ impl ExtraFds<'_> {
     }
 }
 
-/// Writes a pid file whole or not at all: others wait for it to appear.
+/// Writes a pid file atomically, since other programs wait for it to appear.
 fn write_pid(path: &Path, pid: i32) -> Result<()> {
     let mut name = std::ffi::OsString::from(".");
     name.push(path.file_name().unwrap_or_default());
@@ -123,7 +131,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pid_file_appears_whole() {
+    fn a_pid_file_is_replaced_and_no_draft_is_left() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("pid");
         write_pid(&path, 1).unwrap();
@@ -135,29 +143,29 @@ mod tests {
     }
 
     #[test]
-    fn a_console_socket_is_for_detached_terminals() {
-        let said = |terminal: bool, detach: bool, socket: bool| {
+    fn a_console_socket_is_needed_exactly_for_a_detached_terminal() {
+        let result = |terminal: bool, detach: bool, socket: bool| {
             let terminal = terminal.then(Default::default);
             let mut process = Process { terminal, ..Process::default() };
-            let around = ConsoleSetup {
+            let setup = ConsoleSetup {
                 console_socket: socket.then(|| "/nonexistent/socket".into()),
                 ..ConsoleSetup::default()
             };
-            around.prepare(&mut process, detach, "standard").map(drop).map_err(|e| e.to_string())
+            setup.prepare(&mut process, detach, "standard").map(drop).map_err(|e| e.to_string())
         };
         for (terminal, detach, socket) in
             [(false, true, false), (false, false, false), (true, false, false)]
         {
-            assert_eq!(said(terminal, detach, socket), Ok(()));
+            assert_eq!(result(terminal, detach, socket), Ok(()));
         }
-        let connecting = said(true, true, true).unwrap_err();
+        let connecting = result(true, true, true).unwrap_err();
         assert!(connecting.starts_with("connect `/nonexistent/socket`: No such"), "{connecting}");
         for (terminal, detach, socket, reason) in [
             (true, true, false, "a detached process with a terminal needs one"),
             (true, false, true, "needs a process that is detached"),
             (false, true, true, "needs a process with a terminal"),
         ] {
-            let error = said(terminal, detach, socket).unwrap_err();
+            let error = result(terminal, detach, socket).unwrap_err();
             assert!(error.ends_with(reason), "{error}");
         }
     }

@@ -1,4 +1,4 @@
-//! The verbs that change what a container does: start, kill, delete, pause, resume.
+//! The verbs that control a container: `start`, `kill`, `delete`, `pause` and `resume`.
 
 use pidone::{Container, Status};
 use pidone_config::config::NamespaceType;
@@ -10,11 +10,12 @@ use crate::arguments::Invocation;
 use crate::failure::Outcome;
 use crate::report::Report;
 
-/// Lets the process of a created container run.
+/// Starts the process of a created container.
 ///
 /// # Errors
-/// The container does not wait, or its program cannot be executed.
-pub fn start(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
+/// [`Code::ContainerNotStopped`] if the container is not in the created state, and
+/// [`Code::SystemError`] if its program cannot be executed.
+pub(super) fn start(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
     let (flags, global): (flags::Id, flags::Global) = begin(invocation, report)?;
     let factory = global.factory(flags::Global::options())?;
     let mut container = factory.load(&flags.id)?;
@@ -30,20 +31,20 @@ pub fn start(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
     Err(Error::reason(Code::ContainerNotStopped, "start", flags.id, reason).into())
 }
 
-/// Sends a signal.
+/// Sends a signal to a container.
 ///
 /// # Errors
-/// The container does not run, in the words that containerd looks for: `container not running`.
-pub fn kill(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
+/// [`Code::ContainerNotRunning`] if it has stopped. containerd looks for that message.
+pub(super) fn kill(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
     let (flags, global): (flags::Kill, flags::Global) = begin(invocation, report)?;
     let mut container = global.container(&flags.id.id)?;
-    // With a pid namespace the kernel kills all its processes with the first one. Without, those
-    // that outlive it are the container's too.
+    // The kernel kills all processes of a PID namespace with the first one. Without a namespace,
+    // the other processes of the container would survive.
     let kills_all =
         flags.signal == libc::SIGKILL && !container.config().has_new(NamespaceType::Pid);
     let status = container.status()?;
     let sent = match status {
-        // Only a cgroup still tells which processes are the container's.
+        // After the first process has exited, only the cgroup identifies the other processes.
         Status::Destroyed if container.config().cgroups.is_none() => {
             Err(not_running("kill", &flags.id.id))
         }
@@ -51,11 +52,12 @@ pub fn kill(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
         _ => container.signal(flags.signal),
     };
     if status == Status::Paused && flags.signal == libc::SIGKILL {
-        // cgroup v1 keeps a frozen process from dying. It may have died all the same.
+        // On cgroup v1 a frozen process does not die before it is resumed. Elsewhere it may be dead
+        // already, so ignore an error.
         let _ = container.resume();
     }
     match sent {
-        // Nothing is left that could be signalled.
+        // No process is left to send the signal to.
         Err(error) if error.code() == Code::ContainerNotRunning && flags.all => Ok(0),
         Err(error) if error.code() == Code::ContainerNotRunning => {
             Err(not_running("kill", &flags.id.id).into())
@@ -64,27 +66,33 @@ pub fn kill(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
     }
 }
 
-/// The words that containerd looks for.
+/// Returns the error whose message containerd looks for.
 pub(super) fn not_running(verb: &'static str, id: &str) -> Error {
     Error::reason(Code::ContainerNotRunning, verb, id, "container not running")
 }
 
-/// Removes a container.
+/// Deletes a container.
 ///
 /// # Errors
-/// It runs, or something of it cannot be removed; without `--force` also if there is none.
-pub fn delete(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
+/// [`Code::ContainerNotStopped`] if it is running or paused, and [`Code::ContainerNotExists`] if it
+/// does not exist, both only without `--force`. [`Code::SystemError`] if a part of it cannot be
+/// removed.
+pub(super) fn delete(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
     let (flags, global): (flags::Delete, flags::Global) = begin(invocation, report)?;
-    match remove(&flags, &global, report) {
+    match delete_container(&flags, &global, report) {
         Err(error) if flags.force && error.code() == Code::ContainerNotExists => Ok(0),
         removed => Ok(removed.map(|()| 0)?),
     }
 }
 
-fn remove(flags: &flags::Delete, global: &flags::Global, report: &mut Report) -> Result<()> {
+fn delete_container(
+    flags: &flags::Delete,
+    global: &flags::Global,
+    report: &mut Report,
+) -> Result<()> {
     let mut container = global.container(&flags.id.id)?;
     if flags.force {
-        // Even of one that has ended: without a pid namespace processes may be left.
+        // Also if it has stopped: without a PID namespace some processes may be left.
         return destroy(&mut container, report);
     }
     let reason = match container.status()? {
@@ -95,11 +103,12 @@ fn remove(flags: &flags::Delete, global: &flags::Global, report: &mut Report) ->
     Err(Error::reason(Code::ContainerNotStopped, "delete", &flags.id.id, reason))
 }
 
-/// Makes the container's processes stand still.
+/// Suspends all processes of a container.
 ///
 /// # Errors
-/// It does not run, stands still already, or does not freeze.
-pub fn pause(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
+/// [`Code::ContainerNotRunning`] if it has stopped, [`Code::ContainerPaused`] if it is paused
+/// already, and [`Code::SystemError`] if the kernel does not freeze it.
+pub(super) fn pause(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
     let mut container = container(invocation, report)?;
     match container.status()? {
         Status::Running | Status::Created => Ok(container.pause().map(|()| 0)?),
@@ -111,11 +120,11 @@ pub fn pause(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
     }
 }
 
-/// Lets the container's processes run again.
+/// Resumes all processes of a paused container.
 ///
-/// # Errors
-/// It does not stand still, or does not thaw.
-pub fn resume(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
+/// # Errors [`Code::ContainerNotRunning`] if it has stopped, and [`Code::SystemError`] if it is not
+/// paused or the kernel does not thaw it.
+pub(super) fn resume(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
     let mut container = container(invocation, report)?;
     match container.status()? {
         Status::Paused => Ok(container.resume().map(|()| 0)?),

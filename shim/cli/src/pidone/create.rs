@@ -1,9 +1,9 @@
-//! `pidone create` and `pidone run`: a container from a bundle.
+//! `pidone create` and `pidone run`: create a container from a bundle.
 
 use pidone::{Container, Factory, Running};
 use pidone_config::oci::Bundle;
 use pidone_config::{Code, Config, Error, Process, Result};
-use pidone_host::cgroup;
+use pidone_host::cgroup::{asks_for, can_create};
 use pidone_host::privilege::Caller;
 use pidone_host::span::span_of;
 
@@ -13,35 +13,36 @@ use super::{begin, notify};
 use crate::arguments::Invocation;
 use crate::failure::Outcome;
 use crate::report::Report;
-use crate::session::attend;
+use crate::session::attach;
 use crate::signals::Signals;
 use crate::trace::traced;
 
-/// Makes a container, whose program waits for `pidone start`.
+/// Creates a container whose program waits for `pidone start`.
 ///
 /// # Errors
-/// The bundle is wrong, or the container cannot be made; nothing is left then.
-pub fn create(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
+/// [`Code::ConfigInvalid`] if the bundle is wrong, [`Code::IdInUse`] if the ID exists, and
+/// [`Code::SystemError`] if the container cannot be created. Nothing is left of it then.
+pub(super) fn create(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
     let (flags, global): (flags::Create, _) = begin(invocation, report)?;
     let factory = global.factory(Global::options())?;
-    traced(flags.around.trace.as_ref(), report, |report| {
-        make(&flags, &global, &factory, Way::Create, report)
+    traced(flags.setup.trace.as_ref(), report, |report| {
+        create_container(&flags, &global, &factory, StartMode::Create, report)
     })?;
     Ok(0)
 }
 
-/// Makes and starts a container; removes it when its process has ended.
+/// Creates and starts a container, and deletes it when its process has exited.
 ///
 /// # Errors
-/// As for [`create`], or the program cannot be executed.
-pub fn run(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
+/// As [`create`], and [`Code::SystemError`] if the program cannot be executed.
+pub(super) fn run(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
     let (flags, global): (flags::Run, _) = begin(invocation, report)?;
-    let signals = if flags.detach { None } else { Some(Signals::take()?) };
+    let signals = if flags.detach { None } else { Some(Signals::block()?) };
     let factory = global.factory(Global::options())?;
-    let way = if flags.detach { Way::RunDetached } else { Way::Run };
-    let Made { mut container, mut running, waits } =
-        traced(flags.create.around.trace.as_ref(), report, |report| {
-            make(&flags.create, &global, &factory, way, report)
+    let mode = if flags.detach { StartMode::RunDetached } else { StartMode::Run };
+    let Created { mut container, mut running, waits } =
+        traced(flags.create.setup.trace.as_ref(), report, |report| {
+            create_container(&flags.create, &global, &factory, mode, report)
         })?;
     let released = match &signals {
         _ if !waits => Ok(None),
@@ -54,65 +55,65 @@ pub fn run(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
     let notify = match released {
         Ok(notify) => notify,
         Err(error) => {
-            remove(&mut container, report);
+            discard(&mut container, report);
             return Err(error.into());
         }
     };
     let Some(signals) = signals else { return Ok(0) };
-    let attended = attend(&mut running, &signals);
-    if let Some(Err(error)) = notify.and_then(notify::Forwarding::end) {
+    let attached = attach(&mut running, &signals);
+    if let Some(Err(error)) = notify.and_then(notify::Forwarding::result) {
         report.warning(&error);
     }
-    if flags.keep && attended.is_ok() {
-        return Ok(status(attended?));
+    if flags.keep && attached.is_ok() {
+        return Ok(status(attached?));
     }
     let removed = match destroy(&mut container, report) {
-        // It is as good that somebody else has done it.
+        // Another process has deleted it.
         Err(error) if error.code() == Code::ContainerNotExists => Ok(()),
         removed => removed,
     };
-    match (attended, removed) {
+    match (attached, removed) {
         (Ok(0), Err(error)) => Err(error.into()),
-        (attended, Err(left)) => {
-            report.aside(&left);
-            Ok(status(attended?))
+        (attached, Err(left)) => {
+            report.secondary(&left);
+            Ok(status(attached?))
         }
-        (attended, Ok(())) => Ok(status(attended?)),
+        (attached, Ok(())) => Ok(status(attached?)),
     }
 }
 
-/// A status as this process's own.
+/// Converts the status of a program into the exit status of this process.
 pub(super) fn status(status: i32) -> u8 {
     u8::try_from(status).unwrap_or(u8::MAX)
 }
 
-/// How a container is made.
+/// How far a container is started, and who waits for it.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Way {
-    /// Up to the point where its program waits.
+enum StartMode {
+    /// The program waits for `pidone start`.
     Create,
-    /// With its program.
+    /// The program is started, and this process waits for its exit.
     Run,
-    /// With its program, which nobody here waits for.
+    /// The program is started, and this process exits.
     RunDetached,
 }
 
-/// A container that was made.
-struct Made {
+/// A new container.
+struct Created {
     container: Container,
     running: Running,
-    /// Whether its program waits.
+    /// Whether the program waits to be released.
     waits: bool,
 }
 
-/// Makes a container and tells of it.
-fn make(
+/// Creates a container from a bundle and starts its process, up to where `mode` says.
+fn create_container(
     flags: &flags::Create,
     global: &Global,
     factory: &Factory,
-    way: Way,
+    mode: StartMode,
     report: &mut Report,
-) -> Result<Made> {
+) -> Result<Created> {
     let path = || flags.bundle.display().to_string();
     let (bundle, mut config, mut process) = span_of("read the bundle", path, || {
         let bundle = Bundle::open(&flags.bundle)?;
@@ -127,19 +128,19 @@ fn make(
     config.supervise |= flags.init;
     global.fit_cgroup(&mut config, &flags.id.id)?;
     let notify = notify::configure(factory.root(), &flags.id.id, &mut config, &mut process)?;
-    // Who passes readiness on must listen before the program can be ready.
-    let waits = way == Way::Create || notify.is_some();
-    let receivers = flags.around.prepare(&mut process, way != Way::Run, "standard")?;
+    // To report readiness, the socket must exist before the program runs.
+    let waits = mode == StartMode::Create || notify.is_some();
+    let extra_fds = flags.setup.prepare(&mut process, mode != StartMode::Run, "standard")?;
     let mut container = factory.create(&flags.id.id, &config)?;
-    let made = notify.map_or(Ok(()), |notify| notify.make_directory());
-    match made.and_then(|()| start(&mut container, &process, waits, receivers)) {
+    let prepared = notify.map_or(Ok(()), |notify| notify.make_directory());
+    match prepared.and_then(|()| start(&mut container, &process, waits, extra_fds)) {
         Ok(running) => {
             let what = if waits { "waits" } else { "runs" };
             report.debug(&format_args!("process {} {what}", running.pid()));
-            Ok(Made { container, running, waits })
+            Ok(Created { container, running, waits })
         }
         Err(error) => {
-            remove(&mut container, report);
+            discard(&mut container, report);
             Err(error)
         }
     }
@@ -149,23 +150,23 @@ fn start(
     container: &mut Container,
     process: &Process,
     waits: bool,
-    receivers: ExtraFds<'_>,
+    extra_fds: ExtraFds<'_>,
 ) -> Result<Running> {
     let mut running = if waits { container.prepare(process) } else { container.start(process) }?;
-    receivers.tell(&mut running)?;
+    extra_fds.send(&mut running)?;
     Ok(running)
 }
 
-/// Removes a container after a failure, which is what is told.
-fn remove(container: &mut Container, report: &mut Report) {
+/// Deletes a container after a failure. That failure is reported, not one of the deletion.
+fn discard(container: &mut Container, report: &mut Report) {
     if let Err(left) = destroy(container, report)
         && left.code() != Code::ContainerNotExists
     {
-        report.aside(&left);
+        report.secondary(&left);
     }
 }
 
-/// Ends and removes a container.
+/// Kills a container if it runs, and deletes it.
 pub(super) fn destroy(container: &mut Container, report: &mut Report) -> Result<()> {
     match container.destroy() {
         Err(error) if error.code() == Code::ContainerNotStopped => {
@@ -181,7 +182,11 @@ pub(super) fn destroy(container: &mut Container, report: &mut Report) -> Result<
 }
 
 impl Global {
-    /// Decides about the container's cgroup.
+    /// Adjusts the cgroup of a configuration to the options and to what the caller may create.
+    ///
+    /// # Errors
+    /// [`Code::ConfigInvalid`] for the systemd driver, or if the configuration needs a cgroup and
+    /// the caller cannot create one.
     pub(super) fn fit_cgroup(&self, config: &mut Config, id: &str) -> Result<()> {
         let systemd = self.cgroup_manager == CgroupManager::Systemd;
         if self.systemd_cgroup || systemd {
@@ -194,19 +199,19 @@ impl Global {
             config.cgroups = None;
             return Ok(());
         }
-        let Some(own) = &mut config.cgroups else { return Ok(()) };
-        if own.name.is_empty() {
-            id.clone_into(&mut own.name);
+        let Some(cgroup) = &mut config.cgroups else { return Ok(()) };
+        if cgroup.name.is_empty() {
+            id.clone_into(&mut cgroup.name);
         }
-        let may_do_without = match self.rootless {
+        let is_optional = match self.rootless {
             Rootless::True => true,
             Rootless::False => false,
             Rootless::Auto => !Caller::current().is_privileged(),
         };
-        if !may_do_without || cgroup::can_create(own) {
+        if !is_optional || can_create(cgroup) {
             return Ok(());
         }
-        match cgroup::asks_for(own)? {
+        match asks_for(cgroup)? {
             None => {
                 config.cgroups = None;
                 Ok(())

@@ -1,4 +1,4 @@
-//! `pidone spec`, `pidone plan` and `pidone features`: what can be asked of this runtime.
+//! `pidone spec`, `pidone plan` and `pidone features`: describe bundles and this runtime.
 
 use std::fs::OpenOptions;
 use std::io::{ErrorKind, Write as _};
@@ -13,17 +13,17 @@ use crate::failure::Outcome;
 use crate::output;
 use crate::report::Report;
 
-/// The file of a bundle.
+/// The configuration file of a bundle.
 const FILE: &str = "config.json";
 
 /// Writes a configuration to start from.
 ///
 /// # Errors
-/// There is one already.
-pub fn spec(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
+/// [`Code::SystemError`] if the file exists or cannot be written.
+pub(super) fn spec(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
     let (flags, _): (flags::Spec, flags::Global) = begin(invocation, report)?;
-    let own = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
-    let text = output::json(&oci::default::spec(flags.rootless.then_some(own)))?;
+    let ids = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    let text = output::json(&oci::default::spec(flags.rootless.then_some(ids)))?;
     let path = flags.bundle.join(FILE);
     let file = OpenOptions::new().write(true).create_new(true).mode(0o644).open(&path);
     let written = file.and_then(|mut file| file.write_all(&text));
@@ -37,12 +37,12 @@ pub fn spec(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
     Ok(0)
 }
 
-/// Prints what the init would be told to start the process of a bundle, an operation on each line.
-/// Nothing is made or started.
+/// Prints the operations that the init would execute for the process of a bundle, one on each line.
+/// Nothing is created or started.
 ///
-/// # Errors
-/// The bundle is wrong, or a file of the host that it names cannot be looked at.
-pub fn plan(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
+/// # Errors [`Code::ConfigInvalid`] if the bundle is wrong, and [`Code::SystemError`] with the path
+/// if a file of the host that it names cannot be examined.
+pub(super) fn plan(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
     let (flags, global): (flags::Plan, flags::Global) = begin(invocation, report)?;
     let bundle = oci::Bundle::open(&flags.bundle)?;
     for warning in bundle.warnings() {
@@ -54,12 +54,12 @@ pub fn plan(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
     Ok(0)
 }
 
-/// Prints what is supported, as JSON.
+/// Prints the features that this runtime supports, as JSON: features.md of the OCI specification.
 ///
 /// # Errors
-/// Standard output takes no more.
-pub fn features(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
-    let (flags::Nothing {}, _) = begin(invocation, report)?;
+/// [`Code::SystemError`] if standard output cannot be written to.
+pub(super) fn features(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
+    let (flags::NoOptions {}, _) = begin(invocation, report)?;
     output::bytes(&output::indented(&oci::features(), b"    ")?)?;
     Ok(0)
 }

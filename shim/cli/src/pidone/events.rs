@@ -1,4 +1,4 @@
-//! `pidone events`: what a container uses, and when it is out of memory.
+//! `pidone events`: prints resource statistics and out-of-memory events of a container.
 
 use std::time::{Duration, Instant};
 
@@ -15,15 +15,16 @@ use crate::failure::{Failure, Outcome};
 use crate::output;
 use crate::report::Report;
 
-/// Prints a line of JSON for each event, until the container ends.
+/// Prints a line of JSON for each event until the container stops.
 ///
 /// # Errors
-/// The container does not run, or has no memory cgroup.
-pub fn events(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
+/// [`Code::ContainerNotRunning`] if the container has stopped, and [`Code::SystemError`] if it has
+/// no memory cgroup.
+pub(super) fn events(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
     let (flags, global): (flags::Events, flags::Global) = begin(invocation, report)?;
     let container = global.container(&flags.id.id)?;
     if flags.stats {
-        tell(&container, "stats", usage::events(&container.stats()?))?;
+        print_event(&container, "stats", usage::event_data(&container.stats()?))?;
         return Ok(0);
     }
     let mut watcher = container.notify_oom()?;
@@ -33,7 +34,7 @@ pub fn events(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
             Notice::Gone => return Ok(0),
             Notice::Happened(count) => {
                 for _ in 0..count {
-                    tell(&container, "oom", Value::Null)?;
+                    print_event(&container, "oom", Value::Null)?;
                 }
             }
             Notice::Nothing => {}
@@ -41,7 +42,7 @@ pub fn events(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
         if Instant::now() >= next {
             next += flags.interval;
             match container.stats() {
-                Ok(stats) => tell(&container, "stats", usage::events(&stats))?,
+                Ok(stats) => print_event(&container, "stats", usage::event_data(&stats))?,
                 Err(error) if error.code() == Code::ContainerNotRunning => return Ok(0),
                 Err(error) => report.warning(&error),
             }
@@ -55,8 +56,8 @@ pub fn events(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
     }
 }
 
-/// Prints one event.
-fn tell(container: &Container, kind: &str, data: Value) -> Result<(), Failure> {
+/// Prints one event as a line of JSON, as runc does.
+fn print_event(container: &Container, kind: &str, data: Value) -> Result<(), Failure> {
     let mut event = json!({ "type": kind, "id": container.id() });
     if let (Some(event), false) = (event.as_object_mut(), data.is_null()) {
         event.insert("data".to_owned(), data);

@@ -1,4 +1,4 @@
-//! `pidone exec`: a further process in a container.
+//! `pidone exec`: starts a further process in a container.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,37 +14,38 @@ use super::{begin, flags, read};
 use crate::arguments::Invocation;
 use crate::failure::Outcome;
 use crate::report::Report;
-use crate::session::attend;
+use crate::session::attach;
 use crate::signals::Signals;
 use crate::trace::traced;
 
-/// Longer than any container is paused, and short enough to be added to a time.
+/// A timeout that never expires, but is small enough to be added to a time.
 const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 /// Runs a program in a container.
 ///
-/// # Errors
-/// The container does not run, or the program cannot be started in it.
-pub fn exec(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
+/// # Errors [`Code::ContainerNotRunning`] if the container has stopped or is paused,
+/// [`Code::ConfigInvalid`] if an option is wrong, and [`Code::SystemError`] if the program cannot
+/// be started.
+pub(super) fn exec(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
     let (flags, global): (flags::Exec, flags::Global) = begin(invocation, report)?;
-    let Some((id, args)) = flags.line.split_first() else { return invocation.unknown() };
-    report.fails_with(255);
-    let signals = if flags.detach { None } else { Some(Signals::take()?) };
-    let (mut running, receivers) =
-        traced(flags.around.trace.as_ref(), report, |_| flags.start(&global, id, args))?;
+    let (id, args) = split_line(&flags.line)?;
+    report.set_failure_status(255);
+    let signals = if flags.detach { None } else { Some(Signals::block()?) };
+    let (mut running, extra_fds) =
+        traced(flags.setup.trace.as_ref(), report, |_| flags.start(&global, id, args))?;
     report.debug(&format_args!("started process {}", running.pid()));
-    let told = receivers.tell(&mut running);
-    let attended = match (told, &signals) {
+    let sent = extra_fds.send(&mut running);
+    let attached = match (sent, &signals) {
         (Ok(()), None) => return Ok(0),
-        (Ok(()), Some(signals)) => attend(&mut running, signals),
+        (Ok(()), Some(signals)) => attach(&mut running, signals),
         (Err(error), _) => Err(error),
     };
-    if attended.is_err() {
-        // Nobody attends it any more. It may have ended by itself.
+    if attached.is_err() {
+        // No process waits for it any more. It may have exited by itself.
         let _ = running.signal(libc::SIGKILL);
         let _ = running.wait();
     }
-    Ok(status(attended?))
+    Ok(status(attached?))
 }
 
 impl flags::Exec {
@@ -57,7 +58,7 @@ impl flags::Exec {
     ) -> Result<(Running, ExtraFds<'_>)> {
         let mut options = flags::Global::options();
         if self.ignore_paused {
-            // Nobody can know when the container is resumed.
+            // The process starts whenever the container is resumed.
             options = options.timeout(FOREVER);
         }
         let load = || {
@@ -83,19 +84,19 @@ impl flags::Exec {
                 }
                 oci::Process::from_json(&read::file(path)?)?.process()
             }
-            None => self.base(&container, args),
+            None => self.bundle_process(&container, args),
         })?;
         process.sub_cgroups = sub_cgroups(&self.cgroup)?;
         process.ignore_paused = self.ignore_paused;
-        // Who is told of it waits for it: the caller's parent or a subreaper, once the caller has
-        // ended.
-        process.as_child = self.detach || self.around.is_told();
-        let receivers = self.around.prepare(&mut process, self.detach, "setns")?;
-        Ok((container.exec(&process)?, receivers))
+        // The program that gets the process ID waits for the process. It is the parent of this
+        // process or a subreaper, so the process must be a child of this one.
+        process.as_child = self.detach || self.setup.reports_process();
+        let extra_fds = self.setup.prepare(&mut process, self.detach, "setns")?;
+        Ok((container.exec(&process)?, extra_fds))
     }
 
-    /// The process of the container's bundle, changed by the options.
-    fn base(&self, container: &Container, args: &[String]) -> Result<Process> {
+    /// Returns the process of the container's bundle, overridden by the options.
+    fn bundle_process(&self, container: &Container, args: &[String]) -> Result<Process> {
         if args.is_empty() {
             return Err(Error::config("exec", "", "names no program, and there is no --process"));
         }
@@ -130,7 +131,7 @@ impl flags::Exec {
             ids.groups.extend(&self.additional_gids);
         }
         if !self.cap.is_empty() {
-            // Inheritable ones would let files of the image regain capabilities (CVE-2022-29162).
+            // Not inheritable: files of the image could regain those (CVE-2022-29162).
             let sets = process.capability_sets.get_or_insert_default();
             for set in [&mut sets.bounding, &mut sets.effective, &mut sets.permitted] {
                 set.extend(self.cap.iter().cloned());
@@ -140,7 +141,17 @@ impl flags::Exec {
     }
 }
 
-/// The cgroups of `--cgroup`, by controller.
+/// Splits an argument list into the ID of the container and the rest.
+///
+/// # Errors
+/// [`Code::ConfigInvalid`] if it is empty, which the parser does not accept.
+pub(super) fn split_line(line: &[String]) -> Result<(&str, &[String])> {
+    let (id, rest) =
+        line.split_first().ok_or_else(|| Error::config("command", "", "names no container"))?;
+    Ok((id, rest))
+}
+
+/// Returns the paths of `--cgroup` by controller. One path without a controller has an empty key.
 fn sub_cgroups(given: &[String]) -> Result<BTreeMap<String, String>> {
     let mut all = BTreeMap::new();
     for text in given {
@@ -169,12 +180,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cgroups_go_by_controller() {
+    fn cgroup_paths_are_split_by_controller() {
         let parse = |given: &[&str]| {
             sub_cgroups(&given.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>())
         };
-        let one = parse(&["a/b"]).unwrap();
-        assert_eq!(one.get("").map(String::as_str), Some("a/b"));
+        let single = parse(&["a/b"]).unwrap();
+        assert_eq!(single.get("").map(String::as_str), Some("a/b"));
         let several = parse(&["cpu,memory:a", "pids:b:c"]).unwrap();
         let pairs: Vec<_> = several.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
         assert_eq!(pairs, [("cpu", "a"), ("memory", "a"), ("pids", "b:c")]);

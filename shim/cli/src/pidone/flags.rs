@@ -1,4 +1,4 @@
-//! The options before the verbs, and of the verbs.
+//! The options of `pidone` and of its verbs. Their doc comments are the help.
 
 use std::path::PathBuf;
 
@@ -6,31 +6,31 @@ use clap::{Args, ValueEnum};
 
 use crate::{report, signals, trace};
 
-/// Options before the verb.
+/// The options before the verb.
 #[derive(Debug, Default, Args)]
 pub(super) struct Global {
-    /// Directory of the states of containers [default: /run/pidone, for ordinary users pidone in
-    /// $XDG_RUNTIME_DIR]
+    /// Directory for the state of containers [default: /run/pidone, for ordinary users
+    /// $XDG_RUNTIME_DIR/pidone]
     #[arg(long, value_name = "DIR")]
     pub(super) root: Option<PathBuf>,
 
-    /// Append errors to this file too
+    /// Also append errors to this file
     #[arg(long, value_name = "FILE")]
     pub(super) log: Option<PathBuf>,
 
-    /// Form of the lines in that file
+    /// Format of the log file
     #[arg(long, value_name = "text|json", default_value = "text", hide_possible_values = true)]
     pub(super) log_format: report::Format,
 
-    /// Tell what is done, and how long each step of a start took
+    /// Report details, and how long each step of a start took
     #[arg(long)]
     pub(super) debug: bool,
 
-    /// Use systemd for control groups (not supported yet)
+    /// Use systemd to manage cgroups (not supported yet)
     #[arg(long)]
     pub(super) systemd_cgroup: bool,
 
-    /// Whether to do without the control groups that the caller cannot make
+    /// Whether to run without the cgroups that the caller cannot create
     #[arg(
         long,
         value_name = "true|false|auto",
@@ -39,7 +39,7 @@ pub(super) struct Global {
     )]
     pub(super) rootless: Rootless,
 
-    /// What makes control groups
+    /// How cgroups are managed
     #[arg(
         long,
         value_name = "cgroupfs|disabled|systemd",
@@ -53,29 +53,29 @@ pub(super) struct Global {
     criu: Option<PathBuf>,
 }
 
-/// Whether control groups may be left out.
+/// Whether a container may run without its cgroup if the caller cannot create it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub(super) enum Rootless {
-    /// For ordinary users and in user namespaces.
+    /// Yes for ordinary users and in user namespaces, else no.
     #[default]
     Auto,
-    /// Always.
+    /// Yes.
     #[value(alias = "1", alias = "t")]
     True,
-    /// Never.
+    /// No.
     #[value(alias = "0", alias = "f")]
     False,
 }
 
-/// What makes control groups.
+/// How cgroups are managed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub(super) enum CgroupManager {
-    /// This program.
+    /// By this program.
     #[default]
     Cgroupfs,
-    /// Nothing: the container stays in the caller's.
+    /// Not at all: the container stays in the cgroup of the caller.
     Disabled,
-    /// systemd, which is not supported yet.
+    /// By systemd, which is not supported yet.
     Systemd,
 }
 
@@ -90,27 +90,27 @@ pub(super) struct Plan {
 /// The id of a container.
 #[derive(Debug, Args)]
 pub(super) struct Id {
-    /// Name of the container
+    /// ID of the container
     #[arg(value_name = "ID")]
     pub(super) id: String,
 }
 
-/// What stands around a process that is started: sockets, files, descriptors.
+/// How a process is connected to the caller: terminal, descriptors, and where its ID is reported.
 #[derive(Debug, Default, Args)]
 pub(super) struct ConsoleSetup {
-    /// Unix socket that is sent the master of the terminal
+    /// Unix socket to send the master of the terminal to
     #[arg(long, value_name = "SOCKET")]
     pub(super) console_socket: Option<PathBuf>,
 
-    /// Unix socket that is sent a pidfd of the process
+    /// Unix socket to send a pidfd of the process to
     #[arg(long, value_name = "SOCKET")]
     pub(super) pidfd_socket: Option<PathBuf>,
 
-    /// File to write the id of the process to
+    /// File to write the process ID to
     #[arg(long, value_name = "FILE")]
     pub(super) pid_file: Option<PathBuf>,
 
-    /// How many descriptors from 3 on are passed to the process
+    /// Number of file descriptors, from 3 on, to pass to the process
     #[arg(long, value_name = "NUMBER", default_value_t = 0)]
     pub(super) preserve_fds: u32,
 
@@ -128,20 +128,20 @@ pub(super) struct Create {
     #[arg(short, long, value_name = "DIR", default_value = ".")]
     pub(super) bundle: PathBuf,
 
-    /// Move the root over / instead of pivot_root(2), for a root on the initial ramfs
+    /// Move the root file system to / instead of using pivot_root(2), as needed on an initial ramfs
     #[arg(long)]
     pub(super) no_pivot: bool,
 
-    /// Leave the process in the caller's session keyring
+    /// Do not create a new session keyring; the process keeps that of the caller
     #[arg(long)]
     pub(super) no_new_keyring: bool,
 
-    /// Keep an init as process 1, which reaps what ends, passes signals on and starts what follows
+    /// Run an init as process 1 that reaps orphans, forwards signals and starts further processes
     #[arg(long)]
     pub(super) init: bool,
 
     #[command(flatten)]
-    pub(super) around: ConsoleSetup,
+    pub(super) setup: ConsoleSetup,
 }
 
 /// `pidone run`.
@@ -150,15 +150,15 @@ pub(super) struct Run {
     #[command(flatten)]
     pub(super) create: Create,
 
-    /// Do not wait for the end of the container
+    /// Do not wait for the container to exit
     #[arg(short, long)]
     pub(super) detach: bool,
 
-    /// Keep the container when its process has ended
+    /// Do not delete the container when it exits
     #[arg(long)]
     pub(super) keep: bool,
 
-    /// Accepted: pidone is never a subreaper
+    /// Accepted and ignored: pidone is never a subreaper
     #[arg(long)]
     no_subreaper: bool,
 }
@@ -166,15 +166,15 @@ pub(super) struct Run {
 /// `pidone exec`.
 #[derive(Debug, Default, Args)]
 pub(super) struct Exec {
-    /// Name of the container, the program and its arguments
+    /// ID of the container, the program and its arguments
     #[arg(required = true, trailing_var_arg = true, value_name = "ID> <PROGRAM")]
     pub(super) line: Vec<String>,
 
-    /// File with the process, as in config.json
+    /// File with the process, in the format of config.json
     #[arg(short, long, value_name = "FILE")]
     pub(super) process: Option<PathBuf>,
 
-    /// Do not wait for the end of the process
+    /// Do not wait for the process to exit
     #[arg(short, long)]
     pub(super) detach: bool,
 
@@ -182,52 +182,52 @@ pub(super) struct Exec {
     #[arg(long, value_name = "DIR")]
     pub(super) cwd: Option<String>,
 
-    /// Variable of the environment; may be repeated
+    /// Set an environment variable; may be repeated
     #[arg(short, long, value_name = "NAME=VALUE")]
     pub(super) env: Vec<String>,
 
-    /// Give the process a terminal
+    /// Allocate a terminal for the process
     #[arg(short, long)]
     pub(super) tty: bool,
 
-    /// User and group, as numbers
+    /// Numeric user and group ID
     #[arg(short, long, value_name = "UID[:GID]", value_parser = user)]
     pub(super) user: Option<(u32, Option<u32>)>,
 
-    /// Supplementary group, as a number; may be repeated
+    /// Add a numeric supplementary group ID; may be repeated
     #[arg(short = 'g', long, value_name = "GID", value_delimiter = ',')]
     pub(super) additional_gids: Vec<u32>,
 
-    /// SELinux label
+    /// SELinux label of the process
     #[arg(long, value_name = "LABEL")]
     pub(super) process_label: Option<String>,
 
-    /// AppArmor profile
+    /// AppArmor profile of the process
     #[arg(long, value_name = "PROFILE")]
     pub(super) apparmor: Option<String>,
 
-    /// No privileges are gained by exec
+    /// Set no_new_privs: executing a program grants no privileges
     #[arg(long)]
     pub(super) no_new_privs: bool,
 
-    /// One more capability; may be repeated
+    /// Add a capability; may be repeated
     #[arg(short, long, value_name = "CAPABILITY")]
     pub(super) cap: Vec<String>,
 
-    /// Control group below the container's; may be repeated
+    /// Run in this cgroup below that of the container; may be repeated
     #[arg(long, value_name = "[CONTROLLER:]PATH")]
     pub(super) cgroup: Vec<String>,
 
-    /// Start the process in a paused container, to run when that is resumed
+    /// Also start the process in a paused container; it runs once the container is resumed
     #[arg(long)]
     pub(super) ignore_paused: bool,
 
-    /// Accepted: pidone is never a subreaper
+    /// Accepted and ignored: pidone is never a subreaper
     #[arg(long, hide = true)]
     no_subreaper: bool,
 
     #[command(flatten)]
-    pub(super) around: ConsoleSetup,
+    pub(super) setup: ConsoleSetup,
 }
 
 /// `pidone kill`.
@@ -240,7 +240,7 @@ pub(super) struct Kill {
     #[arg(value_name = "SIGNAL", default_value = "TERM", value_parser = signals::parse)]
     pub(super) signal: i32,
 
-    /// Send it to all processes of the container
+    /// Send the signal to all processes of the container
     #[arg(short, long, hide = true)]
     pub(super) all: bool,
 }
@@ -251,24 +251,24 @@ pub(super) struct Delete {
     #[command(flatten)]
     pub(super) id: Id,
 
-    /// Kill the container first; it is no error if there is none
+    /// Kill the container first if it is running; succeed if it does not exist
     #[arg(short, long)]
     pub(super) force: bool,
 }
 
-/// How lists are printed.
+/// The output format of lists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum Format {
-    /// For people.
+    /// Columns for people.
     Table,
-    /// For programs.
+    /// JSON for programs.
     Json,
 }
 
 /// `pidone list`.
 #[derive(Debug, Args)]
 pub(super) struct List {
-    /// Form of the list
+    /// Output format
     #[arg(
         short,
         long,
@@ -278,7 +278,7 @@ pub(super) struct List {
     )]
     pub(super) format: Format,
 
-    /// Print the ids alone
+    /// Print only the IDs
     #[arg(short, long)]
     pub(super) quiet: bool,
 }
@@ -286,11 +286,11 @@ pub(super) struct List {
 /// `pidone ps`.
 #[derive(Debug, Args)]
 pub(super) struct Ps {
-    /// Name of the container, and options of ps(1) [default: -ef]
+    /// ID of the container, and options for ps(1) [default: -ef]
     #[arg(required = true, trailing_var_arg = true, value_name = "ID> <OPTION")]
     pub(super) line: Vec<String>,
 
-    /// Form of the list
+    /// Output format
     #[arg(
         short,
         long,
@@ -307,11 +307,11 @@ pub(super) struct Events {
     #[command(flatten)]
     pub(super) id: Id,
 
-    /// Time between statistics, as in 500ms, 5s, 1m30s
+    /// Interval between statistics, for example 500ms, 5s or 1m30s
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = super::duration::parse)]
     pub(super) interval: std::time::Duration,
 
-    /// Print the statistics once
+    /// Print the statistics once and exit
     #[arg(long)]
     pub(super) stats: bool,
 }
@@ -323,7 +323,7 @@ pub(super) struct Spec {
     #[arg(short, long, value_name = "DIR", default_value = ".")]
     pub(super) bundle: PathBuf,
 
-    /// For an ordinary user, who is root in the container
+    /// Write a configuration for an ordinary user, who becomes root in a user namespace
     #[arg(long)]
     pub(super) rootless: bool,
 }
@@ -331,27 +331,27 @@ pub(super) struct Spec {
 /// `pidone init-image`.
 #[derive(Debug, Args)]
 pub(super) struct InitImage {
-    /// Write the init that stays process 1 and serves requests, which cannot run by itself
+    /// Write the init of `run --init` instead; it serves requests and cannot run by itself
     #[arg(long)]
     pub(super) supervise: bool,
 
-    /// The file to write; `-` or none is standard output
+    /// File to write [default: standard output, which is also `-`]
     #[arg(value_name = "FILE")]
     pub(super) file: Option<PathBuf>,
 }
 
-/// A verb without options.
+/// The options of a verb that has none.
 #[derive(Debug, Args)]
-pub(super) struct Nothing {}
+pub(super) struct NoOptions {}
 
-/// `pidone init`, `checkpoint` and `restore`: whatever is passed to them.
+/// `pidone init`, `checkpoint` and `restore`, which accept and ignore everything.
 #[derive(Debug, Args)]
-pub(super) struct Anything {
+pub(super) struct Ignored {
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
     ignored: Vec<String>,
 }
 
-/// A user and a group by numbers, whole strings.
+/// Parses a numeric user ID, or user and group ID. Signs and spaces are refused.
 fn user(text: &str) -> Result<(u32, Option<u32>), &'static str> {
     let number = |text: &str| {
         let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
@@ -370,10 +370,10 @@ mod tests {
 
     use super::super::{PROGRAM, update};
     use super::*;
-    use crate::arguments::{Invocation, one_line};
-    use crate::failure::Failure;
+    use crate::arguments::Invocation;
+    use crate::failure::{Failure, one_line};
 
-    fn said(failure: Failure) -> String {
+    fn message(failure: Failure) -> String {
         match failure {
             Failure::Usage { error, caller } => one_line(&error, &caller),
             Failure::Error(error) => error.to_string(),
@@ -383,17 +383,18 @@ mod tests {
 
     fn parse<T: Args>(line: &str) -> Result<(Global, T), String> {
         let line = line.split_whitespace().map(OsString::from);
-        let invocation = Invocation::split(&PROGRAM, line).map_err(said)?;
-        Ok((invocation.global().map_err(said)?, invocation.own().map_err(said)?))
+        let invocation = Invocation::split(&PROGRAM, line).map_err(message)?;
+        Ok((invocation.parse_global().map_err(message)?, invocation.parse_verb().map_err(message)?))
     }
 
     #[test]
     fn the_parsers_are_consistent() {
         PROGRAM.command().debug_assert();
+        assert_eq!(PROGRAM.unlisted_options(), Vec::<String>::new());
     }
 
     #[test]
-    fn what_clients_call_is_understood() {
+    fn command_lines_of_clients_are_parsed() {
         let (global, create): (_, Create) = parse(
             "--root /r --log /b/log.json --log-format json create --bundle /b --pid-file /p \
              --console-socket /s x",
@@ -405,7 +406,7 @@ mod tests {
             (Some("/b/log.json".into()), report::Format::Json)
         );
         assert_eq!((create.id.id.as_str(), create.bundle), ("x", "/b".into()));
-        assert_eq!(create.around.console_socket, Some("/s".into()));
+        assert_eq!(create.setup.console_socket, Some("/s".into()));
 
         let (global, create): (_, Create) = parse(
             "--log-format=json --log=/l --cgroup-manager disabled --rootless=true create x -b /b",
@@ -420,7 +421,7 @@ mod tests {
         assert!(global.systemd_cgroup && exec.detach && exec.process.is_some());
         let (_, run): (_, Run) = parse("run -d --keep --no-subreaper --preserve-fds 2 x").unwrap();
         assert!(run.detach && run.keep);
-        assert_eq!(run.create.around.preserve_fds, 2);
+        assert_eq!(run.create.setup.preserve_fds, 2);
 
         for line in ["kill --all x 9", "kill x 9 --all", "kill -a x KILL", "kill x -a sigkill"] {
             let (_, kill): (_, Kill) = parse(line).unwrap();
@@ -448,7 +449,7 @@ mod tests {
     }
 
     #[test]
-    fn what_follows_the_id_of_exec_is_the_program() {
+    fn arguments_after_the_id_of_exec_are_the_program() {
         let (_, exec): (_, Exec) = parse(
             "exec -t -u 1:2 -e A=1 --env B= -g 3 --additional-gids 4 -c CAP_KILL --cgroup cpu:/x \
              --ignore-paused --no-new-privs x sh -t --user 7 -- -p",
@@ -464,7 +465,7 @@ mod tests {
     }
 
     #[test]
-    fn wrong_lines_are_refused() {
+    fn wrong_options_are_refused() {
         for (line, reason) in [
             ("exec --user x x sh", "must be numbers"),
             ("exec --user 1:2:3 x sh", "must be numbers"),

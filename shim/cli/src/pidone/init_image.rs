@@ -1,4 +1,4 @@
-//! `pidone init-image`: the init of containers as a file of its own.
+//! `pidone init-image`: writes the init of containers to a file.
 
 use std::fs::{self, OpenOptions, Permissions};
 use std::io::{self, IsTerminal as _, Write as _};
@@ -14,14 +14,15 @@ use crate::failure::Outcome;
 use crate::output;
 use crate::report::Report;
 
-/// Everybody may run it.
+/// The mode of the file: everybody may execute it.
 const MODE: u32 = 0o755;
 
-/// Writes an image that is embedded in this program.
+/// Writes an image that is embedded in this program to a file or to standard output.
 ///
 /// # Errors
-/// Standard output is a terminal, or the file cannot be written; then none is left behind.
-pub fn init_image(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
+/// [`Code::ConfigInvalid`] if standard output is a terminal. [`Code::SystemError`] with the path if
+/// the file cannot be written; no partial file is left then.
+pub(super) fn init_image(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
     let (flags, _): (flags::InitImage, flags::Global) = begin(invocation, report)?;
     let image = if flags.supervise { SUPERVISOR } else { EMBEDDED };
     match flags.file.filter(|file| file != Path::new("-")) {
@@ -35,35 +36,35 @@ pub fn init_image(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
     Ok(0)
 }
 
-/// Puts the image at a path, in one step: whoever executes it there gets all of it, or what was
-/// there before.
+/// Writes the image to a path atomically: a process that executes it gets the whole image, or the
+/// previous file.
 fn write(path: &Path, image: &[u8]) -> Result<()> {
     let Some(name) = path.file_name() else {
         return Err(Error::path("write", path, rustix::io::Errno::ISDIR));
     };
-    let mut new = std::ffi::OsString::from(".");
-    new.push(name);
-    new.push(format!(".{}", std::process::id()));
-    let new: PathBuf = path.with_file_name(new);
+    let mut draft = std::ffi::OsString::from(".");
+    draft.push(name);
+    draft.push(format!(".{}", std::process::id()));
+    let draft: PathBuf = path.with_file_name(draft);
     let mut file = OpenOptions::new()
         .write(true)
         .create_new(true)
         .mode(MODE)
-        .open(&new)
+        .open(&draft)
         .map_err(|error| Error::path("create", path, error))?;
     let written = file
         .write_all(image)
-        // Whatever the umask is.
+        // Regardless of the umask.
         .and_then(|()| file.set_permissions(Permissions::from_mode(MODE)))
-        .map_err(|error| Error::path("write", &new, error))
+        .map_err(|error| Error::path("write", &draft, error))
         .and_then(|()| {
-            // Closed: a file that is open for writing cannot be executed.
+            // Close it first: a file that is open for writing cannot be executed.
             drop(file);
-            fs::rename(&new, path).map_err(|error| Error::path("rename", path, error))
+            fs::rename(&draft, path).map_err(|error| Error::path("rename", path, error))
         });
     if written.is_err() {
-        // What failed before says more.
-        let _ = fs::remove_file(&new);
+        // The first error is reported, not one of the removal.
+        let _ = fs::remove_file(&draft);
     }
     written
 }

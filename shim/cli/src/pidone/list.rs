@@ -1,4 +1,4 @@
-//! `pidone state` and `pidone list`: what containers there are, and what they do.
+//! `pidone state` and `pidone list`: print the state of one or all containers.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,13 +16,13 @@ use crate::failure::Outcome;
 use crate::report::Report;
 use crate::{output, timestamp};
 
-/// The state of a container: the specification's, with what runc adds.
+/// The state of a container: the fields of the specification, and those that runc adds.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct State<'a> {
     oci_version: &'static str,
     id: &'a str,
-    /// 0 once it has ended.
+    /// The ID of the first process on the host, or 0 if the container has stopped.
     pid: i32,
     status: &'static str,
     bundle: &'a Path,
@@ -34,7 +34,7 @@ struct State<'a> {
 }
 
 impl<'a> State<'a> {
-    fn of(container: &'a Container) -> Result<Self> {
+    fn from_container(container: &'a Container) -> Result<Self> {
         let status = container.status()?;
         let config = container.config();
         let directory = rustix::fs::fstat(container.as_fd())
@@ -53,13 +53,13 @@ impl<'a> State<'a> {
             rootfs: &config.rootfs,
             created: timestamp::precise(container.created()),
             annotations: &config.annotations,
-            owner: user(directory.st_uid),
+            owner: user_name(directory.st_uid),
         })
     }
 }
 
-/// The name of a user of the host; `#` and the number if there is none.
-fn user(uid: u32) -> String {
+/// Returns the name of a user of the host, or `#` and the ID if it has no name.
+fn user_name(uid: u32) -> String {
     let users = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
     let name = users.lines().find_map(|line| {
         let mut fields = line.split(':');
@@ -72,33 +72,34 @@ fn user(uid: u32) -> String {
 /// Prints the state of a container.
 ///
 /// # Errors
-/// There is none with the id.
-pub fn state(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
+/// [`Code::ContainerNotExists`] if no container has the ID.
+pub(super) fn state(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
     let (flags, global): (flags::Id, flags::Global) = begin(invocation, report)?;
     let container = global.container(&flags.id)?;
-    output::bytes(&output::indented(&State::of(&container)?, b"  ")?)?;
+    output::bytes(&output::indented(&State::from_container(&container)?, b"  ")?)?;
     Ok(0)
 }
 
 /// Prints all containers.
 ///
 /// # Errors
-/// The directory of the states cannot be read.
-pub fn list(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
+/// [`Code::SystemError`] if the directory with their state cannot be read. A container that cannot
+/// be loaded is only a warning.
+pub(super) fn list(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
     let (flags, global): (flags::List, flags::Global) = begin(invocation, report)?;
     let factory = global.factory(flags::Global::options())?;
     let mut containers = Vec::new();
     for id in factory.list()? {
         match factory.load(&id) {
             Ok(container) => containers.push(container),
-            Err(error) => skipped(report, &error),
+            Err(error) => warn_skipped(report, &error),
         }
     }
     let mut states = Vec::new();
     for container in &containers {
-        match State::of(container) {
+        match State::from_container(container) {
             Ok(state) => states.push(state),
-            Err(error) => skipped(report, &error),
+            Err(error) => warn_skipped(report, &error),
         }
     }
     if flags.quiet {
@@ -111,18 +112,19 @@ pub fn list(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
     Ok(0)
 }
 
-/// Others remove containers meanwhile, which is nothing to tell.
-fn skipped(report: &mut Report, error: &Error) {
+/// Warns about a container that cannot be loaded, unless another process has just deleted it.
+fn warn_skipped(report: &mut Report, error: &Error) {
     if error.code() != Code::ContainerNotExists {
         report.warning(error);
     }
 }
 
-/// The states in columns, as Go's tabwriter sets them for runc.
+/// The states in columns, laid out like those of runc by Go's tabwriter.
 struct Table<'a>(&'a [State<'a>]);
 
-/// The least width of a column, and the least space between two.
+/// The minimum width of a column.
 const WIDTH: usize = 12;
+/// The minimum space between two columns.
 const SPACE: usize = 3;
 
 impl fmt::Display for Table<'_> {
@@ -159,7 +161,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn columns_are_those_of_runc() {
+    fn columns_are_laid_out_like_those_of_runc() {
         let annotations = BTreeMap::new();
         let state = |id, bundle| State {
             oci_version: "1.3.0",
@@ -183,8 +185,8 @@ mod tests {
     }
 
     #[test]
-    fn owners_have_names() {
-        assert_eq!(user(0), "root");
-        assert_eq!(user(u32::MAX), "#4294967295");
+    fn an_owner_without_a_name_is_printed_as_a_number() {
+        assert_eq!(user_name(0), "root");
+        assert_eq!(user_name(u32::MAX), "#4294967295");
     }
 }

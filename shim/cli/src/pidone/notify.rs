@@ -1,4 +1,5 @@
-//! Readiness of a container, for a service manager that started this process: sd_notify(3).
+//! Reports the readiness of a container to the service manager that started this process:
+//! sd_notify(3).
 
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
@@ -11,12 +12,14 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::notify::{Listening, Notify};
 
-/// The service manager's socket, if one started this process.
+/// Returns the socket of the service manager, if one started this process.
 fn manager() -> Option<PathBuf> {
     std::env::var_os("NOTIFY_SOCKET").filter(|path| !path.is_empty()).map(Into::into)
 }
 
-/// Gives a container that is about to be made a socket to tell its readiness.
+/// Configures a container that is about to be created to report its readiness.
+///
+/// Returns `None` if no service manager started this process.
 pub(super) fn configure(
     root: &Path,
     id: &str,
@@ -29,15 +32,16 @@ pub(super) fn configure(
     Ok(Some(notify))
 }
 
-/// Listens on that socket, before the program can tell anything.
+/// Creates the socket for the container. Must be called before its program is executed.
 pub(super) fn listen(root: &Path, id: &str) -> Result<Option<Listening>> {
     manager().map(|manager| Notify::new(&root.join(id), manager).listen()).transpose()
 }
 
-/// Lets the program of a created container come, and waits until it is ready.
+/// Starts the program of a created container, and waits until it is ready.
 pub(super) fn release(container: &mut Container, root: &Path) -> Result<()> {
     let Some(listening) = listen(root, container.id())? else { return container.release() };
-    // Opened before the release, which fails if the first process is gone: it is not another's.
+    // Opened before the release, which fails if the first process is gone: the pidfd is then not
+    // that of another process.
     let pid = container.pid();
     let pidfd = Pid::from_raw(pid).ok_or(Errno::SRCH);
     let pidfd = pidfd
@@ -47,11 +51,12 @@ pub(super) fn release(container: &mut Container, root: &Path) -> Result<()> {
     listening.forward(pid, pidfd.as_fd())
 }
 
-/// What waits for the container's word while this process attends it.
+/// The thread that waits until the container is ready.
 #[derive(Debug)]
 pub(super) struct Forwarding(JoinHandle<Result<()>>);
 
-/// Passes the container's word on meanwhile. This process stays the service's main one.
+/// Starts a thread that waits until the container is ready and reports it. This process stays the
+/// main process of the service.
 pub(super) fn forward(listening: Listening, running: &Running) -> Result<Forwarding> {
     let fail = |error| Error::system("notify", "", error);
     let pidfd = running.pidfd().try_clone_to_owned().map_err(fail)?;
@@ -63,8 +68,9 @@ pub(super) fn forward(listening: Listening, running: &Running) -> Result<Forward
 }
 
 impl Forwarding {
-    /// What became of it, if it is over. A manager that does not read is not waited for.
-    pub(super) fn end(self) -> Option<Result<()>> {
+    /// Returns the result if the thread has finished. Does not wait for a manager that does not
+    /// read.
+    pub(super) fn result(self) -> Option<Result<()>> {
         self.0.is_finished().then(|| self.0.join().ok()).flatten()
     }
 }

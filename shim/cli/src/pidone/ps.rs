@@ -1,23 +1,25 @@
-//! `pidone ps`: the processes of a container.
+//! `pidone ps`: lists the processes of a container.
 
 use std::fmt::Write as _;
 use std::process::{Command, Stdio};
 
 use pidone_config::{Code, Error, Result};
 
+use super::exec::split_line;
 use super::{begin, flags};
 use crate::arguments::Invocation;
 use crate::failure::Outcome;
 use crate::output;
 use crate::report::Report;
 
-/// Prints the processes: their ids as JSON, or what ps(1) of the host says of them.
+/// Prints the processes of a container: their IDs as JSON, or their lines from ps(1) of the host.
 ///
 /// # Errors
-/// The container does not run, or ps(1) fails or prints no column `PID`.
-pub fn ps(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
+/// [`Code::ContainerNotRunning`] if the container has stopped, and [`Code::SystemError`] if ps(1)
+/// fails or prints no column `PID`.
+pub(super) fn ps(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
     let (flags, global): (flags::Ps, flags::Global) = begin(invocation, report)?;
-    let Some((id, options)) = flags.line.split_first() else { return invocation.unknown() };
+    let (id, options) = split_line(&flags.line)?;
     let pids = global.container(id)?.processes()?;
     if flags.format == flags::Format::Json {
         output::bytes(&output::line(&pids)?)?;
@@ -33,15 +35,18 @@ pub fn ps(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
         .output()
         .map_err(|error| Error::system("exec", "ps", error))?;
     if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-        return Err(Error::reason(Code::SystemError, "exec", "ps", said).into());
+        let message = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        return Err(Error::reason(Code::SystemError, "exec", "ps", message).into());
     }
-    output::print(format_args!("{}", select(&String::from_utf8_lossy(&output.stdout), &pids)?))?;
+    output::print(format_args!(
+        "{}",
+        select_lines(&String::from_utf8_lossy(&output.stdout), &pids)?
+    ))?;
     Ok(0)
 }
 
-/// The title of a list, and the lines of these processes.
-fn select(list: &str, pids: &[i32]) -> Result<String> {
+/// Returns the title of a list of ps(1), and the lines of these processes.
+fn select_lines(list: &str, pids: &[i32]) -> Result<String> {
     let refuse = |reason| Error::reason(Code::SystemError, "read", "ps", reason);
     let title = list.lines().next().unwrap_or_default();
     let column = title.split_whitespace().position(|name| name == "PID");
@@ -63,14 +68,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_containers_processes_are_told() {
+    fn only_the_processes_of_the_container_are_listed() {
         let list = "UID   PID  PPID CMD\nroot    1     0 init 7\nroot    7     1 sh -c PID\n\n";
         assert_eq!(
-            select(list, &[7, 9]).unwrap(),
+            select_lines(list, &[7, 9]).unwrap(),
             "UID   PID  PPID CMD\nroot    7     1 sh -c PID\n"
         );
-        assert!(select("CMD\nsh\n", &[1]).is_err());
-        assert!(select("PID\nx\n", &[1]).is_err());
-        assert!(select("", &[1]).is_err());
+        assert!(select_lines("CMD\nsh\n", &[1]).is_err());
+        assert!(select_lines("PID\nx\n", &[1]).is_err());
+        assert!(select_lines("", &[1]).is_err());
     }
 }

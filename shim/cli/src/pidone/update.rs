@@ -1,4 +1,4 @@
-//! `pidone update`: other limits for a container.
+//! `pidone update`: changes the resource limits of a container.
 
 use std::path::PathBuf;
 
@@ -18,83 +18,84 @@ use crate::report::Report;
 #[derive(Debug, Default, Args)]
 #[command(allow_negative_numbers = true)]
 pub(super) struct Update {
-    /// Name of the container
+    /// ID of the container
     #[arg(value_name = "ID")]
     id: String,
 
-    /// File with limits as linux.resources in config.json, - for standard input; options change it
+    /// File with the limits, in the format of linux.resources in config.json, or - for standard
+    /// input; options override it
     #[arg(short, long, value_name = "FILE")]
     resources: Option<PathBuf>,
 
-    /// Weight of block I/O, 10 to 1000
+    /// Block I/O weight, 10 to 1000
     #[arg(long, value_name = "WEIGHT")]
     blkio_weight: Option<u16>,
 
-    /// Period of processor time, in microseconds
+    /// CPU period, in microseconds
     #[arg(long, value_name = "TIME")]
     cpu_period: Option<u64>,
 
-    /// Processor time in each period, in microseconds; -1 for no limit
+    /// CPU time per period, in microseconds; -1 for no limit
     #[arg(long, value_name = "TIME")]
     cpu_quota: Option<i64>,
 
-    /// Processor time beyond the quota that may be saved up, in microseconds
+    /// Unused CPU time that may accumulate beyond the quota, in microseconds
     #[arg(long, value_name = "TIME")]
     cpu_burst: Option<u64>,
 
-    /// Share of processor time among control groups
+    /// CPU shares, relative to other cgroups
     #[arg(long, value_name = "SHARES")]
     cpu_share: Option<u64>,
 
-    /// Period of real-time scheduling, in microseconds
+    /// Real-time CPU period, in microseconds
     #[arg(long, value_name = "TIME")]
     cpu_rt_period: Option<u64>,
 
-    /// Real-time scheduling in each period, in microseconds
+    /// Real-time CPU time per period, in microseconds
     #[arg(long, value_name = "TIME")]
     cpu_rt_runtime: Option<i64>,
 
-    /// Processors, as in 0-2,7
+    /// CPUs to use, for example 0-2,7
     #[arg(long, value_name = "LIST")]
     cpuset_cpus: Option<String>,
 
-    /// Memory nodes, as in 0-1
+    /// Memory nodes to use, for example 0-1
     #[arg(long, value_name = "LIST")]
     cpuset_mems: Option<String>,
 
-    /// 1 to run only where nothing else does, 0 to run as usual
+    /// 1 to run only when a CPU is otherwise idle, 0 to run as usual
     #[arg(long, value_name = "NUMBER")]
     cpu_idle: Option<i64>,
 
-    /// Memory, in bytes or with k, m, g; -1 for no limit
+    /// Memory limit, in bytes or with the suffix k, m or g; -1 for no limit
     #[arg(long, value_name = "SIZE", value_parser = memory)]
     memory: Option<i64>,
 
-    /// Soft limit of memory
+    /// Soft memory limit
     #[arg(long, value_name = "SIZE", value_parser = memory)]
     memory_reservation: Option<i64>,
 
-    /// Memory and swap together; -1 for no limit
+    /// Limit of memory and swap together; -1 for no limit
     #[arg(long, value_name = "SIZE", value_parser = memory)]
     memory_swap: Option<i64>,
 
-    /// Number of processes; -1 for no limit
+    /// Maximum number of processes; -1 for no limit
     #[arg(long, value_name = "NUMBER")]
     pids_limit: Option<i64>,
 
-    /// Intel RDT schema of the L3 cache (not supported)
+    /// Intel RDT schema for the L3 cache (not supported)
     #[arg(long, value_name = "SCHEMA")]
     l3_cache_schema: Option<String>,
 
-    /// Intel RDT schema of memory bandwidth (not supported)
+    /// Intel RDT schema for memory bandwidth (not supported)
     #[arg(long, value_name = "SCHEMA")]
     mem_bw_schema: Option<String>,
 
-    /// Accepted and ignored: kernels no longer have it
+    /// Accepted and ignored: the kernel has removed this limit
     #[arg(long, hide = true)]
     kernel_memory: Option<String>,
 
-    /// Accepted and ignored: kernels no longer have it
+    /// Accepted and ignored: the kernel has removed this limit
     #[arg(long, hide = true)]
     kernel_memory_tcp: Option<String>,
 }
@@ -103,11 +104,12 @@ fn memory(text: &str) -> std::result::Result<i64, &'static str> {
     size::parse(text).ok_or("must be a number of bytes, or one with k, m, g or t as in 64m")
 }
 
-/// Changes the limits of a container.
+/// Changes the resource limits of a container.
 ///
 /// # Errors
-/// A limit is wrong, the container does not run, or the kernel refuses.
-pub fn update(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
+/// [`Code::ConfigInvalid`] if a limit is wrong, [`Code::ContainerNotRunning`] if the container has
+/// stopped, [`Code::SystemError`] if it has no cgroup or the kernel refuses a limit.
+pub(super) fn update(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
     let (flags, global): (Update, flags::Global) = begin(invocation, report)?;
     let schemas =
         [("--l3-cache-schema", &flags.l3_cache_schema), ("--mem-bw-schema", &flags.mem_bw_schema)];
@@ -132,26 +134,26 @@ pub fn update(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
 }
 
 impl Update {
-    /// The limits of the file, changed by the options.
+    /// Returns the limits of the file, overridden by the options.
     fn resources(&self) -> Result<oci::Resources> {
-        let origin = self.resources.as_deref().map(|path| path.to_string_lossy().into_owned());
-        let origin = origin.unwrap_or_else(|| "options".to_owned());
+        let source = self.resources.as_deref().map(|path| path.to_string_lossy().into_owned());
+        let source = source.unwrap_or_else(|| "options".to_owned());
         let refuse = |error: &dyn std::fmt::Display| {
-            Error::reason(Code::ConfigInvalid, "resources", &origin, error.to_string())
+            Error::reason(Code::ConfigInvalid, "resources", &source, error.to_string())
         };
         let mut all: Map<String, Value> = match &self.resources {
             Some(path) => serde_json::from_slice(&read::file_or_stdin(path)?)
                 .map_err(|error| refuse(&error))?,
             None => Map::new(),
         };
-        // Other tools than this one may have changed the container's devices meanwhile, as those
-        // for GPUs do; runc leaves them alone too.
+        // Other tools, such as those for GPUs, may have changed the device rules of the container.
+        // Keep them, as runc does.
         all.remove("devices");
         self.merge(&mut all);
         serde_path_to_error::deserialize(Value::Object(all)).map_err(|error| refuse(&error))
     }
 
-    /// Puts what the options say in place of what a file says.
+    /// Overrides the limits of a file with those of the options.
     fn merge(&self, all: &mut Map<String, Value>) {
         let text = |value: &Option<String>| value.clone().map(Value::from);
         let options = [
@@ -180,7 +182,8 @@ impl Update {
                 part.insert(field.to_owned(), value);
             }
         }
-        // Without a limit of memory, one of memory and swap together would still hold.
+        // If memory becomes unlimited, memory and swap together must too, or that limit still
+        // holds.
         if let Some(memory) = all.get_mut("memory").and_then(Value::as_object_mut)
             && memory.get("limit").and_then(Value::as_i64) == Some(-1)
             && memory.get("swap").is_none_or(Value::is_null)
@@ -197,7 +200,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn options_change_the_file() {
+    fn options_override_the_file_and_unlimited_memory_implies_unlimited_swap() {
         let merged = |update: Update, file: Value| {
             let mut all = file.as_object().unwrap().clone();
             update.merge(&mut all);

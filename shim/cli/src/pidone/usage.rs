@@ -1,11 +1,11 @@
-//! Statistics under the names of `runc events`, which differ from libcontainer's.
+//! Statistics with the field names of `runc events`, which differ from those of libcontainer.
 
 use pidone::Stats;
 use pidone_host::cgroup::{BlkioEntry, MemoryData};
 use serde_json::{Map, Value, json};
 
-/// The data of an event of the type `stats`.
-pub(super) fn events(stats: &Stats) -> Value {
+/// Returns the data of an event of type `stats`, or null for a container without a cgroup.
+pub(super) fn event_data(stats: &Stats) -> Value {
     let Some(cgroup) = &stats.cgroup else { return Value::Null };
     let (cpu, memory, blkio) = (&cgroup.cpu_stats, &cgroup.memory_stats, &cgroup.blkio_stats);
     let hugetlb: Map<String, Value> = cgroup
@@ -62,7 +62,7 @@ pub(super) fn events(stats: &Stats) -> Value {
     });
     for part in ["cpu", "memory", "blkio"] {
         if let Some(part) = data.get_mut(part).and_then(Value::as_object_mut) {
-            // What is not counted is left out.
+            // Leave out what the kernel does not count.
             part.retain(|_, value| !value.is_null());
         }
     }
@@ -78,7 +78,7 @@ fn entry(data: MemoryData) -> Value {
     })
 }
 
-/// The entries of a list; nothing if there is none.
+/// Returns the entries of a list, or null if there are none.
 fn blkio_entries(entries: &[BlkioEntry]) -> Value {
     if entries.is_empty() { Value::Null } else { json!(entries) }
 }
@@ -90,7 +90,7 @@ mod tests {
     use pidone_host::cgroup::Psi;
 
     #[test]
-    fn has_the_names_of_runc() {
+    fn the_fields_have_the_names_of_runc() {
         let mut cgroup = cgroup::Stats::default();
         cgroup.cpu_stats.cpu_usage.percpu_usage = vec![1, 2];
         cgroup.memory_stats.psi = Some(Psi::default());
@@ -100,7 +100,7 @@ mod tests {
         cgroup.hugetlb_stats.insert("2MB".into(), cgroup::HugetlbStats::default());
         let mut stats = Stats::default();
         stats.cgroup = Some(cgroup);
-        let data = events(&stats);
+        let data = event_data(&stats);
         for pointer in [
             "/cpu/usage/total",
             "/cpu/usage/percpu/1",
@@ -122,6 +122,6 @@ mod tests {
         assert!(data.pointer("/cpu/psi").is_none() && data.pointer("/blkio/psi").is_none());
         assert!(data.pointer("/blkio/ioTimeRecursive").is_none());
         assert_eq!(data["pids"]["current"], 7);
-        assert_eq!(events(&Stats::default()), Value::Null);
+        assert_eq!(event_data(&Stats::default()), Value::Null);
     }
 }

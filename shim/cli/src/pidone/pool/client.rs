@@ -1,4 +1,4 @@
-//! Clients: `pidone pool run`, `status` and `drain`.
+//! Clients of the service: `pidone pool run`, `status` and `drain`.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
@@ -10,11 +10,11 @@ use rustix::io::Errno;
 
 use super::directory::connect_in;
 use super::lines::Lines;
-use super::message::{Answer, Order, Program, Request, decode};
+use super::message::{Control, Program, Request, Response, decode};
 use crate::failure::{Failure, Outcome};
 use crate::output;
 use crate::report::Report;
-use crate::signals::{Signals, stop_here};
+use crate::signals::{Signals, stop_this_process};
 
 impl From<super::Program> for Program {
     fn from(program: super::Program) -> Self {
@@ -23,15 +23,22 @@ impl From<super::Program> for Program {
     }
 }
 
-/// A connection with a request that was sent.
-pub(super) fn ask(directory: &Path, request: &Request, files: &[BorrowedFd<'_>]) -> Result<Lines> {
+/// Connects to the service and sends a request.
+pub(super) fn send_request(
+    directory: &Path,
+    request: &Request,
+    files: &[BorrowedFd<'_>],
+) -> Result<Lines> {
     let lines = Lines::new(connect_in(directory)?);
     lines.send(request, files)?;
     Ok(lines)
 }
 
-/// The next answer.
-pub(super) fn answer(lines: &mut Lines) -> Result<Answer> {
+/// Receives the next response.
+///
+/// # Errors
+/// [`Code::SystemError`] if the service has closed the connection.
+pub(super) fn receive_response(lines: &mut Lines) -> Result<Response> {
     match lines.next()? {
         Some(line) => decode(&line, "answer"),
         None => {
@@ -41,33 +48,36 @@ pub(super) fn answer(lines: &mut Lines) -> Result<Answer> {
     }
 }
 
-/// Runs a program with this one's stdio.
+/// Runs a program with the standard streams of this process, and forwards signals to it.
+///
+/// Returns the status of the program; 127 if it is not found, 126 if it cannot be executed, 125 for
+/// another failure.
 pub(super) fn run(run: super::Run, report: &mut Report) -> Outcome {
-    report.fails_with(125);
-    let signals = Signals::take()?;
+    report.set_failure_status(125);
+    let signals = Signals::block()?;
     let null = null()?;
-    let own = [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()];
-    // A descriptor that was closed is the null device inside.
-    let files = own.map(|fd| match rustix::io::fcntl_getfd(fd) {
+    let streams = [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()];
+    // The program gets the null device in place of a closed stream.
+    let files = streams.map(|fd| match rustix::io::fcntl_getfd(fd) {
         Ok(_) => fd,
         Err(_) => null.as_fd(),
     });
     let request = Request::Run(run.program.into());
-    let mut lines = ask(&run.client.directory, &request, &files)?;
+    let mut lines = send_request(&run.client.directory, &request, &files)?;
     loop {
         while let Some(line) = lines.take() {
             match decode(&line, "answer")? {
-                Answer::Started { id, warm, .. } => {
+                Response::Started { id, warm, .. } => {
                     let how = if warm { "waited" } else { "is new" };
                     report.debug(&format_args!("container {id} {how}"));
                 }
-                Answer::Exited { status, .. } => return Ok(u8::try_from(status).unwrap_or(255)),
-                other => return refused(other, report),
+                Response::Exited { status, .. } => return Ok(u8::try_from(status).unwrap_or(255)),
+                other => return report_refusal(other, report),
             }
         }
         if lines.has_ended() {
-            // For the error.
-            answer(&mut lines)?;
+            // Returns the error that the service has ended.
+            receive_response(&mut lines)?;
         }
         let mut fds = [
             PollFd::from_borrowed_fd(lines.as_fd(), PollFlags::IN),
@@ -77,25 +87,25 @@ pub(super) fn run(run: super::Run, report: &mut Report) -> Outcome {
             Ok(_) | Err(Errno::INTR) => {}
             Err(errno) => return Err(Error::system("poll", "", errno).into()),
         }
-        let [said, signalled] = fds.map(|fd| !fd.revents().is_empty());
-        if said {
+        let [received, signalled] = fds.map(|fd| !fd.revents().is_empty());
+        if received {
             lines.receive()?;
         }
         while let Some(signal) = signalled.then(|| signals.next()).transpose()?.flatten() {
-            // If the service has gone, that is told by the other end of the loop.
-            let _ = lines.send(&Order::Signal(signal.to_string()), &[]);
+            // If the service has ended, the next iteration reports it.
+            let _ = lines.send(&Control::Signal(signal.to_string()), &[]);
             if signal == libc::SIGTSTP {
-                stop_here();
+                stop_this_process();
             }
         }
     }
 }
 
-/// Prints what the pool has.
+/// Prints the status of the pool.
 pub(super) fn status(client: &super::Client) -> Outcome {
-    let mut lines = ask(&client.directory, &Request::Status {}, &[])?;
-    match answer(&mut lines)? {
-        Answer::Status(status) => {
+    let mut lines = send_request(&client.directory, &Request::Status {}, &[])?;
+    match receive_response(&mut lines)? {
+        Response::Status(status) => {
             output::bytes(&output::json(&status)?)?;
             Ok(0)
         }
@@ -103,28 +113,28 @@ pub(super) fn status(client: &super::Client) -> Outcome {
     }
 }
 
-/// Drains the pool.
+/// Removes the ready containers. The service ends when all programs have exited.
 pub(super) fn drain(client: &super::Client) -> Outcome {
-    let mut lines = ask(&client.directory, &Request::Drain {}, &[])?;
-    match answer(&mut lines)? {
-        Answer::Drained {} => Ok(0),
+    let mut lines = send_request(&client.directory, &Request::Drain {}, &[])?;
+    match receive_response(&mut lines)? {
+        Response::Drained {} => Ok(0),
         other => Err(unexpected(&other)),
     }
 }
 
-/// Tells why a program was not run.
-fn refused(answer: Answer, report: &mut Report) -> Outcome {
-    if let Answer::Error { message, status } = answer {
+/// Reports why a program was not run, and returns the exit status.
+fn report_refusal(response: Response, report: &mut Report) -> Outcome {
+    if let Response::Error { message, status } = response {
         report.error(&message);
         return Ok(status);
     }
-    Err(unexpected(&answer))
+    Err(unexpected(&response))
 }
 
-/// An answer that is an error, or has no place.
-pub(super) fn unexpected(answer: &Answer) -> Failure {
-    let reason = match answer {
-        Answer::Error { message, .. } => message.clone(),
+/// Returns the error for a response that is an error, or that does not fit the request.
+pub(super) fn unexpected(response: &Response) -> Failure {
+    let reason = match response {
+        Response::Error { message, .. } => message.clone(),
         other => format!("answers {other:?}"),
     };
     Error::reason(Code::SystemError, "pool", "", reason).into()

@@ -1,4 +1,4 @@
-//! The directory of the service's socket, which nobody else may enter.
+//! The directory of the service's socket, which only its owner may enter.
 
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
@@ -16,22 +16,24 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, listen,
 /// The name of the socket.
 const SOCKET: &str = "socket";
 
-/// How many clients may wait to be attended.
+/// How many clients may wait to be accepted.
 const BACKLOG: i32 = 1024;
 
-/// How long the other side may take to send a line that it has begun, or to read one.
+/// How long the peer may take to send its line, or to read one.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A directory that this process serves at: nobody else does meanwhile.
+/// The locked directory of this service. No other service can use it meanwhile.
 #[derive(Debug)]
 pub(super) struct Directory(OwnedFd);
 
 impl Directory {
-    /// Makes the directory, or takes one that is this user's alone.
+    /// Creates and locks the directory. An existing one must belong to this user and have mode
+    /// 0700.
     ///
     /// # Errors
-    /// It is somebody else's, others may enter it, or another service is in it.
-    pub(super) fn take(path: &Path) -> Result<Self> {
+    /// [`pidone_config::Code::SystemError`]: `EPERM` if it belongs to another user or others may
+    /// enter it, `EBUSY` if another service uses it.
+    pub(super) fn lock(path: &Path) -> Result<Self> {
         let fail = |verb: &'static str| move |errno| Error::path(verb, path, errno);
         match mkdirat(CWD, path, Mode::from_raw_mode(0o700)) {
             Ok(()) | Err(Errno::EXIST) => {}
@@ -56,10 +58,10 @@ impl Directory {
         }
     }
 
-    /// Makes the socket, in place of one that a dead service has left.
+    /// Creates the socket, and replaces one that a previous service has left.
     pub(super) fn listen(&self) -> Result<OwnedFd> {
         let fail = |verb: &'static str| move |errno: Errno| Error::path(verb, SOCKET, errno);
-        self.forget();
+        self.remove_socket();
         let socket = stream().map_err(fail("socket"))?;
         let address = address_in(self.0.as_fd(), SOCKET).map_err(fail("bind"))?;
         bind(&socket, &address).map_err(fail("bind"))?;
@@ -69,13 +71,13 @@ impl Directory {
         Ok(socket)
     }
 
-    /// Removes the socket: nobody finds the service any more.
-    pub(super) fn forget(&self) {
+    /// Removes the socket, so that no more clients can connect.
+    pub(super) fn remove_socket(&self) {
         let _ = unlinkat(&self.0, SOCKET, AtFlags::empty());
     }
 }
 
-/// Connects to the service in a directory.
+/// Connects to the service in a directory whose path may be of any length.
 pub(super) fn connect_in(path: &Path) -> Result<OwnedFd> {
     let fail = |errno: Errno| {
         let error = Error::path("connect", path.join(SOCKET), errno);
@@ -92,8 +94,8 @@ pub(super) fn connect_in(path: &Path) -> Result<OwnedFd> {
     Ok(socket)
 }
 
-/// Limits how long the other side of a connection may take.
-pub(super) fn limit(socket: &OwnedFd) -> Result<()> {
+/// Sets [`TIMEOUT`] for sending and receiving on a connection.
+pub(super) fn set_timeouts(socket: &OwnedFd) -> Result<()> {
     [Timeout::Recv, Timeout::Send]
         .into_iter()
         .try_for_each(|which| set_socket_timeout(socket, which, Some(TIMEOUT)))

@@ -1,4 +1,4 @@
-//! `pidone pool load`: many clients at a time, and how long they waited.
+//! `pidone pool load`: runs many clients at a time and measures how long they wait.
 
 use std::io::{IsTerminal as _, Write as _};
 use std::os::fd::AsFd as _;
@@ -11,21 +11,21 @@ use pidone_config::{Error, Result};
 use pidone_host::descriptor::null;
 use serde::Serialize;
 
-use super::client::{answer, ask, unexpected};
-use super::message::{Answer, Request};
+use super::client::{receive_response, send_request, unexpected};
+use super::message::{Request, Response};
 use super::tally::{Percentiles, Tally};
 use crate::failure::{Failure, Outcome};
 use crate::output;
 
-/// How often progress is told on a terminal.
-const DRAWN: Duration = Duration::from_millis(200);
+/// How often progress is printed on a terminal.
+const TERMINAL_INTERVAL: Duration = Duration::from_millis(200);
 
-/// How often progress is told elsewhere.
-const TOLD: Duration = Duration::from_secs(5);
+/// How often progress is printed elsewhere.
+const FILE_INTERVAL: Duration = Duration::from_secs(5);
 
-/// What one client has seen.
+/// The measurements of one client.
 #[derive(Debug, Default)]
-struct Seen {
+struct Measured {
     started: Tally,
     ended: Tally,
     warm: u32,
@@ -33,7 +33,7 @@ struct Seen {
     error: Option<Error>,
 }
 
-/// What is printed at the end.
+/// The result that is printed at the end.
 #[derive(Debug, Serialize)]
 struct Summary {
     containers: usize,
@@ -41,50 +41,53 @@ struct Summary {
     warm: u32,
     seconds: f64,
     per_second: f64,
-    /// From the connection to the program that runs.
+    /// The time from the connection until the program runs.
     started: Option<Percentiles>,
-    /// From the connection to the program that has ended.
+    /// The time from the connection until the program has exited.
     ended: Option<Percentiles>,
 }
 
-/// Runs the program many times.
+/// Runs a program many times, and prints the times.
+///
+/// # Errors
+/// The first error of a client, after the result is printed.
 pub(super) fn load(load: super::Load) -> Outcome {
     let directory = load.client.directory.as_path();
     let request = Request::Run(load.program.into());
-    // So that a service that is not there is told once.
-    drop(ask(directory, &Request::Status {}, &[])?);
+    // Report once, and not for each client, that the service cannot be reached.
+    drop(send_request(directory, &Request::Status {}, &[])?);
     let left = AtomicU32::new(load.count);
     let done = AtomicU32::new(0);
     let begin = Instant::now();
-    let seen = thread::scope(|scope| {
+    let measured = thread::scope(|scope| {
         let clients: Vec<_> = (0..load.parallel)
-            .map(|_| scope.spawn(|| client(directory, &request, &left, &done)))
+            .map(|_| scope.spawn(|| run_client(directory, &request, &left, &done)))
             .collect();
         let mut progress = Progress::new(load.count);
         while !clients.iter().all(thread::ScopedJoinHandle::is_finished) {
             thread::sleep(Duration::from_millis(10).min(begin.elapsed()));
-            progress.tell(done.load(Ordering::Relaxed), begin.elapsed());
+            progress.update(done.load(Ordering::Relaxed), begin.elapsed());
         }
-        progress.end();
-        let mut all = Seen::default();
+        progress.clear();
+        let mut all = Measured::default();
         for client in clients {
             all.merge(client.join().unwrap_or_default());
         }
         all
     });
-    print(seen, begin.elapsed(), load.json)
+    print_summary(measured, begin.elapsed(), load.json)
 }
 
-fn print(mut seen: Seen, took: Duration, json: bool) -> Outcome {
+fn print_summary(mut measured: Measured, took: Duration, json: bool) -> Outcome {
     let summary = Summary {
-        containers: seen.ended.len(),
-        failed: seen.failed,
-        warm: seen.warm,
+        containers: measured.ended.len(),
+        failed: measured.failed,
+        warm: measured.warm,
         seconds: took.as_secs_f64(),
-        per_second: f64::from(u32::try_from(seen.ended.len()).unwrap_or(u32::MAX))
+        per_second: f64::from(u32::try_from(measured.ended.len()).unwrap_or(u32::MAX))
             / took.as_secs_f64(),
-        started: seen.started.percentiles(),
-        ended: seen.ended.percentiles(),
+        started: measured.started.percentiles(),
+        ended: measured.ended.percentiles(),
     };
     if json {
         output::bytes(&output::json(&summary)?)?;
@@ -101,13 +104,13 @@ fn print(mut seen: Seen, took: Duration, json: bool) -> Outcome {
         }
         output::print(format_args!("{text}"))?;
     }
-    match seen.error {
+    match measured.error {
         Some(error) => Err(error.into()),
         None => Ok(0),
     }
 }
 
-impl Seen {
+impl Measured {
     fn merge(&mut self, other: Self) {
         self.started.merge(other.started);
         self.ended.merge(other.ended);
@@ -117,32 +120,32 @@ impl Seen {
     }
 }
 
-/// Asks for one container after the other.
-fn client(directory: &Path, request: &Request, left: &AtomicU32, done: &AtomicU32) -> Seen {
-    let mut seen = Seen::default();
+/// Starts containers, one after another, until `left` is zero.
+fn run_client(directory: &Path, request: &Request, left: &AtomicU32, done: &AtomicU32) -> Measured {
+    let mut measured = Measured::default();
     let take = |left: u32| left.checked_sub(1);
     while left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok() {
-        if let Err(error) = one(directory, request, &mut seen) {
-            seen.failed += 1;
-            seen.error.get_or_insert(error);
+        if let Err(error) = run_once(directory, request, &mut measured) {
+            measured.failed += 1;
+            measured.error.get_or_insert(error);
         }
         done.fetch_add(1, Ordering::Relaxed);
     }
-    seen
+    measured
 }
 
-fn one(directory: &Path, request: &Request, seen: &mut Seen) -> Result<()> {
+fn run_once(directory: &Path, request: &Request, measured: &mut Measured) -> Result<()> {
     let null = null()?;
     let begin = Instant::now();
-    let mut lines = ask(directory, request, &[null.as_fd(); 3])?;
+    let mut lines = send_request(directory, request, &[null.as_fd(); 3])?;
     loop {
-        match answer(&mut lines)? {
-            Answer::Started { warm, .. } => {
-                seen.started.add(begin.elapsed());
-                seen.warm += u32::from(warm);
+        match receive_response(&mut lines)? {
+            Response::Started { warm, .. } => {
+                measured.started.add(begin.elapsed());
+                measured.warm += u32::from(warm);
             }
-            Answer::Exited { .. } => {
-                seen.ended.add(begin.elapsed());
+            Response::Exited { .. } => {
+                measured.ended.add(begin.elapsed());
                 return Ok(());
             }
             other => {
@@ -155,27 +158,27 @@ fn one(directory: &Path, request: &Request, seen: &mut Seen) -> Result<()> {
     }
 }
 
-/// How far it is, on standard error.
+/// Prints the progress on standard error.
 struct Progress {
     count: u32,
     terminal: bool,
-    told: Duration,
+    printed: Duration,
 }
 
 impl Progress {
     fn new(count: u32) -> Self {
-        Self { count, terminal: std::io::stderr().is_terminal(), told: Duration::ZERO }
+        Self { count, terminal: std::io::stderr().is_terminal(), printed: Duration::ZERO }
     }
 
-    fn tell(&mut self, done: u32, elapsed: Duration) {
-        if elapsed - self.told < if self.terminal { DRAWN } else { TOLD } {
+    fn update(&mut self, done: u32, elapsed: Duration) {
+        if elapsed - self.printed < if self.terminal { TERMINAL_INTERVAL } else { FILE_INTERVAL } {
             return;
         }
-        self.told = elapsed;
+        self.printed = elapsed;
         let rate = f64::from(done) / elapsed.as_secs_f64();
         let (count, percent) = (self.count, u64::from(done) * 100 / u64::from(self.count.max(1)));
         let line = format!("{done} of {count} ({percent} %), {rate:.0} a second");
-        // Nobody may read it.
+        // Ignore an error: standard error may be closed.
         let _ = if self.terminal {
             write!(std::io::stderr(), "\r{line}\x1b[K")
         } else {
@@ -183,9 +186,9 @@ impl Progress {
         };
     }
 
-    /// Removes the line from a terminal.
-    fn end(&self) {
-        if self.terminal && !self.told.is_zero() {
+    /// Clears the line on a terminal.
+    fn clear(&self) {
+        if self.terminal && !self.printed.is_zero() {
             let _ = write!(std::io::stderr(), "\r\x1b[K");
         }
     }

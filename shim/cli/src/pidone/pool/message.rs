@@ -1,4 +1,6 @@
-//! What clients and the service say to each other: JSON, a value on a line.
+//! The messages between clients and the service: lines of JSON.
+//!
+//! `manual/pool.roff` documents them for other programs. Change both together.
 
 use pidone::pool::Status;
 use pidone_config::{Code, Error, Result};
@@ -11,94 +13,98 @@ use crate::signals;
 /// The longest line, in bytes.
 pub(super) const LONGEST: usize = 1024 * 1024;
 
-/// The most descriptors that come with a request.
+/// The most file descriptors with a request.
 pub(super) const DESCRIPTORS: usize = 64;
 
-/// The first line of a client.
+/// The first line from a client.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub(super) enum Request {
-    /// A container for a program. The descriptors that come along are its stdio and those behind
-    /// it; without any, stdio is the null device.
+    /// Run a program. The descriptors that are sent with the line become 0, 1, 2 and so on; without
+    /// descriptors, 0 to 2 are the null device.
     Run(Program),
-    /// What the pool has.
+    /// Send the status of the pool.
     Status {},
-    /// No more containers.
+    /// Remove the ready containers and accept no more clients.
     Drain {},
 }
 
-/// A program, as far as it is another than that of the bundle.
+/// A program, as far as it differs from that of the bundle.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Program {
-    /// The program and its arguments; empty for the bundle's.
+    /// The program and its arguments, or empty for those of the bundle.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) args: Vec<String>,
-    /// Variables besides the bundle's, or in place of those of the same name.
+    /// Environment variables, which are added to those of the bundle or replace them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) env: Vec<String>,
     /// The working directory.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) cwd: Option<String>,
-    /// `user`, `uid`, `user:group` or `uid:gid`.
+    /// The user and group: `user`, `uid`, `user:group` or `uid:gid`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) user: Option<String>,
 }
 
-/// A further line of a client whose program runs.
+/// A further line from a client while its program runs.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub(super) enum Order {
-    /// A signal for it, by its name or number.
+pub(super) enum Control {
+    /// Send this signal, by name or number.
     Signal(String),
 }
 
-/// A line of the service.
+/// A line from the service.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Answer {
-    /// The program runs.
+pub(super) enum Response {
+    /// The program has been started.
     Started {
-        /// The id of the container.
+        /// The ID of the container.
         id: String,
-        /// The program's process id on the host.
+        /// The process ID of the program on the host.
         pid: i32,
-        /// Whether the container had waited for it.
+        /// Whether the container was ready before the request.
         warm: bool,
     },
-    /// It has ended.
+    /// The program has exited. This is the last line.
     Exited {
-        /// The code, or 128 and the signal.
+        /// The exit status, or 128 plus the signal.
         status: i32,
-        /// The code, if it has exited.
+        /// The exit status, unless a signal killed the program.
         code: Option<i32>,
         /// The signal that killed it.
         signal: Option<i32>,
     },
-    /// What the pool has.
+    /// The status of the pool.
     Status(serde_json::Value),
-    /// There will be no more containers.
+    /// The pool is drained.
     Drained {},
-    /// It cannot be done. Nothing follows.
+    /// The request failed. This is the last line.
     Error {
-        /// In one line.
+        /// The reason, on one line.
         message: String,
-        /// What `pidone pool run` exits with: 127 if there is no such program, 126 if it cannot be
-        /// executed, else 125.
+        /// The exit status of `pidone pool run`: 127 if the program is not found, 126 if it cannot
+        /// be executed, else 125.
         status: u8,
     },
 }
 
-impl Order {
-    /// The number of a signal.
+impl Control {
+    /// Returns the number of the signal.
+    ///
+    /// # Errors
+    /// [`Code::ConfigInvalid`] if there is no such signal.
     pub(super) fn signal(self) -> Result<i32> {
         let Self::Signal(text) = self;
         signals::parse(&text).map_err(|reason| Error::config("signal", text, reason))
     }
 }
 
-impl Answer {
-    /// How a program ended; `killed_for` is the signal in whose place it was killed.
+impl Response {
+    /// Returns the response for an exit. `killed_for` is the signal instead of which the service
+    /// sent SIGKILL.
     pub(super) fn exited(exit: &Exit, killed_for: Option<i32>) -> Self {
         let signal = match exit.signal {
             Some(libc::SIGKILL) => killed_for.or(exit.signal),
@@ -108,7 +114,7 @@ impl Answer {
         Self::Exited { status, code: exit.code, signal }
     }
 
-    /// Why something cannot be done.
+    /// Returns the response for an error.
     pub(super) fn error(error: &Error) -> Self {
         const FAILED: u8 = 125;
         let status = match status(error) {
@@ -123,7 +129,10 @@ impl Answer {
     }
 }
 
-/// Reads a line of a client.
+/// Parses a line. `what` names it in the error.
+///
+/// # Errors
+/// [`Code::ConfigInvalid`] if it is not a valid message.
 pub(super) fn decode<'a, T: Deserialize<'a>>(line: &'a [u8], what: &'static str) -> Result<T> {
     serde_json::from_slice(line)
         .map_err(|error| Error::reason(Code::ConfigInvalid, what, "", error.to_string()))
@@ -138,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn requests_are_strict() {
+    fn unknown_fields_and_several_requests_are_refused() {
         assert!(matches!(request(r#"{"status":{}}"#), Ok(Request::Status {})));
         let Ok(Request::Run(program)) = request(r#"{"run":{"args":["a"],"cwd":"/x"}}"#) else {
             panic!("refused");
@@ -160,10 +169,10 @@ mod tests {
     }
 
     #[test]
-    fn signals_are_names_or_numbers() {
+    fn signals_are_strings_with_a_name_or_number() {
         let number = |text: &str| {
-            let order: Order = decode(text.as_bytes(), "order")?;
-            order.signal()
+            let control: Control = decode(text.as_bytes(), "order")?;
+            control.signal()
         };
         assert_eq!(number(r#"{"signal":"15"}"#).unwrap(), 15);
         assert_eq!(number(r#"{"signal":"SIGHUP"}"#).unwrap(), 1);

@@ -1,11 +1,17 @@
-//! `pidone pool`: a warm pool as a service, and its clients.
+//! `pidone pool`: keeps containers ready, as a service, and the clients of that service.
+//!
+//! The service listens on a Unix socket. A connection runs one program in one container; the
+//! container ends with the connection. Messages are lines of JSON, whose types are in `message.rs`.
+//! The protocol is documented for other programs in `manual/pool.roff`, the manual page.
+//!
+//! [`pidone::Pool`] has the containers. This module only serves it.
 
-mod attend;
 mod client;
 mod directory;
 mod lines;
 mod load;
 mod message;
+mod program;
 mod serve;
 mod tally;
 
@@ -18,11 +24,12 @@ use crate::arguments::Invocation;
 use crate::failure::Outcome;
 use crate::report::Report;
 
-/// What `pidone pool --help` says below the options.
+/// The text below the options in the help of `pidone pool`.
 pub(super) const NOTES: &str = "\
-`pidone pool serve` keeps containers of a bundle ready, and lends them to who asks at the socket in \
-DIR: `pidone pool run`, or any program that writes a line of JSON there. Containers end with the \
-client that asked for them, and with the service.";
+`pidone pool serve` keeps containers of a bundle ready and listens on a socket in DIR. Clients run \
+a program in one of them: `pidone pool run`, or any program that speaks the protocol of JSON lines \
+in pidone-pool(1). A container ends when its client disconnects, and when the service ends. See \
+`pidone man pool`.";
 
 /// `pidone pool`.
 #[derive(Debug, Args)]
@@ -35,24 +42,24 @@ pub(super) struct Pool {
 enum Action {
     /// Keep containers ready, until SIGTERM or `pidone pool drain`
     Serve(Serve),
-    /// Run a program in a container that is ready
+    /// Run a program in a ready container
     Run(Run),
-    /// Print what the pool has, as JSON
+    /// Print the status of the pool as JSON
     Status(Client),
-    /// End what waits, and the service when all that runs has ended
+    /// Remove the ready containers, and end the service when all programs have exited
     Drain(Client),
-    /// Run a program again and again, and print how long it took to start
+    /// Run a program many times, and print how long its starts took
     Load(Load),
 }
 
 /// `pidone pool serve`.
 #[derive(Debug, Args)]
 struct Serve {
-    /// How many containers are ready after a refill
+    /// Number of containers that are ready after a refill
     #[arg(short, long, value_name = "NUMBER", default_value_t = 8)]
     size: usize,
 
-    /// A refill begins when fewer are ready [default: half of the size]
+    /// Begin a refill when fewer containers are ready [default: half of the size]
     #[arg(long, value_name = "NUMBER")]
     low: Option<usize>,
 
@@ -64,10 +71,10 @@ struct Serve {
     directory: Client,
 }
 
-/// Where the service is.
+/// The service that a command is for.
 #[derive(Debug, Args)]
 struct Client {
-    /// Directory of the socket, its owner's alone; made if it is missing
+    /// Directory of the socket, private to its owner; `serve` creates it if it is missing
     #[arg(value_name = "DIR")]
     directory: PathBuf,
 }
@@ -82,10 +89,10 @@ struct Run {
     program: Program,
 }
 
-/// A program, as far as it is another than the bundle's.
+/// The program to run, as far as it differs from that of the bundle.
 #[derive(Debug, Args)]
 struct Program {
-    /// Variable of the environment; may be repeated
+    /// Set an environment variable; may be repeated
     #[arg(short, long, value_name = "NAME=VALUE")]
     env: Vec<String>,
 
@@ -93,11 +100,11 @@ struct Program {
     #[arg(long, value_name = "DIR")]
     cwd: Option<String>,
 
-    /// User, as in `user`, `uid`, `user:group` or `uid:gid`
+    /// User, and group, by name or ID: USER[:GROUP]
     #[arg(short, long)]
     user: Option<String>,
 
-    /// The program and its arguments, in place of the bundle's
+    /// Program and its arguments [default: those of the bundle]
     #[arg(trailing_var_arg = true, value_name = "PROGRAM")]
     args: Vec<String>,
 }
@@ -105,12 +112,12 @@ struct Program {
 /// `pidone pool load`.
 #[derive(Debug, Args)]
 struct Load {
-    /// How many containers are started
+    /// Number of containers to start
     #[arg(short = 'n', long, value_name = "NUMBER", default_value_t = 1000,
         value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     count: u32,
 
-    /// How many at a time
+    /// Number of containers at a time
     #[arg(short, long, value_name = "NUMBER", default_value_t = 1,
         value_parser = clap::value_parser!(u16).range(1..=1024))]
     parallel: u16,
@@ -126,11 +133,12 @@ struct Load {
     program: Program,
 }
 
-/// Serves a pool, or asks one for something.
+/// Serves a pool, or sends a request to one.
 ///
 /// # Errors
-/// What is asked for is wrong, or the service is not there or refuses it.
-pub fn pool(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
+/// [`pidone_config::Code::ConfigInvalid`] if an option is wrong, and
+/// [`pidone_config::Code::SystemError`] if the service cannot be reached or refuses the request.
+pub(super) fn pool(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
     let (Pool { action }, global) = begin(invocation, report)?;
     match action {
         Action::Serve(serve) => serve::serve(&serve, &global, report),

@@ -1,4 +1,8 @@
-//! The service: who listens, who attends clients, and how it ends.
+//! The service: `pidone pool serve`.
+//!
+//! Threads accept clients and serve each until it disconnects. A thread that accepts a client while
+//! no other is idle starts another one. The service ends after a signal, which kills all
+//! containers, or after a client has drained the pool and all programs have exited.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -15,22 +19,22 @@ use rustix::io::Errno;
 use rustix::net::sockopt::socket_peercred;
 use rustix::net::{Shutdown, SocketFlags, accept_with, shutdown};
 
-use super::attend;
-use super::directory::{Directory, limit};
+use super::directory::{Directory, set_timeouts};
 use super::lines::Lines;
-use super::message::{Answer, Request, decode};
+use super::message::{Request, Response, decode};
+use super::program::run_program;
 use crate::failure::Outcome;
 use crate::pidone::flags::Global;
 use crate::report::Report;
 use crate::signals::Signals;
 
-/// The most clients at a time; others wait until one goes.
+/// The most clients at a time. Others wait until one disconnects.
 const CLIENTS: usize = 512;
 
-/// How many threads wait for clients when there are few.
+/// How many idle threads are kept.
 const IDLE: usize = 8;
 
-/// How soon what could not be done is tried again, or looked at.
+/// How long to wait before a failed accept(2) is tried again, or the threads are counted again.
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// The service.
@@ -38,26 +42,28 @@ struct Service {
     pool: Pool,
     bundle: Bundle,
     listener: OwnedFd,
-    /// Readable when everything shall end.
+    /// An eventfd that becomes readable when all clients must be disconnected.
     end: OwnedFd,
-    /// Readable when no more clients are taken.
+    /// An eventfd that becomes readable when a client has drained the pool.
     drained: OwnedFd,
     threads: Mutex<Threads>,
 }
 
-/// The threads that attend clients.
+/// The number of threads that serve clients.
 #[derive(Debug, Default)]
 struct Threads {
     all: usize,
+    /// Those that wait for a client.
     idle: usize,
+    /// Whether no more clients are accepted.
     closed: bool,
 }
 
-/// Serves until it is told to end.
+/// Serves a pool until a signal or a client ends it.
 pub(super) fn serve(flags: &super::Serve, global: &Global, report: &mut Report) -> Outcome {
-    // Before the first thread.
-    let signals = Signals::take()?;
-    let directory = Directory::take(&flags.directory.directory)?;
+    // Before the first thread starts.
+    let signals = Signals::block()?;
+    let directory = Directory::lock(&flags.directory.directory)?;
     let bundle = Bundle::open(&flags.bundle)?;
     for warning in bundle.warnings() {
         report.warning(&warning);
@@ -76,27 +82,27 @@ pub(super) fn serve(flags: &super::Serve, global: &Global, report: &mut Report) 
         drained: eventfd(0, EventfdFlags::CLOEXEC).map_err(fail)?,
         threads: Mutex::default(),
     };
-    let (told, drained) = thread::scope(|scope| {
-        let told = service.hire(scope).and_then(|()| service.wait(&signals));
-        directory.forget();
-        service.close();
+    let (waited, drained) = thread::scope(|scope| {
+        let waited = service.spawn_thread(scope).and_then(|()| service.wait_for_end(&signals));
+        directory.remove_socket();
+        service.stop_accepting();
         let drained = service.pool.drain();
-        // Behind a drain what runs may go on.
-        if !matches!(told, Ok(None)) || service.wait_for_threads(&signals) {
-            service.end();
+        // After a drain, running programs may finish.
+        if !matches!(waited, Ok(None)) || service.wait_for_threads(&signals) {
+            service.disconnect_clients();
         }
-        (told, drained)
+        (waited, drained)
     });
     drained?;
-    told?;
+    waited?;
     Ok(0)
 }
 
 impl Service {
-    /// Waits for the end: a signal, which is told, or a client that drains the pool.
-    fn wait(&self, signals: &Signals) -> Result<Option<i32>> {
+    /// Waits for a signal, which is returned, or for a client that drains the pool.
+    fn wait_for_end(&self, signals: &Signals) -> Result<Option<i32>> {
         loop {
-            if let Some(signal) = signals.interrupted()? {
+            if let Some(signal) = signals.next_termination()? {
                 return Ok(Some(signal));
             }
             let mut fds = [
@@ -113,15 +119,15 @@ impl Service {
         }
     }
 
-    /// Starts another thread that waits for a client.
-    fn hire<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>) -> Result<()> {
+    /// Starts another thread that accepts clients.
+    fn spawn_thread<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>) -> Result<()> {
         let count = |change: fn(usize) -> usize| {
             let mut threads = self.threads();
             (threads.all, threads.idle) = (change(threads.all), change(threads.idle));
         };
         count(|number| number + 1);
         let work = move || {
-            self.work(scope);
+            self.accept_clients(scope);
             self.threads().all -= 1;
         };
         let started = thread::Builder::new().name("pidone-client".into()).spawn_scoped(scope, work);
@@ -131,11 +137,11 @@ impl Service {
         })
     }
 
-    /// Attends clients, one behind the other.
-    fn work<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>) {
+    /// Accepts and serves clients, one after another.
+    fn accept_clients<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>) {
         loop {
             let accepted = accept_with(&self.listener, SocketFlags::CLOEXEC);
-            let more = {
+            let is_last_idle = {
                 let mut threads = self.threads();
                 threads.idle -= 1;
                 if threads.closed {
@@ -143,12 +149,12 @@ impl Service {
                 }
                 threads.idle == 0 && threads.all < CLIENTS
             };
-            if more {
-                // Without one the next client waits for this thread.
-                let _ = self.hire(scope);
+            if is_last_idle {
+                // On failure the next client waits for this thread.
+                let _ = self.spawn_thread(scope);
             }
             match accepted {
-                Ok(socket) => self.attend(socket),
+                Ok(socket) => self.serve_client(socket),
                 Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
                     thread::sleep(PAUSE);
                 }
@@ -162,43 +168,43 @@ impl Service {
         }
     }
 
-    /// Attends a client. What goes wrong is told to this one alone.
-    fn attend(&self, socket: OwnedFd) {
-        let welcome = admit(&socket).and_then(|()| limit(&socket));
+    /// Serves a client. Errors are sent to this client only.
+    fn serve_client(&self, socket: OwnedFd) {
+        let checked = check_peer(&socket).and_then(|()| set_timeouts(&socket));
         let mut lines = Lines::new(socket);
-        if let Err(error) = welcome.and_then(|()| self.answer(&mut lines)) {
-            // It may be the reason that nobody is there to read it.
-            let _ = lines.send(&Answer::error(&error), &[]);
+        if let Err(error) = checked.and_then(|()| self.handle_request(&mut lines)) {
+            // Ignore a failure: the client may be gone.
+            let _ = lines.send(&Response::error(&error), &[]);
         }
     }
 
-    fn answer(&self, lines: &mut Lines) -> Result<()> {
+    fn handle_request(&self, lines: &mut Lines) -> Result<()> {
         let Some(line) = lines.next()? else { return Ok(()) };
         match decode(&line, "request")? {
             Request::Run(program) => {
                 let base = self.bundle.process()?;
-                attend::run(lines, program, base, &self.pool, self.end.as_fd())
+                run_program(lines, program, base, &self.pool, self.end.as_fd())
             }
-            Request::Status {} => lines.send(&Answer::status(&self.pool.status()), &[]),
+            Request::Status {} => lines.send(&Response::status(&self.pool.status()), &[]),
             Request::Drain {} => {
                 self.pool.drain()?;
                 let _ = rustix::io::write(&self.drained, &1_u64.to_ne_bytes());
-                lines.send(&Answer::Drained {}, &[])
+                lines.send(&Response::Drained {}, &[])
             }
         }
     }
 
-    /// Takes no more clients. Threads that wait for one end.
-    fn close(&self) {
+    /// Accepts no more clients, and ends the idle threads.
+    fn stop_accepting(&self) {
         self.threads().closed = true;
-        // It wakes them: accept(2) answers EINVAL.
+        // This wakes them: accept(2) returns EINVAL.
         let _ = shutdown(&self.listener, Shutdown::Both);
     }
 
-    /// Waits until all clients have gone; answers whether a signal came before.
+    /// Waits until all clients have disconnected. Returns true if a signal arrives first.
     fn wait_for_threads(&self, signals: &Signals) -> bool {
         while self.threads().all > 0 {
-            if matches!(signals.interrupted(), Ok(Some(_)) | Err(_)) {
+            if matches!(signals.next_termination(), Ok(Some(_)) | Err(_)) {
                 return true;
             }
             thread::sleep(PAUSE);
@@ -206,8 +212,8 @@ impl Service {
         false
     }
 
-    /// Lets all clients go.
-    fn end(&self) {
+    /// Kills the programs of all clients and disconnects them.
+    fn disconnect_clients(&self) {
         let _ = rustix::io::write(&self.end, &1_u64.to_ne_bytes());
     }
 
@@ -216,9 +222,11 @@ impl Service {
     }
 }
 
-/// Refuses a client of another user. In a user namespace others may look like this one, and only
-/// the directory tells them apart.
-fn admit(socket: &OwnedFd) -> Result<()> {
+/// Refuses a client of another user.
+///
+/// In a user namespace the ID of the peer does not identify its user. There only the mode of the
+/// directory protects the service.
+fn check_peer(socket: &OwnedFd) -> Result<()> {
     let peer = socket_peercred(socket).map_err(|errno| Error::system("getsockopt", "", errno))?;
     if privilege::in_user_namespace() || peer.uid == rustix::process::geteuid() {
         return Ok(());

@@ -1,45 +1,47 @@
-//! One client of the service: what it asks for, and the container that it has.
+//! Runs the program of one client in a container of the pool.
 
 use std::os::fd::{AsFd, BorrowedFd};
 
 use pidone::Pool;
 use pidone::pool::Lease;
 use pidone_config::{Error, Process, Result, Stdio};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
 use super::lines::Lines;
-use super::message::{Answer, Order, Program, decode};
+use super::message::{Control, Program, Response, decode};
+use crate::session::UNBLOCK_INTERVAL;
 use crate::signals::Forwarder;
 
-/// How soon signals that the program blocks are looked at again.
-const UNBLOCKED: Timespec = Timespec { tv_sec: 0, tv_nsec: 5_000_000 };
-
-/// Runs a program for a client, and tells it how it ended. When the client goes, or `end` becomes
-/// readable, the program is killed.
-pub(super) fn run(
+/// Runs a program for a client, and sends its exit status. The program is killed when the client
+/// disconnects or `end` becomes readable.
+///
+/// # Errors
+/// [`pidone_config::Code::ConfigInvalid`] if the request or a later message is wrong; those of
+/// [`Pool::start`]; [`pidone_config::Code::ContainerNotRunning`] if the service ends.
+pub(super) fn run_program(
     lines: &mut Lines,
     program: Program,
     base: Process,
     pool: &Pool,
     end: BorrowedFd<'_>,
 ) -> Result<()> {
-    let process = process(program, base, lines)?;
+    let process = requested_process(program, base, lines)?;
     let mut lease = pool.start(&process)?;
-    // What the client has passed is the program's alone from here on.
+    // Close the descriptors of the client, which the program has now.
     drop(process);
     let (id, pid) = (lease.container().id().to_owned(), lease.running().pid());
-    lines.send(&Answer::Started { id, pid, warm: lease.is_warm() }, &[])?;
+    lines.send(&Response::Started { id, pid, warm: lease.is_warm() }, &[])?;
     let mut forwarder = Forwarder::default();
-    if !attend(lines, &mut lease, &mut forwarder, end)? {
+    if !wait_for_exit(lines, &mut lease, &mut forwarder, end)? {
         return Ok(());
     }
     let exit = lease.wait()?;
-    lines.send(&Answer::exited(&exit, forwarder.killed_for()), &[])
+    lines.send(&Response::exited(&exit, forwarder.killed_for()), &[])
 }
 
-/// The process that a client asks for: the bundle's, as far as it does not say.
-fn process(program: Program, base: Process, lines: &mut Lines) -> Result<Process> {
+/// Returns the process of the bundle, overridden by the request and its descriptors.
+fn requested_process(program: Program, base: Process, lines: &mut Lines) -> Result<Process> {
     let mut files = lines.take_files();
     let mut process = Process {
         stdin: Stdio::Null,
@@ -57,8 +59,8 @@ fn process(program: Program, base: Process, lines: &mut Lines) -> Result<Process
         _ => {
             process.extra_files = files.split_off(3);
             let mut standard = files.into_iter().map(Stdio::Fd);
-            for place in [&mut process.stdin, &mut process.stdout, &mut process.stderr] {
-                *place = standard.next().unwrap_or(Stdio::Null);
+            for stream in [&mut process.stdin, &mut process.stdout, &mut process.stderr] {
+                *stream = standard.next().unwrap_or(Stdio::Null);
             }
         }
     }
@@ -73,42 +75,42 @@ fn process(program: Program, base: Process, lines: &mut Lines) -> Result<Process
         process.cwd = cwd;
     }
     if let Some(user) = user {
-        // The bundle's numbers are those of its own user.
+        // Drop the numeric IDs, which are those of the bundle's user.
         (process.user, process.ids) = (user, None);
     }
     Ok(process)
 }
 
-/// Does what the client orders until the program has ended; answers whether it has, and the client
-/// is still there.
-fn attend(
+/// Forwards the client's signals until the program exits. Returns false if the client disconnects
+/// first.
+fn wait_for_exit(
     lines: &mut Lines,
     lease: &mut Lease,
     forwarder: &mut Forwarder,
     end: BorrowedFd<'_>,
 ) -> Result<bool> {
     loop {
-        // What came with the request, first.
+        // First the lines that were received together with the request.
         while let Some(line) = lines.take() {
-            let order: Order = decode(&line, "order")?;
-            forwarder.send(lease.running(), order.signal()?)?;
+            let control: Control = decode(&line, "order")?;
+            forwarder.send(lease.running(), control.signal()?)?;
         }
         if lines.has_ended() {
             return Ok(false);
         }
-        let again = forwarder.is_unsettled().then_some(&UNBLOCKED);
+        let timeout = forwarder.has_held().then_some(&UNBLOCK_INTERVAL);
         let mut fds = [
             PollFd::from_borrowed_fd(lease.running().pidfd(), PollFlags::IN),
             PollFd::from_borrowed_fd(lines.as_fd(), PollFlags::IN),
             PollFd::from_borrowed_fd(end, PollFlags::IN),
         ];
-        match poll(&mut fds, again) {
+        match poll(&mut fds, timeout) {
             Ok(_) => {}
             Err(Errno::INTR) => continue,
             Err(errno) => return Err(Error::system("poll", "", errno)),
         }
-        let [ended, said, ends] = fds.map(|fd| !fd.revents().is_empty());
-        if ends {
+        let [exited, received, service_ends] = fds.map(|fd| !fd.revents().is_empty());
+        if service_ends {
             return Err(Error::reason(
                 pidone_config::Code::ContainerNotRunning,
                 "pool",
@@ -116,13 +118,13 @@ fn attend(
                 "the service ends",
             ));
         }
-        if ended {
+        if exited {
             return Ok(true);
         }
-        if said {
+        if received {
             lines.receive()?;
             drop(lines.take_files());
         }
-        forwarder.settle(lease.running())?;
+        forwarder.retry_held(lease.running())?;
     }
 }
