@@ -11,6 +11,7 @@ mod large;
 mod life;
 mod limit;
 mod line;
+mod man;
 mod pool;
 mod socket;
 mod trace;
@@ -30,6 +31,7 @@ const fn case(name: &'static str, needs: &'static [Need], run: fn(&Bench)) -> Ca
 fn main() -> ExitCode {
     pidone_tests::main(&[
         line::CASES,
+        man::CASES,
         life::CASES,
         exec::CASES,
         socket::CASES,
