@@ -1,4 +1,4 @@
-//! Names the commit that `pidone --version` prints; a packager sets `PIDONE_COMMIT`.
+//! Passes the commit for `pidone --version` to the compiler. Packagers set `PIDONE_COMMIT`.
 
 fn main() {
     println!("cargo::rerun-if-env-changed=PIDONE_COMMIT");
