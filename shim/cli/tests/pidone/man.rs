@@ -2,7 +2,8 @@
 
 use std::fs;
 
-use crate::bench::Bench;
+use pidone_tests::Bench;
+
 use crate::{Case, case};
 
 pub(crate) const CASES: &[Case] = &[
