@@ -114,3 +114,58 @@ fn a_program_drives_the_image_with_the_wire_alone() {
     let said = run(&program, &image);
     assert_eq!(said, "by the wire alone\nExecuting\nended with Some(7)\n");
 }
+
+/// Runs a command in a directory and returns its standard output.
+fn succeed(command: &mut Command, directory: &Path) -> String {
+    for variable in ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_TARGET"] {
+        command.env_remove(variable);
+    }
+    let output = command.current_dir(directory).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Needs the registry: `cargo vendor` wants the dependencies of all platforms.
+#[test]
+fn a_program_with_vendored_dependencies_is_built_offline() {
+    let base = tempfile::tempdir().unwrap();
+    let (repository, program) = (base.path().join("repository"), base.path().join("program"));
+    // The working tree as a repository that a program depends on by git.
+    let git = |arguments: &[&str], directory: &Path| {
+        let mut git = Command::new("git");
+        git.args(["-c", "user.name=test", "-c", "user.email=test@localhost"]).args(arguments);
+        succeed(&mut git, directory)
+    };
+    for name in git(&["ls-files", "-z"], &root()).split_terminator('\0') {
+        let (from, to) = (root().join(name), repository.join(name));
+        if from.is_file() {
+            fs::create_dir_all(to.parent().unwrap()).unwrap();
+            fs::copy(from, to).unwrap();
+        }
+    }
+    git(&["init", "--quiet"], &repository);
+    git(&["add", "--all"], &repository);
+    git(&["commit", "--quiet", "--message", "as it is"], &repository);
+
+    fs::create_dir_all(program.join("src")).unwrap();
+    fs::create_dir(program.join(".cargo")).unwrap();
+    let manifest = format!(
+        "[package]\nname = \"vendored\"\nedition = \"2024\"\n\n[dependencies]\n\
+         pidone = {{ git = \"file://{}\" }}\n",
+        repository.display()
+    );
+    fs::write(program.join("Cargo.toml"), manifest).unwrap();
+    let source = "fn main() {\n    let image = pidone::launch::image::EMBEDDED;\n    \
+                  println!(\"{}\", image.bytes().len() > 20_000);\n}\n";
+    fs::write(program.join("src/main.rs"), source).unwrap();
+    let config = succeed(Command::new(env!("CARGO")).args(["vendor", "vendor"]), &program);
+    fs::write(program.join(".cargo/config.toml"), config).unwrap();
+
+    // Without anything that cargo has fetched before.
+    let mut build = Command::new(env!("CARGO"));
+    build.args(["build", "--quiet", "--offline"]).env("CARGO_HOME", base.path().join("home"));
+    build.env("CARGO_TARGET_DIR", program.join("target"));
+    succeed(&mut build, &program);
+    let run = &mut Command::new(program.join("target/debug/vendored"));
+    assert_eq!(succeed(run, &program), "true\n");
+}
