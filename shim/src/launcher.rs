@@ -290,7 +290,7 @@ mod tests {
         let mut plan = Plan::default();
         let slot = plan.source(pidone_plan::Source::Lent(0));
         plan.push(Op::Close { slot });
-        let null = pidone_host::descriptor::null().unwrap();
+        let null = pidone_host::descriptor::open_null().unwrap();
         let error = Launcher::new(&plan).launch().unwrap_err();
         assert_eq!(error.to_string(), "lend `descriptor 0`: Bad file descriptor");
         plan.push(Op::Chroot { directory: slot });

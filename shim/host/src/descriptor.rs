@@ -8,7 +8,7 @@ use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 
 /// The host's null device. The init opens the container's own in its place.
-pub fn null() -> Result<OwnedFd> {
+pub fn open_null() -> Result<OwnedFd> {
     const PATH: &str = "/dev/null";
     openat(CWD, PATH, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
         .map_err(|errno: Errno| Error::path("open", PATH, errno))

@@ -7,7 +7,7 @@ use rustix::fs::{XattrFlags, lsetxattr};
 
 /// The labels of a container's processes: the file below `/proc/thread-self/attr`, and what is
 /// written to it before exec.
-pub fn of_processes(profile: &str, label: &str) -> Vec<(&'static str, String)> {
+pub fn exec_labels(profile: &str, label: &str) -> Vec<(&'static str, String)> {
     let mut labels = Vec::new();
     if !profile.is_empty() {
         labels.push(("apparmor/exec", format!("exec {profile}")));

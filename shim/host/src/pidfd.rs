@@ -18,7 +18,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 ///
 /// # Errors
 /// The descriptor is no pidfd.
-pub fn of(pidfd: BorrowedFd<'_>) -> Result<Option<i32>> {
+pub fn process_id(pidfd: BorrowedFd<'_>) -> Result<Option<i32>> {
     let number = pidfd.as_raw_fd();
     let fail =
         |error: std::io::Error| Error::path("read", format!("/proc/self/fdinfo/{number}"), error);

@@ -94,7 +94,7 @@ fn fit_mounts(config: &mut Config) {
 /// an ordinary user can open fewer devices anyway.
 fn fit_cgroup(config: &mut Config, host: &Host<'_>) -> Result<()> {
     let Some(cgroup) = &mut config.cgroups else { return Ok(()) };
-    let limit = cgroup::asks_for(cgroup)?;
+    let limit = cgroup::first_limit(cgroup)?;
     if (host.can_make_cgroup)(cgroup) {
         cgroup.allow_all_devices = true;
         cgroup.allowed_devices.clear();

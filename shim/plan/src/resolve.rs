@@ -97,7 +97,7 @@ pub fn resolve_with_filter(
         scheduler: process.scheduler.as_ref().map(attributes),
         io_priority: process.io_priority,
         affinity: affinity(process.affinity.as_ref())?,
-        labels: lsm::of_processes(profile, process_label),
+        labels: lsm::exec_labels(profile, process_label),
     })
 }
 

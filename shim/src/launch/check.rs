@@ -16,7 +16,7 @@ pub(super) fn as_child(pidfd: OwnedFd) -> Result<Child> {
     let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
     waitid(WaitId::PidFd(pidfd.as_fd()), look)
         .map_err(|_| violation("forked process that is no child"))?;
-    match pidfd::of(pidfd.as_fd())? {
+    match pidfd::process_id(pidfd.as_fd())? {
         Some(pid) => Ok(Child { pid, pidfd }),
         None => Err(violation("forked process without an id")),
     }

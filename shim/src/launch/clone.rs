@@ -153,7 +153,7 @@ pub(crate) fn clone_and_exec(request: &Request) -> Result<Child> {
         let _ = waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED);
         let errno = Errno::from_raw_os_error(shared.errno);
         return Err(match shared.entering {
-            Some(file) => cgroup::refused(file, 0, errno),
+            Some(file) => cgroup::entry_error(file, 0, errno),
             None => Error::system(shared.verb, "pidone-init", errno),
         });
     }

@@ -93,12 +93,12 @@ impl Spawn<'_> {
     /// Checks that a descriptor from the init is the pidfd of a child of the init, and returns its
     /// id: no other process may be signalled instead. The id is 0 if the process was reaped.
     fn child_of_init(&self, pidfd: &OwnedFd) -> Result<i32> {
-        let Some(pid) = pidfd::of(pidfd.as_fd())? else { return Ok(0) };
+        let Some(pid) = pidfd::process_id(pidfd.as_fd())? else { return Ok(0) };
         match proc::parent(pid) {
             None => Ok(0),
             Some(parent) if parent == self.init.0 => Ok(pid),
             // A process that was reaped between the two calls has no parent.
-            Some(0) if pidfd::of(pidfd.as_fd())?.is_none() => Ok(0),
+            Some(0) if pidfd::process_id(pidfd.as_fd())?.is_none() => Ok(0),
             Some(_) => Err(violation("process that is no child of the init")),
         }
     }

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use pidone_config::{Error, Process, Result, Stdio};
-use pidone_host::descriptor::null;
+use pidone_host::descriptor::open_null;
 use rustix::fs::{FileType, fstat, makedev};
 use rustix::pipe::{PipeFlags, pipe_with};
 
@@ -57,7 +57,7 @@ impl<'a> Descriptors<'a> {
     pub(crate) fn from_stdio(stdio: [&'a Stdio; 3], extra: &'a [OwnedFd]) -> Result<Self> {
         let mut all = Self::open_some(stdio, extra)?;
         for end in all.standard.iter_mut().filter(|end| end.is_none()) {
-            *end = Some(End::Own(null()?));
+            *end = Some(End::Own(open_null()?));
         }
         Ok(all)
     }

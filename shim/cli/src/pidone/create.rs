@@ -3,7 +3,7 @@
 use pidone::{Container, Factory, Running};
 use pidone_config::oci::Bundle;
 use pidone_config::{Code, Config, Error, Process, Result};
-use pidone_host::cgroup::{asks_for, can_create};
+use pidone_host::cgroup::{can_create, first_limit};
 use pidone_host::privilege::Caller;
 use pidone_host::span::span_of;
 
@@ -211,7 +211,7 @@ impl Global {
         if !is_optional || can_create(cgroup) {
             return Ok(());
         }
-        match asks_for(cgroup)? {
+        match first_limit(cgroup)? {
             None => {
                 config.cgroups = None;
                 Ok(())

@@ -71,7 +71,7 @@ impl Cgroups {
     /// # Errors
     /// `Code::ConfigInvalid` for a controller that the container does not have, or a path that leaves
     /// its cgroup.
-    pub fn below(&self, paths: &BTreeMap<String, String>) -> Result<Self> {
+    pub fn sub_cgroups(&self, paths: &BTreeMap<String, String>) -> Result<Self> {
         let mut below = self.clone();
         for (controller, path) in paths {
             let field = if controller.is_empty() { "cgroup" } else { controller };
@@ -183,13 +183,13 @@ fn move_into<'a>(paths: impl IntoIterator<Item = &'a Path>, pid: i32) -> Result<
     let text = pid.to_string();
     for (path, file) in files {
         rustix::io::retry_on_intr(|| rustix::io::write(&file, text.as_bytes()))
-            .map_err(|errno| refused(&path, pid, errno))?;
+            .map_err(|errno| entry_error(&path, pid, errno))?;
     }
     Ok(())
 }
 
 /// The error of a process that may not enter: what was written to which file.
-pub fn refused(file: &Path, pid: i32, errno: Errno) -> Error {
+pub fn entry_error(file: &Path, pid: i32, errno: Errno) -> Error {
     let error = Error::system("write", format!("{} = {pid}", file.display()), errno);
     match errno {
         Errno::BUSY | Errno::OPNOTSUPP => {

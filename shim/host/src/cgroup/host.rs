@@ -90,7 +90,7 @@ impl Host {
     /// Which versions are mounted.
     #[must_use]
     pub fn mode(&self) -> Mode {
-        Mode::of(self.mounts.iter().flat_map(|mount| &mount.controllers))
+        Mode::from_controllers(self.mounts.iter().flat_map(|mount| &mount.controllers))
     }
 
     /// Computes where the cgroup is in every hierarchy. Nothing is made.

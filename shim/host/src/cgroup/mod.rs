@@ -37,7 +37,7 @@ use directory::{Directory, Version};
 use knob::{IfAbsent, Knob};
 use pidone_config::{Code, Error, Result, config};
 
-pub use attach::{Entrance, refused};
+pub use attach::{Entrance, entry_error};
 pub use create::can_create;
 pub use events::{Notice, PressureLevel, Watcher};
 pub use freezer::Freezer;
@@ -64,7 +64,7 @@ pub enum Mode {
 
 impl Mode {
     /// Derives the mode from names of controllers, with `""` for cgroup v2.
-    fn of<'a>(controllers: impl IntoIterator<Item = &'a String>) -> Self {
+    fn from_controllers<'a>(controllers: impl IntoIterator<Item = &'a String>) -> Self {
         let (mut v1, mut v2, mut named) = (false, false, false);
         for controller in controllers {
             match controller.as_str() {
@@ -120,7 +120,7 @@ impl Cgroups {
                 return Err(not_a_containers(path, "the path is not absolute"));
             }
         }
-        Ok(Self { mode: Mode::of(paths.keys()), paths, made_parents: Vec::new() })
+        Ok(Self { mode: Mode::from_controllers(paths.keys()), paths, made_parents: Vec::new() })
     }
 
     /// Makes sure that the paths are what a container can own, before all in them is killed.
@@ -242,7 +242,7 @@ fn not_a_containers(path: &Path, reason: &'static str) -> Error {
 ///
 /// # Errors
 /// `Code::ConfigInvalid` for a value out of range.
-pub fn asks_for(config: &config::Cgroup) -> Result<Option<&'static str>> {
+pub fn first_limit(config: &config::Cgroup) -> Result<Option<&'static str>> {
     let mut knobs = v1::knobs(config)?;
     knobs.extend(v2::unified(config)?);
     Ok(knobs.iter().find(|knob| knob.if_absent != IfAbsent::Skip).map(|knob| knob.field))
@@ -283,24 +283,24 @@ mod tests {
             memory_swappiness: -1,
             ..config::Cgroup::default()
         };
-        assert_eq!(asks_for(&config).unwrap(), None);
+        assert_eq!(first_limit(&config).unwrap(), None);
         none.create(&config).unwrap();
         none.kill().unwrap();
         assert_eq!(none.stats().unwrap(), Stats::default());
 
         let high = [("memory.high".to_owned(), "1".to_owned())].into();
         let unified = config::Cgroup { unified: high, ..config.clone() };
-        assert_eq!(asks_for(&unified).unwrap(), Some("unified"));
+        assert_eq!(first_limit(&unified).unwrap(), Some("unified"));
         assert_eq!(
             none.create(&unified).unwrap_err().to_string(),
             "configuration `cgroups.unified.memory.high`: needs cgroup v2, which is not mounted"
         );
 
         config.pids_limit = -1;
-        assert_eq!(asks_for(&config).unwrap(), None);
+        assert_eq!(first_limit(&config).unwrap(), None);
         none.create(&config).unwrap();
         config.pids_limit = 5;
-        assert_eq!(asks_for(&config).unwrap(), Some("pids_limit"));
+        assert_eq!(first_limit(&config).unwrap(), Some("pids_limit"));
         let error = none.create(&config).unwrap_err().to_string();
         assert_eq!(
             error,

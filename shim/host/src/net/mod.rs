@@ -126,16 +126,16 @@ impl Plan {
     /// Step and object in the words of ip(8), as in ``address add `10.0.0.2/24 dev eth0` ``. What
     /// was made on the host until then is deleted, and what was moved is moved back; another link
     /// that was there before is not touched.
-    pub fn apply(&self, netns: BorrowedFd<'_>) -> Result<Moved> {
+    pub fn apply(&self, netns: BorrowedFd<'_>) -> Result<MovedDevices> {
         if self.is_empty() {
-            return Ok(Moved::default());
+            return Ok(MovedDevices::default());
         }
         let (mut inside, netns) = Socket::open_in(netns)?;
         let mut host = Socket::open()?;
         let mut made = Made::default();
         match self.build(&mut host, &mut inside, netns.as_fd(), &mut made) {
-            Ok(()) if made.devices.is_empty() => Ok(Moved::default()),
-            Ok(()) => Ok(Moved { devices: made.devices, netns: Some(netns) }),
+            Ok(()) if made.devices.is_empty() => Ok(MovedDevices::default()),
+            Ok(()) => Ok(MovedDevices { devices: made.devices, netns: Some(netns) }),
             Err(error) => Err(undo(made, netns, error)),
         }
     }
@@ -186,12 +186,12 @@ struct Made<'plan> {
 /// namespace, and deletes virtual interfaces. It is dropped once the container runs, or else keeps
 /// the namespace.
 #[derive(Debug, Default)]
-pub struct Moved {
+pub struct MovedDevices {
     devices: Vec<device::Moved>,
     netns: Option<OwnedFd>,
 }
 
-impl Moved {
+impl MovedDevices {
     /// Moves the interfaces of a container that failed to start back to the network namespace of
     /// the calling thread, and makes them what they were: name, addresses, up or down.
     ///
@@ -219,7 +219,7 @@ impl Moved {
 fn undo(made: Made<'_>, netns: OwnedFd, error: Error) -> Error {
     let links = made.veths.iter().map(|veth| (veth.host_name(), veth.host_mac()));
     let removed = remove_links(links);
-    let given_back = Moved { devices: made.devices, netns: Some(netns) }.give_back();
+    let given_back = MovedDevices { devices: made.devices, netns: Some(netns) }.give_back();
     match removed.and(given_back) {
         Ok(()) => error,
         Err(left) => error.with_hint(format!("not cleaned up: {left}")),

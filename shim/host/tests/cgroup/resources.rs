@@ -190,7 +190,7 @@ fn zeros_set_no_limit() -> Outcome {
             "pids": {"limit": -1}, "blockIO": {"weight": 0},
             "network": {"classID": 0}, "hugepageLimits": null}"#,
     )?;
-    ensure!(pidone_host::cgroup::asks_for(&sandbox.config)?.is_none(), "{:?}", sandbox.config);
+    ensure!(pidone_host::cgroup::first_limit(&sandbox.config)?.is_none(), "{:?}", sandbox.config);
     let _process = sandbox.run("sleep 1000")?;
     sandbox.cgroups.set(&sandbox.config)?;
     Ok(())

@@ -112,7 +112,7 @@ impl Join<'_> {
     /// Returns the cgroups below the container's that the process has to enter, if it names any.
     fn sub_cgroups(&self) -> Result<Option<Cgroups>> {
         let names = &self.process.sub_cgroups;
-        let below = |cgroups: &Cgroups| cgroups.below(names);
+        let below = |cgroups: &Cgroups| cgroups.sub_cgroups(names);
         self.cgroups.filter(|_| !names.is_empty()).map(below).transpose()
     }
 

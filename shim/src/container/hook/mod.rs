@@ -127,7 +127,7 @@ impl Hooks<'_> {
         let input = input_file(state)?;
         let (stderr, theirs) =
             pipe_with(PipeFlags::CLOEXEC).map_err(|errno| Error::system("pipe", "", errno))?;
-        let null = pidone_host::descriptor::null()?;
+        let null = pidone_host::descriptor::open_null()?;
         let entrance = self.cgroups.map(Cgroups::entrance).transpose()?.unwrap_or_default();
         let started = Launch {
             plan,

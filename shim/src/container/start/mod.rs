@@ -104,7 +104,7 @@ impl Start<'_> {
         if compiled.place == Place::Caller {
             compiled.place = Place::Thread;
         }
-        let null = pidone_host::descriptor::null()?;
+        let null = pidone_host::descriptor::open_null()?;
         let early = compiled.plan.parts().len();
         let (parked, identity) =
             self.launch(&compiled, &[null.as_fd(); 3], early, |launch, host| launch.park(host))?;
@@ -141,7 +141,7 @@ impl Start<'_> {
         let Compiled { plan, place, namespaces, forks, .. } = compiled;
         let takes_more = self.supervisor.is_some() || compiled.process.is_none();
         let entrance = self.cgroups.map(Cgroups::entrance).transpose()?.unwrap_or_default();
-        let moved = net::Moved::default();
+        let moved = net::MovedDevices::default();
         let mut host = HostSide { start: self, plan, identity: None, moved };
         let launch = Launch {
             plan,
@@ -244,7 +244,7 @@ struct HostSide<'a> {
     plan: &'a Plan,
     identity: Option<Identity>,
     /// Interfaces that were moved from the host into the container.
-    moved: net::Moved,
+    moved: net::MovedDevices,
 }
 
 impl Host for HostSide<'_> {

@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
 use pidone_config::{Code, Error, Result};
-use pidone_host::descriptor::null;
+use pidone_host::descriptor::open_null;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
@@ -55,7 +55,7 @@ pub(super) fn receive_response(lines: &mut Lines) -> Result<Response> {
 pub(super) fn run(run: super::Run, report: &mut Report) -> Outcome {
     report.set_failure_status(125);
     let signals = Signals::block()?;
-    let null = null()?;
+    let null = open_null()?;
     let streams = [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()];
     // The program gets the null device in place of a closed stream.
     let files = streams.map(|fd| match rustix::io::fcntl_getfd(fd) {

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use pidone_config::{Error, Result};
-use pidone_host::descriptor::null;
+use pidone_host::descriptor::open_null;
 use serde::Serialize;
 
 use super::client::{receive_response, send_request, unexpected};
@@ -135,7 +135,7 @@ fn run_client(directory: &Path, request: &Request, left: &AtomicU32, done: &Atom
 }
 
 fn run_once(directory: &Path, request: &Request, measured: &mut Measured) -> Result<()> {
-    let null = null()?;
+    let null = open_null()?;
     let begin = Instant::now();
     let mut lines = send_request(directory, request, &[null.as_fd(); 3])?;
     loop {
