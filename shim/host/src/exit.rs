@@ -1,5 +1,5 @@
-//! `waitid(2)` with resource usage, which no safe wrapper offers.
-#![allow(unsafe_code, reason = "libc's waitid lacks the usage")]
+//! How a process ended and what it used: `waitid(2)` with resource usage.
+#![allow(unsafe_code, reason = "no safe wrapper of waitid returns the usage")]
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::time::Duration;
@@ -17,24 +17,24 @@ use rustix::io::Errno;
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Exit {
-    /// The status it exited with; `None` if a signal killed it.
+    /// The exit status; `None` if a signal killed the process.
     pub code: Option<i32>,
-    /// The signal that killed it.
+    /// The signal that killed the process; `None` if it exited.
     pub signal: Option<i32>,
-    /// Whether it left a core dump.
+    /// Whether the process left a core dump.
     pub core: bool,
-    /// What it used, with the children that it waited for.
+    /// The resources that the process used, including those of children that it waited for.
     pub usage: Usage,
 }
 
 /// The resources that a process used: `getrusage(2)`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Usage {
-    /// Processor time outside the kernel.
+    /// The CPU time in user mode.
     pub user: Duration,
-    /// Processor time in the kernel.
+    /// The CPU time in the kernel.
     pub system: Duration,
-    /// The largest resident memory, in KiB.
+    /// The largest resident set size, in KiB.
     pub max_rss: u64,
     /// Page faults without I/O.
     pub minor_faults: u64,
@@ -43,29 +43,31 @@ pub struct Usage {
 }
 
 impl Exit {
-    /// The status as shells tell it: the code, or 128 and the signal.
+    /// Returns the status as shells report it: the exit status, or 128 plus the signal.
     #[must_use]
     pub fn status(&self) -> i32 {
         self.code.or(self.signal.map(|signal| 128 + signal)).unwrap_or(255)
     }
-}
 
-impl Exit {
-    /// The exit of a process of which nothing is known but that it was killed.
+    /// Returns the exit of a process that was killed with `SIGKILL` and whose usage is not known.
     pub fn killed() -> Self {
         Self { code: None, signal: Some(libc::SIGKILL), core: false, usage: Usage::default() }
     }
 }
 
-/// Reaps the child of a pidfd if it has ended.
+/// Reaps the child of a pidfd, without waiting. Returns `None` if it has not ended.
+///
+/// # Errors
+/// `ECHILD` if the process is not a child of this process, or was reaped already.
 pub fn wait(pidfd: BorrowedFd<'_>) -> Result<Option<Exit>, Errno> {
     // SAFETY: both structures are plain data that the kernel fills.
     let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
     // SAFETY: as above.
     let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
     loop {
-        // SAFETY: both structures live here; libc's waitid lacks the last argument.
-        let answer = unsafe {
+        // SAFETY: both structures outlive the call, in which the kernel fills them. libc's
+        // waitid lacks the last argument.
+        let result = unsafe {
             libc::syscall(
                 libc::SYS_waitid,
                 libc::P_PIDFD,
@@ -75,7 +77,7 @@ pub fn wait(pidfd: BorrowedFd<'_>) -> Result<Option<Exit>, Errno> {
                 &raw mut usage,
             )
         };
-        if answer == 0 {
+        if result == 0 {
             break;
         }
         match Errno::from_io_error(&std::io::Error::last_os_error()) {
@@ -83,11 +85,11 @@ pub fn wait(pidfd: BorrowedFd<'_>) -> Result<Option<Exit>, Errno> {
             errno => return Err(errno.unwrap_or(Errno::IO)),
         }
     }
-    // SAFETY: it is zero if no child has ended, else that child's id.
+    // SAFETY: the field is zero if no child has ended, else the id of the child.
     if unsafe { info.si_pid() } == 0 {
         return Ok(None);
     }
-    // SAFETY: the kernel filled in a child's end, which has a status.
+    // SAFETY: a child has ended, so the kernel has filled in its status.
     let status = unsafe { info.si_status() };
     let (code, signal) = match info.si_code {
         libc::CLD_EXITED => (Some(status), None),

@@ -1,19 +1,19 @@
 //! Interfaces of the Linux kernel that a container runtime uses on the host, one in each module.
 //!
-//! Nothing here knows what a container is. Limits, addresses, rules and profiles come as the types
-//! of [`pidone_config`].
+//! No module knows what a container is. Limits, addresses, rules and profiles are types of
+//! [`pidone_config`].
 //!
 //! - [`cgroup`]: control groups, version 1, hybrid and version 2.
-//! - [`net`]: network interfaces, addresses and routes, by rtnetlink.
+//! - [`net`]: network interfaces, addresses and routes, over rtnetlink.
 //! - [`seccomp`]: the compiler from a profile to a BPF filter.
-//! - [`user`]: `/etc/passwd` and `/etc/group` below a root that is not trusted.
-//! - [`lsm`]: labels of SELinux and profiles of AppArmor.
-//! - [`pidfd`] and [`exit`]: processes by descriptor, and how they ended.
+//! - [`user`]: `/etc/passwd` and `/etc/group` below an untrusted root.
+//! - [`lsm`]: SELinux labels and AppArmor profiles.
+//! - [`pidfd`] and [`exit`]: signals to processes, and how they ended.
 //! - [`privilege`]: the user and the rights of the calling process.
 //! - [`descriptor`]: the null device, and whether a descriptor is readable.
-//! - [`unix`]: Unix sockets by paths of any length, and descriptors over them.
+//! - [`unix`]: Unix sockets at paths of any length, and messages with descriptors.
 //! - [`proc`]: parsers and readers of the files of `proc(5)`.
-//! - [`span`]: the recorder of the steps of a start.
+//! - [`span`]: the recorder of timed steps.
 
 pub mod cgroup;
 pub mod descriptor;

@@ -1,12 +1,12 @@
-//! Labels of security modules: AppArmor and SELinux.
+//! AppArmor profiles and SELinux labels of processes and mounts.
 
 use std::path::Path;
 
 use pidone_config::{Config, Error, Result};
 use rustix::fs::{XattrFlags, lsetxattr};
 
-/// The labels of a container's processes: the file below `/proc/thread-self/attr`, and what is
-/// written to it before exec.
+/// Returns the files below `/proc/thread-self/attr` and the text that a process writes to each
+/// before exec, to run under an AppArmor profile and an SELinux label. An empty name sets none.
 pub fn exec_labels(profile: &str, label: &str) -> Vec<(&'static str, String)> {
     let mut labels = Vec::new();
     if !profile.is_empty() {
@@ -18,11 +18,11 @@ pub fn exec_labels(profile: &str, label: &str) -> Vec<(&'static str, String)> {
     labels
 }
 
-/// Makes sure that the host has the security modules that a process needs: one that should be
-/// confined must not run without.
+/// Checks that the host has the security modules of a process, which must not run unconfined
+/// instead.
 ///
 /// # Errors
-/// [`pidone_config::Code::ConfigInvalid`] with the field.
+/// [`pidone_config::Code::ConfigInvalid`] with the field if a module is not enabled.
 pub fn check_processes(profile: &str, label: &str) -> Result<()> {
     if !profile.is_empty() && !has_apparmor() {
         let reason = "AppArmor is not enabled on this host";
@@ -38,11 +38,10 @@ fn check_selinux(field: &str, label: &str) -> Result<()> {
     Ok(())
 }
 
-/// Makes sure that the host has the security modules that the configuration names: a container
-/// that should be confined must not run without.
+/// Checks that the host has the security modules of a configuration, for processes and mounts.
 ///
 /// # Errors
-/// [`pidone_config::Code::ConfigInvalid`] with the field.
+/// [`pidone_config::Code::ConfigInvalid`] with the field if a module is not enabled.
 pub fn check_host(config: &Config) -> Result<()> {
     check_processes(&config.apparmor_profile, &config.process_label)?;
     check_selinux("mount_label", &config.mount_label)?;
@@ -56,16 +55,18 @@ fn has_apparmor() -> bool {
         .is_ok_and(|enabled| enabled.starts_with('Y'))
 }
 
-/// Whether SELinux is enabled: its file system is mounted.
+/// Whether SELinux is enabled, which means that its file system is mounted.
 fn has_selinux() -> bool {
     Path::new("/sys/fs/selinux/enforce").exists()
 }
 
-/// Gives the sources of mounts that ask for it the label of the container's mounts, with all
-/// that is below them: `Z` as it is, `z` without categories, for several containers.
+/// Sets `mount_label` on the sources of mounts with `relabel`, and on everything below them.
+///
+/// `Z` sets the label as it is, `z` without its categories, so that several containers can use
+/// the files.
 ///
 /// # Errors
-/// [`pidone_config::Code::SystemError`] for the first file that cannot be labelled.
+/// [`pidone_config::Code::SystemError`] with the first file that cannot be labelled.
 pub fn relabel(config: &Config) -> Result<()> {
     for mount in config.mounts.iter().filter(|mount| !mount.relabel.is_empty()) {
         let shared = mount.relabel.contains('z');
@@ -76,12 +77,13 @@ pub fn relabel(config: &Config) -> Result<()> {
     Ok(())
 }
 
-/// `user:role:type:level` of `user:role:type:level:categories`.
+/// Returns the `user:role:type:level` of a `user:role:type:level:categories`.
 fn without_categories(label: &str) -> &str {
     label.match_indices(':').nth(3).map_or(label, |(at, _)| label.get(..at).unwrap_or(label))
 }
 
-/// Labels a file and, of a directory, everything below. Links are labelled, not followed.
+/// Labels a file, and everything below it if it is a directory. Symbolic links are labelled, not
+/// followed.
 fn relabel_below(path: &Path, label: &str) -> Result<()> {
     // The kernel's tools write the terminating NUL too.
     let value = [label.as_bytes(), &[0]].concat();
@@ -103,8 +105,8 @@ mod tests {
 
     #[test]
     fn a_shared_label_has_no_categories() {
-        let own = "system_u:object_r:svirt_sandbox_file_t:s0:c1,c2";
-        assert_eq!(without_categories(own), "system_u:object_r:svirt_sandbox_file_t:s0");
+        let label = "system_u:object_r:svirt_sandbox_file_t:s0:c1,c2";
+        assert_eq!(without_categories(label), "system_u:object_r:svirt_sandbox_file_t:s0");
         assert_eq!(without_categories("system_u:object_r:a_t:s0"), "system_u:object_r:a_t:s0");
     }
 }

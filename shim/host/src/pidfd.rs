@@ -1,4 +1,4 @@
-//! Processes that are not our children.
+//! Signals to processes, and waiting for their end, also if they are not children of this process.
 #![allow(unsafe_code, reason = "signals by number, which no safe wrapper offers")]
 
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
@@ -14,10 +14,10 @@ use crate::proc;
 /// How long a killed process may take to end.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The id of the process of a pidfd, `None` if it has ended and was reaped: `proc_pid_fdinfo(5)`.
+/// Returns the id of the process of a pidfd, `None` if the process was reaped: `pidfd_open(2)`.
 ///
 /// # Errors
-/// The descriptor is no pidfd.
+/// `EINVAL` if the descriptor is not a pidfd.
 pub fn process_id(pidfd: BorrowedFd<'_>) -> Result<Option<i32>> {
     let number = pidfd.as_raw_fd();
     let fail =
@@ -28,7 +28,12 @@ pub fn process_id(pidfd: BorrowedFd<'_>) -> Result<Option<i32>> {
     Ok((pid > 0).then_some(pid))
 }
 
-/// Sends a signal to a process by its id, without a way to mistake another for it later.
+/// Sends a signal to a process by its id.
+///
+/// The process is opened first, so that an error cannot belong to a later process with the same id.
+///
+/// # Errors
+/// [`Code::ContainerNotRunning`] if the process has ended.
 pub fn signal(pid: i32, signal: i32) -> Result<()> {
     let gone = |errno| {
         Error::system("signal", pid.to_string(), errno).with_code(Code::ContainerNotRunning)
@@ -38,10 +43,13 @@ pub fn signal(pid: i32, signal: i32) -> Result<()> {
     send(pidfd.as_fd(), pid, signal)
 }
 
-/// Sends a signal to the process of a pidfd.
+/// Sends a signal to the process of a pidfd. `pid` is its id, for messages.
+///
+/// # Errors
+/// [`Code::ContainerNotRunning`] if the process has ended.
 pub fn send(pidfd: BorrowedFd<'_>, pid: i32, signal: i32) -> Result<()> {
     let known = Signal::from_named_raw(signal);
-    // Real-time signals have no name; the kernel knows which exist.
+    // Real-time signals have no name. The kernel checks whether they exist.
     let sent = match known {
         Some(signal) => pidfd_send_signal(pidfd, signal),
         None => send_numbered(pidfd, signal),
@@ -52,19 +60,22 @@ pub fn send(pidfd: BorrowedFd<'_>, pid: i32, signal: i32) -> Result<()> {
     })
 }
 
-/// `pidfd_send_signal(2)` by number.
+/// Calls `pidfd_send_signal(2)` with the number of a signal.
 fn send_numbered(pidfd: BorrowedFd<'_>, signal: i32) -> rustix::io::Result<()> {
     let none = std::ptr::null::<libc::siginfo_t>();
     // SAFETY: no structure is passed, and the kernel checks the number.
-    let answer =
+    let result =
         unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, none, 0) };
-    if answer == 0 {
+    if result == 0 {
         return Ok(());
     }
     Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO))
 }
 
-/// Waits for a process to end, of which we need not be the parent.
+/// Waits until a process has ended, which need not be a child. `pid` is its id, for messages.
+///
+/// # Errors
+/// `ETIMEDOUT` after 10 seconds.
 pub fn wait_for_end(pidfd: BorrowedFd<'_>, pid: i32) -> Result<()> {
     let mut fds = [PollFd::from_borrowed_fd(pidfd, PollFlags::IN)];
     let timeout = Timespec::try_from(TIMEOUT).ok();

@@ -1,6 +1,6 @@
-//! Steps that take time, as the calling thread records them.
+//! A recorder of timed steps.
 //!
-//! A recording belongs to one thread. Without one a step costs a look at a flag of the thread.
+//! A recording belongs to one thread. Without one, a step costs a read of a thread-local flag.
 
 use std::cell::{Cell, RefCell};
 
@@ -12,16 +12,17 @@ thread_local! {
     static STEPS: RefCell<Vec<Step>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Whether the thread records.
+/// Whether the thread records steps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Off,
-    /// A step is running: the steps inside it are part of it.
+    /// A step is running, and the steps inside it are not recorded separately.
     Within,
     On,
 }
 
-/// The most steps of one recording. No start has as many; a program may record many starts.
+/// The most steps of one recording. No start has as many, but a program may record many starts.
+/// Later steps are dropped.
 const MOST: usize = 64 * 1024;
 
 /// A recorded step.
@@ -39,7 +40,7 @@ pub struct Step {
     pub failed: bool,
 }
 
-/// A recording. It lasts until it is dropped; meanwhile the recording around it is suspended.
+/// A recording, which lasts until it is dropped. Meanwhile the recording around it is suspended.
 #[derive(Debug)]
 pub struct Recording {
     before: State,
@@ -76,17 +77,24 @@ pub fn is_on() -> bool {
     STATE.get() == State::On
 }
 
-/// Whether there is a recording, inside a step or between steps.
+/// Whether the thread has a recording, inside a step or between steps.
 pub fn is_recording() -> bool {
     STATE.get() != State::Off
 }
 
-/// Runs a step and records it. Steps inside it are part of it and not recorded separately.
+/// Runs a step and records it. Steps inside it are not recorded separately.
+///
+/// # Errors
+/// Those of the step.
 pub fn span<T>(name: &'static str, run: impl FnOnce() -> Result<T>) -> Result<T> {
     span_of(name, String::new, run)
 }
 
-/// As [`span`], with the object of the step, which is computed only for a recording.
+/// Runs a step as [`span`] does, with the object of the step, which is computed only for a
+/// recording.
+///
+/// # Errors
+/// Those of the step.
 pub fn span_of<T>(
     name: &'static str,
     object: impl FnOnce() -> String,
@@ -105,7 +113,7 @@ pub fn span_of<T>(
     result
 }
 
-/// Records an event that took no time, or one that began at `begin`.
+/// Records an event that began at `begin` and ends now, or takes no time if `begin` is `None`.
 pub fn mark(name: &'static str, begin: Option<u64>) {
     if is_on() {
         let end = now();
@@ -122,7 +130,7 @@ fn push(step: Step) {
     });
 }
 
-/// Suspends the recording while a step runs.
+/// Suspends the recording of steps while one runs.
 struct Within;
 
 impl Within {
@@ -154,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn steps_inside_a_step_are_part_of_it() {
+    fn steps_inside_a_step_are_not_recorded() {
         let recorded = names(|| {
             span("a", || span("within", ok)).unwrap();
             span("b", ok).unwrap();
@@ -190,7 +198,7 @@ mod tests {
     fn a_panic_ends_a_recording() {
         let panicked = std::panic::catch_unwind(|| {
             names(|| {
-                let _ = span("a", || -> Result<()> { panic!("as it may happen") });
+                let _ = span("a", || -> Result<()> { panic!("expected") });
             })
         });
         assert!(panicked.is_err());
@@ -199,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn a_step_that_fails_is_marked() {
+    fn a_failed_step_is_marked() {
         let recording = Recording::begin();
         span("a", ok).unwrap();
         span_of("b", || "x".into(), || Err::<(), _>(Error::config("a", "b", "is wrong")))
