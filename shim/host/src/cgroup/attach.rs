@@ -1,4 +1,4 @@
-//! Putting processes into the cgroup, and listing them.
+//! Moving processes into a cgroup, and listing them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -17,29 +17,33 @@ use crate::span::span;
 const PROCS: &str = "cgroup.procs";
 const TASKS: &str = "tasks";
 
-/// How a process that is about to be cloned comes into the cgroup.
+/// How a process that is about to be cloned enters the cgroup.
 ///
-/// On cgroup v2 it is born there. On cgroup v1 it moves itself, by writing `0` to the files
-/// `tasks`: a thread that moves itself alone needs no lock against forks (`cgroup_procs_write_start`
-/// in the kernel, since Linux 5.5), and so does not wait for the RCU grace period of several
-/// milliseconds that moving another process does.
+/// On cgroup v2 the process is cloned into it. On cgroup v1 it moves itself, by writing `0` to the
+/// `tasks` files. A thread that moves only itself needs no lock against forks
+/// (`cgroup_procs_write_start` in the kernel, since Linux 5.5), so it does not wait for an RCU grace
+/// period of several milliseconds as another process that moves it would.
 #[derive(Debug, Default)]
 pub struct Entrance<'a> {
     /// The directory of cgroup v2, for `CLONE_INTO_CGROUP`.
     pub directory: Option<OwnedFd>,
-    /// The files `tasks` of cgroup v1, and their paths.
+    /// The `tasks` files of cgroup v1, with their paths.
     pub tasks: Vec<(PathBuf, OwnedFd)>,
-    /// Where the process cannot move itself: what it is moved into when it is there.
+    /// The cgroup into which the caller must move the process after the clone, if the process
+    /// cannot move itself.
     late: Option<&'a Cgroups>,
 }
 
 impl Entrance<'_> {
-    /// Whether the process is still to be moved when it is there.
+    /// Whether the process must be moved with [`Entrance::finish`] after the clone.
     pub fn is_late(&self) -> bool {
         self.late.is_some()
     }
 
-    /// Moves the new process where it could not do so by itself.
+    /// Moves the new process into the cgroups of cgroup v1 that it could not enter itself.
+    ///
+    /// # Errors
+    /// Those of [`Cgroups::attach`].
     pub fn finish(&self, pid: i32) -> Result<()> {
         let Some(cgroups) = self.late else { return Ok(()) };
         span("move to cgroups", || cgroups.attach_v1(pid))
@@ -50,27 +54,27 @@ impl Cgroups {
     /// Moves a process, with all its threads, into the cgroup in every hierarchy.
     ///
     /// # Errors
-    /// The file and the errno: `ESRCH` for a process that is gone, `EBUSY` or `EOPNOTSUPP` on
-    /// cgroup v2 if the container has distributed controllers to sub-cgroups.
+    /// The file and the errno: `ESRCH` if the process has ended, `EBUSY` or `EOPNOTSUPP` on cgroup
+    /// v2 if the container has enabled controllers for sub-cgroups.
     pub fn attach(&self, pid: i32) -> Result<()> {
         move_into(self.directories(), pid)
     }
 
-    /// As [`Cgroups::attach`] for a process that was born into [`Cgroups::directory`]: moves it in
-    /// the hierarchies of cgroup v1 only.
+    /// Moves a process in the hierarchies of cgroup v1 only, after it was cloned into
+    /// [`Cgroups::directory`].
     ///
     /// # Errors
-    /// As [`Cgroups::attach`].
+    /// Those of [`Cgroups::attach`].
     pub fn attach_v1(&self, pid: i32) -> Result<()> {
         move_into(self.v1(), pid)
     }
 
-    /// The cgroups below this one that are given by controller, `""` for every hierarchy. They must
-    /// exist, and are the container's to make.
+    /// Returns the sub-cgroups with the given paths below this one, by controller, `""` for every
+    /// hierarchy. The container has made them; whether they exist is not checked.
     ///
     /// # Errors
-    /// `Code::ConfigInvalid` for a controller that the container does not have, or a path that leaves
-    /// its cgroup.
+    /// `Code::ConfigInvalid` for a controller that the container does not have, or a path that
+    /// leaves its cgroup.
     pub fn sub_cgroups(&self, paths: &BTreeMap<String, String>) -> Result<Self> {
         let mut below = self.clone();
         for (controller, path) in paths {
@@ -81,9 +85,9 @@ impl Cgroups {
                 return Err(refuse("leads out of the container's cgroup"));
             }
             let mut known = false;
-            for (own, directory) in &mut below.paths {
-                if controller.is_empty() || controller == own {
-                    let parent = self.paths.get(own).map_or(directory.as_path(), PathBuf::as_path);
+            for (name, directory) in &mut below.paths {
+                if controller.is_empty() || controller == name {
+                    let parent = self.paths.get(name).map_or(directory.as_path(), PathBuf::as_path);
                     *directory = parent.join(relative);
                     known = true;
                 }
@@ -95,7 +99,7 @@ impl Cgroups {
         Ok(below)
     }
 
-    /// The directory of cgroup v2, for `CLONE_INTO_CGROUP`; none without cgroup v2.
+    /// Opens the directory of cgroup v2, for `CLONE_INTO_CGROUP`. Returns `None` without cgroup v2.
     ///
     /// # Errors
     /// The directory cannot be opened.
@@ -104,8 +108,8 @@ impl Cgroups {
         self.v2().map(open).transpose()
     }
 
-    /// The files `tasks` of cgroup v1, open for writing, and their paths: a process of one thread
-    /// that writes `0` to each of them moves itself.
+    /// Opens the `tasks` files of cgroup v1 for writing, and returns them with their paths. A
+    /// process of one thread that writes `0` to each of them moves itself.
     ///
     /// # Errors
     /// One of them cannot be opened.
@@ -113,8 +117,8 @@ impl Cgroups {
         self.v1().into_iter().map(|path| open(path, TASKS)).collect()
     }
 
-    /// Files of all hierarchies, open for writing: a process of one thread that writes `0` to each of
-    /// them moves itself.
+    /// Opens one file of each hierarchy for writing. A process of one thread that writes `0` to
+    /// each of them moves itself.
     ///
     /// # Errors
     /// One of them cannot be opened.
@@ -124,7 +128,10 @@ impl Cgroups {
         Ok(tasks.into_iter().chain(unified).map(|(_, file)| file).collect())
     }
 
-    /// The way in for a process that is about to be cloned.
+    /// Prepares the entrance of a process that is about to be cloned.
+    ///
+    /// # Errors
+    /// A directory or file of the cgroup cannot be opened.
     pub fn entrance(&self) -> Result<Entrance<'_>> {
         span("open cgroups", || {
             let directory = self.directory()?;
@@ -135,9 +142,10 @@ impl Cgroups {
         })
     }
 
-    /// Whether a process of the caller's memory may enter: one that enters a cpuset of cgroup v1
-    /// with other memory nodes has the policies of all its memory changed to those, and until its
-    /// exec that memory is the caller's (`mpol_rebind_mm` in the kernel).
+    /// Whether a process that shares the caller's memory may enter without changing that memory.
+    ///
+    /// The kernel rebinds the policies of all memory of a process that enters a cpuset of cgroup v1
+    /// with other memory nodes (`mpol_rebind_mm`), and until its exec that memory is the caller's.
     fn keeps_memory_nodes(&self) -> Result<bool> {
         static ONE_NODE: OnceLock<bool> = OnceLock::new();
         let Some(path) = self.paths.get("cpuset") else { return Ok(true) };
@@ -155,8 +163,8 @@ impl Cgroups {
         Ok(nodes.is_some_and(|nodes| allowed(&status) == Some(nodes.trim())))
     }
 
-    /// The processes in the cgroup and below it, in any hierarchy, by their ids in the caller's
-    /// pid namespace. Empty when the cgroup is gone.
+    /// Returns the processes in the cgroup and below it, in any hierarchy, by their ids in the
+    /// caller's pid namespace. Empty if the cgroup no longer exists.
     ///
     /// # Errors
     /// A file cannot be read; more than 131072 sub-cgroups.
@@ -164,7 +172,8 @@ impl Cgroups {
         Ok(self.members()?.into_iter().filter(|&pid| pid != 0).collect())
     }
 
-    /// As [`Cgroups::processes`], with a 0 for those that the caller's pid namespace does not show.
+    /// Returns the processes as [`Cgroups::processes`] does, with a 0 for those that are not in the
+    /// caller's pid namespace.
     pub(super) fn members(&self) -> Result<BTreeSet<i32>> {
         let mut members = BTreeSet::new();
         for path in self.directories() {
@@ -176,8 +185,10 @@ impl Cgroups {
     }
 }
 
-/// Opens all files before the first write. A write after a pause waits for an RCU grace period of
-/// several milliseconds, those that follow at once share it.
+/// Moves a process into several cgroups.
+///
+/// All files are opened before the first write. A write after a pause waits for an RCU grace period
+/// of several milliseconds; writes that follow at once share it.
 fn move_into<'a>(paths: impl IntoIterator<Item = &'a Path>, pid: i32) -> Result<()> {
     let files = paths.into_iter().map(|path| open(path, PROCS)).collect::<Result<Vec<_>>>()?;
     let text = pid.to_string();
@@ -188,7 +199,8 @@ fn move_into<'a>(paths: impl IntoIterator<Item = &'a Path>, pid: i32) -> Result<
     Ok(())
 }
 
-/// The error of a process that may not enter: what was written to which file.
+/// Returns the error for a process that could not enter a cgroup, with the file, the process that
+/// was written to it, and a hint where the errno has a known reason.
 pub fn entry_error(file: &Path, pid: i32, errno: Errno) -> Error {
     let error = Error::system("write", format!("{} = {pid}", file.display()), errno);
     match errno {

@@ -1,7 +1,7 @@
-//! The controllers that a cgroup of cgroup v2 needs.
+//! Enabling the controllers that a cgroup of cgroup v2 needs.
 //!
-//! A cgroup has those that its parent names in `cgroup.subtree_control`. Reference: the kernel's
-//! `admin-guide/cgroup-v2`.
+//! A cgroup has the controllers that its parent lists in `cgroup.subtree_control`. Reference: the
+//! kernel's `admin-guide/cgroup-v2`.
 
 use std::collections::BTreeSet;
 
@@ -11,19 +11,18 @@ use rustix::io::Errno;
 use super::directory::Directory;
 use super::knob::{IfAbsent, Knob};
 
-/// The controllers that count what a container uses. They are enabled where that is possible, also
+/// The controllers that account for what a container uses. They are enabled where possible, even
 /// without a limit, so that statistics and OOM events exist.
 const ACCOUNTING: [&str; 4] = ["cpu", "io", "memory", "pids"];
 
-/// Enables controllers for the cgroup `leaf` by naming them in `cgroup.subtree_control` of every
-/// ancestor that does not have them yet: those of `knobs` as far as the host has them, and those
-/// that account.
+/// Enables controllers for the cgroup `leaf`, by writing them to `cgroup.subtree_control` of every
+/// ancestor that does not list them yet: the controllers of `knobs`, which are required, and those
+/// of [`ACCOUNTING`] where available.
 ///
 /// # Errors
-/// `Code::ConfigInvalid` for a knob whose controller is not available;
-/// an ancestor that has processes of its own: the kernel takes domain controllers no further than
-/// there ("no internal processes"), and would take threaded ones only by making the cgroups below
-/// unusable for whole processes.
+/// `Code::ConfigInvalid` for a knob whose controller is not available. An ancestor that has
+/// processes itself: there the kernel enables no domain controllers ("no internal processes"), and
+/// threaded ones only by making the cgroups below unusable for whole processes.
 pub(super) fn enable(leaf: &Directory, knobs: &[Knob]) -> Result<()> {
     let needed = |knob: &&Knob| knob.if_absent != IfAbsent::Skip;
     let required: BTreeSet<&str> =
@@ -34,7 +33,7 @@ pub(super) fn enable(leaf: &Directory, knobs: &[Knob]) -> Result<()> {
     }
     let ancestors = ancestors(leaf)?;
     if let Some(highest) = ancestors.first().filter(|_| required.is_empty()) {
-        // Most often, where the controllers are in hierarchies of cgroup v1, there is none.
+        // Usually none is available if the controllers are in hierarchies of cgroup v1.
         let available = highest.read_existing("cgroup.controllers")?;
         if words(&available).is_disjoint(&wanted) {
             return Ok(());
@@ -80,7 +79,7 @@ pub(super) fn enable(leaf: &Directory, knobs: &[Knob]) -> Result<()> {
                     let file = "cgroup.subtree_control";
                     return Err(ancestor.write_error(file, &format!("+{name}"), errno));
                 }
-                // Accounting is a convenience.
+                // The accounting controllers are optional.
                 _ => {}
             }
         }
@@ -88,19 +87,19 @@ pub(super) fn enable(leaf: &Directory, knobs: &[Knob]) -> Result<()> {
     Ok(())
 }
 
-/// Whether a cgroup other than the root, which is exempt from the rule, has processes.
+/// Whether a cgroup has processes that prevent enabling controllers. The root is exempt.
 fn is_occupied(directory: &Directory) -> Result<bool> {
     if !directory.has("cgroup.type") {
         return Ok(false);
     }
     match directory.read("cgroup.procs") {
-        // A threaded cgroup, which has no processes of its own but threads.
+        // A threaded cgroup, which has threads but no processes.
         Err(error) if error.errno() == Some(Errno::OPNOTSUPP) => Ok(true),
         other => Ok(other?.is_some_and(|text| !text.is_empty())),
     }
 }
 
-/// The cgroups above `leaf`, the highest that is in sight first.
+/// Returns the cgroups above `leaf`, starting with the highest that is visible.
 fn ancestors(leaf: &Directory) -> Result<Vec<Directory>> {
     let mut found = vec![leaf.parent()?];
     while let Some(lowest) = found.last() {
@@ -124,7 +123,7 @@ mod tests {
 
     use super::*;
 
-    /// A cgroup v2 tree of plain files.
+    /// Creates a cgroup of plain files.
     fn cgroup(path: &Path, controllers: &str, enabled: &str, procs: Option<&str>) {
         std::fs::create_dir_all(path).unwrap();
         std::fs::write(path.join("cgroup.controllers"), controllers).unwrap();
@@ -140,14 +139,14 @@ mod tests {
     }
 
     #[test]
-    fn enables_controllers_from_the_top() {
+    fn controllers_are_enabled_from_the_top() {
         let root = tempfile::tempdir().unwrap();
         let leaf = root.path().join("leaf");
         cgroup(root.path(), "cpu memory hugetlb", "", None);
         cgroup(&leaf, "", "", Some(""));
         let leaf = Directory::existing(&leaf).unwrap();
         enable(&leaf, &memory_knob()).unwrap();
-        // A plain file keeps the last write at its beginning.
+        // In a plain file each write replaces the beginning, so the last one is left.
         let control = root.path().join("cgroup.subtree_control");
         assert_eq!(std::fs::read_to_string(control).unwrap(), "+memory");
 
@@ -158,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn stops_at_a_cgroup_with_processes() {
+    fn a_parent_with_processes_is_an_error_only_for_a_required_controller() {
         let root = tempfile::tempdir().unwrap();
         let middle = root.path().join("middle");
         let leaf = middle.join("leaf");

@@ -1,4 +1,4 @@
-//! Making a cgroup, and changing its limits.
+//! Creating a cgroup, and changing its limits.
 
 use std::path::{Path, PathBuf};
 
@@ -11,14 +11,15 @@ use super::directory::{Directory, Version};
 use super::knob::{self, Knob, UNIFIED};
 use super::{Cgroups, Mode, controllers, device, freezer, tree, v1, v2};
 
-/// How often a parent may vanish between being made and being used: other containers that share
-/// it remove it when they end.
+/// How often a parent may vanish between its creation and its use. Other containers that share the
+/// parent remove it when they end.
 const ATTEMPTS: u32 = 100;
 
 impl Cgroups {
-    /// Makes the cgroup in every hierarchy, and missing ones above it, and writes the limits.
+    /// Creates the cgroup and its missing parents in every hierarchy, and writes the limits.
     ///
-    /// An existing cgroup is used if it is empty. On failure everything that was made is removed.
+    /// An existing cgroup is used if it has no processes. After an error everything that was
+    /// created is removed.
     ///
     /// # Errors
     /// `Code::ConfigInvalid` for a field that cannot be honoured; an existing cgroup that has
@@ -60,14 +61,14 @@ impl Cgroups {
         }
         v1::inherit_cpuset(self, made)?;
         self.apply(knobs)?;
-        // A new one of cgroup v2 has no program that would have to go.
+        // A new cgroup of cgroup v2 has no device program to detach.
         if all_new && self.mode == Mode::V2 && policy.is_open() {
             return Ok(());
         }
         device::apply(self, policy)
     }
 
-    /// The directories above the cgroup that are missing now, outermost first.
+    /// Returns the directories above the cgroup that do not exist now, outermost first.
     pub fn missing_parents(&self) -> Vec<PathBuf> {
         let mut missing = Vec::new();
         for path in self.directories() {
@@ -79,8 +80,8 @@ impl Cgroups {
         missing
     }
 
-    /// A frozen cgroup, or a new one below a frozen one, would stop the container's first process
-    /// before it could say anything.
+    /// Refuses a frozen cgroup, or one below a frozen one, which would stop the container's first
+    /// process before it could report anything.
     fn refuse_frozen(&self, path: &Path) -> Result<()> {
         let is = |key: &str| self.paths.get(key).is_some_and(|own| own == path);
         let version = match (is(""), is("freezer")) {
@@ -95,12 +96,12 @@ impl Cgroups {
         Err(Error::reason(Code::SystemError, "create cgroup", path, "the cgroup is frozen"))
     }
 
-    /// Writes all limits of the configuration again, to a cgroup that may have processes.
+    /// Writes all limits of the configuration to an existing cgroup, which may have processes.
     ///
-    /// A field that is not set leaves the kernel's value. The freezer comes last.
+    /// A field that is not set leaves the kernel's value. The freezer is changed last.
     ///
     /// # Errors
-    /// As [`Cgroups::create`]. The limits before the one that failed stay written.
+    /// Those of [`Cgroups::create`]. The limits before the one that failed stay written.
     pub fn set(&self, config: &config::Cgroup) -> Result<()> {
         self.check(config)?;
         if let (Mode::V2, Some(path)) = (self.mode, self.v2()) {
@@ -135,17 +136,18 @@ impl Cgroups {
         Ok(())
     }
 
-    /// The key of `paths` for the hierarchy that a value is written to.
+    /// Returns the key of `paths` for the hierarchy that a value is written to.
     fn key(&self, knob: &Knob) -> &'static str {
         if self.mode == Mode::V2 || knob.field == UNIFIED { "" } else { knob.controller }
     }
 }
 
-/// Whether the caller can make the cgroup of a configuration, in all hierarchies.
+/// Whether the caller may create the cgroup of a configuration in all hierarchies and move
+/// processes into it.
 pub fn can_create(config: &config::Cgroup) -> bool {
     let writable = |path: &Path| {
         let parent = path.ancestors().skip(1).find(|ancestor| ancestor.exists());
-        // Moving a process needs the right to write `cgroup.procs` of the common ancestor too.
+        // Moving a process needs write permission on `cgroup.procs` too.
         parent.is_some_and(|parent| {
             [parent.to_owned(), parent.join("cgroup.procs")]
                 .iter()
@@ -155,7 +157,8 @@ pub fn can_create(config: &config::Cgroup) -> bool {
     Cgroups::locate(config).is_ok_and(|cgroups| cgroups.paths().values().all(|path| writable(path)))
 }
 
-/// Makes a cgroup and those above it that are missing, noting each one. Returns whether it is new.
+/// Creates a cgroup and its missing parents, and adds each to `made`. Returns whether the cgroup is
+/// new.
 fn make(path: &Path, made: &mut Vec<PathBuf>) -> Result<bool> {
     for _ in 0..ATTEMPTS {
         match rustix::fs::mkdir(path, rustix::fs::Mode::from_raw_mode(0o755)) {
@@ -199,7 +202,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn makes_what_is_missing_and_removes_it_in_reverse() {
+    fn missing_parents_are_created_and_removed_in_reverse() {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("a/b/c");
         let mut made = Vec::new();
@@ -211,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_to_start_frozen() {
+    fn a_configuration_that_starts_frozen_is_refused() {
         let config = config::Cgroup { freezer: Freezer::Frozen, ..config::Cgroup::default() };
         let error = Cgroups::default().create(&config).unwrap_err();
         assert_eq!(

@@ -1,8 +1,8 @@
-//! A directory of a cgroup file system, held by a descriptor.
+//! An open directory of a cgroup file system.
 //!
-//! Every file of a cgroup is reached through such a descriptor by one name, so that an operation
-//! of several steps stays with the same cgroup, also if it is removed and made anew meanwhile, and
-//! so that no name can lead out of it.
+//! Every file of a cgroup is opened by one name relative to the descriptor. An operation of several
+//! steps so stays with the same cgroup, even if the cgroup is removed and created again meanwhile,
+//! and no name can lead out of it.
 
 use std::ffi::{CStr, CString, OsStr, OsString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -13,34 +13,34 @@ use pidone_config::{Code, Error, Result};
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, ResolveFlags, Uid};
 use rustix::io::Errno;
 
-/// `cgroup.procs` with the largest possible `pid_max` of 4194304, eight bytes a line.
+/// The size of `cgroup.procs` with the largest possible `pid_max` of 4194304, at eight bytes a line.
 const LARGEST_FILE: usize = 32 << 20;
 
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
-/// Which kind of cgroup file system a directory belongs to.
+/// The version of the cgroup file system of a directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Version {
     V1,
     V2,
 }
 
-/// An open directory and the path under which it was found, for messages.
+/// An open directory, and the path at which it was opened, for messages.
 #[derive(Debug)]
 pub(super) struct Directory {
     fd: OwnedFd,
     path: PathBuf,
 }
 
-/// Whether the error says that the cgroup or its file is not there: `ENODEV` is the answer of an
-/// open file of a removed cgroup.
+/// Whether the error means that the cgroup or its file does not exist. Reading an open file of a
+/// removed cgroup returns `ENODEV`.
 pub(super) fn is_gone(errno: Errno) -> bool {
     matches!(errno, Errno::NOENT | Errno::NODEV)
 }
 
 impl Directory {
-    /// Opens a directory by its absolute path, no part of which may be a symbolic link; none if
-    /// it does not exist.
+    /// Opens a directory by its absolute path, no part of which may be a symbolic link. Returns
+    /// `None` if it does not exist.
     pub(super) fn open(path: &Path) -> Result<Option<Self>> {
         match open_absolute(path, DIRECTORY) {
             Ok(fd) => Ok(Some(Self { fd, path: path.to_owned() })),
@@ -49,17 +49,20 @@ impl Directory {
         }
     }
 
-    /// As [`Directory::open`], for a directory that must be there.
+    /// Opens a directory as [`Directory::open`] does. A missing directory is an error.
     pub(super) fn existing(path: &Path) -> Result<Self> {
         Self::open(path)?.ok_or_else(|| Error::path("open", path, Errno::NOENT))
     }
 
-    /// The path, for messages and for cgroups above this one.
+    /// Returns the path, for messages and for cgroups above this one.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The kind of the file system; an error if it is not a cgroup file system.
+    /// Returns the version of the file system.
+    ///
+    /// # Errors
+    /// It is not a cgroup file system.
     pub(super) fn version(&self) -> Result<Version> {
         version_of(&self.path, rustix::fs::fstatfs(&self.fd))
     }
@@ -71,8 +74,8 @@ impl Directory {
     }
 
     fn entry(&self, name: &CStr, flags: OFlags) -> rustix::io::Result<OwnedFd> {
-        // One name, never a way: what the caller builds from a configuration stays in here even
-        // where openat2 is refused.
+        // Only a single name, so that one built from a configuration stays in the directory even
+        // without openat2.
         if name.is_empty() || name.to_bytes().contains(&b'/') || name == c"." || name == c".." {
             return Err(Errno::INVAL);
         }
@@ -91,7 +94,8 @@ impl Directory {
         rustix::fs::accessat(&self.fd, name, rustix::fs::Access::EXISTS, AtFlags::empty()).is_ok()
     }
 
-    /// Reads a file that is no list of processes; none if it or the cgroup does not exist.
+    /// Reads a file that is not a list of processes. Returns `None` if the file or the cgroup does
+    /// not exist.
     pub(super) fn read(&self, name: &str) -> Result<Option<String>> {
         match self.file(name, OFlags::RDONLY).and_then(|fd| read_record(fd.as_fd())) {
             Ok(text) => Ok(Some(text)),
@@ -100,35 +104,40 @@ impl Directory {
         }
     }
 
-    /// Reads a file that the kernel always has; a cgroup that is gone is an error.
+    /// Reads a file that every cgroup has. A cgroup that no longer exists is an error.
     pub(super) fn read_existing(&self, name: &str) -> Result<String> {
         self.read(name)?.ok_or_else(|| self.error("read", name, Errno::NOENT))
     }
 
-    /// Writes a value with one system call, as the kernel's parsers want it.
+    /// Writes a value with one `write(2)`, as the kernel requires.
     pub(super) fn try_write(&self, name: &str, value: &str) -> rustix::io::Result<()> {
         let fd = self.file(name, OFlags::WRONLY)?;
         let written = rustix::io::retry_on_intr(|| rustix::io::write(&fd, value.as_bytes()))?;
         if written == value.len() { Ok(()) } else { Err(Errno::IO) }
     }
 
-    /// As [`Directory::try_write`], with the file, the value and the errno in the error.
+    /// Writes as [`Directory::try_write`] does. The error has the file, the value and the errno.
     pub(super) fn write(&self, name: &str, value: &str) -> Result<()> {
         self.try_write(name, value).map_err(|errno| self.write_error(name, value, errno))
     }
 
-    /// The error of a write: ``write `FILE = VALUE`: ERRNO``.
+    /// Returns the error of a write: ``write `FILE = VALUE`: ERRNO``.
     pub(super) fn write_error(&self, name: &str, value: &str, errno: Errno) -> Error {
         Error::system("write", format!("{} = {value}", self.path.join(name).display()), errno)
     }
 
-    /// An error about one file of the cgroup.
+    /// Returns an error about one file of the cgroup.
     pub(super) fn error(&self, verb: &'static str, name: &str, errno: Errno) -> Error {
         Error::path(verb, self.path.join(name), errno)
     }
 
-    /// Gives one file of the cgroup, or with `""` the directory, to a user and a group.
-    pub(super) fn give(&self, name: &str, owner: Uid, group: Gid) -> rustix::io::Result<()> {
+    /// Changes the owner and group of one file of the cgroup, or of the directory for `""`.
+    pub(super) fn change_owner(
+        &self,
+        name: &str,
+        owner: Uid,
+        group: Gid,
+    ) -> rustix::io::Result<()> {
         if name.is_empty() {
             return rustix::fs::fchown(&self.fd, Some(owner), Some(group));
         }
@@ -137,7 +146,7 @@ impl Directory {
         rustix::fs::chownat(&file, c"", Some(owner), Some(group), AtFlags::EMPTY_PATH)
     }
 
-    /// Makes a sub-cgroup.
+    /// Creates a sub-cgroup.
     #[cfg(test)]
     pub(super) fn make(&self, name: &OsStr) -> rustix::io::Result<()> {
         rustix::fs::mkdirat(&self.fd, name, Mode::from_raw_mode(0o755))
@@ -148,7 +157,7 @@ impl Directory {
         rustix::fs::unlinkat(&self.fd, name, AtFlags::REMOVEDIR)
     }
 
-    /// Opens a sub-cgroup; none if it is gone.
+    /// Opens a sub-cgroup. Returns `None` if it no longer exists.
     pub(super) fn child(&self, name: &OsStr) -> Result<Option<Self>> {
         let path = self.path.join(name);
         let name =
@@ -160,8 +169,8 @@ impl Directory {
         }
     }
 
-    /// Opens the directory above. cgroups cannot be moved to another place, so this is always the
-    /// one that the descriptor was reached through.
+    /// Opens the parent directory. A cgroup cannot be moved to another parent, so this is always the
+    /// directory through which it was opened.
     pub(super) fn parent(&self) -> Result<Self> {
         let path = self.path.parent().unwrap_or(Path::new("/")).to_owned();
         match rustix::fs::openat(&self.fd, c"..", DIRECTORY, Mode::empty()) {
@@ -170,12 +179,12 @@ impl Directory {
         }
     }
 
-    /// The names of the sub-cgroups; empty if the cgroup is gone.
+    /// Returns the names of the sub-cgroups. Empty if the cgroup no longer exists.
     pub(super) fn children(&self) -> Result<Vec<OsString>> {
         self.names(|kind| kind == FileType::Directory)
     }
 
-    /// The names of the files; empty if the cgroup is gone.
+    /// Returns the names of the files. Empty if the cgroup no longer exists.
     pub(super) fn files(&self) -> Result<Vec<OsString>> {
         self.names(|kind| kind == FileType::RegularFile)
     }
@@ -198,7 +207,7 @@ impl Directory {
         }
     }
 
-    /// A second descriptor of the same directory.
+    /// Returns a second descriptor of the same directory.
     pub(super) fn duplicate(&self) -> Result<Self> {
         match rustix::io::fcntl_dupfd_cloexec(&self.fd, 0) {
             Ok(fd) => Ok(Self { fd, path: self.path.clone() }),
@@ -223,7 +232,7 @@ impl From<Directory> for OwnedFd {
 fn open_absolute(path: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
     let resolve = ResolveFlags::NO_SYMLINKS;
     match rustix::fs::openat2(CWD, path, flags, Mode::empty(), resolve) {
-        // Refused by a seccomp filter older than the system call.
+        // A seccomp filter that is older than the system call refuses it.
         Err(Errno::NOSYS) => rustix::fs::openat(CWD, path, flags | OFlags::NOFOLLOW, Mode::empty()),
         other => other,
     }
@@ -241,13 +250,15 @@ fn version_of(path: &Path, found: rustix::io::Result<rustix::fs::StatFs>) -> Res
     }
 }
 
-/// Opens one file of a cgroup of which nothing else is needed, for writing.
+/// Opens a file of a cgroup for writing by its absolute path, for a caller that needs no other file
+/// of the cgroup.
 pub(super) fn open_to_write(path: &Path) -> Result<OwnedFd> {
     open_absolute(path, OFlags::WRONLY | OFlags::CLOEXEC)
         .map_err(|errno| Error::path("open", path, errno))
 }
 
-/// As [`Directory::read`] for one file of a cgroup of which nothing else is needed.
+/// Reads a file of a cgroup by its absolute path as [`Directory::read`] does, for a caller that
+/// needs no other file of the cgroup.
 pub(super) fn read(path: &Path) -> Result<Option<String>> {
     let opened = open_absolute(path, OFlags::RDONLY | OFlags::CLOEXEC);
     match opened.and_then(|fd| read_record(fd.as_fd())) {
@@ -262,15 +273,17 @@ pub(super) fn read_all(fd: BorrowedFd<'_>) -> rustix::io::Result<String> {
     read_until(fd, |read, _| read == 0)
 }
 
-/// As [`read_all`] for a file that the kernel writes as one record, as all but lists of processes
-/// are: a read that leaves room was the last.
+/// Reads an open file as [`read_all`] does, but stops after a read that did not fill the buffer.
+///
+/// This saves a system call for files that the kernel generates as one record, which are all except
+/// lists of processes.
 pub(super) fn read_record(fd: BorrowedFd<'_>) -> rustix::io::Result<String> {
     read_until(fd, |read, room| read < room)
 }
 
-/// Reads until a read was the last, by its size and that of its room.
+/// Reads until `is_last` returns true for the size of a read and the room that it had.
 ///
-/// The kernel makes these texts, but names of devices and cgroups in them need not be UTF-8.
+/// Invalid UTF-8 is replaced: the kernel generates the text, but names in it may be any bytes.
 fn read_until(
     fd: BorrowedFd<'_>,
     is_last: impl Fn(usize, usize) -> bool,
@@ -303,7 +316,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_and_writes_one_name_only() {
+    fn only_single_names_in_the_directory_are_opened() {
         let root = tempfile::tempdir().unwrap();
         std::fs::create_dir(root.path().join("inner")).unwrap();
         std::fs::write(root.path().join("outer"), "x").unwrap();
@@ -323,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn follows_no_symbolic_link_on_the_way() {
+    fn a_symbolic_link_in_the_path_is_refused() {
         let root = tempfile::tempdir().unwrap();
         std::fs::create_dir(root.path().join("real")).unwrap();
         std::os::unix::fs::symlink("real", root.path().join("link")).unwrap();
@@ -333,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn tells_directories_from_files() {
+    fn directories_and_files_are_listed_apart() {
         let root = tempfile::tempdir().unwrap();
         std::fs::create_dir(root.path().join("child")).unwrap();
         std::fs::write(root.path().join("file"), "").unwrap();

@@ -1,4 +1,4 @@
-//! Being told when the container runs out of memory, or is about to.
+//! Watching for a cgroup that runs out of memory, or is about to.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
@@ -16,17 +16,17 @@ const MEMORY_EVENTS: &str = "memory.events";
 const CGROUP_EVENTS: &str = "cgroup.events";
 const PRESSURE: &str = "memory.pressure";
 
-/// How hard memory is to get.
+/// A level of memory pressure.
 ///
 /// On cgroup v1 these are the levels of `memory.pressure_level`. On cgroup v2 they are triggers on
-/// the time that processes wait for memory, within two seconds.
+/// the time that processes wait for memory within two seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PressureLevel {
-    /// The kernel reclaims memory for new allocations; on cgroup v2 some process waited 100 ms.
+    /// The kernel reclaims memory for new allocations. On cgroup v2 some process waited for 100 ms.
     Low,
-    /// Reclaim takes effort, as by swapping; on cgroup v2 some process waited 400 ms.
+    /// Reclaim takes effort, such as swapping. On cgroup v2 some process waited for 400 ms.
     Medium,
-    /// The OOM killer is near; on cgroup v2 all processes waited 200 ms at once.
+    /// The OOM killer is near. On cgroup v2 all processes waited at once for 200 ms.
     Critical,
 }
 
@@ -39,7 +39,8 @@ impl PressureLevel {
         }
     }
 
-    /// A window of two seconds is what the kernel grants without `CAP_SYS_RESOURCE`.
+    /// Returns the trigger. Without `CAP_SYS_RESOURCE` the kernel accepts only windows of a multiple
+    /// of two seconds.
     fn v2(self) -> &'static str {
         match self {
             Self::Low => "some 100000 2000000",
@@ -49,20 +50,20 @@ impl PressureLevel {
     }
 }
 
-/// What a [`Watcher`] found.
+/// The result of [`Watcher::check`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Notice {
     /// Nothing has happened.
     Nothing,
-    /// It happened this many times since the last notice.
+    /// The event happened this many times since the last notice.
     Happened(u64),
-    /// The cgroup is gone, or its last process on cgroup v2. There will be no more notices.
+    /// The cgroup was removed, or on cgroup v2 its last process has ended. No more notices follow.
     Gone,
 }
 
-/// Watches a cgroup. It owns its descriptors and ends with the cgroup.
+/// Watches a cgroup for one type of event, until the cgroup is removed.
 ///
-/// [`Watcher::wait`] blocks. In an event loop, poll its descriptor for [`Watcher::poll_flags`] and
+/// [`Watcher::wait`] blocks. In an event loop, poll the descriptor for [`Watcher::poll_flags`] and
 /// call [`Watcher::check`] when it is ready.
 #[derive(Debug)]
 pub struct Watcher {
@@ -73,15 +74,15 @@ pub struct Watcher {
 
 #[derive(Debug)]
 enum Source {
-    /// `fd` is an eventfd that the kernel writes to, at last when the cgroup is removed.
+    /// `fd` is an eventfd that the kernel writes to, a last time when the cgroup is removed.
     EventFd { ended: bool },
-    /// `fd` is an epoll descriptor with both files.
+    /// `fd` is an epoll descriptor for both files.
     Counters { memory: OwnedFd, cgroup: OwnedFd, seen: Counters, state: State },
     /// `fd` is the pressure file with a trigger.
     Trigger,
 }
 
-/// What `cgroup.events` said.
+/// What was read from `cgroup.events`.
 #[derive(Debug, Default)]
 struct State {
     text: String,
@@ -89,11 +90,10 @@ struct State {
 }
 
 impl State {
-    /// Takes a text that was read, after an announcement or without one. Returns whether the last
+    /// Takes the text of the file, which poll reported as changed or not. Returns whether the last
     /// process has ended.
     ///
-    /// A text that was announced and yet is the same as before means that processes came and went
-    /// meanwhile.
+    /// A reported change without a difference means that processes entered and left meanwhile.
     fn has_ended(&mut self, text: String, announced: bool) -> bool {
         let is_populated = text.lines().any(|line| line == "populated 1");
         self.was_populated |= is_populated || (announced && text == self.text);
@@ -121,8 +121,10 @@ impl Counters {
         counters
     }
 
-    /// A limit that is reached counts in both, a global lack of memory in the second only, a limit
-    /// that kills nobody in the first only.
+    /// Returns the number of events since an earlier state.
+    ///
+    /// Reaching the limit increments both counters, a global lack of memory only `oom_kill`, and
+    /// reaching the limit without killing a process only `oom`.
     fn since(self, seen: Self) -> u64 {
         let oom = self.oom.saturating_sub(seen.oom);
         oom.max(self.oom_kill.saturating_sub(seen.oom_kill))
@@ -130,10 +132,10 @@ impl Counters {
 }
 
 impl Cgroups {
-    /// Watches for the container reaching its memory limit with nothing left to reclaim.
+    /// Watches for a cgroup that reaches its memory limit and has nothing left to reclaim.
     ///
     /// # Errors
-    /// The controller `memory` is missing, or the cgroup is gone.
+    /// The controller `memory` is missing, or the cgroup does not exist.
     pub fn watch_oom(&self) -> Result<Watcher> {
         let directory = self.memory()?;
         if self.mode == Mode::V2 {
@@ -143,10 +145,10 @@ impl Cgroups {
         }
     }
 
-    /// Watches for memory becoming hard to get.
+    /// Watches for memory pressure.
     ///
     /// # Errors
-    /// As [`Cgroups::watch_oom`]; on cgroup v2 a kernel without pressure stall information.
+    /// Those of [`Cgroups::watch_oom`]; on cgroup v2 a kernel without pressure stall information.
     pub fn watch_memory_pressure(&self, level: PressureLevel) -> Result<Watcher> {
         let directory = self.memory()?;
         if self.mode != Mode::V2 {
@@ -158,7 +160,7 @@ impl Cgroups {
                 .error("open", PRESSURE, errno)
                 .with_hint("the kernel has no pressure stall information")
         })?;
-        // The trigger lives as long as the descriptor. The kernel wants a terminating zero.
+        // The trigger lives as long as the descriptor. The kernel expects a terminating zero.
         let trigger = level.v2();
         rustix::io::write(&fd, format!("{trigger}\0").as_bytes())
             .map_err(|errno| directory.write_error(PRESSURE, trigger, errno))?;
@@ -173,7 +175,7 @@ impl Cgroups {
     }
 }
 
-/// Registers an eventfd: `eventfd file [arguments]`, see the kernel's `cgroup-v1/memory`, 9.
+/// Registers an eventfd for a file of cgroup v1: the kernel's `cgroup-v1/memory`, section 9.
 fn watch_v1(directory: Directory, file: &str, arguments: &str) -> Result<Watcher> {
     let fd = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
         .map_err(|errno| Error::system("eventfd", "", errno))?;
@@ -205,20 +207,21 @@ fn watch_counters(directory: Directory) -> Result<Watcher> {
     let (seen, state) = (Counters::default(), State::default());
     let source = Source::Counters { memory, cgroup, seen, state };
     let mut watcher = Watcher { directory, fd, source };
-    // What happened before is not news. Reading also makes the files announce their changes.
+    // Skips earlier events. Reading also makes poll report later changes of the files.
     while let Notice::Happened(_) = watcher.check()? {}
     Ok(watcher)
 }
 
 impl Watcher {
-    /// Blocks until it happens, and returns how often it did; none when the cgroup is gone.
+    /// Blocks until the event happens, and returns how often it did. Returns `None` at the end of
+    /// the cgroup, as for [`Notice::Gone`].
     ///
     /// # Errors
     /// A file cannot be read.
     pub fn wait(&mut self) -> Result<Option<u64>> {
         loop {
-            // cgroup v2 announces the end of the last process, but not the removal of a cgroup
-            // that never had one.
+            // cgroup v2 reports the end of the last process, but not the removal of a cgroup that
+            // never had one.
             let once_a_second = Timespec { tv_sec: 1, tv_nsec: 0 };
             let timeout = match self.source {
                 Source::Counters { state: State { was_populated: false, .. }, .. } => {
@@ -237,7 +240,7 @@ impl Watcher {
         }
     }
 
-    /// What the descriptor is to be polled for.
+    /// Returns the events to poll the descriptor for.
     #[must_use]
     pub fn poll_flags(&self) -> PollFlags {
         match self.source {
@@ -246,10 +249,10 @@ impl Watcher {
         }
     }
 
-    /// Finds out what it means that the descriptor is ready. Does not block.
+    /// Returns what has happened since the last call, without blocking.
     ///
-    /// A trigger of memory pressure on cgroup v2 keeps no count: for it, call this only when the
-    /// descriptor is ready.
+    /// A trigger of memory pressure on cgroup v2 has no counter. For such a watcher, call this only
+    /// when the descriptor is ready.
     ///
     /// # Errors
     /// A file cannot be read.
@@ -265,12 +268,12 @@ impl Watcher {
                     Err(errno) => return Err(Error::system("read eventfd", "", errno)),
                 };
                 if *ended {
-                    // The kernel's last word may just have been read together with events.
+                    // The read may have consumed the notice of the removal, so restore it.
                     rustix::io::write(&self.fd, &1_u64.to_ne_bytes())
                         .map_err(|errno| Error::system("write eventfd", "", errno))?;
                 }
                 Ok(match times {
-                    // The removal is announced in the same way as an event.
+                    // The kernel reports the removal as one more event.
                     0 | 1 if *ended => Notice::Gone,
                     0 => Notice::Nothing,
                     times => Notice::Happened(times - u64::from(*ended)),
@@ -287,7 +290,7 @@ impl Watcher {
                 let times = counters.since(*seen);
                 *seen = counters;
                 if times > 0 {
-                    // The other file stays unread, so that its change stays announced.
+                    // The other file is not read, so that poll still reports its change.
                     return Ok(Notice::Happened(times));
                 }
                 let mut poll = [PollFd::new(cgroup, PollFlags::PRI)];
@@ -316,7 +319,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn counts_what_is_new() {
+    fn events_are_counted_since_the_last_state() {
         let text = "low 0\nhigh 4\nmax 9\noom 2\noom_kill 1\noom_group_kill 7\n";
         let counters = Counters::parse(text);
         assert_eq!(counters, Counters { oom: 2, oom_kill: 1 });
@@ -327,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn follows_the_counters_of_cgroup_v2() {
+    fn counters_of_cgroup_v2_become_notices() {
         let root = tempfile::tempdir().unwrap();
         let write = |file: &str, text: &str| std::fs::write(root.path().join(file), text).unwrap();
         let file = |name: &str| OwnedFd::from(std::fs::File::open(root.path().join(name)).unwrap());
@@ -352,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn knows_when_the_last_process_has_ended() {
+    fn the_end_of_the_last_process_is_noticed() {
         let populated = "populated 1\nfrozen 0\n".to_owned();
         let empty = "populated 0\nfrozen 0\n".to_owned();
         let frozen = "populated 0\nfrozen 1\n".to_owned();
@@ -370,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn announces_the_end_after_the_last_event() {
+    fn the_end_is_reported_after_the_last_event() {
         let root = tempfile::tempdir().unwrap();
         std::fs::write(root.path().join(EVENT_CONTROL), "").unwrap();
         let directory = Directory::existing(root.path()).unwrap();
@@ -382,7 +385,7 @@ mod tests {
         assert_eq!(watcher.check().unwrap(), Notice::Nothing);
         signal();
         assert_eq!(watcher.wait().unwrap(), Some(1));
-        // Two events and the removal, all before anybody looks.
+        // Two events and the removal before the next read.
         signal();
         signal();
         std::fs::remove_file(root.path().join(EVENT_CONTROL)).unwrap();
@@ -393,7 +396,7 @@ mod tests {
     }
 
     #[test]
-    fn needs_the_memory_controller() {
+    fn watching_without_the_memory_controller_is_an_error() {
         assert!(Cgroups::default().watch_oom().is_err());
         assert!(Cgroups::default().watch_memory_pressure(PressureLevel::Low).is_err());
     }

@@ -1,4 +1,4 @@
-//! Bringing all processes of the cgroup to a standstill, and letting them go on.
+//! Freezing and thawing all processes of a cgroup.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
@@ -11,7 +11,8 @@ use rustix::fs::{OFlags, Timespec};
 use super::directory::{self, Directory, Version, is_gone, read_all, read_record};
 use super::{Cgroups, Mode};
 
-/// How long all processes may take: those that wait for a disk stop only afterwards.
+/// How long the processes may take to freeze. One in an uninterruptible wait, for example for a
+/// disk, freezes only after it.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 const PAUSE: Duration = Duration::from_millis(1);
@@ -20,26 +21,27 @@ const V1_STATE: &str = "freezer.state";
 const V2_FREEZE: &str = "cgroup.freeze";
 
 impl Cgroups {
-    /// Stops all processes of the cgroup and below it, and returns when they stand still.
+    /// Freezes all processes of the cgroup and below it, and returns when they have stopped.
     ///
     /// # Errors
     /// No freezer is mounted; the processes did not stop within ten seconds, in which case they
-    /// run again.
+    /// are thawed.
     pub fn freeze(&self) -> Result<()> {
         self.freeze_within(TIMEOUT)
     }
 
+    /// Freezes as [`Cgroups::freeze`] does, with a timeout.
     pub(super) fn freeze_within(&self, timeout: Duration) -> Result<()> {
         let directory = self.freezer()?;
         let stopped = change(&directory, true, timeout);
         if stopped.is_err() {
-            // A half-frozen container is neither running nor paused.
-            let _ = let_go(&directory);
+            // Part of a frozen container would neither run nor be paused.
+            let _ = start_thaw(&directory);
         }
         stopped
     }
 
-    /// Lets all processes go on, and returns when they do.
+    /// Thaws all processes, and returns when they run.
     ///
     /// # Errors
     /// No freezer is mounted; a cgroup above this one is frozen.
@@ -47,24 +49,24 @@ impl Cgroups {
         change(&self.freezer()?, false, TIMEOUT)
     }
 
-    /// Whether the processes stand still, or are being stopped.
+    /// Whether the processes are frozen or freezing. Those of a cgroup that does not exist are not.
     ///
     /// # Errors
-    /// The state cannot be read. A cgroup that is gone is not frozen.
+    /// The state cannot be read.
     pub fn is_frozen(&self) -> Result<bool> {
         let frozen = self.open_freezer()?.map(|directory| is_frozen(&directory));
         frozen.unwrap_or(Ok(false))
     }
 
-    /// The files that tell whether the processes stand still; none without a freezer.
+    /// Opens the files with the state of the freezer. Returns `None` without a freezer.
     ///
     /// # Errors
-    /// They cannot be opened.
+    /// The files cannot be opened.
     pub fn freezer_files(&self) -> Result<Option<Freezer>> {
         self.open_freezer()?.map(|directory| Freezer::open(&directory)).transpose()
     }
 
-    /// The directory whose freezer holds for the container.
+    /// Opens the directory whose freezer the container uses.
     pub(super) fn open_freezer(&self) -> Result<Option<Directory>> {
         let path = match self.mode {
             Mode::V2 => None,
@@ -81,30 +83,30 @@ impl Cgroups {
     }
 }
 
-/// Whether a directory with a freezer is frozen, by itself or by a cgroup above it, or is about to
-/// be. A directory without one is not.
+/// Whether a cgroup is frozen or freezing, by itself or by an ancestor. One without a freezer is
+/// not.
 pub(super) fn is_frozen(directory: &Directory) -> Result<bool> {
     Freezer::open(directory)?.is_frozen()
 }
 
-/// The files of a freezer, open to be read at any time: each with what says that it is frozen, or is
-/// about to be.
+/// The open state files of a freezer, each with a function that returns whether its text means
+/// frozen or freezing.
 #[derive(Debug)]
-pub struct Freezer(Vec<(OwnedFd, Says)>);
+pub struct Freezer(Vec<(OwnedFd, MeansFrozen)>);
 
-/// Whether the text of a file says so.
-type Says = fn(&str) -> bool;
+/// Whether the text of a file means frozen or freezing.
+type MeansFrozen = fn(&str) -> bool;
 
 impl Freezer {
     fn open(directory: &Directory) -> Result<Self> {
-        const V1: &[(&str, Says)] = &[(V1_STATE, |text| text.trim() != "THAWED")];
-        const V2: &[(&str, Says)] =
+        const V1: &[(&str, MeansFrozen)] = &[(V1_STATE, |text| text.trim() != "THAWED")];
+        const V2: &[(&str, MeansFrozen)] =
             &[("cgroup.events", has_stopped), (V2_FREEZE, |text| text.trim() == "1")];
         for version in [V2, V1] {
             let mut files = Vec::new();
-            for (name, says) in version {
+            for (name, means_frozen) in version {
                 match directory.file(name, OFlags::RDONLY) {
-                    Ok(file) => files.push((file, *says)),
+                    Ok(file) => files.push((file, *means_frozen)),
                     Err(errno) if is_gone(errno) => break,
                     Err(errno) => return Err(directory.error("open", name, errno)),
                 }
@@ -116,14 +118,14 @@ impl Freezer {
         Ok(Self(Vec::new()))
     }
 
-    /// Whether the processes stand still, or are being stopped.
+    /// Whether the processes are frozen or freezing. Those of a removed cgroup are not.
     ///
     /// # Errors
-    /// The state cannot be read. A cgroup that is gone is not frozen.
+    /// The state cannot be read.
     pub fn is_frozen(&self) -> Result<bool> {
-        for (file, says) in &self.0 {
+        for (file, means_frozen) in &self.0 {
             match read_record(file.as_fd()) {
-                Ok(text) if says(&text) => return Ok(true),
+                Ok(text) if means_frozen(&text) => return Ok(true),
                 Ok(_) => {}
                 Err(errno) if is_gone(errno) => return Ok(false),
                 Err(errno) => return Err(Error::system("read the state of", "the freezer", errno)),
@@ -133,13 +135,13 @@ impl Freezer {
     }
 }
 
-/// Whether a process that enters a cgroup without processes would be stopped.
+/// Whether a process that enters a cgroup without processes would be frozen.
 pub(super) fn would_stop(path: &Path, version: Version) -> Result<bool> {
     Ok(match version {
         Version::V1 => {
             directory::read(&path.join(V1_STATE))?.is_some_and(|state| state.trim() != "THAWED")
         }
-        // Where nothing runs, what is to be frozen is so at once.
+        // Without processes, the cgroup is frozen as soon as it is freezing.
         Version::V2 => {
             directory::read(&path.join("cgroup.events"))?.is_some_and(|text| has_stopped(&text))
         }
@@ -150,8 +152,8 @@ fn has_stopped(events: &str) -> bool {
     events.lines().any(|line| line == "frozen 1")
 }
 
-/// Thaws without waiting; no error if the cgroup is gone.
-pub(super) fn let_go(directory: &Directory) -> Result<()> {
+/// Starts to thaw a cgroup, without waiting. It is no error if the cgroup does not exist.
+pub(super) fn start_thaw(directory: &Directory) -> Result<()> {
     match request(directory, false) {
         Err(error) if error.errno().is_some_and(is_gone) => Ok(()),
         other => other,
@@ -183,9 +185,10 @@ fn change(directory: &Directory, frozen: bool, timeout: Duration) -> Result<()> 
     Err(if frozen { error } else { error.with_hint("a cgroup above it may be frozen") })
 }
 
-/// Writes the state until it is reached: the kernel tries to stop every process once for each
-/// write. Processes that fork meanwhile can keep it from succeeding for ever, which a short thaw
-/// breaks up.
+/// Writes the state until it is reached. Returns whether it was before the deadline.
+///
+/// The kernel tries to stop every process once for each write. Processes that fork meanwhile can
+/// prevent success forever, which a short thaw from time to time avoids.
 fn change_v1(directory: &Directory, frozen: bool, deadline: Instant) -> Result<bool> {
     let wanted = if frozen { "FROZEN" } else { "THAWED" };
     for round in 1_u32.. {
@@ -204,6 +207,7 @@ fn change_v1(directory: &Directory, frozen: bool, deadline: Instant) -> Result<b
     Ok(false)
 }
 
+/// Writes the state and waits until it is reached. Returns whether it was before the deadline.
 fn change_v2(directory: &Directory, frozen: bool, deadline: Instant) -> Result<bool> {
     let file = "cgroup.events";
     let events = directory
@@ -214,15 +218,15 @@ fn change_v2(directory: &Directory, frozen: bool, deadline: Instant) -> Result<b
         .map_err(|errno| directory.error("read", file, errno))
 }
 
-/// Waits until the text of a file that announces its changes (`POLLPRI`) fulfils a condition.
-/// Returns whether it did so before the deadline.
+/// Waits until the text of a file that reports its changes by `POLLPRI` fulfils a condition. Returns
+/// whether it did before the deadline.
 pub(super) fn wait_for(
     file: &OwnedFd,
     deadline: Instant,
     fulfilled: impl Fn(&str) -> bool,
 ) -> rustix::io::Result<bool> {
     loop {
-        // Only what is read after a change counts: reading is what makes poll wait again.
+        // Reading makes poll wait for the next change.
         if fulfilled(&read_all(file.as_fd())?) {
             return Ok(true);
         }
@@ -250,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_the_state_of_both_versions() {
+    fn the_state_of_both_versions_is_read() {
         let frozen = |files: &[(&str, &str)]| is_frozen(&directory(files).1).unwrap();
         assert!(frozen(&[(V1_STATE, "FROZEN\n")]));
         assert!(frozen(&[(V1_STATE, "FREEZING\n")]));
@@ -262,15 +266,15 @@ mod tests {
     }
 
     #[test]
-    fn gives_up_after_a_while() {
-        // A plain file never changes by itself; it is always ready, so this must not hang.
+    fn a_state_that_is_not_reached_is_an_error() {
+        // A plain file never changes but is always ready, so this must not hang.
         let (_root, directory) = directory(&[(V2_FREEZE, ""), ("cgroup.events", "frozen 0\n")]);
         let error = change(&directory, true, Duration::from_millis(5)).unwrap_err().to_string();
         assert!(error.ends_with("not done within 5 ms"), "{error}");
     }
 
     #[test]
-    fn writes_the_wanted_state() {
+    fn the_state_is_written() {
         let (_root, directory) = directory(&[(V1_STATE, "")]);
         change(&directory, true, TIMEOUT).unwrap();
         assert_eq!(directory.read(V1_STATE).unwrap().as_deref(), Some("FROZEN"));
@@ -279,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn is_not_frozen_without_a_cgroup() {
+    fn a_container_without_a_cgroup_is_not_frozen() {
         assert!(!Cgroups::default().is_frozen().unwrap());
         assert!(Cgroups::default().freeze().is_err());
     }

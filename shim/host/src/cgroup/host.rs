@@ -1,4 +1,4 @@
-//! Which cgroup hierarchies the host has, and where the calling process is in them.
+//! The cgroup hierarchies of the host, and the cgroups of the calling process in them.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -10,8 +10,8 @@ use pidone_config::{Code, Error, Result, config};
 use super::{Cgroups, Mode};
 use crate::proc::{self, unescape};
 
-/// The controllers of cgroup v1 that a container joins, and systemd's hierarchy without a
-/// controller, which tells systemd to which unit a process belongs.
+/// The controllers of cgroup v1 that a container uses, and systemd's hierarchy without a
+/// controller, by which systemd knows the unit of a process.
 const JOINED: [&str; 15] = [
     "blkio",
     "cpu",
@@ -30,25 +30,25 @@ const JOINED: [&str; 15] = [
     "rdma",
 ];
 
-/// The mounted cgroup hierarchies and the calling process's place in them.
+/// The mounted cgroup hierarchies, and the cgroups of the calling process in them.
 ///
-/// Reading them costs time in proportion to the number of mounts; a program that starts many
-/// containers keeps one.
+/// Reading them takes time in proportion to the number of mounts, so a program that starts many
+/// containers should keep the value.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Host {
     mounts: Vec<Mount>,
-    /// The calling process's own cgroup by controller, `""` for cgroup v2.
+    /// The cgroup of the calling process by controller, `""` for cgroup v2.
     own: BTreeMap<String, PathBuf>,
 }
 
 /// One mounted hierarchy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Mount {
-    /// Its controllers; `""` for cgroup v2.
+    /// The controllers, `""` for cgroup v2.
     controllers: Vec<String>,
-    /// Which directory of the hierarchy is mounted.
+    /// The directory of the hierarchy that is mounted.
     root: PathBuf,
-    /// Where.
+    /// The mount point.
     point: PathBuf,
 }
 
@@ -56,7 +56,7 @@ impl Host {
     /// Reads `/proc/self/mountinfo` and `/proc/self/cgroup`.
     ///
     /// # Errors
-    /// They cannot be read.
+    /// One of the files cannot be read.
     pub fn read() -> Result<Self> {
         let open = |path| -> Result<BufReader<File>> {
             let file = File::open(path).map_err(|error| Error::path("open", path, error))?;
@@ -71,9 +71,9 @@ impl Host {
         })
     }
 
-    /// The host, for the price of one system call if it has cgroup v2 alone at its usual place.
+    /// Returns the host with one system call, if it has only cgroup v2 at the usual mount point.
     ///
-    /// The calling process's own place stays unknown: fit for absolute paths only.
+    /// The cgroup of the calling process stays unknown, so only absolute paths can be located.
     fn unified() -> Option<Self> {
         let point = "/sys/fs/cgroup";
         let version = rustix::fs::statfs(point).ok()?.f_type;
@@ -87,17 +87,18 @@ impl Host {
         })
     }
 
-    /// Which versions are mounted.
+    /// Returns the versions that are mounted.
     #[must_use]
     pub fn mode(&self) -> Mode {
         Mode::from_controllers(self.mounts.iter().flat_map(|mount| &mount.controllers))
     }
 
-    /// Computes where the cgroup is in every hierarchy. Nothing is made.
+    /// Computes the directory of the cgroup in every hierarchy. Creates nothing.
     ///
     /// # Errors
-    /// `Code::ConfigInvalid` for a name or parent that does not follow the grammar, and for values
-    /// that this host's cgroups cannot express; an own cgroup that the mounts do not show.
+    /// `Code::ConfigInvalid` for an invalid name or parent, and for values that this host's cgroups
+    /// cannot express; `Code::SystemError` for a relative parent if the cgroup of the calling
+    /// process is outside of the mounts.
     pub fn locate(&self, config: &config::Cgroup) -> Result<Cgroups> {
         let (absolute, path) = path(config)?;
         let mut paths = BTreeMap::new();
@@ -112,18 +113,18 @@ impl Host {
         Ok(cgroups)
     }
 
-    /// The directory that relative paths begin at: the calling process's own cgroup, or on pure v2
-    /// the one above.
+    /// Returns the directory at which relative paths start: the cgroup of the calling process, or
+    /// its parent if the host has only cgroup v2.
     fn own_directory(&self, mount: &Mount) -> Result<PathBuf> {
         let controller = mount.controllers.first().map_or("", String::as_str);
         let mut own = self.own.get(controller).map_or(Path::new("/"), PathBuf::as_path);
-        // A cgroup with processes cannot give its children controllers, and this process is in it:
-        // beside it then, as runc does.
+        // A cgroup with processes, such as this one, cannot enable controllers for its children. So
+        // the container's becomes a sibling, as with runc.
         if self.mode() == Mode::V2 {
             own = own.parent().unwrap_or(own);
         }
-        // In a container without a cgroup namespace the mount shows a part of the hierarchy only,
-        // while /proc/self/cgroup counts from the root of the whole.
+        // In a container without a cgroup namespace the mount shows only a part of the hierarchy,
+        // but paths in /proc/self/cgroup start at the root of the whole.
         match own.strip_prefix(&mount.root) {
             Ok(below) if !below.components().any(|part| part == Component::ParentDir) => {
                 Ok(mount.point.join(below))
@@ -143,7 +144,7 @@ impl Host {
     }
 }
 
-/// Locates a cgroup on this host, reading as little as possible.
+/// Locates a cgroup on this host with as few reads as possible.
 pub(super) fn locate(config: &config::Cgroup) -> Result<Cgroups> {
     let unified = if config.parent.starts_with('/') { Host::unified() } else { None };
     match unified {
@@ -152,7 +153,7 @@ pub(super) fn locate(config: &config::Cgroup) -> Result<Cgroups> {
     }
 }
 
-/// `parent/name` and whether it starts at the mount point.
+/// Returns whether the path `parent/name` starts at the mount point, and the path.
 fn path(config: &config::Cgroup) -> Result<(bool, PathBuf)> {
     let (absolute, parent) = match config.parent.strip_prefix('/') {
         Some(rest) => (true, rest),
@@ -182,7 +183,7 @@ fn check_part(field: &'static str, value: &str, part: &str) -> Result<()> {
     Err(Error::config(field, value, reason))
 }
 
-/// Finds the cgroup mounts in the text of `mountinfo`, see proc_pid_mountinfo(5).
+/// Returns the cgroup mounts in the text of `mountinfo`.
 fn parse_mounts(mut text: impl BufRead) -> io::Result<Vec<Mount>> {
     let mut mounts = Vec::new();
     let mut line = Vec::new();
@@ -212,7 +213,7 @@ fn parse_mount(line: &[u8]) -> Option<Mount> {
     })
 }
 
-/// Parses `hierarchy-id:controllers:path` lines, see cgroups(7).
+/// Returns the cgroup of each controller in the text of `/proc/self/cgroup`.
 fn parse_own(mut text: impl BufRead) -> io::Result<BTreeMap<String, PathBuf>> {
     let mut own = BTreeMap::new();
     let mut line = Vec::new();
@@ -274,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn starts_at_the_mount_points_for_an_absolute_parent() {
+    fn an_absolute_parent_starts_at_the_mount_points() {
         let host = host(HYBRID, OWN);
         assert_eq!(host.mode(), Mode::Hybrid);
         assert_eq!(
@@ -291,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn starts_at_the_own_cgroup_for_a_relative_parent() {
+    fn a_relative_parent_starts_at_the_callers_cgroup() {
         assert_eq!(
             located(&host(HYBRID, OWN), "a/b"),
             [
@@ -305,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_an_own_cgroup_that_is_not_in_sight() {
+    fn a_callers_cgroup_outside_of_the_mount_is_refused() {
         for own in ["4:memory:/other\n", "4:memory:/docker/ab/../../x\n", "4:memory:/../x\n"] {
             let error = host(HYBRID, own).locate(&config("", "box")).unwrap_err();
             assert!(error.to_string().contains("outside of `/docker/ab`"), "{error}");
@@ -313,18 +314,18 @@ mod tests {
     }
 
     #[test]
-    fn tells_the_modes_apart() {
+    fn the_mode_follows_from_the_mounts() {
         let lines: Vec<&str> = HYBRID.lines().collect();
         assert_eq!(host(lines[2], "").mode(), Mode::V1);
         assert_eq!(host(lines[7], "").mode(), Mode::V2);
         assert_eq!(host(lines[0], "").mode(), Mode::None);
-        // systemd's legacy hierarchy without controllers does not make a v2 host hybrid.
+        // systemd's v1 hierarchy without controllers does not make a v2 host hybrid.
         let both = [lines[5], lines[7]].join("\n");
         assert_eq!(host(&both, "").mode(), Mode::V2);
     }
 
     #[test]
-    fn refuses_names_outside_of_the_grammar() {
+    fn invalid_names_and_parents_are_refused() {
         for (parent, name) in [
             ("/", ""),
             ("/", ".."),
@@ -348,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn survives_garbage() {
+    fn garbage_lines_are_ignored() {
         let garbage: &[u8] = b"\n - \n1 2 3\n1 2 3:4 / /x\n1 2 3:4 / /x rw - cgroup\n\
             1 2 3:4 / /x rw - cgroup c\n1 2 3:4 / /\xff\\04 rw - cgroup2\n\xff\xfe";
         let mounts = parse_mounts(garbage).unwrap();

@@ -1,4 +1,4 @@
-//! Killing everything in the cgroup.
+//! Killing all processes of a cgroup.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -10,30 +10,32 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use super::directory::{Directory, is_gone};
 use super::{Cgroups, freezer, tree};
 
-/// How long the processes may take to die: one that waits for a disk dies only afterwards.
+/// How long the processes may take to end. One in an uninterruptible wait, for example for a disk,
+/// ends only after it.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long one round waits for processes to stop, before it kills those that it sees.
+/// How long one round waits for processes to freeze before it kills those that it lists.
 const FREEZING: Duration = Duration::from_millis(200);
 
-/// How long processes that the kernel killed may take, before those that are left are looked upon
-/// as members of hierarchies of cgroup v1 alone.
+/// How long processes may take to end after `cgroup.kill`. Those that are left then are treated as
+/// members of cgroup v1 hierarchies only, and killed one by one.
 const DYING: Duration = Duration::from_millis(50);
 
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// How many process descriptors are open at once: the usual limit is 1024.
+/// How many pidfds are open at once. The usual limit of descriptors is 1024.
 const BATCH: usize = 128;
 
 impl Cgroups {
-    /// Kills all processes in the cgroup and below it, in any hierarchy, also frozen ones, and
+    /// Kills all processes in the cgroup and below it, in any hierarchy, frozen ones too, and
     /// returns when none is left. The cgroup is thawed afterwards.
     ///
-    /// `cgroup.kill` does that at once where it exists (Linux 5.14). Else the processes are frozen,
-    /// so that none forks while they are listed, then killed and thawed, until none is left.
+    /// Uses `cgroup.kill` where it exists (since Linux 5.14). Otherwise the processes are frozen, so
+    /// that none forks while they are listed, then killed and thawed, until none is left.
     ///
     /// # Errors
-    /// Processes that are left after ten seconds, by their ids; a process that may not be killed.
+    /// Processes that are left after ten seconds, by their ids; a process that the caller may not
+    /// kill.
     pub fn kill(&self) -> Result<()> {
         let deadline = Instant::now() + TIMEOUT;
         let by_kernel = self.write_kill()?;
@@ -41,12 +43,12 @@ impl Cgroups {
         loop {
             let members = self.members()?;
             if members.is_empty() {
-                return self.let_go();
+                return self.thaw_all();
             }
             let is_dying = by_kernel && begin.elapsed() < DYING;
             let killed = if is_dying { Ok(()) } else { self.kill_members(&members) };
             // SIGKILL does not wake a process that cgroup v1 has frozen.
-            self.let_go()?;
+            self.thaw_all()?;
             killed?;
             if Instant::now() >= deadline {
                 let reason = format!(
@@ -62,7 +64,7 @@ impl Cgroups {
         }
     }
 
-    /// Has the kernel kill what is in the cgroup of cgroup v2. Returns whether it could.
+    /// Writes `cgroup.kill` in cgroup v2. Returns whether the file exists.
     fn write_kill(&self) -> Result<bool> {
         let Some(path) = self.v2() else { return Ok(false) };
         let Some(directory) = Directory::open(path)? else { return Ok(false) };
@@ -75,7 +77,7 @@ impl Cgroups {
     }
 
     fn kill_members(&self, members: &BTreeSet<i32>) -> Result<()> {
-        // Without a freezer, or if the processes do not stop in time, there are more rounds.
+        // Without a freezer, or if the processes do not freeze in time, more rounds follow.
         let _ = self.freeze_within(FREEZING);
         let pids: Vec<Pid> = members.iter().copied().filter_map(Pid::from_raw).collect();
         for batch in pids.chunks(BATCH) {
@@ -84,13 +86,14 @@ impl Cgroups {
                 match pidfd_open(pid, PidfdFlags::empty()) {
                     Ok(fd) => opened.push((pid, fd)),
                     Err(Errno::SRCH) => {}
-                    // The others are for the next round.
+                    // Too many open files: the others are killed in the next round.
                     Err(Errno::MFILE | Errno::NFILE) if !opened.is_empty() => break,
                     Err(errno) => return Err(process_error("pidfd_open", pid, errno)),
                 }
             }
-            // A process may end and its id go to a stranger between the list and the open. Whoever
-            // held the id at the open, and is in a second list made afterwards, is a member.
+            // Between the list and the open a process may end, and its id be reused by a process
+            // outside of the cgroup. A process whose id is also in a second list, read after the
+            // open, is a member.
             let confirmed = self.members()?;
             for (pid, fd) in opened {
                 if !confirmed.contains(&pid.as_raw_pid()) {
@@ -105,10 +108,10 @@ impl Cgroups {
         Ok(())
     }
 
-    /// Thaws without waiting. A cgroup below may have been frozen on its own.
-    fn let_go(&self) -> Result<()> {
+    /// Thaws the cgroup and all below it, which may have been frozen separately, without waiting.
+    fn thaw_all(&self) -> Result<()> {
         let Some(directory) = self.open_freezer()? else { return Ok(()) };
-        tree::walk(&directory, freezer::let_go, |_, _| Ok(()))
+        tree::walk(&directory, freezer::start_thaw, |_, _| Ok(()))
     }
 }
 

@@ -1,4 +1,4 @@
-//! One value for one file of a controller, and the grammar of values that both versions share.
+//! Values for files of controllers, and the conversions that both versions share.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -9,13 +9,13 @@ use rustix::io::Errno;
 
 use super::directory::Directory;
 
-/// The field for files of cgroup v2 that are written as they are.
+/// The field whose values are written to files of cgroup v2 without conversion.
 pub(super) const UNIFIED: &str = "unified";
 
-/// A value to be written.
+/// A value to write to a file of a controller.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Knob {
-    /// The configuration's field, for messages.
+    /// The field of the configuration, for messages.
     pub(super) field: &'static str,
     pub(super) controller: &'static str,
     pub(super) file: Cow<'static, str>,
@@ -24,23 +24,25 @@ pub(super) struct Knob {
     pub(super) check: Check,
 }
 
-/// What to do where the kernel does not have the file.
+/// What to do if the kernel does not have the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum IfAbsent {
+    /// Return an error.
     Refuse,
-    /// The value only says what is the case anyhow.
+    /// Do nothing, since the value is what holds without the file.
     Skip,
-    /// Another file takes the value in another form.
+    /// Write to another file the value in another form.
     Write(&'static str, String),
 }
 
-/// Files that take a value and then hold another.
+/// Whether to read the value back, for files that accept a value and then hold another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Check {
+    /// The value is not read back.
     None,
-    /// The kernel clamps to its range.
+    /// The kernel clamps the value to its range.
     CpuShares,
-    /// The kernel has taken the value without any effect since Linux 6.1.
+    /// Since Linux 6.1 the kernel accepts the value without any effect.
     KernelMemory,
 }
 
@@ -71,7 +73,7 @@ impl Knob {
         self
     }
 
-    /// An error about the field.
+    /// Returns an error about the field.
     pub(super) fn refusal(&self, reason: String) -> Error {
         match self.field {
             UNIFIED => refusal(&format!("{UNIFIED}.{}", self.file), &self.value, reason),
@@ -103,7 +105,7 @@ impl Knob {
         })
     }
 
-    /// Reads the value back where the kernel is known to hold another one.
+    /// Reads the value back if the knob says so. Returns a reason if the kernel has not kept it.
     fn broken(&self, directory: &Directory) -> Option<String> {
         if self.check == Check::None {
             return None;
@@ -117,7 +119,7 @@ impl Knob {
             Check::CpuShares if wanted < found => {
                 Some(format!("the minimum allowed cpu-shares is {found}"))
             }
-            // The limit is rounded to pages, downwards.
+            // The kernel rounds the limit down to pages.
             Check::KernelMemory if wanted > 0 && found > wanted => {
                 Some("this kernel does not limit kernel memory apart from memory".to_owned())
             }
@@ -126,6 +128,7 @@ impl Knob {
     }
 }
 
+/// A write that failed.
 struct Failure {
     errno: Errno,
     error: Error,
@@ -133,13 +136,12 @@ struct Failure {
 
 /// Writes the values of one controller.
 ///
-/// Some hold each other: memory may not exceed memory and swap, a quota not its period, a burst not
-/// its quota. On the way from valid values to others some orders are refused with `EINVAL`,
-/// depending on the values before. So a refused value is tried again after the others, for as long
-/// as that helps.
+/// Some values limit each other: memory may not exceed memory and swap, a quota its period, a burst
+/// its quota. Depending on the old values, the kernel refuses some orders of writes with `EINVAL`.
+/// So a refused value is written again after the others, for as long as that helps.
 ///
 /// # Errors
-/// The file, its value and the errno; `Code::ConfigInvalid` if the kernel took another value.
+/// The file, its value and the errno; `Code::ConfigInvalid` if the kernel has not kept the value.
 pub(super) fn apply(directory: &Directory, knobs: &[Knob]) -> Result<()> {
     let mut waiting: Vec<&Knob> = knobs.iter().collect();
     loop {
@@ -163,7 +165,7 @@ pub(super) fn apply(directory: &Directory, knobs: &[Knob]) -> Result<()> {
     }
 }
 
-/// Says how much memory is in use where the limit is below that.
+/// Adds how much memory is in use to the error of a limit that is below.
 fn with_usage(directory: &Directory, knob: &Knob, failure: Failure) -> Error {
     let Failure { errno, error } = failure;
     if errno == Errno::BUSY
@@ -179,8 +181,8 @@ fn refusal(field: &str, value: &str, reason: impl Into<Cow<'static, str>>) -> Er
     Error::config(format!("cgroups.{field}"), value, reason)
 }
 
-/// A limit: 0 leaves the kernel's value, and -1 stands for `unlimited`, which is what holds where
-/// there is no such file.
+/// Returns the knob of a limit. 0 leaves the kernel's value, and -1 is written as `unlimited`, which
+/// holds too if the file does not exist.
 pub(super) fn limit(
     field: &'static str,
     controller: &'static str,
@@ -196,7 +198,7 @@ pub(super) fn limit(
     }
 }
 
-/// A number in a range, where 0 leaves the kernel's value.
+/// Returns a number that is within a range, `None` for 0, which leaves the kernel's value.
 pub(super) fn within(field: &'static str, value: i64, low: i64, high: i64) -> Result<Option<u64>> {
     match value {
         0 => Ok(None),
@@ -205,8 +207,9 @@ pub(super) fn within(field: &'static str, value: i64, low: i64, high: i64) -> Re
     }
 }
 
-/// The share of the processor, in the range of cgroup v1; the errors have the seed's words. None
-/// also for a cgroup that runs when nothing else does, which the kernel gives no share.
+/// Returns the CPU shares, in the range of cgroup v1. The errors have libcontainer's words.
+///
+/// `None` also for an idle cgroup, which has no shares.
 pub(super) fn cpu_shares(config: &config::Cgroup) -> Result<Option<u32>> {
     let value = config.cpu_shares;
     let refuse = |reason| Err(refusal("cpu_shares", &value.to_string(), reason));
@@ -219,22 +222,22 @@ pub(super) fn cpu_shares(config: &config::Cgroup) -> Result<Option<u32>> {
     }
 }
 
-/// Whether the processes run only when nothing else does. It comes before the share, which an idle
-/// cgroup does not take.
+/// Returns the knob of `cpu_idle`. It is written before the shares, which an idle cgroup does not
+/// accept.
 pub(super) fn cpu_idle(config: &config::Cgroup) -> Option<Knob> {
     let idle = config.cpu_idle?;
     let knob = Knob::new("cpu_idle", "cpu", "cpu.idle", if idle { "1" } else { "0" });
     Some(if idle { knob } else { knob.or(IfAbsent::Skip) })
 }
 
-/// Processor time beyond the quota; none is what holds where there is no such file.
+/// Returns the knob of `cpu_burst`. A burst of 0 holds too if the file does not exist.
 pub(super) fn cpu_burst(config: &config::Cgroup, file: &'static str) -> Option<Knob> {
     let burst = config.cpu_burst?;
     let knob = Knob::new("cpu_burst", "cpu", file, burst.to_string());
     Some(if burst == 0 { knob.or(IfAbsent::Skip) } else { knob })
 }
 
-/// Limits of RDMA resources, which both versions take in the same form.
+/// Returns the knobs of limits of RDMA resources, which have the same form in both versions.
 pub(super) fn rdma(limits: &BTreeMap<String, RdmaLimit>) -> Result<Vec<Knob>> {
     let mut knobs = Vec::new();
     for (device, limit) in limits {
@@ -250,9 +253,9 @@ pub(super) fn rdma(limits: &BTreeMap<String, RdmaLimit>) -> Result<Vec<Knob>> {
     Ok(knobs)
 }
 
-/// A list of numbers as in cpuset(7), `0-2,7`; none if empty.
+/// Checks a list of numbers as in `cpuset(7)`, such as `0-2,7`. Returns `None` if it is empty.
 pub(super) fn list<'a>(field: &'static str, value: &'a str) -> Result<Option<&'a str>> {
-    // Ranges may have strides: 0-31:2/4.
+    // Ranges may have strides, as in 0-31:2/4.
     let known = |c: char| c.is_ascii_digit() || ",-:/".contains(c);
     match value {
         "" => Ok(None),
@@ -261,7 +264,7 @@ pub(super) fn list<'a>(field: &'static str, value: &'a str) -> Result<Option<&'a
     }
 }
 
-/// Lines of `major:minor value`.
+/// Parses lines of `major:minor value`.
 pub(super) fn device_lines(field: &'static str, text: &str) -> Result<Vec<(String, u64)>> {
     let parse = |line: &str| -> Option<(String, u64)> {
         let (device, value) = line.trim().split_once(char::is_whitespace)?;
@@ -275,7 +278,7 @@ pub(super) fn device_lines(field: &'static str, text: &str) -> Result<Vec<(Strin
         .collect()
 }
 
-/// Lines of `major:minor weight` with weights of cgroup v1.
+/// Parses lines of `major:minor weight` with weights of cgroup v1.
 pub(super) fn device_weights(field: &'static str, text: &str) -> Result<Vec<(String, u64)>> {
     let lines = device_lines(field, text)?;
     match lines.iter().find(|(_, weight)| !(10..=1000).contains(weight)) {
@@ -286,7 +289,7 @@ pub(super) fn device_weights(field: &'static str, text: &str) -> Result<Vec<(Str
     }
 }
 
-/// The size of a huge page as in names of files: `2MB`.
+/// Checks the size of a huge page, as in names of files: `2MB`.
 pub(super) fn page_size(size: &str) -> Result<&str> {
     let digits = ["KB", "MB", "GB"].iter().find_map(|unit| size.strip_suffix(unit));
     match digits {
@@ -297,7 +300,7 @@ pub(super) fn page_size(size: &str) -> Result<&str> {
     }
 }
 
-/// Knobs as text, for the tests of both versions.
+/// Formats knobs, for the tests of both versions.
 #[cfg(test)]
 pub(super) fn lines(knobs: &[Knob]) -> Vec<String> {
     knobs.iter().map(|knob| format!("{} {} {}", knob.controller, knob.file, knob.value)).collect()
@@ -308,7 +311,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parses_lines_about_devices() {
+    fn device_lines_have_numbers_and_a_value() {
         let lines = device_lines("x", "8:0 1048576\n\n 8:16\t7 \n").unwrap();
         assert_eq!(lines, [("8:0".to_owned(), 1_048_576), ("8:16".to_owned(), 7)]);
         for bad in ["8:0", "8 1", "8:0 -1", "8:0 1 2", "a:b 1", "8:0 rbps=1", "4294967296:0 1"] {
@@ -319,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn keeps_values_in_their_ranges() {
+    fn values_out_of_range_are_refused() {
         let limit = |value| limit("memory", "memory", "memory.max", value, "max");
         let value = |value| limit(value).unwrap().map(|knob| (knob.value, knob.if_absent));
         assert_eq!(value(0), None);
@@ -351,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn an_idle_cgroup_has_no_share() {
+    fn an_idle_cgroup_has_no_shares() {
         let cgroup = |cpu_idle| config::Cgroup { cpu_idle, cpu_shares: 512, ..Default::default() };
         assert_eq!(cpu_shares(&cgroup(None)).unwrap(), Some(512));
         assert_eq!(cpu_shares(&cgroup(Some(false))).unwrap(), Some(512));
@@ -362,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn writes_rdma_limits_in_one_line() {
+    fn rdma_limits_of_a_device_are_one_line() {
         let limit = |hca_handles, hca_objects| RdmaLimit { hca_handles, hca_objects };
         let limits = [
             ("mlx5_0".to_owned(), limit(Some(2), Some(2000))),
@@ -379,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn writes_to_the_file_that_is_there() {
+    fn another_file_is_written_if_the_first_is_absent() {
         let root = tempfile::tempdir().unwrap();
         std::fs::write(root.path().join("io.weight"), "").unwrap();
         let directory = Directory::existing(root.path()).unwrap();
@@ -392,7 +395,7 @@ mod tests {
     }
 
     #[test]
-    fn notices_a_value_that_the_kernel_changed() {
+    fn a_value_that_the_kernel_has_not_kept_is_noticed() {
         let root = tempfile::tempdir().unwrap();
         std::fs::write(root.path().join("kmem"), "9223372036854771712").unwrap();
         let directory = Directory::existing(root.path()).unwrap();

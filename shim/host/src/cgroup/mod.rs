@@ -1,17 +1,17 @@
-//! Control groups: where a container's processes are accounted, limited, frozen and killed.
+//! Control groups, which account, limit, freeze and kill the processes of a container.
 //!
-//! [`Cgroups`] is the container's cgroup in all hierarchies at once: one directory for each
-//! hierarchy of cgroup v1, one for cgroup v2, or both on a hybrid host. It holds paths, no
-//! descriptors, and may be stored with the container and be made again by [`Cgroups::from_paths`].
+//! [`Cgroups`] is a container's cgroup in all hierarchies: one directory for each hierarchy of
+//! cgroup v1, one for cgroup v2, or both on a hybrid host. It holds paths and no descriptors, so
+//! that it can be stored with the container and restored by [`Cgroups::from_paths`].
 //!
-//! The life of a cgroup: [`locate`](Cgroups::locate) (nothing happens yet),
-//! [`create`](Cgroups::create), [`delegate`](Cgroups::delegate) for a container that makes cgroups
-//! of its own, [`attach`](Cgroups::attach) or a `CLONE_INTO_CGROUP` with
+//! The life of a cgroup: [`locate`](Cgroups::locate), which changes nothing,
+//! [`create`](Cgroups::create), [`delegate`](Cgroups::delegate) for a container that creates
+//! cgroups itself, [`attach`](Cgroups::attach) or `CLONE_INTO_CGROUP` with
 //! [`directory`](Cgroups::directory), then [`set`](Cgroups::set), [`stats`](Cgroups::stats),
-//! [`freeze`](Cgroups::freeze) and so on, at last [`kill`](Cgroups::kill) and
+//! [`freeze`](Cgroups::freeze) and so on, and finally [`kill`](Cgroups::kill) and
 //! [`destroy`](Cgroups::destroy).
 //!
-//! References: cgroups(7), the kernel's `admin-guide/cgroup-v2` and `admin-guide/cgroup-v1`.
+//! References: `cgroups(7)`, the kernel's `admin-guide/cgroup-v2` and `admin-guide/cgroup-v1`.
 
 mod attach;
 mod controllers;
@@ -48,7 +48,7 @@ pub use stats::{
     RdmaStats, Stats, ThrottlingData,
 };
 
-/// Which versions of cgroups a host has mounted, or a container uses.
+/// The versions of cgroups that a host has mounted, or a container uses.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Mode {
     /// No cgroups.
@@ -56,14 +56,14 @@ pub enum Mode {
     None,
     /// cgroup v1 hierarchies only.
     V1,
-    /// The controllers in cgroup v1 hierarchies, and a cgroup v2 hierarchy beside them.
+    /// The controllers in cgroup v1 hierarchies, and a cgroup v2 hierarchy without them.
     Hybrid,
-    /// cgroup v2 only; systemd's own v1 hierarchy may be there too.
+    /// cgroup v2 only, perhaps with systemd's v1 hierarchy that has no controllers.
     V2,
 }
 
 impl Mode {
-    /// Derives the mode from names of controllers, with `""` for cgroup v2.
+    /// Derives the mode from names of controllers, `""` for cgroup v2.
     fn from_controllers<'a>(controllers: impl IntoIterator<Item = &'a String>) -> Self {
         let (mut v1, mut v2, mut named) = (false, false, false);
         for controller in controllers {
@@ -85,32 +85,51 @@ impl Mode {
 
 /// A container's cgroup in every hierarchy.
 ///
-/// The default value is a container without a cgroup: it has no processes, no statistics, and
-/// everything that asks for nothing succeeds.
+/// The default value is a container without a cgroup. It has no processes and no statistics, and
+/// operations that set no limit succeed.
+///
+/// ```
+/// use std::path::Path;
+///
+/// use pidone_host::cgroup::{Cgroups, Mode};
+///
+/// # fn main() -> pidone_config::Result<()> {
+/// // The empty key stands for cgroup v2.
+/// let paths = [(String::new(), "/sys/fs/cgroup/example/box".into())].into();
+/// let cgroups = Cgroups::from_paths(paths)?;
+/// assert_eq!(cgroups.mode(), Mode::V2);
+/// assert_eq!(cgroups.paths()[""], Path::new("/sys/fs/cgroup/example/box"));
+/// // A cgroup that does not exist has no processes, and destroying it is no error.
+/// assert!(cgroups.processes()?.is_empty());
+/// cgroups.destroy()?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Cgroups {
     mode: Mode,
     /// Controller to directory, `""` for cgroup v2.
     paths: BTreeMap<String, PathBuf>,
+    /// The parent directories that were created, outermost first.
     made_parents: Vec<PathBuf>,
 }
 
 impl Cgroups {
-    /// Computes the cgroup's directory in every hierarchy that is mounted, and checks that the
-    /// configuration can be expressed there. Nothing is made.
+    /// Computes the cgroup's directory in every mounted hierarchy, and checks that the configuration
+    /// can be expressed there. Creates nothing.
     ///
-    /// An absolute `parent` starts at the mount point of a hierarchy, any other at the calling
-    /// process's own cgroup. Programs that start many containers call [`Host::locate`].
+    /// An absolute `parent` starts at the mount point of a hierarchy, any other at the cgroup of
+    /// the calling process. Programs that start many containers call [`Host::locate`] instead.
     ///
     /// # Errors
-    /// `Code::ConfigInvalid` names the field: a name that does not follow the grammar (components
-    /// of 1 to 255 bytes, not `.` or `..`, no control characters), a value out of range, a limit
-    /// that cgroup v2 does not know, a limit whose controller is not mounted.
+    /// `Code::ConfigInvalid` with the field: a name with an invalid component (components have 1 to
+    /// 255 bytes, are not `.` or `..`, and have no control characters), a value out of range, a
+    /// limit that cgroup v2 does not have, a limit whose controller is not mounted.
     pub fn locate(config: &config::Cgroup) -> Result<Self> {
         host::locate(config)
     }
 
-    /// Makes the value again from paths as returned by [`Cgroups::paths`].
+    /// Restores the value from paths as returned by [`Cgroups::paths`].
     ///
     /// # Errors
     /// A path that is not absolute.
@@ -123,8 +142,8 @@ impl Cgroups {
         Ok(Self { mode: Mode::from_controllers(paths.keys()), paths, made_parents: Vec::new() })
     }
 
-    /// Makes sure that the paths are what a container can own, before all in them is killed.
-    /// Directories that do not exist any more are no error: such a container is gone.
+    /// Checks that the paths can belong to a container, before everything in them is killed.
+    /// Directories that no longer exist are no error.
     ///
     /// # Errors
     /// A path that is not in a cgroup file system of the right version, or is the root of a
@@ -144,27 +163,27 @@ impl Cgroups {
         Ok(())
     }
 
-    /// The directory of the cgroup by controller, `""` for cgroup v2.
+    /// Returns the directory of the cgroup by controller, `""` for cgroup v2.
     #[must_use]
     pub fn paths(&self) -> &BTreeMap<String, PathBuf> {
         &self.paths
     }
 
-    /// Which versions the container uses.
+    /// Returns the versions of cgroups that the container uses.
     #[must_use]
     pub fn mode(&self) -> Mode {
         self.mode
     }
 
-    /// The directories above the cgroup that [`Cgroups::create`] made because they were missing.
-    /// [`Cgroups::destroy`] removes those of them that are empty.
+    /// Returns the parent directories that [`Cgroups::create`] had to create.
+    /// [`Cgroups::destroy`] removes those that are empty.
     #[must_use]
     pub fn made_parents(&self) -> &[PathBuf] {
         &self.made_parents
     }
 
-    /// Takes over what [`Cgroups::made_parents`] of an earlier value returned. Paths that are not
-    /// above the cgroup are left out.
+    /// Restores what [`Cgroups::made_parents`] of an earlier value returned. Paths that are not
+    /// above the cgroup are ignored.
     #[must_use]
     pub fn with_made_parents(mut self, parents: Vec<PathBuf>) -> Self {
         self.made_parents = parents;
@@ -173,30 +192,30 @@ impl Cgroups {
         self
     }
 
-    /// The directory of cgroup v2.
+    /// Returns the directory of cgroup v2.
     fn v2(&self) -> Option<&Path> {
         self.paths.get("").map(PathBuf::as_path)
     }
 
-    /// The directories of cgroup v1, once each: controllers may share a hierarchy.
+    /// Returns the directories of cgroup v1, each once, since controllers may share a hierarchy.
     fn v1(&self) -> BTreeSet<&Path> {
         let v1 = self.paths.iter().filter(|(controller, _)| !controller.is_empty());
         v1.map(|(_, path)| path.as_path()).collect()
     }
 
-    /// All directories, once each.
+    /// Returns all directories, each once.
     fn directories(&self) -> BTreeSet<&Path> {
         self.paths.values().map(PathBuf::as_path).collect()
     }
 
-    /// Opens the directory that carries a controller's files; none if the controller is not
-    /// mounted or the cgroup is gone.
+    /// Opens the directory that has a controller's files. Returns `None` if the controller is not
+    /// mounted or the cgroup does not exist.
     fn controller(&self, name: &str) -> Result<Option<Directory>> {
         let key = if self.mode == Mode::V2 { "" } else { name };
         self.paths.get(key).map_or(Ok(None), |path| Directory::open(path))
     }
 
-    /// Refuses what cannot be expressed here, before anything is made.
+    /// Refuses a configuration that this host's cgroups cannot express, before anything is created.
     fn check(&self, config: &config::Cgroup) -> Result<()> {
         if !config.slice.is_empty() {
             let reason = "needs the systemd cgroup driver; this is the cgroupfs driver";
@@ -210,7 +229,7 @@ impl Cgroups {
         device::check(self, &device::Policy::from_config(config)?)
     }
 
-    /// The values to write. All their controllers are mounted, but on cgroup v2 they need not be
+    /// Returns the values to write. Their controllers are mounted, but on cgroup v2 need not be
     /// enabled yet.
     fn knobs(&self, config: &config::Cgroup) -> Result<Vec<Knob>> {
         if self.mode == Mode::V2 {
@@ -237,8 +256,8 @@ fn not_a_containers(path: &Path, reason: &'static str) -> Error {
     Error::reason(Code::SystemError, "open cgroup", path.to_string_lossy(), reason)
 }
 
-/// The first field of the configuration that asks for a limit; none if the container could as
-/// well run without a cgroup. Rules about devices do not count.
+/// Returns the first field of the configuration that sets a limit, `None` if the container could run
+/// without a cgroup. Rules about devices do not count.
 ///
 /// # Errors
 /// `Code::ConfigInvalid` for a value out of range.
@@ -253,7 +272,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn refuses_paths_that_are_no_containers() {
+    fn paths_that_no_container_can_own_are_refused() {
         let refused = |key: &str, path: &str| {
             let paths = BTreeMap::from([(key.to_owned(), PathBuf::from(path))]);
             let verified = Cgroups::from_paths(paths).and_then(|cgroups| cgroups.verify());
@@ -265,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn accepts_a_cgroup_that_is_gone() {
+    fn a_missing_cgroup_is_valid_and_empty() {
         let path = PathBuf::from("/nonexistent/cgroup");
         let paths = BTreeMap::from([(String::new(), path.clone()), ("cpu".into(), path)]);
         let cgroups = Cgroups::from_paths(paths).unwrap();
@@ -310,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_the_systemd_driver() {
+    fn a_systemd_slice_is_refused() {
         let config = config::Cgroup { slice: "a.slice".into(), ..config::Cgroup::default() };
         let error = Cgroups::default().check(&config).unwrap_err();
         assert_eq!(error.code(), Code::ConfigInvalid);

@@ -1,4 +1,4 @@
-//! Removing the cgroup.
+//! Removing a cgroup.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -9,32 +9,32 @@ use rustix::io::Errno;
 use super::directory::{Directory, is_gone};
 use super::{Cgroups, tree};
 
-/// How long a cgroup may stay busy. The last processes leave it a little after their death.
+/// How long a cgroup may stay busy. Processes leave it a little after they have ended.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_millis(16);
 
 impl Cgroups {
-    /// As [`Cgroups::destroy`] if nothing is in the cgroup any more, which takes one system call for
-    /// each hierarchy; answers whether it was like that.
+    /// Removes the cgroup as [`Cgroups::destroy`] does, if it has no processes and no sub-cgroups,
+    /// with one system call for each hierarchy. Returns whether everything was removed.
     #[must_use]
     pub fn destroy_if_empty(&self) -> bool {
-        let gone = |path: &Path| match rustix::fs::rmdir(path) {
+        let removed = |path: &Path| match rustix::fs::rmdir(path) {
             Ok(()) => true,
             Err(errno) => is_gone(errno),
         };
-        let all = self.directories().into_iter().filter(|path| !gone(path)).count() == 0;
+        let all = self.directories().into_iter().filter(|path| !removed(path)).count() == 0;
         all && self.destroy_parents().is_ok()
     }
 
-    /// Removes the cgroup and everything below it from every hierarchy, then those of the cgroups
-    /// above that [`Cgroups::create`] had made, if they are empty. What is gone already counts as
+    /// Removes the cgroup and everything below it from every hierarchy, then the parents that
+    /// [`Cgroups::create`] had created, if they are empty. Cgroups that do not exist count as
     /// removed.
     ///
     /// # Errors
-    /// A cgroup that still has processes after two seconds, with their ids. The other hierarchies
-    /// are removed nevertheless.
+    /// A cgroup that still has processes after two seconds, with their ids. It is still removed from
+    /// the other hierarchies.
     pub fn destroy(&self) -> Result<()> {
         let deadline = Instant::now() + TIMEOUT;
         let mut outcome = Ok(());
@@ -48,7 +48,7 @@ impl Cgroups {
         let mut outcome = Ok(());
         for path in self.made_parents.iter().rev() {
             match rustix::fs::rmdir(path) {
-                // Another container may use it, or somebody put something there.
+                // Another container or program may use it.
                 Ok(()) | Err(Errno::BUSY | Errno::NOTEMPTY) => {}
                 Err(errno) if is_gone(errno) => {}
                 Err(errno) => outcome = outcome.and(Err(Error::path("rmdir", path, errno))),
@@ -72,7 +72,7 @@ fn remove(path: &Path, deadline: Instant) -> Result<()> {
         if is_late {
             return Err(busy(&directory, errno)?);
         }
-        // One that another hierarchy made late is still given one full attempt.
+        // After the deadline, which other hierarchies may have used up, one attempt follows.
         is_late = Instant::now() >= deadline;
         if !remove_below(&directory)? {
             std::thread::sleep(pause);
@@ -81,7 +81,7 @@ fn remove(path: &Path, deadline: Instant) -> Result<()> {
     }
 }
 
-/// Removes sub-cgroups, the deepest first. Returns whether there was one.
+/// Removes sub-cgroups, deepest first. Returns whether one was removed.
 fn remove_below(directory: &Directory) -> Result<bool> {
     let mut removed = false;
     let leave = |parent: &Directory, name: &std::ffi::OsStr| match parent.remove(name) {
@@ -89,7 +89,7 @@ fn remove_below(directory: &Directory) -> Result<bool> {
             removed = true;
             Ok(())
         }
-        // Tried again, or reported, by the caller.
+        // The caller tries again, or reports it.
         Err(Errno::BUSY | Errno::NOTEMPTY) => Ok(()),
         Err(errno) if is_gone(errno) => Ok(()),
         Err(errno) => Err(Error::path("rmdir", parent.path().join(name), errno)),
@@ -113,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn removes_the_whole_tree() {
+    fn the_whole_tree_is_removed() {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("top");
         for below in ["a/b/c", "a/d", "e"] {
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn names_the_processes_that_keep_it() {
+    fn an_error_has_the_processes_of_the_cgroup() {
         let root = tempfile::tempdir().unwrap();
         std::fs::create_dir(root.path().join("a")).unwrap();
         std::fs::write(root.path().join("a/cgroup.procs"), "12\n34\n").unwrap();
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn removes_only_those_parents_that_are_empty() {
+    fn only_empty_parents_are_removed() {
         let root = tempfile::tempdir().unwrap();
         let [outer, inner] = ["outer", "outer/inner"].map(|path| root.path().join(path));
         std::fs::create_dir_all(&inner).unwrap();

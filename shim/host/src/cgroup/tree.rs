@@ -1,7 +1,7 @@
-//! Going through a cgroup and the cgroups below it.
+//! Walking a cgroup and the cgroups below it.
 //!
-//! A container that may write to its cgroup makes sub-cgroups as deep as it likes. So the way back
-//! up is `..`, not a descriptor kept open for every level, and nothing here recurses.
+//! A container that may write to its cgroup can nest sub-cgroups without limit. So the walk returns
+//! to a parent by `..`, instead of keeping a descriptor for every level, and does not recurse.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -13,14 +13,15 @@ use rustix::io::Errno;
 
 use super::directory::{Directory, is_gone, read_all};
 
-/// More sub-cgroups than any service manager makes, and few enough to be gone through in seconds.
+/// The most sub-cgroups of a walk: more than any service manager creates, and few enough to walk
+/// in seconds.
 const MOST_CGROUPS: usize = 1 << 17;
 
 /// Calls `enter` for `root` and everything below it, parents first, and `leave` with the parent
 /// and the name of every sub-cgroup, children first.
 ///
 /// # Errors
-/// The first error of either; more than [`MOST_CGROUPS`] sub-cgroups.
+/// The first error of either function; more than [`MOST_CGROUPS`] sub-cgroups.
 pub(super) fn walk(
     root: &Directory,
     mut enter: impl FnMut(&Directory) -> Result<()>,
@@ -59,15 +60,15 @@ pub(super) fn walk(
     Ok(())
 }
 
-/// The processes of a cgroup and of everything below it, in the caller's pid namespace. A 0 stands
-/// for processes that the caller's pid namespace does not show.
+/// Returns the processes of a cgroup and of everything below it, in the caller's pid namespace. A 0
+/// stands for all processes that are not in that namespace.
 pub(super) fn processes(root: &Directory) -> Result<BTreeSet<i32>> {
     let mut found = BTreeSet::new();
     let enter = |directory: &Directory| -> Result<()> {
         let read = directory.file("cgroup.procs", OFlags::RDONLY);
         match read.and_then(|fd| read_all(fd.as_fd())) {
             Ok(text) => found.extend(pids(&text)),
-            // A threaded cgroup: its processes are listed by the domain above it.
+            // A threaded cgroup, whose processes are listed in the domain above it.
             Err(Errno::OPNOTSUPP) => {}
             Err(errno) if is_gone(errno) => {}
             Err(errno) => return Err(directory.error("read", "cgroup.procs", errno)),
@@ -82,7 +83,7 @@ fn pids(text: &str) -> impl Iterator<Item = i32> {
     text.lines().filter_map(|line| line.parse().ok())
 }
 
-/// The processes as a person wants them in a message: the first few, and how many more.
+/// Formats processes for a message: the first few, and the number of the others.
 pub(super) fn describe(processes: &BTreeSet<i32>) -> String {
     const SHOWN: usize = 8;
     let mut names: Vec<String> = processes
@@ -111,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn finds_processes_at_every_depth_once() {
+    fn processes_at_every_depth_are_listed_once() {
         let root = tempfile::tempdir().unwrap();
         cgroup(root.path(), "1\n7\n");
         cgroup(&root.path().join("a"), "");
@@ -122,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn goes_deeper_than_a_path_may_be_long() {
+    fn a_tree_deeper_than_path_max_is_walked() {
         const DEPTH: usize = 1500;
         let root = tempfile::tempdir().unwrap();
         let top = Directory::existing(root.path()).unwrap();
@@ -146,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn names_a_few_processes() {
+    fn a_message_lists_the_first_eight_processes() {
         assert_eq!(describe(&BTreeSet::from([4, 2])), "2, 4");
         assert_eq!(describe(&BTreeSet::from([0])), "some of another pid namespace");
         assert_eq!(describe(&(1..=10).collect()), "1, 2, 3, 4, 5, 6, 7, 8, 2 more");

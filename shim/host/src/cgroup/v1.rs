@@ -1,4 +1,4 @@
-//! The configuration in the files of cgroup v1.
+//! Translating the configuration to the files of cgroup v1.
 //!
 //! Reference: the kernel's `admin-guide/cgroup-v1`.
 
@@ -20,8 +20,8 @@ pub(super) fn knobs(config: &config::Cgroup) -> Result<Vec<Knob>> {
     knobs.extend(knob::limit("pids_limit", "pids", "pids.max", config.pids_limit, "max")?);
     for limit in &config.hugetlb_limit {
         let (field, size) = ("hugetlb_limit", knob::page_size(&limit.page_size)?);
-        // Reservations are charged apart since Linux 5.7; without a limit of their own a mapping
-        // succeeds and its first access is answered with SIGBUS.
+        // Since Linux 5.7 reservations are charged separately. Without a limit for them a mapping
+        // succeeds, and its first access raises SIGBUS.
         for (kind, if_absent) in [("", IfAbsent::Refuse), (".rsvd", IfAbsent::Skip)] {
             let file = format!("hugetlb.{size}{kind}.limit_in_bytes");
             knobs.push(Knob::new(field, "hugetlb", file, limit.limit.to_string()).or(if_absent));
@@ -61,7 +61,7 @@ fn cpu(config: &config::Cgroup, knobs: &mut Vec<Knob>) -> Result<()> {
 }
 
 fn memory(config: &config::Cgroup, knobs: &mut Vec<Knob>) -> Result<()> {
-    // Without a limit of memory a limit of both would still hold memory; runc takes it off too.
+    // A limit of memory and swap would still limit memory. Like runc, remove it with that of memory.
     let swap = match (config.memory, config.memory_swap) {
         (-1, 0) => -1,
         (_, swap) => swap,
@@ -97,7 +97,7 @@ fn memory(config: &config::Cgroup, knobs: &mut Vec<Knob>) -> Result<()> {
 }
 
 fn blkio(config: &config::Cgroup, knobs: &mut Vec<Knob>) -> Result<()> {
-    // CFQ was removed with Linux 5.0; BFQ has the same weights under its own name.
+    // Linux 5.0 removed CFQ. BFQ has the same weights in other files.
     if let Some(weight) = knob::within("blkio_weight", config.blkio_weight, 10, 1000)? {
         let weight = weight.to_string();
         let bfq = IfAbsent::Write("blkio.bfq.weight", weight.clone());
@@ -141,7 +141,7 @@ fn blkio(config: &config::Cgroup, knobs: &mut Vec<Knob>) -> Result<()> {
             &config.blkio_throttle_write_iops_device,
         ),
     ] {
-        // The kernel takes one device with each write.
+        // The kernel accepts one device with each write.
         for (device, rate) in knob::device_lines(field, text)? {
             knobs.push(Knob::new(field, "blkio", file, format!("{device} {rate}")));
         }
@@ -181,10 +181,11 @@ fn network(config: &config::Cgroup, knobs: &mut Vec<Knob>) -> Result<()> {
     Ok(())
 }
 
-/// Gives the cgroup the processors and memory nodes of its parent, and its parent those of the
-/// next, where they are empty: a cpuset without either accepts no process (`ENOSPC`).
+/// Copies the CPUs and memory nodes of the parent to a cgroup where they are empty, and likewise
+/// for the parent. A cpuset without CPUs or memory nodes accepts no process (`ENOSPC`).
 ///
-/// Those of `made` are new: they are empty, or have their parent's by `cgroup.clone_children`.
+/// The cgroups of `made` are new, so their lists are empty or copies of their parent's
+/// (`cgroup.clone_children`), and need not be read.
 pub(super) fn inherit_cpuset(cgroups: &Cgroups, made: &[PathBuf]) -> Result<()> {
     let Some(path) = cgroups.paths.get("cpuset") else { return Ok(()) };
     for file in ["cpuset.cpus", "cpuset.mems"] {
@@ -193,6 +194,7 @@ pub(super) fn inherit_cpuset(cgroups: &Cgroups, made: &[PathBuf]) -> Result<()> 
     Ok(())
 }
 
+/// Copies one list from the nearest ancestor that has one, and returns it.
 fn fill_from_parent(cgroup: &Path, file: &str, made: &[PathBuf]) -> Result<String> {
     let path = cgroup.join(file);
     if !made.iter().any(|made| made == cgroup) {
@@ -210,7 +212,7 @@ fn fill_from_parent(cgroup: &Path, file: &str, made: &[PathBuf]) -> Result<Strin
     Ok(value)
 }
 
-/// Switches the OOM killer on again where an earlier configuration switched it off.
+/// Enables the OOM killer again if an earlier configuration disabled it.
 pub(super) fn enable_oom_killer(cgroups: &Cgroups, config: &config::Cgroup) -> Result<()> {
     let file = "memory.oom_control";
     if config.oom_kill_disable {
@@ -235,12 +237,12 @@ mod tests {
     }
 
     #[test]
-    fn writes_nothing_that_was_not_asked_for() {
+    fn the_default_configuration_writes_nothing() {
         assert!(lines(&config::Cgroup::default()).is_empty());
     }
 
     #[test]
-    fn writes_every_field_in_order() {
+    fn every_field_is_written_in_order() {
         let config = config::Cgroup {
             memory: 64 << 20,
             memory_reservation: 32 << 20,
@@ -310,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn takes_the_swap_limit_off_together_with_that_of_memory() {
+    fn removing_the_memory_limit_removes_the_swap_limit() {
         let config = config::Cgroup { memory: -1, ..config::Cgroup::default() };
         assert_eq!(
             lines(&config),
@@ -320,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_values_by_their_field() {
+    fn invalid_values_are_refused_with_their_field() {
         let refused = |config: config::Cgroup| knobs(&config).unwrap_err().to_string();
         let class = config::Cgroup { net_cls_classid: "1:1".into(), ..config::Cgroup::default() };
         assert!(refused(class).contains("cgroups.net_cls_classid = 1:1"));
@@ -337,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn fills_an_empty_cpuset_from_the_next_ancestor_that_has_one() {
+    fn an_empty_cpuset_is_copied_from_the_nearest_ancestor() {
         let root = tempfile::tempdir().unwrap();
         for (path, cpus) in [("", "0-3\n"), ("a", "\n"), ("a/b", "")] {
             let path = root.path().join(path);

@@ -1,7 +1,8 @@
-//! The configuration in the files of cgroup v2.
+//! Translating the configuration to the files of cgroup v2.
 //!
-//! The configuration speaks of cgroup v1. What cgroup v2 has in another form is translated, what
-//! it does not have is refused. Reference: the kernel's `admin-guide/cgroup-v2`.
+//! The configuration has the terms of cgroup v1. Limits that cgroup v2 has in another form are
+//! converted, those that it does not have are refused. Reference: the kernel's
+//! `admin-guide/cgroup-v2`.
 
 use pidone_config::{Error, Result, config};
 
@@ -38,12 +39,12 @@ pub(super) fn knobs(config: &config::Cgroup) -> Result<Vec<Knob>> {
     Ok(knobs)
 }
 
-/// What is to be written to files of cgroup v2 as it is, one line at a time.
+/// Returns the knobs of `unified`, whose lines are written to files of cgroup v2 without conversion.
 pub(super) fn unified(config: &config::Cgroup) -> Result<Vec<Knob>> {
     let mut knobs = Vec::new();
     for (file, text) in &config.unified {
-        // One name: no slash can lead to another cgroup, and no file of the cgroup itself is
-        // written, which would move its processes or stop them.
+        // Only a file of a controller: a path could lead to another cgroup, and the `cgroup.*` files
+        // would move or freeze processes.
         let controller = file.split_once('.').and_then(|(prefix, _)| {
             let known = CONTROLLERS.iter().find(|&&controller| controller == prefix);
             known.filter(|_| !file.contains(['/', '\0']) && !file.contains(".."))
@@ -58,8 +59,8 @@ pub(super) fn unified(config: &config::Cgroup) -> Result<Vec<Knob>> {
     Ok(knobs)
 }
 
-/// Refuses limits of memory that are below what is in use, where that is asked for: the kernel
-/// would kill processes until they fit.
+/// Refuses limits of memory that are not above the use, if the configuration wants this check. The
+/// kernel would kill processes until they fit.
 pub(super) fn refuse_below_usage(directory: &Directory, config: &config::Cgroup) -> Result<()> {
     if !config.memory_check_before_update {
         return Ok(());
@@ -133,10 +134,11 @@ fn cpu(config: &config::Cgroup, knobs: &mut Vec<Knob>) -> Result<()> {
     Ok(())
 }
 
-/// Translates shares of 2 to 262144 into a weight of 1 to 10000.
+/// Converts shares of 2 to 262144 to a weight of 1 to 10000.
 ///
-/// A quadratic function of the logarithm that maps the smallest, the largest and the default of
-/// 1024 to their counterparts (100 for the default); runc, crun and Kubernetes use the same.
+/// The function is quadratic in the logarithm, and maps the smallest, the largest and the default
+/// share of 1024 to their counterparts (100 for the default). runc, crun and Kubernetes use the same
+/// one.
 fn cpu_weight(shares: u32) -> u32 {
     match shares {
         ..=2 => 1,
@@ -166,13 +168,13 @@ fn memory(config: &config::Cgroup, knobs: &mut Vec<Knob>) -> Result<()> {
     Ok(())
 }
 
-/// The limit of swap alone: the configuration has the limit of memory and swap together.
+/// Returns the limit of swap alone. The configuration has the limit of memory and swap together.
 fn swap(config: &config::Cgroup) -> Result<Option<(String, IfAbsent)>> {
     let refuse = |reason: &'static str| {
         Err(Error::config("cgroups.memory_swap", config.memory_swap, reason))
     };
     match (config.memory, config.memory_swap) {
-        // Without swap accounting there is nothing that could be limited.
+        // Without swap accounting nothing is limited.
         (_, -1) | (-1, 0) => Ok(Some(("max".to_owned(), IfAbsent::Skip))),
         (_, 0) => Ok(None),
         (_, ..-1) => refuse("is negative; -1 stands for no limit"),
@@ -188,7 +190,7 @@ fn swap(config: &config::Cgroup) -> Result<Option<(String, IfAbsent)>> {
 }
 
 fn io(config: &config::Cgroup, knobs: &mut Vec<Knob>) -> Result<()> {
-    // BFQ has the weights of cgroup v1; the general file has a range of 1 to 10000.
+    // BFQ has the weights of cgroup v1, `io.weight` a range of 1 to 10000.
     let convert = |weight: u64| 1 + (weight - 10) * 9999 / 990;
     if let Some(weight) = knob::within("blkio_weight", config.blkio_weight, 10, 1000)? {
         let general = IfAbsent::Write("io.weight", format!("default {}", convert(weight)));
@@ -208,7 +210,7 @@ fn io(config: &config::Cgroup, knobs: &mut Vec<Knob>) -> Result<()> {
         ("blkio_throttle_write_iops_device", "wiops", &config.blkio_throttle_write_iops_device),
     ] {
         for (device, rate) in knob::device_lines(field, text)? {
-            // On cgroup v1 a rate of 0 takes the limit off.
+            // On cgroup v1 a rate of 0 removes the limit.
             let rate = if rate == 0 { "max".to_owned() } else { rate.to_string() };
             knobs.push(Knob::new(field, "io", "io.max", format!("{device} {key}={rate}")));
         }
@@ -226,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn translates_every_field() {
+    fn every_field_is_converted() {
         assert!(lines(&config::Cgroup::default()).is_empty());
         let config = config::Cgroup {
             memory: 64 << 20,
@@ -290,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn writes_a_quota_without_a_period_and_the_reverse() {
+    fn a_quota_needs_no_period_and_a_period_no_quota() {
         let cpu = |cpu_quota, cpu_period| {
             lines(&config::Cgroup { cpu_quota, cpu_period, ..config::Cgroup::default() }).join("")
         };
@@ -301,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn maps_shares_to_weights() {
+    fn shares_become_weights() {
         for (shares, weight) in [(2, 1), (1024, 100), (262_144, 10_000)] {
             assert_eq!(cpu_weight(shares), weight);
         }
@@ -310,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn subtracts_memory_from_memory_and_swap() {
+    fn the_swap_limit_is_the_difference_to_memory() {
         let swap_of = |memory, memory_swap| {
             swap(&config::Cgroup { memory, memory_swap, ..config::Cgroup::default() })
                 .map(|found| found.map(|(value, _)| value))
@@ -329,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_only_cgroup_v1_has() {
+    fn limits_that_only_cgroup_v1_has_are_refused() {
         let priority = InterfacePriority { interface: "eth0".into(), priority: 1 };
         for (field, config) in [
             ("kernel_memory = 1", config::Cgroup { kernel_memory: 1, ..config::Cgroup::default() }),
@@ -366,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn writes_only_files_of_controllers_as_they_are() {
+    fn unified_accepts_only_files_of_controllers() {
         for file in [
             "../memory.max",
             "memory.max/..",
@@ -387,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_to_go_below_what_is_in_use() {
+    fn a_limit_below_the_use_is_refused_if_checked() {
         let root = tempfile::tempdir().unwrap();
         std::fs::write(root.path().join("memory.current"), "1000\n").unwrap();
         std::fs::write(root.path().join("memory.swap.current"), "500\n").unwrap();

@@ -1,5 +1,5 @@
 #![allow(unsafe_code, reason = "bpf(2) has no safe wrapper without a C library")]
-//! The few commands of bpf(2) that a device program needs.
+//! The commands of `bpf(2)` that a device program needs.
 
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 
@@ -19,19 +19,21 @@ const PROG_QUERY: u32 = 16;
 
 const PROG_TYPE_CGROUP_DEVICE: u32 = 15;
 const CGROUP_DEVICE: u32 = 6;
-/// Programs of others, above and beside, hold as well: each may deny.
+/// Keeps the programs of this cgroup and its ancestors attached too. Each of them may deny.
 const ALLOW_MULTI: u32 = 2;
 
-/// The kernel attaches at most this many to one cgroup.
+/// The most programs that the kernel attaches to one cgroup.
 const MOST_PROGRAMS: u32 = 64;
 
-/// Tells our programs from those that a service manager attached to the same cgroup.
+/// The name of our programs, which distinguishes them from those of a service manager on the same
+/// cgroup.
 const NAME: [u8; 16] = *b"pidone_devices\0\0";
 
-/// A structure that bpf(2) reads, or reads and writes.
+/// A structure that `bpf(2)` reads, or reads and writes.
 ///
 /// # Safety
-/// `#[repr(C)]`, without padding, and every bit pattern the kernel may leave in it is valid.
+/// The type is `#[repr(C)]`, has no padding, and every bit pattern that the kernel may write to it
+/// is valid.
 unsafe trait Attributes {}
 
 #[repr(C)]
@@ -83,7 +85,7 @@ struct Info {
     buffer: u64,
 }
 
-/// `struct bpf_prog_info` up to its name.
+/// The fields of `struct bpf_prog_info` up to the name.
 #[repr(C)]
 #[derive(Default)]
 struct ProgramInfo {
@@ -91,11 +93,11 @@ struct ProgramInfo {
     name: [u8; 16],
 }
 
-/// `size_of::<ProgramInfo>()`.
+/// The size of [`ProgramInfo`].
 const INFO_LENGTH: u32 = 80;
 const _: () = assert!(size_of::<ProgramInfo>() == INFO_LENGTH as usize);
 
-// SAFETY: integers only, aligned without gaps.
+// SAFETY: the fields are integers, aligned without padding.
 unsafe impl Attributes for Load {}
 // SAFETY: as above.
 unsafe impl Attributes for Attach {}
@@ -106,17 +108,19 @@ unsafe impl Attributes for ById {}
 // SAFETY: as above.
 unsafe impl Attributes for Info {}
 
+/// Calls `bpf(2)` and returns its result.
+///
 /// # Safety
-/// Every address in `attributes` is that of memory which lives through the call and is as long as
-/// the length beside it says; memory that the command writes to is not shared.
+/// Every address in `attributes` points to memory that outlives the call and has the length that
+/// `attributes` gives for it. Memory that the command writes to is not shared.
 unsafe fn bpf<T: Attributes>(command: u32, attributes: &mut T) -> Result<i32> {
     // SAFETY: the kernel reads and writes at most size_of::<T>() bytes of `attributes`, which is
     // exclusively borrowed; addresses in it are valid by this function's own contract.
-    let answer = unsafe {
+    let result = unsafe {
         libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attributes), size_of::<T>())
     };
-    match i32::try_from(answer) {
-        Ok(answer) if answer >= 0 => Ok(answer),
+    match i32::try_from(result) {
+        Ok(result) if result >= 0 => Ok(result),
         _ => {
             let error = std::io::Error::last_os_error();
             Err(Errno::from_io_error(&error).unwrap_or(Errno::IO))
@@ -124,24 +128,24 @@ unsafe fn bpf<T: Attributes>(command: u32, attributes: &mut T) -> Result<i32> {
     }
 }
 
-/// The address of memory that the kernel reads.
+/// Returns the address of memory that the kernel reads.
 fn address<T: ?Sized>(memory: &T) -> u64 {
     std::ptr::from_ref(memory).cast::<u8>().expose_provenance() as u64
 }
 
-/// The address of memory that the kernel writes to.
+/// Returns the address of memory that the kernel writes to.
 fn address_mut<T>(memory: &mut T) -> u64 {
     std::ptr::from_mut(memory).expose_provenance() as u64
 }
 
-/// A descriptor that a command returned.
+/// Takes ownership of a descriptor that a command returned.
 fn owned(fd: RawFd) -> OwnedFd {
-    // SAFETY: called only for the answers of commands that make a new descriptor, which nothing
-    // else owns.
+    // SAFETY: called only for results of commands that create a descriptor, which nothing else
+    // owns.
     unsafe { OwnedFd::from_raw_fd(fd) }
 }
 
-/// Has the kernel verify a program and returns its descriptor, which is close-on-exec.
+/// Loads a program, which the kernel verifies, and returns its descriptor, which is close-on-exec.
 pub(super) fn load(program: &[Instruction]) -> Result<OwnedFd> {
     let mut attributes = Load {
         program_type: PROG_TYPE_CGROUP_DEVICE,
@@ -157,7 +161,7 @@ pub(super) fn load(program: &[Instruction]) -> Result<OwnedFd> {
         interface: 0,
         expected_attach_type: CGROUP_DEVICE,
     };
-    // The verifier gives up where it would have to wait, as libbpf knows too.
+    // The verifier returns EAGAIN where it would have to wait. libbpf retries too.
     const ATTEMPTS: u32 = 10;
     let mut attempt = 1;
     loop {
@@ -169,7 +173,7 @@ pub(super) fn load(program: &[Instruction]) -> Result<OwnedFd> {
     }
 }
 
-/// Attaches a program beside those that are attached already.
+/// Attaches a program, and keeps those that are attached already.
 pub(super) fn attach(cgroup: &Directory, program: &OwnedFd) -> Result<()> {
     attach_or_detach(PROG_ATTACH, cgroup, program, ALLOW_MULTI)
 }
@@ -186,11 +190,11 @@ fn attach_or_detach(command: u32, cgroup: &Directory, program: &OwnedFd, flags: 
         attach_type: CGROUP_DEVICE,
         flags,
     };
-    // SAFETY: no address in it.
+    // SAFETY: the attributes have no address.
     unsafe { bpf(command, &mut attributes) }.map(drop)
 }
 
-/// The programs of ours that are attached to this very cgroup.
+/// Returns the programs with our name that are attached to this cgroup itself.
 pub(super) fn attached(cgroup: &Directory) -> Result<Vec<OwnedFd>> {
     let mut ids = [0_u32; MOST_PROGRAMS as usize];
     let mut query = Query {
@@ -207,10 +211,10 @@ pub(super) fn attached(cgroup: &Directory) -> Result<Vec<OwnedFd>> {
     let mut programs = Vec::new();
     for &id in ids.iter().take_while(|&&id| id != 0) {
         let mut by_id = ById { id, next_id: 0, flags: 0 };
-        // SAFETY: no address in it.
+        // SAFETY: the attributes have no address.
         let program = match unsafe { bpf(PROG_GET_FD_BY_ID, &mut by_id) } {
             Ok(fd) => owned(fd),
-            // Detached by another meanwhile.
+            // Another process has detached it meanwhile.
             Err(Errno::NOENT) => continue,
             Err(errno) => return Err(errno),
         };
@@ -221,11 +225,12 @@ pub(super) fn attached(cgroup: &Directory) -> Result<Vec<OwnedFd>> {
     Ok(programs)
 }
 
+/// Returns the name of a program.
 fn name(program: &OwnedFd) -> Result<[u8; 16]> {
     let mut info = ProgramInfo::default();
     let mut attributes =
         Info { program: program.as_raw_fd(), length: INFO_LENGTH, buffer: address_mut(&mut info) };
-    // SAFETY: `info` is as long as `length` says and consists of integers.
+    // SAFETY: `info` has the length that the attributes give, and consists of integers.
     unsafe { bpf(OBJ_GET_INFO_BY_FD, &mut attributes) }?;
     Ok(info.name)
 }

@@ -1,7 +1,7 @@
-//! The rules about devices as text for the controller `devices` of cgroup v1.
+//! Device rules as text for the `devices` controller of cgroup v1.
 //!
-//! The kernel has no order of rules. It has what holds for all devices, and exceptions from that;
-//! an exception can be made and taken back, but not have exceptions itself. Reference: the kernel's
+//! The kernel does not order rules. It has a default for all devices, and exceptions from it, which
+//! can be added and removed but cannot have exceptions themselves. Reference: the kernel's
 //! `admin-guide/cgroup-v1/devices`.
 
 use std::collections::BTreeMap;
@@ -14,16 +14,16 @@ use crate::cgroup::directory::Directory;
 
 type Exceptions = BTreeMap<Device, u8>;
 
-/// The devices and kinds of access for which the opposite of `policy.allow` holds.
+/// Returns the devices and kinds of access for which the opposite of `policy.allow` holds.
 ///
 /// # Errors
-/// A rule that takes a part of an exception back: the kernel would ignore it without a word, and
-/// there are too many numbers to list the others instead.
+/// A rule that removes a part of an exception. The kernel would silently ignore it, and there are
+/// too many numbers to list the rest instead.
 pub(super) fn exceptions(policy: &Policy) -> Result<Exceptions> {
     let mut exceptions = Exceptions::new();
     for rule in &policy.rules {
         if rule.allow == policy.allow {
-            take_back(&mut exceptions, rule)?;
+            remove_covered(&mut exceptions, rule)?;
         } else {
             *exceptions.entry(rule.device).or_default() |= rule.access;
         }
@@ -34,7 +34,8 @@ pub(super) fn exceptions(policy: &Policy) -> Result<Exceptions> {
     Ok(exceptions)
 }
 
-fn take_back(exceptions: &mut Exceptions, rule: &Rule) -> Result<()> {
+/// Removes the exceptions that a later rule covers.
+fn remove_covered(exceptions: &mut Exceptions, rule: &Rule) -> Result<()> {
     for (device, access) in exceptions.iter_mut() {
         if *access & rule.access == 0 || !rule.device.meets(device) {
             continue;
@@ -53,9 +54,10 @@ fn take_back(exceptions: &mut Exceptions, rule: &Rule) -> Result<()> {
     Ok(())
 }
 
-/// To be allowed, an access has to be covered by one exception as a whole: one for reading all
-/// devices and one for writing this one do not let it be opened for both. So each has also what
-/// those have that cover it.
+/// Adds to each exception the access of those that cover it.
+///
+/// The kernel allows an access only if a single exception covers it: one for reading all devices
+/// and one for writing this device do not allow opening it for both.
 fn complete(exceptions: &mut Exceptions) {
     let wide: Vec<(Device, u8)> = exceptions
         .iter()
@@ -68,8 +70,8 @@ fn complete(exceptions: &mut Exceptions) {
     }
 }
 
-/// Writes the difference between the rules in force and the wanted ones, so that a running
-/// container never loses a device that it keeps.
+/// Writes the difference between the current rules and the wanted ones, so that a running container
+/// never loses access to a device that it keeps.
 pub(super) fn apply(directory: &Directory, policy: &Policy) -> Result<()> {
     let list = directory.read_existing("devices.list")?;
     let lines = lines(&list, policy.allow, &exceptions(policy)?);
@@ -85,7 +87,7 @@ pub(super) fn apply(directory: &Directory, policy: &Policy) -> Result<()> {
     Ok(())
 }
 
-/// The lines to write, given the text of `devices.list`.
+/// Returns the lines to write and their files, given the text of `devices.list`.
 fn lines(list: &str, allow: bool, wanted: &Exceptions) -> Vec<(&'static str, String)> {
     const ALLOW: &str = "devices.allow";
     const DENY: &str = "devices.deny";
@@ -95,8 +97,8 @@ fn lines(list: &str, allow: bool, wanted: &Exceptions) -> Vec<(&'static str, Str
             lines.push((file, format!("{device} {}", letters(access))));
         }
     };
-    // "a *:* rwm" says that everything is allowed but for exceptions, which it does not show: the
-    // only way to change those is to begin anew, with everything allowed for a moment.
+    // "a *:* rwm" means that everything is allowed except for devices that the file does not list.
+    // The only way to change these is to start over, with everything allowed for a moment.
     let open = list.starts_with('a');
     if allow {
         for (device, &access) in wanted {
@@ -155,13 +157,13 @@ mod tests {
     }
 
     #[test]
-    fn closes_a_new_cgroup_and_opens_what_is_allowed() {
+    fn a_new_cgroup_is_closed_before_devices_are_allowed() {
         let rules = ["deny a *:* rwm", "allow c 1:3 mr", "allow c 1:3 w", "allow b *:* m"];
         assert_eq!(text("a *:* rwm\n", &rules), ["deny a", "allow c 1:3 rwm", "allow b *:* m"]);
     }
 
     #[test]
-    fn changes_only_the_difference() {
+    fn only_the_difference_is_written() {
         let rules = ["allow c 1:3 rwm", "allow c 1:5 r"];
         let list = "c 1:3 rwm\nc 1:5 rw\nb *:* m\n";
         assert_eq!(text(list, &rules), ["deny c 1:5 w", "deny b *:* m"]);
@@ -169,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn opens_everything_but_exceptions() {
+    fn everything_is_allowed_except_for_denied_devices() {
         let open = ["allow a *:* rwm"];
         assert!(text("a *:* rwm\n", &open).is_empty());
         assert_eq!(text("c 1:3 rwm\n", &open), ["allow a"]);
@@ -178,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn later_rules_take_back_what_they_cover() {
+    fn later_rules_remove_what_they_cover() {
         let rules = ["allow c 1:3 rwm", "allow c 1:5 rw", "allow c 2:5 r", "deny c 1:* w"];
         assert_eq!(text("", &rules), ["allow c 1:3 rm", "allow c 1:5 r", "allow c 2:5 r"]);
         let rules = ["allow a *:* rwm", "deny b 8:1 rw", "allow b 8:* r"];
@@ -208,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn accesses_that_several_rules_allow_are_allowed_together() {
+    fn an_exception_has_the_access_of_those_that_cover_it() {
         let rules = ["allow c *:* m", "allow c 1:* r", "allow c 1:3 w", "allow b 1:3 r"];
         assert_eq!(
             text("", &rules),

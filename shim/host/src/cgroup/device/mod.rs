@@ -1,7 +1,7 @@
-//! Which devices the container may make, read and write.
+//! The devices that a container may create, read and write.
 //!
-//! On cgroup v1 the controller `devices` takes the rules as text, on cgroup v2 they become a
-//! program.
+//! On cgroup v1 the rules are written as text to the `devices` controller, on cgroup v2 they are
+//! compiled to a BPF program.
 
 mod bpf;
 mod list;
@@ -17,7 +17,7 @@ use crate::privilege::is_host_root;
 
 pub(super) use policy::Policy;
 
-/// Refuses rules that the container's kind of cgroup cannot express.
+/// Refuses rules that the container's version of cgroups cannot express.
 pub(super) fn check(cgroups: &Cgroups, policy: &Policy) -> Result<()> {
     if cgroups.paths.contains_key("devices") {
         list::exceptions(policy)?;
@@ -25,12 +25,13 @@ pub(super) fn check(cgroups: &Cgroups, policy: &Policy) -> Result<()> {
     Ok(())
 }
 
-/// Puts the rules in force.
+/// Applies the rules to the cgroup.
+///
+/// `EPERM` is no error for an ordinary user, who may not restrict devices, but cannot create device
+/// nodes either, and gets no more access to existing ones in the container than outside.
 ///
 /// # Errors
-/// The write or system call that failed; no hierarchy that could restrict devices. The kernel
-/// does not let an ordinary user restrict devices (`EPERM`): that is no error, because such a user
-/// cannot make device nodes either and opens them with no more rights than before.
+/// The write or system call that failed; no mounted hierarchy can restrict devices.
 pub(super) fn apply(cgroups: &Cgroups, policy: &Policy) -> Result<()> {
     let applied = if let Some(path) = cgroups.paths.get("devices") {
         list::apply(&Directory::existing(path)?, policy)
@@ -48,8 +49,8 @@ pub(super) fn apply(cgroups: &Cgroups, policy: &Policy) -> Result<()> {
     }
 }
 
-/// Attaches the program for the rules, then detaches those of earlier calls. In between both
-/// hold, so that at no time more is allowed than either allows.
+/// Attaches the program for the rules, then detaches those of earlier calls. Between the two steps
+/// both apply, so that at no time more is allowed than by either.
 fn attach(directory: &Directory, policy: &Policy) -> Result<()> {
     let error = |call: &'static str| move |errno: Errno| Error::path(call, directory.path(), errno);
     let earlier = bpf::attached(directory).map_err(error("bpf prog_query"))?;

@@ -1,4 +1,4 @@
-//! The rules about devices of a configuration, in their order.
+//! The device rules of a configuration, in their order.
 
 use std::fmt;
 
@@ -10,32 +10,32 @@ pub(super) const READ: u8 = 2;
 pub(super) const WRITE: u8 = 4;
 pub(super) const EVERYTHING: u8 = MKNOD | READ | WRITE;
 
-/// More than any sensible configuration. The kernel's verifier takes more where the rules are about
-/// single devices, but hardly where every second one is an exception from the one before.
+/// The most rules of a configuration. The kernel's verifier accepts more if the rules are about
+/// single devices, but hardly if every second rule is an exception from the one before.
 const MOST_RULES: usize = 1024;
 
-/// The device or devices that a rule is about; none stands for every number.
+/// The device or devices that a rule is about. `None` stands for every number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Device {
-    /// Otherwise a character device.
+    /// Whether it is a block device, otherwise a character device.
     pub(super) block: bool,
     pub(super) major: Option<u32>,
     pub(super) minor: Option<u32>,
 }
 
 impl Device {
-    /// Whether every device of the other is one of these.
+    /// Whether this includes every device of the other.
     pub(super) fn covers(&self, other: &Self) -> bool {
-        let covers = |own: Option<u32>, other| own.is_none() || own == other;
+        let covers = |number: Option<u32>, other| number.is_none() || number == other;
         self.block == other.block
             && covers(self.major, other.major)
             && covers(self.minor, other.minor)
     }
 
-    /// Whether a device of the other is one of these.
+    /// Whether this includes a device of the other.
     pub(super) fn meets(&self, other: &Self) -> bool {
-        let meets = |own: Option<u32>, other: Option<u32>| {
-            own.zip(other).is_none_or(|(own, other)| own == other)
+        let meets = |number: Option<u32>, other: Option<u32>| {
+            number.zip(other).is_none_or(|(number, other)| number == other)
         };
         self.block == other.block
             && meets(self.major, other.major)
@@ -51,32 +51,35 @@ impl fmt::Display for Device {
     }
 }
 
-/// A rule about devices.
+/// A device rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Rule {
-    /// Otherwise it denies.
+    /// Whether the rule allows, otherwise it denies.
     pub(super) allow: bool,
     pub(super) device: Device,
-    /// The kinds of access that it is about.
+    /// The kinds of access that the rule is about: bits of [`EVERYTHING`].
     pub(super) access: u8,
 }
 
-/// The rules in their order: for each kind of access the last rule that is about it and about the
-/// device decides.
+/// The rules in their order. For each kind of access the last rule about it and the device decides.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::cgroup) struct Policy {
-    /// What holds where no rule decides.
+    /// Whether access is allowed if no rule decides.
     pub(super) allow: bool,
     pub(super) rules: Vec<Rule>,
 }
 
 impl Policy {
-    /// Everything is allowed.
+    /// Whether everything is allowed.
     pub(in crate::cgroup) fn is_open(&self) -> bool {
         self.allow && self.rules.is_empty()
     }
 
-    /// Reads the rules of a configuration: those of one of its two lists, then the ordered ones.
+    /// Reads the rules of a configuration: those of one of its two lists, then the ordered rules.
+    ///
+    /// # Errors
+    /// `Code::ConfigInvalid` with the field of an invalid rule, or of more rules than
+    /// [`MOST_RULES`].
     pub(in crate::cgroup) fn from_config(config: &config::Cgroup) -> Result<Self> {
         let (field, devices) = if config.allow_all_devices {
             ("denied_devices", &config.denied_devices)
@@ -86,7 +89,7 @@ impl Policy {
         let mut policy = Self { allow: config.allow_all_devices, rules: Vec::new() };
         for (index, device) in devices.iter().enumerate() {
             let place = Place { field, index };
-            // As the kernel reads it: every device, whatever the numbers.
+            // As in the kernel, `a` is every device, whatever the numbers.
             if device.kind == 'a' {
                 if access(&device.permissions) != Some(EVERYTHING) {
                     let reason = "must be `rwm` for the type `a`";
@@ -129,7 +132,8 @@ impl Policy {
             self.reset(allow);
             return Ok(());
         }
-        // What says what is the case already is left out, so that a privileged container is open.
+        // A first rule that repeats the default is left out, so that a privileged container needs
+        // no program.
         if self.rules.is_empty() && allow == self.allow {
             return Ok(());
         }
@@ -144,7 +148,7 @@ impl Policy {
     }
 }
 
-/// Where a rule stands in the configuration, for messages.
+/// The position of a rule in the configuration, for messages.
 #[derive(Clone, Copy)]
 struct Place {
     field: &'static str,
@@ -157,7 +161,7 @@ impl Place {
     }
 }
 
-/// Parses letters of `rwm`.
+/// Parses the letters of an access, some of `rwm`.
 pub(super) fn access(letters: &str) -> Option<u8> {
     let known = |letter| match letter {
         'r' => Some(READ),
@@ -169,6 +173,7 @@ pub(super) fn access(letters: &str) -> Option<u8> {
     (bits != 0).then_some(bits)
 }
 
+/// Formats an access as letters of `rwm`.
 pub(super) fn letters(access: u8) -> String {
     let all = [(READ, 'r'), (WRITE, 'w'), (MKNOD, 'm')];
     all.iter().filter(|(bit, _)| access & bit != 0).map(|(_, letter)| letter).collect()
@@ -197,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn takes_a_for_all_devices() {
+    fn type_a_is_every_device() {
         assert!(policy(vec![device('a', 0, 0, "rwm"), device('c', 1, 3, "r")]).is_open());
         let denying = config::Cgroup {
             allow_all_devices: true,
@@ -214,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn begins_anew_where_a_rule_is_about_everything() {
+    fn a_rule_about_everything_replaces_those_before() {
         assert!(ordered(&["allow c 1:3 r", "allow a *:* rwm", "allow c 1:3 rwm"]).is_open());
         let closed = ordered(&["allow a *:* rwm", "deny a *:* rwm", "deny c 1:3 r"]);
         assert_eq!(closed, Policy { allow: false, rules: Vec::new() });
@@ -223,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn keeps_the_order_and_takes_a_apart() {
+    fn rules_keep_their_order_and_type_a_becomes_two() {
         let policy = ordered(&["deny c 9:9 r", "allow a 7:* rw", "deny b 7:1 w"]);
         let device = |block, minor| Device { block, major: Some(7), minor };
         assert_eq!(
@@ -250,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_is_no_rule() {
+    fn invalid_rules_are_refused_with_their_field() {
         for (bad, field) in [
             (device('p', 1, 1, "r"), "type = p"),
             (device('c', -2, 1, "r"), "major = -2"),

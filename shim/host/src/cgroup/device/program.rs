@@ -1,18 +1,18 @@
-//! The rules about devices as a program for `BPF_PROG_TYPE_CGROUP_DEVICE`.
+//! Device rules as a BPF program of type `BPF_PROG_TYPE_CGROUP_DEVICE`.
 //!
-//! The kernel calls it at every `mknod(2)` and every `open(2)` of a device node, with a `struct
-//! bpf_cgroup_dev_ctx`; it answers 1 to allow and 0 to deny. For every rule the program compares
-//! the type, the access and the numbers, and answers if all agree. Reference: the kernel's
+//! The kernel calls the program at every `mknod(2)` and every `open(2)` of a device node with a
+//! `struct bpf_cgroup_dev_ctx`. The program returns 1 to allow and 0 to deny. For each rule it
+//! compares the type, the access and the numbers, and returns if all match. Reference: the kernel's
 //! `Documentation/bpf/standardization/instruction-set`.
 
 use super::policy::{EVERYTHING, Policy, Rule};
 
-/// One instruction, in the kernel's form (`struct bpf_insn`).
+/// One instruction, as the kernel's `struct bpf_insn`.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Instruction {
     code: u8,
-    /// The destination in the lower four bits, the source in the upper.
+    /// The destination register in the lower four bits, the source in the upper.
     registers: u8,
     offset: i16,
     immediate: i32,
@@ -30,7 +30,7 @@ const JUMP_EQUAL: u8 = 0x16;
 const JUMP_UNEQUAL: u8 = 0x56;
 const EXIT: u8 = 0x95;
 
-// Registers. The verdict and the context are where the kernel has them.
+// Registers. The kernel defines those of the verdict and the context.
 const VERDICT: u8 = 0;
 const CONTEXT: u8 = 1;
 const TYPE: u8 = 2;
@@ -53,9 +53,9 @@ const fn load(destination: u8, offset: i16) -> Instruction {
 
 /// Compiles the rules.
 ///
-/// The last rule that fits decides, so that they are gone through from the last one on. A rule that
-/// denies decides if the access is in part of its kind, one that allows only if nothing is left
-/// that others would have to allow.
+/// The last matching rule decides, so the program checks them from last to first. A rule that denies
+/// decides if it covers any part of the access. A rule that allows decides if it covers all that
+/// is left of it.
 pub(super) fn compile(policy: &Policy) -> Vec<Instruction> {
     let mut program = vec![
         // access_type holds the access in the upper, the type in the lower half.
@@ -66,15 +66,15 @@ pub(super) fn compile(policy: &Policy) -> Vec<Instruction> {
         load(MAJOR, 4),
         load(MINOR, 8),
     ];
-    for one in policy.rules.iter().rev() {
-        program.extend(rule(one));
+    for rule in policy.rules.iter().rev() {
+        program.extend(compile_rule(rule));
     }
     program.extend(verdict(policy.allow));
     program
 }
 
-/// Answers if the rule decides, else goes on behind it.
-fn rule(Rule { allow, device, access }: &Rule) -> Vec<Instruction> {
+/// Compiles one rule to code that returns if the rule decides, else continues after it.
+fn compile_rule(Rule { allow, device, access }: &Rule) -> Vec<Instruction> {
     let kind = if device.block { BLOCK } else { CHARACTER };
     let mut code = vec![instruction(JUMP_UNEQUAL, TYPE, 0, kind)];
     for (register, number) in [(MAJOR, device.major), (MINOR, device.minor)] {
@@ -104,6 +104,7 @@ fn rule(Rule { allow, device, access }: &Rule) -> Vec<Instruction> {
     code
 }
 
+/// Returns code that allows or denies the access.
 fn verdict(allow: bool) -> [Instruction; 2] {
     [instruction(MOVE32, VERDICT, 0, i32::from(allow)), instruction(EXIT, 0, 0, 0)]
 }
@@ -115,7 +116,7 @@ mod tests {
     use super::super::policy::{Device, MKNOD, READ, WRITE};
     use super::*;
 
-    /// Runs a program as the kernel would, on the instructions that are used here.
+    /// Runs a program as the kernel would, for the instructions that the compiler uses.
     fn run(program: &[Instruction], access: u8, kind: i32, major: u32, minor: u32) -> u32 {
         let context = [(u32::from(access) << 16) | kind.cast_unsigned(), major, minor];
         let mut registers = [0_u32; 11];
@@ -148,7 +149,7 @@ mod tests {
         }
     }
 
-    /// The rules themselves, without a program.
+    /// Evaluates the rules without a program.
     fn expected(policy: &Policy, access: u8, kind: i32, major: u32, minor: u32) -> bool {
         let about = |rule: &&Rule| {
             rule.device.block == (kind == BLOCK)
@@ -179,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_as_the_rules_say() {
+    fn a_program_decides_as_its_rules() {
         let character = |major, minor| Device { block: false, major, minor };
         let rules = [
             (character(Some(1), Some(3)), EVERYTHING),
@@ -216,16 +217,16 @@ mod tests {
     }
 
     #[test]
-    fn has_the_kernels_layout() {
+    fn instructions_have_the_kernels_layout() {
         assert_eq!(size_of::<Instruction>(), 8);
         let policy = Policy { allow: true, rules: Vec::new() };
         assert_eq!(compile(&policy).len(), 8);
     }
 
     #[test]
-    fn compares_no_access_where_all_is_meant() {
+    fn a_rule_about_all_access_does_not_compare_it() {
         let device = Device { block: true, major: None, minor: None };
-        let length = |allow, access| rule(&Rule { allow, device, access }).len();
+        let length = |allow, access| compile_rule(&Rule { allow, device, access }).len();
         assert_eq!((length(true, EVERYTHING), length(false, EVERYTHING)), (3, 3));
         assert_eq!((length(true, READ), length(false, READ)), (5, 6));
     }

@@ -1,4 +1,4 @@
-//! The processors and memory nodes that a container may use; cgroup v1 only.
+//! The CPUs and memory nodes that a container may use. cgroup v1 only.
 
 use pidone_config::Result;
 use pidone_config::config::process::numbers;
@@ -8,32 +8,32 @@ use super::super::directory::Directory;
 use super::Stats;
 use super::text::read_number;
 
-/// The state of the controller cpuset, see cpuset(7).
+/// The state of the controller cpuset: `cpuset(7)`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct CpusetStats {
-    /// The processors.
+    /// The CPUs.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub cpus: Vec<u32>,
-    /// 1 if no cgroup beside this one may use the processors.
+    /// 1 if no sibling cgroup may use the CPUs.
     pub cpu_exclusive: u64,
     /// The memory nodes.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub mems: Vec<u32>,
     /// 1 if memory of the kernel comes from these nodes too.
     pub mem_hardwall: u64,
-    /// 1 if no cgroup beside this one may use the memory nodes.
+    /// 1 if no sibling cgroup may use the memory nodes.
     pub mem_exclusive: u64,
-    /// 1 if pages move when the nodes change.
+    /// 1 if pages are moved when the nodes change.
     pub memory_migrate: u64,
     /// 1 if the page cache is spread over the nodes.
     pub memory_spread_page: u64,
     /// 1 if slabs are spread over the nodes.
     pub memory_spread_slab: u64,
-    /// How often processes had to reclaim memory, per second and times 1000.
+    /// The rate at which processes reclaim memory, per second times 1000.
     pub memory_pressure: u64,
-    /// 1 if the scheduler balances the processors.
+    /// 1 if the scheduler balances load among the CPUs.
     pub sched_load_balance: u64,
-    /// How far the scheduler searches for idle processors; -1 for the system's value.
+    /// How far the scheduler searches for idle CPUs, -1 for the default of the system.
     pub sched_relax_domain_level: i64,
 }
 
@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_lists_and_flags() {
+    fn lists_and_flags_are_read() {
         let root = tempfile::tempdir().unwrap();
         for (file, text) in [
             ("cpuset.cpus", "0-2,7\n"),

@@ -1,6 +1,6 @@
-//! What the container has used.
+//! Statistics of what a container has used.
 //!
-//! The names in JSON are libcontainer's. What a host or kernel does not count stays 0 or empty.
+//! The names in JSON are libcontainer's. Values that a host or kernel does not count are 0 or empty.
 
 mod cpuset;
 mod numa;
@@ -24,57 +24,57 @@ pub use rdma::{MiscStats, RdmaEntry, RdmaStats};
 /// The statistics of a cgroup.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Stats {
-    /// The processor.
+    /// Use of CPUs.
     pub cpu_stats: CpuStats,
-    /// The processors and memory nodes.
+    /// The CPUs and memory nodes.
     pub cpuset_stats: CpusetStats,
-    /// Memory.
+    /// Use of memory.
     pub memory_stats: MemoryStats,
-    /// Processes.
+    /// The number of processes.
     pub pids_stats: PidsStats,
-    /// Block devices.
+    /// Use of block devices.
     pub blkio_stats: BlkioStats,
-    /// Huge pages by their size, as in `2MB`.
+    /// Use of huge pages by size, such as `2MB`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub hugetlb_stats: BTreeMap<String, HugetlbStats>,
-    /// RDMA devices.
+    /// Use of RDMA devices.
     pub rdma_stats: RdmaStats,
-    /// The resources of the controller misc by their names.
+    /// The resources of the controller misc by name.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub misc_stats: BTreeMap<String, MiscStats>,
 }
 
-/// Use of the processor.
+/// Use of CPUs.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct CpuStats {
-    /// Time on the processor.
+    /// CPU time.
     pub cpu_usage: CpuUsage,
-    /// Waiting for the next period because of the quota.
+    /// Waits for the next period because of the quota.
     pub throttling_data: ThrottlingData,
-    /// Running beyond the quota on time that was saved before.
+    /// CPU time beyond the quota, from unused time of earlier periods.
     pub burst_data: BurstData,
-    /// Time in which processes waited for a processor.
+    /// The time in which processes waited for a CPU.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub psi: Option<Psi>,
 }
 
-/// Time on the processor, in nanoseconds.
+/// CPU time, in nanoseconds.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct CpuUsage {
-    /// On all processors.
+    /// On all CPUs.
     pub total_usage: u64,
-    /// On each processor; cgroup v1 only.
+    /// On each CPU. cgroup v1 only.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub percpu_usage: Vec<u64>,
-    /// On each processor in the kernel; cgroup v1 only.
+    /// On each CPU in the kernel. cgroup v1 only.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub percpu_usage_in_kernelmode: Vec<u64>,
-    /// On each processor in programs; cgroup v1 only.
+    /// On each CPU in user mode. cgroup v1 only.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub percpu_usage_in_usermode: Vec<u64>,
     /// In the kernel.
     pub usage_in_kernelmode: u64,
-    /// In programs.
+    /// In user mode.
     pub usage_in_usermode: u64,
 }
 
@@ -83,9 +83,9 @@ pub struct CpuUsage {
 pub struct ThrottlingData {
     /// Periods that have passed.
     pub periods: u64,
-    /// Periods in which the quota was used up.
+    /// Periods in which the quota was exhausted.
     pub throttled_periods: u64,
-    /// Nanoseconds spent waiting for the next period.
+    /// The time spent waiting for the next period, in nanoseconds.
     pub throttled_time: u64,
 }
 
@@ -94,64 +94,64 @@ pub struct ThrottlingData {
 pub struct BurstData {
     /// Periods with a burst.
     pub bursts_periods: u64,
-    /// Nanoseconds beyond the quota.
+    /// The CPU time beyond the quota, in nanoseconds.
     pub burst_time: u64,
 }
 
 /// Use of memory.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct MemoryStats {
-    /// Bytes of the page cache.
+    /// The size of the page cache, in bytes.
     pub cache: u64,
     /// Memory.
     pub usage: MemoryData,
-    /// The largest use of memory in bytes: `usage.max_usage`, where libcontainer 2.0 had it.
+    /// The value of `usage.max_usage`, at its place in libcontainer 2.0.
     pub max_usage: u64,
-    /// How often the limit was reached: `usage.failcnt`, where libcontainer 2.0 had it.
+    /// The value of `usage.failcnt`, at its place in libcontainer 2.0.
     pub failcnt: u64,
-    /// Memory and swap together; on cgroup v2 their sum, without a maximum.
+    /// Memory and swap together. On cgroup v2 their sum, without a maximum.
     pub swap_usage: MemoryData,
-    /// Swap alone; cgroup v2 only.
+    /// Swap alone. cgroup v2 only.
     pub swap_only_usage: MemoryData,
-    /// Memory of the kernel.
+    /// Kernel memory.
     pub kernel_usage: MemoryData,
-    /// Memory of the kernel's TCP buffers; cgroup v1 only.
+    /// Kernel memory of TCP buffers. cgroup v1 only.
     pub kernel_tcp_usage: MemoryData,
-    /// The pages by memory node; cgroup v1 only.
+    /// Pages by memory node. cgroup v1 only.
     pub page_usage_by_numa: PageUsageByNuma,
-    /// Whether sub-cgroups count as part of the cgroup.
+    /// Whether the memory of sub-cgroups counts.
     pub use_hierarchy: bool,
-    /// Everything in `memory.stat`, under the kernel's names.
+    /// All values of `memory.stat`, by the kernel's names.
     pub stats: BTreeMap<String, u64>,
-    /// Time in which processes waited for memory.
+    /// The time in which processes waited for memory.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub psi: Option<Psi>,
 }
 
-/// One kind of memory, in bytes.
+/// Use of one kind of memory, in bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct MemoryData {
-    /// In use.
+    /// The current use.
     pub usage: u64,
-    /// The most that was ever in use.
+    /// The largest use.
     pub max_usage: u64,
     /// How often the limit was reached.
     pub failcnt: u64,
-    /// The limit; `u64::MAX`, or a number near `i64::MAX` on cgroup v1, for none.
+    /// The limit. `u64::MAX`, or on cgroup v1 a number near `i64::MAX`, stands for no limit.
     pub limit: u64,
 }
 
 /// The number of processes and threads.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct PidsStats {
-    /// Now.
+    /// The current number.
     pub current: u64,
-    /// At most; 0 for no limit.
+    /// The limit, 0 for none.
     pub limit: u64,
 }
 
-/// Use of block devices. The lists are those of cgroup v1, most of them empty without CFQ; cgroup
-/// v2 fills the first two.
+/// Use of block devices. The lists are those of cgroup v1, most of which are empty without CFQ.
+/// On cgroup v2 only the first two are filled.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct BlkioStats {
     /// Bytes transferred.
@@ -160,22 +160,22 @@ pub struct BlkioStats {
     pub io_serviced_recursive: Vec<BlkioEntry>,
     /// Requests queued.
     pub io_queue_recursive: Vec<BlkioEntry>,
-    /// Nanoseconds between dispatch and completion.
+    /// The time between dispatch and completion, in nanoseconds.
     pub io_service_time_recursive: Vec<BlkioEntry>,
-    /// Nanoseconds in queues.
+    /// The time in queues, in nanoseconds.
     pub io_wait_time_recursive: Vec<BlkioEntry>,
     /// Requests merged with others.
     pub io_merged_recursive: Vec<BlkioEntry>,
-    /// Milliseconds of the device's time.
+    /// The time of the device, in milliseconds.
     pub io_time_recursive: Vec<BlkioEntry>,
     /// Sectors transferred.
     pub sectors_recursive: Vec<BlkioEntry>,
-    /// Time in which processes waited for block devices.
+    /// The time in which processes waited for block devices.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub psi: Option<Psi>,
 }
 
-/// A number of one block device.
+/// A counter of one block device.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct BlkioEntry {
     /// The major device number.
@@ -184,45 +184,45 @@ pub struct BlkioEntry {
     pub minor: u64,
     /// The operation: `Read`, `Write`, `Sync`, `Async`, `Discard`, `Total`, or empty.
     pub op: String,
-    /// The number.
+    /// The value of the counter.
     pub value: u64,
 }
 
-/// Huge pages of one size, in bytes.
+/// Use of huge pages of one size, in bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct HugetlbStats {
-    /// In use.
+    /// The current use.
     pub usage: u64,
-    /// The most that was ever in use; cgroup v1 only.
+    /// The largest use. cgroup v1 only.
     pub max_usage: u64,
     /// How often the limit was reached.
     pub failcnt: u64,
 }
 
-/// Pressure stall information, see the kernel's `accounting/psi`; needs cgroup v2.
+/// Pressure stall information: the kernel's `accounting/psi`. Needs cgroup v2.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct Psi {
-    /// Time in which at least one process waited.
+    /// The time in which at least one process waited.
     pub some: Pressure,
-    /// Time in which all processes waited at once.
+    /// The time in which all processes waited at once.
     pub full: Pressure,
 }
 
-/// Shares of time in percent, and the time itself.
+/// A waiting time, as shares in percent and in total.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct Pressure {
-    /// Of the last 10 seconds.
+    /// The share of the last 10 seconds.
     pub avg10: f64,
-    /// Of the last minute.
+    /// The share of the last 60 seconds.
     pub avg60: f64,
-    /// Of the last five minutes.
+    /// The share of the last 300 seconds.
     pub avg300: f64,
-    /// Microseconds in all.
+    /// The total time, in microseconds.
     pub total: u64,
 }
 
 impl Cgroups {
-    /// Reads the statistics. What is not counted, or is gone meanwhile, stays 0 or empty.
+    /// Reads the statistics. Values that are not counted, or of a removed cgroup, are 0 or empty.
     ///
     /// # Errors
     /// A file that exists cannot be read.
@@ -244,8 +244,8 @@ impl Cgroups {
         Ok(stats)
     }
 
-    /// Whether the kernel killed a process of the container because of its memory limit: a reason
-    /// to name when a process dies of SIGKILL. False if that cannot be told.
+    /// Whether the kernel has killed a process of the container because of its memory limit, which
+    /// may explain an end by `SIGKILL`. False if it is not known.
     #[must_use]
     pub fn oom_killed(&self) -> bool {
         let file = if self.mode == Mode::V2 { "memory.events" } else { "memory.oom_control" };
@@ -262,7 +262,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn has_libcontainers_names() {
+    fn json_has_the_names_of_libcontainer() {
         let mut stats = Stats::default();
         stats.hugetlb_stats.insert("2MB".into(), HugetlbStats::default());
         stats.memory_stats.psi = Some(Psi::default());
@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn knows_an_oom_kill() {
+    fn an_oom_kill_is_found_in_both_versions() {
         let root = tempfile::tempdir().unwrap();
         let killed = |mode, key: &str, file: &str, text: &str| {
             std::fs::write(root.path().join(file), text).unwrap();

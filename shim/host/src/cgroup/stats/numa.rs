@@ -1,4 +1,4 @@
-//! On which memory nodes the pages of a container are; cgroup v1 only.
+//! The pages of a container by memory node. cgroup v1 only.
 
 use std::collections::BTreeMap;
 
@@ -6,45 +6,45 @@ use serde::Serialize;
 
 use super::text::number;
 
-/// The pages by their kind, of the cgroup's own processes and with those of its sub-cgroups.
+/// Pages by kind, of the cgroup itself and with its sub-cgroups.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct PageUsageByNuma {
-    /// Of every kind.
+    /// All pages.
     pub total: Pages,
-    /// Of files.
+    /// Pages of files.
     pub file: Pages,
-    /// Of no file.
+    /// Anonymous pages.
     pub anon: Pages,
-    /// That cannot be reclaimed.
+    /// Pages that cannot be reclaimed.
     pub unevictable: Pages,
-    /// The same with those of the sub-cgroups.
+    /// The same, including the pages of sub-cgroups.
     pub hierarchical: PageUsage,
 }
 
-/// The pages by their kind.
+/// Pages by kind.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct PageUsage {
-    /// Of every kind.
+    /// All pages.
     pub total: Pages,
-    /// Of files.
+    /// Pages of files.
     pub file: Pages,
-    /// Of no file.
+    /// Anonymous pages.
     pub anon: Pages,
-    /// That cannot be reclaimed.
+    /// Pages that cannot be reclaimed.
     pub unevictable: Pages,
 }
 
-/// Numbers of pages.
+/// A number of pages.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Pages {
     /// On all nodes.
     pub total: u64,
-    /// By the number of the node.
+    /// By number of the node.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub nodes: BTreeMap<u32, u64>,
 }
 
-/// Lines of `kind=PAGES N0=PAGES N1=PAGES ...`.
+/// Parses lines of `kind=PAGES N0=PAGES N1=PAGES ...`.
 pub(super) fn parse(text: &str) -> PageUsageByNuma {
     let mut usage = PageUsageByNuma::default();
     for line in text.lines() {
@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_pages_by_node() {
+    fn pages_are_read_by_kind_and_node() {
         let text = "total=10 N0=4 N1=6\nfile=3 N0=3 N1=0\nlater=1\n\nhierarchical_anon=7 N0=7\nx";
         let usage = parse(text);
         assert_eq!(usage.total, Pages { total: 10, nodes: [(0, 4), (1, 6)].into() });

@@ -1,4 +1,4 @@
-//! RDMA resources and what the controller misc counts, in files that both versions have.
+//! RDMA resources and those of the controller misc, in files that both versions have.
 
 use std::collections::BTreeMap;
 
@@ -15,12 +15,12 @@ pub struct RdmaStats {
     /// The limits.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub rdma_limit: Vec<RdmaEntry>,
-    /// What is in use.
+    /// The current use.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub rdma_current: Vec<RdmaEntry>,
 }
 
-/// Numbers of one RDMA device; `u32::MAX` for no limit.
+/// Resources of one RDMA device. A limit of `u32::MAX` stands for none.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct RdmaEntry {
     /// The name of the device.
@@ -34,7 +34,7 @@ pub struct RdmaEntry {
 /// One resource of the controller misc.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct MiscStats {
-    /// In use.
+    /// The current use.
     pub usage: u64,
     /// How often the limit was reached.
     pub events: u64,
@@ -49,7 +49,7 @@ pub(super) fn rdma(directory: &Directory, stats: &mut Stats) -> Result<()> {
     Ok(())
 }
 
-/// Lines of `DEVICE hca_handle=N hca_object=N`.
+/// Parses lines of `DEVICE hca_handle=N hca_object=N`.
 fn entries(text: &str) -> Vec<RdmaEntry> {
     let parse = |line: &str| {
         let mut words = line.split_ascii_whitespace();
@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_devices_and_resources() {
+    fn devices_and_resources_are_read() {
         let root = tempfile::tempdir().unwrap();
         for (file, text) in [
             ("rdma.max", "mlx4_0 hca_handle=2 hca_object=max\n\n"),

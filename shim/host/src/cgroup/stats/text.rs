@@ -1,12 +1,12 @@
-//! The kernel's formats of numbers in text. What does not follow them is left out.
+//! Parsers of numbers in files of cgroups. Malformed lines are ignored.
 
 use pidone_config::Result;
 
 use super::super::directory::Directory;
 use super::{BlkioEntry, Pressure, Psi};
 
-/// One number. Negative ones, which counters of cgroup v1 may show for a moment, count as 0;
-/// `max` is the largest.
+/// Parses a number. `max` is `u64::MAX`, and a negative number, which a counter of cgroup v1 may show
+/// for a moment, is 0.
 pub(super) fn number(text: &str) -> Option<u64> {
     match text.trim() {
         "max" => Some(u64::MAX),
@@ -15,12 +15,12 @@ pub(super) fn number(text: &str) -> Option<u64> {
     }
 }
 
-/// The number that is a whole file; 0 if there is none.
+/// Reads a file that holds one number. Returns 0 if it does not exist.
 pub(super) fn read_number(directory: &Directory, file: &str) -> Result<u64> {
     Ok(directory.read(file)?.as_deref().and_then(number).unwrap_or(0))
 }
 
-/// Lines of `key number`.
+/// Parses lines of `key number`.
 pub(super) fn keyed(text: &str) -> impl Iterator<Item = (&str, u64)> {
     text.lines().filter_map(|line| {
         let (key, value) = line.split_once(' ')?;
@@ -28,8 +28,8 @@ pub(super) fn keyed(text: &str) -> impl Iterator<Item = (&str, u64)> {
     })
 }
 
-/// Lines of `major:minor [operation] number` of the controller blkio; the line of the sum of all
-/// devices has no number and is left out.
+/// Parses lines of `major:minor [operation] number` of the controller blkio. The line with the sum
+/// of all devices has no device number and is ignored.
 pub(super) fn blkio(text: &str) -> Vec<BlkioEntry> {
     let parse = |line: &str| {
         let mut words = line.split_ascii_whitespace();
@@ -48,7 +48,7 @@ pub(super) fn blkio(text: &str) -> Vec<BlkioEntry> {
     text.lines().filter_map(parse).collect()
 }
 
-/// `some avg10=0.00 avg60=0.00 avg300=0.00 total=0`, and `full` likewise.
+/// Parses a line of `some avg10=0.00 avg60=0.00 avg300=0.00 total=0`, and one of `full`.
 pub(super) fn psi(text: &str) -> Psi {
     let mut psi = Psi::default();
     for line in text.lines() {
@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_numbers() {
+    fn numbers_may_be_negative_or_max() {
         assert_eq!(number("12\n"), Some(12));
         assert_eq!(number("-12\n"), Some(0));
         assert_eq!(number("max\n"), Some(u64::MAX));
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_lines_about_block_devices() {
+    fn block_device_lines_may_have_an_operation() {
         let entry = |minor, op: &str, value| BlkioEntry { major: 8, minor, op: op.into(), value };
         assert_eq!(
             blkio("8:0 Read 100\n8:0 Total 130\n8:16 7\nTotal 130\n8:0 Read\n"),
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_pressure() {
+    fn pressure_has_some_and_full() {
         let text = "some avg10=1.50 avg60=0.25 avg300=0.00 total=42\n\
                     full avg10=0.10 avg60=0.00 avg300=0.00 total=7\nnone x=1\n";
         let found = psi(text);

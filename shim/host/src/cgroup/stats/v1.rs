@@ -7,7 +7,7 @@ use super::super::directory::Directory;
 use super::text::{blkio, keyed, number, read_number};
 use super::{BlkioEntry, HugetlbStats, MemoryData, Stats, cpuset, numa, rdma};
 
-/// The unit of `cpuacct.stat`: `USER_HZ` is 100 a second on every architecture.
+/// The unit of `cpuacct.stat`: `USER_HZ` is 100 on every architecture.
 const NANOSECONDS_PER_TICK: u64 = 10_000_000;
 
 type Reader = fn(&Directory, &mut Stats) -> Result<()>;
@@ -95,7 +95,7 @@ fn data(directory: &Directory, name: &str) -> Result<MemoryData> {
 }
 
 fn blkio_stats(directory: &Directory, stats: &mut Stats) -> Result<()> {
-    // The scheduler that is in use has entries: BFQ, or CFQ before Linux 5.0. Else the throttling
+    // Only the scheduler in use has entries: BFQ, or CFQ before Linux 5.0. Otherwise the throttling
     // layer, which sees the requests of every scheduler, counts at least these two.
     let first = |files: &[&str]| -> Result<Vec<BlkioEntry>> {
         for file in files {
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_the_processor() {
+    fn cpu_time_is_read_in_nanoseconds() {
         let found = stats(&[
             ("cpu.stat", "nr_periods 5\nnr_throttled 2\nthrottled_time 777\nnr_bursts 1\n"),
             ("cpuacct.usage", "123456789\n"),
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_memory() {
+    fn memory_is_read() {
         let found = stats(&[
             ("memory.stat", "cache 512\nrss 1024\ntotal_cache 600\n"),
             ("memory.usage_in_bytes", "2048\n"),
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_block_devices_from_the_scheduler_in_use() {
+    fn block_devices_are_read_from_the_scheduler_in_use() {
         let entry = |op: &str, value| BlkioEntry { major: 8, minor: 0, op: op.into(), value };
         let found = stats(&[
             ("blkio.bfq.io_service_bytes_recursive", "Total 0\n"),
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_processes_and_huge_pages() {
+    fn processes_and_huge_pages_are_read() {
         let found = stats(&[
             ("pids.current", "3\n"),
             ("pids.max", "max\n"),
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn finds_nothing_without_files() {
+    fn missing_files_leave_the_default() {
         assert_eq!(stats(&[]), Stats::default());
     }
 }

@@ -1,4 +1,4 @@
-//! Statistics from the files of cgroup v2, in the terms of cgroup v1.
+//! Statistics from the files of cgroup v2, converted to the terms of cgroup v1.
 
 use pidone_config::Result;
 
@@ -19,15 +19,15 @@ pub(super) fn read(directory: &Directory, stats: &mut Stats) -> Result<()> {
     rdma::misc(directory, stats)
 }
 
-/// Reads the pressure files. They exist on hybrid hosts too, where the cgroup of cgroup v2 has the
-/// same processes.
+/// Reads the pressure files. They exist on a hybrid host too, in the cgroup of cgroup v2, which has
+/// the same processes.
 pub(super) fn read_pressure(directory: &Directory, stats: &mut Stats) -> Result<()> {
     for (file, target) in [
         ("cpu.pressure", &mut stats.cpu_stats.psi),
         ("memory.pressure", &mut stats.memory_stats.psi),
         ("io.pressure", &mut stats.blkio_stats.psi),
     ] {
-        // EOPNOTSUPP says that the kernel was booted without pressure accounting.
+        // EOPNOTSUPP means that the kernel was booted without pressure accounting.
         *target = match directory.read(file) {
             Err(error) if error.errno() == Some(rustix::io::Errno::OPNOTSUPP) => None,
             text => text?.as_deref().map(psi),
@@ -66,7 +66,8 @@ fn memory(directory: &Directory, stats: &mut Stats) -> Result<()> {
     memory.kernel_usage.usage = stat("kernel");
     memory.usage = data(directory, "memory")?;
     memory.swap_only_usage = data(directory, "memory.swap")?;
-    // cgroup v1 counts memory and swap together. Their maxima were at different times.
+    // cgroup v1 counts memory and swap together. The maxima cannot be added, because they may be from
+    // different times.
     let (usage, swap) = (memory.usage, memory.swap_only_usage);
     memory.swap_usage = MemoryData {
         usage: usage.usage.saturating_add(swap.usage),
@@ -88,7 +89,7 @@ fn data(directory: &Directory, name: &str) -> Result<MemoryData> {
     })
 }
 
-/// Lines of `major:minor rbytes=1 wbytes=2 rios=3 ...`.
+/// Parses lines of `major:minor rbytes=1 wbytes=2 rios=3 ...`.
 fn io_stat(text: &str, stats: &mut BlkioStats) {
     for line in text.lines() {
         let mut words = line.split_ascii_whitespace();
@@ -146,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn translates_the_processor() {
+    fn cpu_time_becomes_nanoseconds() {
         let text = "usage_usec 50\nuser_usec 30\nsystem_usec 20\nnr_periods 4\n\
                     nr_throttled 1\nthrottled_usec 7\nnr_bursts 2\nburst_usec 3\n";
         let found = stats(Mode::V2, &[("cpu.stat", text)]).cpu_stats;
@@ -159,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn translates_memory() {
+    fn memory_has_the_fields_of_cgroup_v1() {
         let files = [
             ("memory.current", "100\n"),
             ("memory.peak", "150\n"),
@@ -180,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn translates_block_devices() {
+    fn block_devices_have_the_lists_of_cgroup_v1() {
         let text = "8:0 rbytes=1 wbytes=2 rios=3 wios=4 dbytes=5 dios=6 cost.usage=9\n(unknown)\n";
         let found = stats(Mode::V2, &[("io.stat", text)]).blkio_stats;
         let values = |list: &[BlkioEntry]| -> Vec<(String, u64)> {
@@ -194,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_processes_and_huge_pages() {
+    fn processes_and_huge_pages_are_read() {
         let found = stats(
             Mode::V2,
             &[
@@ -211,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn takes_only_pressure_from_a_hybrid_host() {
+    fn only_pressure_is_read_on_a_hybrid_host() {
         let files = [("cpu.stat", "usage_usec 9\n"), ("cpu.pressure", "some avg10=1.00 total=3\n")];
         let found = stats(Mode::Hybrid, &files);
         assert_eq!(found.cpu_stats.cpu_usage.total_usage, 0);
