@@ -78,9 +78,9 @@ fn build(features: &[&str]) -> Result<PathBuf, String> {
         let arguments = &arguments;
         recipe::Program { manifest, package: PACKAGE, features, layout, arguments }.build()
     };
-    // The versions of the lock file beside the sources, if cargo has them; else those that the outer
-    // build uses; else those in the vendor directory of the sources, if cargo's configuration, which
-    // it looks for around the output directory, does not name that.
+    // The versions of the lock file beside the sources, if cargo has them; else those that the
+    // outer build uses; else those in the vendor directory of the sources, if cargo's
+    // configuration, which it looks for around the output directory, does not name that.
     let mut errors = Vec::new();
     if let Some(shipped) = shipped {
         println!("cargo::rerun-if-changed={}", shipped.display());

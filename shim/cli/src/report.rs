@@ -127,8 +127,8 @@ impl Report {
         let _ = log.write_all(line.as_bytes());
     }
 
-    /// Reports a failure and returns the exit status. Help and `version` are printed here, since the
-    /// parser returns them as failures.
+    /// Reports a failure and returns the exit status. Help and `version` are printed here, since
+    /// the parser returns them as failures.
     pub(super) fn report_failure(&mut self, failure: &Failure, version: &str) -> u8 {
         use clap::error::ErrorKind;
         match failure {

@@ -21,8 +21,8 @@ const TASKS: &str = "tasks";
 ///
 /// On cgroup v2 the process is cloned into it. On cgroup v1 it moves itself, by writing `0` to the
 /// `tasks` files. A thread that moves only itself needs no lock against forks
-/// (`cgroup_procs_write_start` in the kernel, since Linux 5.5), so it does not wait for an RCU grace
-/// period of several milliseconds as another process that moves it would.
+/// (`cgroup_procs_write_start` in the kernel, since Linux 5.5), so it does not wait for an RCU
+/// grace period of several milliseconds as another process that moves it would.
 #[derive(Debug, Default)]
 pub struct Entrance<'a> {
     /// The directory of cgroup v2, for `CLONE_INTO_CGROUP`.

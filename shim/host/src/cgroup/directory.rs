@@ -13,7 +13,8 @@ use pidone_config::{Code, Error, Result};
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, ResolveFlags, Uid};
 use rustix::io::Errno;
 
-/// The size of `cgroup.procs` with the largest possible `pid_max` of 4194304, at eight bytes a line.
+/// The size of `cgroup.procs` with the largest possible `pid_max` of 4194304, at eight bytes a
+/// line.
 const LARGEST_FILE: usize = 32 << 20;
 
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
@@ -169,8 +170,8 @@ impl Directory {
         }
     }
 
-    /// Opens the parent directory. A cgroup cannot be moved to another parent, so this is always the
-    /// directory through which it was opened.
+    /// Opens the parent directory. A cgroup cannot be moved to another parent, so this is always
+    /// the directory through which it was opened.
     pub(super) fn parent(&self) -> Result<Self> {
         let path = self.path.parent().unwrap_or(Path::new("/")).to_owned();
         match rustix::fs::openat(&self.fd, c"..", DIRECTORY, Mode::empty()) {

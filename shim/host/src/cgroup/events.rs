@@ -39,8 +39,8 @@ impl PressureLevel {
         }
     }
 
-    /// Returns the trigger. Without `CAP_SYS_RESOURCE` the kernel accepts only windows of a multiple
-    /// of two seconds.
+    /// Returns the trigger. Without `CAP_SYS_RESOURCE` the kernel accepts only windows of a
+    /// multiple of two seconds.
     fn v2(self) -> &'static str {
         match self {
             Self::Low => "some 100000 2000000",

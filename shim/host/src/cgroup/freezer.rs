@@ -218,8 +218,8 @@ fn change_v2(directory: &Directory, frozen: bool, deadline: Instant) -> Result<b
         .map_err(|errno| directory.error("read", file, errno))
 }
 
-/// Waits until the text of a file that reports its changes by `POLLPRI` fulfils a condition. Returns
-/// whether it did before the deadline.
+/// Waits until the text of a file that reports its changes by `POLLPRI` fulfils a condition.
+/// Returns whether it did before the deadline.
 pub(super) fn wait_for(
     file: &OwnedFd,
     deadline: Instant,

@@ -30,8 +30,8 @@ impl Cgroups {
     /// Kills all processes in the cgroup and below it, in any hierarchy, frozen ones too, and
     /// returns when none is left. The cgroup is thawed afterwards.
     ///
-    /// Uses `cgroup.kill` where it exists (since Linux 5.14). Otherwise the processes are frozen, so
-    /// that none forks while they are listed, then killed and thawed, until none is left.
+    /// Uses `cgroup.kill` where it exists (since Linux 5.14). Otherwise the processes are frozen,
+    /// so that none forks while they are listed, then killed and thawed, until none is left.
     ///
     /// # Errors
     /// Processes that are left after ten seconds, by their ids; a process that the caller may not

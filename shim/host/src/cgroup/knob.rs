@@ -181,8 +181,8 @@ fn refusal(field: &str, value: &str, reason: impl Into<Cow<'static, str>>) -> Er
     Error::config(format!("cgroups.{field}"), value, reason)
 }
 
-/// Returns the knob of a limit. 0 leaves the kernel's value, and -1 is written as `unlimited`, which
-/// holds too if the file does not exist.
+/// Returns the knob of a limit. 0 leaves the kernel's value, and -1 is written as `unlimited`,
+/// which holds too if the file does not exist.
 pub(super) fn limit(
     field: &'static str,
     controller: &'static str,

@@ -115,8 +115,8 @@ pub struct Cgroups {
 }
 
 impl Cgroups {
-    /// Computes the cgroup's directory in every mounted hierarchy, and checks that the configuration
-    /// can be expressed there. Creates nothing.
+    /// Computes the cgroup's directory in every mounted hierarchy, and checks that the
+    /// configuration can be expressed there. Creates nothing.
     ///
     /// An absolute `parent` starts at the mount point of a hierarchy, any other at the cgroup of
     /// the calling process. Programs that start many containers call [`Host::locate`] instead.
@@ -256,8 +256,8 @@ fn not_a_containers(path: &Path, reason: &'static str) -> Error {
     Error::reason(Code::SystemError, "open cgroup", path.to_string_lossy(), reason)
 }
 
-/// Returns the first field of the configuration that sets a limit, `None` if the container could run
-/// without a cgroup. Rules about devices do not count.
+/// Returns the first field of the configuration that sets a limit, `None` if the container could
+/// run without a cgroup. Rules about devices do not count.
 ///
 /// # Errors
 /// `Code::ConfigInvalid` for a value out of range.

@@ -33,8 +33,8 @@ impl Cgroups {
     /// removed.
     ///
     /// # Errors
-    /// A cgroup that still has processes after two seconds, with their ids. It is still removed from
-    /// the other hierarchies.
+    /// A cgroup that still has processes after two seconds, with their ids. It is still removed
+    /// from the other hierarchies.
     pub fn destroy(&self) -> Result<()> {
         let deadline = Instant::now() + TIMEOUT;
         let mut outcome = Ok(());

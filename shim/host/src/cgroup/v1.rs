@@ -61,7 +61,8 @@ fn cpu(config: &config::Cgroup, knobs: &mut Vec<Knob>) -> Result<()> {
 }
 
 fn memory(config: &config::Cgroup, knobs: &mut Vec<Knob>) -> Result<()> {
-    // A limit of memory and swap would still limit memory. Like runc, remove it with that of memory.
+    // A limit of memory and swap would still limit memory. Like runc, remove it with that of
+    // memory.
     let swap = match (config.memory, config.memory_swap) {
         (-1, 0) => -1,
         (_, swap) => swap,

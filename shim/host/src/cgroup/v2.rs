@@ -39,12 +39,13 @@ pub(super) fn knobs(config: &config::Cgroup) -> Result<Vec<Knob>> {
     Ok(knobs)
 }
 
-/// Returns the knobs of `unified`, whose lines are written to files of cgroup v2 without conversion.
+/// Returns the knobs of `unified`, whose lines are written to files of cgroup v2 without
+/// conversion.
 pub(super) fn unified(config: &config::Cgroup) -> Result<Vec<Knob>> {
     let mut knobs = Vec::new();
     for (file, text) in &config.unified {
-        // Only a file of a controller: a path could lead to another cgroup, and the `cgroup.*` files
-        // would move or freeze processes.
+        // Only a file of a controller: a path could lead to another cgroup, and the `cgroup.*`
+        // files would move or freeze processes.
         let controller = file.split_once('.').and_then(|(prefix, _)| {
             let known = CONTROLLERS.iter().find(|&&controller| controller == prefix);
             known.filter(|_| !file.contains(['/', '\0']) && !file.contains(".."))
@@ -137,8 +138,8 @@ fn cpu(config: &config::Cgroup, knobs: &mut Vec<Knob>) -> Result<()> {
 /// Converts shares of 2 to 262144 to a weight of 1 to 10000.
 ///
 /// The function is quadratic in the logarithm, and maps the smallest, the largest and the default
-/// share of 1024 to their counterparts (100 for the default). runc, crun and Kubernetes use the same
-/// one.
+/// share of 1024 to their counterparts (100 for the default). runc, crun and Kubernetes use the
+/// same one.
 fn cpu_weight(shares: u32) -> u32 {
     match shares {
         ..=2 => 1,

@@ -1,8 +1,8 @@
 //! Interfaces of the host that are moved into the container: OCI runtime specification, "Network
 //! Devices".
 //!
-//! With its network namespace a link loses all that IP knows of it. Its addresses are therefore read
-//! before and given to it again behind; everything else, such as the MTU, goes with the link.
+//! With its network namespace a link loses all that IP knows of it. Its addresses are therefore
+//! read before and given to it again behind; everything else, such as the MTU, goes with the link.
 //!
 //! It stays there: the specification forbids to move it out before its namespace is deleted. The
 //! kernel then returns hardware to the first namespace, and deletes what is virtual:

@@ -263,7 +263,8 @@ mod tests {
 
     #[test]
     fn encodes_the_hairpin_mode_of_a_bridge_port() {
-        // ifinfomsg; IFLA_IFNAME; IFLA_LINKINFO { INFO_SLAVE_KIND, INFO_SLAVE_DATA { BRPORT_MODE } }
+        // ifinfomsg; IFLA_IFNAME; IFLA_LINKINFO { INFO_SLAVE_KIND, INFO_SLAVE_DATA { BRPORT_MODE }
+        // }
         let mut expected = vec![0; 16];
         expected.extend([6, 0, 3, 0, b'v', 0, 0, 0]);
         expected.extend([28, 0, 18, 0x80, 11, 0, 4, 0]);

@@ -114,9 +114,9 @@ impl Plan {
     /// Makes the network of the container whose network namespace `netns` is.
     ///
     /// `netns` is a pidfd of a process in the namespace, or a file of the namespace like
-    /// `/proc/PID/ns/net`; a descriptor of it is kept only with interfaces that were moved. The links
-    /// on the host are made, and those to move are looked for, in the network namespace of the
-    /// calling thread. They go with the container's namespace, a while after its last process;
+    /// `/proc/PID/ns/net`; a descriptor of it is kept only with interfaces that were moved. The
+    /// links on the host are made, and those to move are looked for, in the network namespace of
+    /// the calling thread. They go with the container's namespace, a while after its last process;
     /// [`remove`] does it at once.
     ///
     /// Needs `CAP_NET_ADMIN` in both namespaces and `CAP_SYS_ADMIN` to enter the container's; with
@@ -182,9 +182,9 @@ struct Made<'plan> {
 
 /// The interfaces of the host that [`Plan::apply`] has moved into a container.
 ///
-/// They stay there until their namespace ends: the kernel then returns hardware to the first network
-/// namespace, and deletes virtual interfaces. It is dropped once the container runs, or else keeps
-/// the namespace.
+/// They stay there until their namespace ends: the kernel then returns hardware to the first
+/// network namespace, and deletes virtual interfaces. It is dropped once the container runs, or
+/// else keeps the namespace.
 #[derive(Debug, Default)]
 pub struct MovedDevices {
     devices: Vec<device::Moved>,

@@ -53,9 +53,9 @@ const fn load(destination: u8, offset: i16) -> Instruction {
 
 /// Compiles the rules.
 ///
-/// The last matching rule decides, so the program checks them from last to first. A rule that denies
-/// decides if it covers any part of the access. A rule that allows decides if it covers all that
-/// is left of it.
+/// The last matching rule decides, so the program checks them from last to first. A rule that
+/// denies decides if it covers any part of the access. A rule that allows decides if it covers all
+/// that is left of it.
 pub(super) fn compile(policy: &Policy) -> Vec<Instruction> {
     let mut program = vec![
         // access_type holds the access in the upper, the type in the lower half.

@@ -1,6 +1,7 @@
 //! Statistics of what a container has used.
 //!
-//! The names in JSON are libcontainer's. Values that a host or kernel does not count are 0 or empty.
+//! The names in JSON are libcontainer's. Values that a host or kernel does not count are 0 or
+//! empty.
 
 mod cpuset;
 mod numa;

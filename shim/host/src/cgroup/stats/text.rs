@@ -5,8 +5,8 @@ use pidone_config::Result;
 use super::super::directory::Directory;
 use super::{BlkioEntry, Pressure, Psi};
 
-/// Parses a number. `max` is `u64::MAX`, and a negative number, which a counter of cgroup v1 may show
-/// for a moment, is 0.
+/// Parses a number. `max` is `u64::MAX`, and a negative number, which a counter of cgroup v1 may
+/// show for a moment, is 0.
 pub(super) fn number(text: &str) -> Option<u64> {
     match text.trim() {
         "max" => Some(u64::MAX),

@@ -66,8 +66,8 @@ fn memory(directory: &Directory, stats: &mut Stats) -> Result<()> {
     memory.kernel_usage.usage = stat("kernel");
     memory.usage = data(directory, "memory")?;
     memory.swap_only_usage = data(directory, "memory.swap")?;
-    // cgroup v1 counts memory and swap together. The maxima cannot be added, because they may be from
-    // different times.
+    // cgroup v1 counts memory and swap together. The maxima cannot be added, because they may be
+    // from different times.
     let (usage, swap) = (memory.usage, memory.swap_only_usage);
     memory.swap_usage = MemoryData {
         usage: usage.usage.saturating_add(swap.usage),
