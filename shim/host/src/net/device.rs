@@ -59,7 +59,7 @@ impl Device {
         }
         let name = if name.is_empty() { &host_name } else { name };
         let value = |reason| Error::config(format!("net_devices.{host_name}"), name, reason);
-        // One digit at least will stand in the place of the template.
+        // The kernel replaces the template by one digit or more.
         let example = name.strip_suffix(TEMPLATE).map(|start| format!("{start}0"));
         parse::interface(example.as_deref().unwrap_or(name)).map_err(value)?;
         let name = name.to_owned();

@@ -95,8 +95,8 @@ fn look(socket: &mut Socket, message: LinkMessage) -> Result<Option<Link>> {
     }
 }
 
-/// Finds the number of a link in the socket's namespace: `SIOCGIFINDEX` of netdevice(7), which is
-/// cheaper than a look at the whole link and answers on sockets of every family.
+/// Returns the index of a link in the socket's namespace: `SIOCGIFINDEX` of netdevice(7), which is
+/// cheaper than reading the whole link and works on sockets of every family.
 pub(super) fn index(socket: &Socket, name: &str) -> Result<u32> {
     netdevice::name_to_index(socket, name).map_err(|errno| Failure::Refused(errno, None))
 }

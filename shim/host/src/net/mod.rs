@@ -215,7 +215,7 @@ impl MovedDevices {
     }
 }
 
-/// Undoes what was done before an error. A further error is told behind the first.
+/// Undoes what was done before an error. A further error is appended to the first.
 fn undo(made: Made<'_>, netns: OwnedFd, error: Error) -> Error {
     let links = made.veths.iter().map(|veth| (veth.host_name(), veth.host_mac()));
     let removed = remove_links(links);

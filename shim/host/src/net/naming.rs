@@ -23,12 +23,12 @@ pub(super) fn host_name(id: &str, index: usize) -> String {
     "veth".chars().chain(digits).collect()
 }
 
-/// Makes the MAC address of the end on the host, by which it is known as ours.
+/// Returns the MAC address of the end on the host, which identifies it as a link of this program.
 ///
-/// A journal names a link before the link is made; if it never was, a stranger's may carry that
-/// name, now or later. The address tells them apart, at birth and without a further request. It is
-/// locally administered and starts with 0xfe: a bridge takes the lowest address of its ports for
-/// its own, which so does not change when containers come and go.
+/// A journal names a link before it is created. If that fails, an unrelated link may have the name,
+/// now or later. The address distinguishes them without a further request. It is locally
+/// administered and starts with 0xfe: a bridge takes the lowest address of its ports, so its own
+/// does not change when containers are started and removed.
 pub(super) fn host_mac(id: &str, name: &str) -> [u8; 6] {
     let [_, _, _, tail @ ..] = hash(&["mac", id, name]).to_be_bytes();
     [0xfe, tail[0], tail[1], tail[2], tail[3], tail[4]]

@@ -1,6 +1,6 @@
 //! From the configuration's strings to addresses and names.
 //!
-//! Every function answers with the rule that was broken; a [`Field`] adds where.
+//! Every function returns the rule that was broken; a [`Field`] adds the place.
 
 use std::borrow::Cow;
 use std::fmt;

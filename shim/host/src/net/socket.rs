@@ -20,8 +20,8 @@ use rustix::io::Errno;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 
-/// The longest datagram that is accepted. The kernel answers requests about one link with 1 to
-/// 2 KiB, and none of its datagrams is longer than 32 KiB.
+/// The longest datagram that is accepted. The kernel sends 1 to 2 KiB for a request about one
+/// link, and none of its datagrams is longer than 32 KiB.
 const DATAGRAM_MAX: usize = 32 * 1024;
 
 /// The kernel does the work inside of send(2), so that an answer is there at once; this is for the

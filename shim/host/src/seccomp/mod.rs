@@ -8,7 +8,7 @@
 //!   action, does not hold for `socketcall(2)` and `ipc(2)` of 32-bit x86, where the conditions
 //!   cannot be checked.
 //! - Where rules with conditions on one system call contradict each other, the first one holds.
-//!   libseccomp refuses some of these profiles, and takes an order of its own for others.
+//!   libseccomp refuses some of these profiles, and uses another order for others.
 //! - A call of 32-bit ARM that is newer than the profile returns `ENOSYS` even if the profile names
 //!   private calls, whose numbers are far higher.
 
