@@ -39,7 +39,8 @@ impl Ranges {
         self.0[self.0.len() - 1].1
     }
 
-    /// Generates the code that finds the range of the 32 bits at an offset of `struct seccomp_data`.
+    /// Generates the code that finds the range of the 32 bits at an offset of `struct
+    /// seccomp_data`.
     pub(super) fn search(&self, asm: &mut Assembler, offset: u32) -> Target {
         match self.0[..] {
             [(_, only)] => only,
