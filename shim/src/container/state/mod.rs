@@ -23,7 +23,8 @@ use serde::{Deserialize, Serialize};
 /// The state of a container, as in libcontainer's `state.json`.
 ///
 /// [`Container::state`](crate::Container::state) returns it. It is serialized as JSON with the
-/// names of the fields. Fields that libcontainer does not have are marked as additions.
+/// names of the fields, except for [`State::dropped`]. Fields that libcontainer does not have are
+/// marked as additions.
 ///
 /// ```no_run
 /// use pidone::{Factory, Options, State};
@@ -62,8 +63,8 @@ pub struct State {
     #[serde(default)]
     pub host_links: Vec<String>,
     /// The privileges that a supervising init has dropped, for itself and for the processes that it
-    /// starts. Addition.
-    #[serde(default)]
+    /// starts. Addition, serialized as `given_up`.
+    #[serde(default, rename = "given_up")]
     pub dropped: DroppedPrivileges,
     /// The configuration.
     pub config: Config,
@@ -207,7 +208,30 @@ impl State {
 
 #[cfg(test)]
 mod tests {
+    use pidone_plan::dropped::Filtered;
+    use serde_json::json;
+
     use super::*;
+
+    #[test]
+    fn dropped_privileges_are_read_and_written_as_given_up() {
+        let given_up = json!({"bounding": 5, "filter": "as_configured"});
+        let text = json!({
+            "id": "c",
+            "init_process_pid": 0,
+            "init_process_start": 0,
+            "cgroup_paths": {},
+            "namespace_paths": {},
+            "given_up": given_up,
+            "config": Config::default(),
+        });
+        let state: State = serde_json::from_value(text).unwrap();
+        assert_eq!(state.dropped.bounding, Some(5));
+        assert_eq!(state.dropped.filter, Filtered::AsConfigured);
+        let written = serde_json::to_value(&state).unwrap();
+        assert_eq!(written["given_up"], given_up);
+        assert_eq!(written.get("dropped"), None);
+    }
 
     #[test]
     fn process_with_the_same_pid_but_another_start_or_boot_is_not_opened() {
