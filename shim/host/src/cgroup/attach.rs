@@ -70,7 +70,7 @@ impl Cgroups {
     }
 
     /// Returns the sub-cgroups with the given paths below this one, by controller, `""` for every
-    /// hierarchy. The container has made them; whether they exist is not checked.
+    /// hierarchy. They must exist already, which is not checked: the container creates them.
     ///
     /// # Errors
     /// `Code::ConfigInvalid` for a controller that the container does not have, or a path that

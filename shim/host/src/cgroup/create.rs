@@ -147,7 +147,7 @@ impl Cgroups {
 pub fn can_create(config: &config::Cgroup) -> bool {
     let writable = |path: &Path| {
         let parent = path.ancestors().skip(1).find(|ancestor| ancestor.exists());
-        // Moving a process needs write permission on `cgroup.procs` too.
+        // Moving a process needs write permission on `cgroup.procs` of the common ancestor too.
         parent.is_some_and(|parent| {
             [parent.to_owned(), parent.join("cgroup.procs")]
                 .iter()

@@ -1,4 +1,4 @@
-//! Addresses: what `ip address` does.
+//! Addresses, as in `ip address`.
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, Parseable as _};
 use netlink_packet_route::address::{
@@ -16,7 +16,7 @@ fn message(index: u32, cidr: Cidr) -> AddressMessage {
     message.header.prefix_len = cidr.length;
     message.header.index = index;
     if cidr.address.is_ipv6() {
-        // Duplicate address detection takes a second or two, in which nothing can use the address.
+        // Duplicate address detection takes one or two seconds, in which the address is unusable.
         message.header.flags = AddressHeaderFlags::Nodad;
     }
     message.attributes =
@@ -24,19 +24,19 @@ fn message(index: u32, cidr: Cidr) -> AddressMessage {
     message
 }
 
-/// Gives an address to a link.
+/// Adds an address to a link.
 pub(super) fn add(socket: &mut Socket, index: u32, cidr: Cidr) -> Result<(), Failure> {
     let request = RouteNetlinkMessage::NewAddress(message(index, cidr));
     socket.request(request, NLM_F_CREATE | NLM_F_EXCL, |_| {})
 }
 
-/// Reads the addresses of a link that were given to it for good and reach beyond it; those of the
-/// kernel's own making, as a link-local one, and those that expire are none of them.
+/// Returns the permanent addresses of a link with global scope. Addresses that expire, and those
+/// that the kernel adds itself, such as link-local ones, are left out.
 pub(super) fn permanent(socket: &mut Socket, index: u32) -> Result<Vec<AddressMessage>, Failure> {
     let mut addresses = Vec::new();
     let mut readable = true;
     let request = RouteNetlinkMessage::GetAddress(AddressMessage::default());
-    // The kernel heeds the number of a link in such a request only if asked to be strict.
+    // Without NETLINK_GET_STRICT_CHK the kernel ignores the index of a link in this request.
     socket.request(request, NLM_F_DUMP, |payload| match AddressMessage::parse(payload) {
         Ok(address) if address.header.index == index && is_kept(&address) => {
             addresses.push(address);
@@ -54,27 +54,27 @@ fn is_kept(address: &AddressMessage) -> bool {
         && header.flags.contains(AddressHeaderFlags::Permanent)
 }
 
-/// Gives a link an address that another, or it in another namespace, had.
+/// Adds to a link an address that it had in another namespace.
 pub(super) fn restore(
     socket: &mut Socket,
     index: u32,
     address: &AddressMessage,
 ) -> Result<(), Failure> {
-    let request = RouteNetlinkMessage::NewAddress(moved(index, address));
+    let request = RouteNetlinkMessage::NewAddress(restore_message(index, address));
     socket.request(request, NLM_F_CREATE | NLM_F_EXCL, |_| {})
 }
 
-/// The request for an address that was read: without what the kernel finds out for itself, and
-/// without its label, which has the name of the link in it.
-fn moved(index: u32, address: &AddressMessage) -> AddressMessage {
-    // What somebody has asked for; the others tell of a state.
-    let asked = AddressFlags::Noprefixroute
+/// Returns the request for an address that was read, without the attributes that the kernel sets
+/// itself, and without the label, which contains the name of the link.
+fn restore_message(index: u32, address: &AddressMessage) -> AddressMessage {
+    // The flags that a user sets. The others are the state of the address.
+    let settable = AddressFlags::Noprefixroute
         | AddressFlags::Managetempaddr
         | AddressFlags::Mcautojoin
         | AddressFlags::Homeaddress;
     let mut message = address.clone();
     message.header.index = index;
-    // It was found to be no duplicate, and there is no time to wait.
+    // The address has passed the detection of duplicates, so it must not delay the container again.
     let (flag, header_flag) = match message.header.family {
         AddressFamily::Inet6 => (AddressFlags::Nodad, AddressHeaderFlags::Nodad),
         _ => (AddressFlags::empty(), AddressHeaderFlags::empty()),
@@ -82,7 +82,7 @@ fn moved(index: u32, address: &AddressMessage) -> AddressMessage {
     message.header.flags = header_flag;
     message.attributes.retain_mut(|attribute| match attribute {
         AddressAttribute::Flags(flags) => {
-            *flags = *flags & asked | flag;
+            *flags = *flags & settable | flag;
             true
         }
         AddressAttribute::Address(_)
@@ -94,19 +94,19 @@ fn moved(index: u32, address: &AddressMessage) -> AddressMessage {
     message
 }
 
-/// An address as in the words of ip(8).
+/// Formats an address as `ip(8)` does.
 pub(super) fn text(address: &AddressMessage) -> String {
-    let mut own = None;
+    let mut found = None;
     for attribute in &address.attributes {
         match attribute {
-            AddressAttribute::Local(local) => own = Some(local),
-            // That of the other end, where both are known.
-            AddressAttribute::Address(address) => own = own.or(Some(address)),
+            AddressAttribute::Local(local) => found = Some(local),
+            // On a point-to-point link this is the address of the peer.
+            AddressAttribute::Address(address) => found = found.or(Some(address)),
             _ => {}
         }
     }
-    let own = own.map(ToString::to_string).unwrap_or_default();
-    format!("{own}/{}", address.header.prefix_len)
+    let found = found.map(ToString::to_string).unwrap_or_default();
+    format!("{found}/{}", address.header.prefix_len)
 }
 
 #[cfg(test)]
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn encodes_an_ipv4_address() {
+    fn an_ipv4_address_is_encoded() {
         let mut expected = vec![2, 24, 0, 0, 3, 0, 0, 0];
         expected.extend([8, 0, 2, 0, 10, 0, 0, 2]);
         expected.extend([8, 0, 1, 0, 10, 0, 0, 2]);
@@ -132,14 +132,14 @@ mod tests {
     }
 
     #[test]
-    fn spares_ipv6_the_duplicate_address_detection() {
+    fn an_ipv6_address_skips_duplicate_address_detection() {
         let bytes = bytes(cidr("2001:db8::2/64").unwrap());
         assert_eq!(bytes[..8], [10, 64, 2, 0, 3, 0, 0, 0]);
         assert_eq!(bytes.len(), 8 + 2 * 20);
     }
 
     #[test]
-    fn moves_what_was_asked_for_and_not_the_state_of_an_address() {
+    fn a_restored_address_has_settings_without_state() {
         let mut read = message(3, cidr("2001:db8::2/64").unwrap());
         read.header.flags = AddressHeaderFlags::Permanent | AddressHeaderFlags::Tentative;
         read.attributes.extend([
@@ -149,7 +149,7 @@ mod tests {
             AddressAttribute::Label("eth0:1".into()),
         ]);
         assert!(is_kept(&read));
-        let moved = moved(7, &read);
+        let moved = restore_message(7, &read);
         assert_eq!((moved.header.index, moved.header.flags), (7, AddressHeaderFlags::Nodad));
         let flags = AddressFlags::Noprefixroute | AddressFlags::Nodad;
         assert_eq!(moved.attributes[2..], [AddressAttribute::Flags(flags)]);

@@ -1,12 +1,11 @@
-//! Interfaces of the host that are moved into the container: OCI runtime specification, "Network
-//! Devices".
+//! Host interfaces that are moved into the container: OCI runtime specification, "Network Devices".
 //!
-//! With its network namespace a link loses all that IP knows of it. Its addresses are therefore
-//! read before and given to it again behind; everything else, such as the MTU, goes with the link.
+//! A link loses its IP configuration when it changes its network namespace. So its addresses are
+//! read before the move and added again after it. Everything else, such as the MTU, stays.
 //!
-//! It stays there: the specification forbids to move it out before its namespace is deleted. The
-//! kernel then returns hardware to the first namespace, and deletes what is virtual:
-//! network_namespaces(7). Only from a container that failed to start is it taken back.
+//! The specification forbids moving the link out before its namespace is deleted. The kernel then
+//! moves hardware to the initial namespace, and deletes virtual links: `network_namespaces(7)`.
+//! Only the links of a container that failed to start are moved back.
 
 use std::os::fd::BorrowedFd;
 
@@ -18,19 +17,19 @@ use rustix::io::Errno;
 use super::socket::Socket;
 use super::{address, link, parse};
 
-/// What ends a name of which the kernel, or here we, choose the number.
+/// The suffix of a name that is replaced by a free number, as the kernel does with it.
 const TEMPLATE: &str = "%d";
 /// How many numbers are tried, as in the kernel's `__dev_alloc_name()` with pages of 4 KiB.
 const NUMBERS: u32 = 8 * 4096;
 
-/// A link to move that was checked.
+/// A link to move, as checked in the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Device {
     host_name: String,
     name: String,
 }
 
-/// A link to move that was found on the host.
+/// A link to move, as found on the host.
 #[derive(Debug)]
 pub(super) struct Found<'plan> {
     device: &'plan Device,
@@ -39,7 +38,7 @@ pub(super) struct Found<'plan> {
     addresses: Vec<AddressMessage>,
 }
 
-/// A link that was moved, with what it was on the host.
+/// A link that was moved, with its state on the host.
 #[derive(Debug)]
 pub(super) struct Moved {
     host_name: String,
@@ -49,8 +48,8 @@ pub(super) struct Moved {
 }
 
 impl Device {
-    /// Checks an entry of the configuration: the name on the host, and that in the container or
-    /// nothing for the same.
+    /// Checks an entry of the configuration: the name on the host, and the name in the container,
+    /// which is the same if empty.
     pub(super) fn new(host_name: &str, name: &str) -> Result<Self> {
         let key = |reason| Error::config("net_devices", host_name, reason);
         let host_name = parse::interface(host_name).map_err(key)?;
@@ -59,19 +58,19 @@ impl Device {
         }
         let name = if name.is_empty() { &host_name } else { name };
         let value = |reason| Error::config(format!("net_devices.{host_name}"), name, reason);
-        // The kernel replaces the template by one digit or more.
+        // At least one digit replaces the template.
         let example = name.strip_suffix(TEMPLATE).map(|start| format!("{start}0"));
         parse::interface(example.as_deref().unwrap_or(name)).map_err(value)?;
         let name = name.to_owned();
         Ok(Self { host_name, name })
     }
 
-    /// The name in the container, unless it is chosen only there.
+    /// Returns the name in the container, `None` if it is chosen at the move.
     pub(super) fn name(&self) -> Option<&str> {
         (!self.name.ends_with(TEMPLATE)).then_some(&self.name)
     }
 
-    /// Finds the link on the host, with what it would lose.
+    /// Finds the link on the host, and reads the state that it would lose.
     pub(super) fn find(&self, host: &mut Socket) -> Result<Found<'_>> {
         let fail = |errno| Error::system("link get", &self.host_name, errno);
         let link = link::get(host, &self.host_name)
@@ -87,9 +86,9 @@ impl Device {
         Ok(Found { device: self, index: link.index, up, addresses })
     }
 
-    /// Chooses the name in the container; it must not be taken there.
+    /// Chooses the name in the container, which must not be in use there.
     ///
-    /// The kernel would move a link first and then refuse to rename it.
+    /// The kernel would move the link before it refuses to rename it.
     fn free_name(&self, inside: &Socket) -> Result<String> {
         let is_free = |name: &str| link::index(inside, name).is_err();
         let free = match self.name.strip_suffix(TEMPLATE) {
@@ -111,8 +110,8 @@ impl Device {
 }
 
 impl Found<'_> {
-    /// Moves the link, brings it up and gives it its addresses. It is in `moved` as soon as it may
-    /// have left.
+    /// Moves the link, brings it up and adds its addresses. Appends it to `moved` even after an
+    /// error, unless it is certain that the link was not moved.
     pub(super) fn take(
         self,
         host: &mut Socket,
@@ -135,8 +134,8 @@ impl Found<'_> {
 }
 
 impl Moved {
-    /// Moves the link back to the host and makes it what it was; one that is not there, and so was
-    /// not moved or went by itself, is no failure.
+    /// Moves the link back to the host and restores its state. A link that is not in the container,
+    /// because it was not moved or was deleted, is no error.
     pub(super) fn give_back(
         &self,
         inside: &mut Socket,
@@ -153,7 +152,7 @@ impl Moved {
     }
 }
 
-/// Sets up a link in its new namespace.
+/// Brings up a link in its new namespace and adds its addresses.
 fn settle(socket: &mut Socket, name: &str, up: bool, addresses: &[AddressMessage]) -> Result<()> {
     let index = link::index(socket, name).map_err(|failure| failure.at("link get", name))?;
     if up {
@@ -171,7 +170,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn takes_names_and_templates() {
+    fn names_and_templates_are_checked() {
         let name = |host: &str, name: &str| {
             Device::new(host, name).map(|device| device.name().map(str::to_owned))
         };

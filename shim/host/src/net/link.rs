@@ -1,4 +1,4 @@
-//! Links: what `ip link` does.
+//! Links, as in `ip link`.
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 
@@ -15,14 +15,14 @@ use super::socket::{Failure, Socket};
 
 type Result<T> = std::result::Result<T, Failure>;
 
-/// What is looked at of an existing link.
+/// The attributes of an existing link that this module reads.
 #[derive(Debug, Default)]
 pub(super) struct Link {
-    /// The number of the link in its namespace.
+    /// The index of the link in its namespace.
     pub(super) index: u32,
-    /// Whether it is up, and what kind of link it is.
+    /// The flags, such as whether the link is up or a loopback.
     pub(super) flags: LinkFlags,
-    /// The driver, as in `veth`; empty for hardware.
+    /// The driver, such as `veth`. Empty for hardware.
     pub(super) kind: String,
     /// The MAC address.
     pub(super) address: Vec<u8>,
@@ -31,10 +31,10 @@ pub(super) struct Link {
 }
 
 impl Link {
-    /// Reads an `RTM_NEWLINK`.
+    /// Parses the payload of an `RTM_NEWLINK`.
     ///
-    /// Only the attributes that are wanted: the others change from kernel to kernel, and one that
-    /// cannot be read is no reason to fail.
+    /// Parses only the attributes that are needed. The others change from kernel to kernel, and one
+    /// that cannot be parsed is no reason to fail.
     fn read(payload: &[u8]) -> Option<Self> {
         const HEADER: usize = 16;
         const IFLA_ADDRESS: u16 = 1;
@@ -72,15 +72,15 @@ fn named(name: &str) -> LinkMessage {
     message
 }
 
-/// Looks at a link; none if no link has the name.
+/// Reads a link. Returns `None` if no link has the name.
 pub(super) fn get(socket: &mut Socket, name: &str) -> Result<Option<Link>> {
     let mut message = named(name);
-    // The counters are a sum over all processors, and those of IPv6 are many.
+    // Skips the counters, which the kernel sums over all CPUs. Those of IPv6 are many.
     message.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
     look(socket, message)
 }
 
-/// Looks at a link and its counters; none if no link has the name.
+/// Reads a link and its counters. Returns `None` if no link has the name.
 pub(super) fn get_with_stats(socket: &mut Socket, name: &str) -> Result<Option<Link>> {
     look(socket, named(name))
 }
@@ -95,8 +95,8 @@ fn look(socket: &mut Socket, message: LinkMessage) -> Result<Option<Link>> {
     }
 }
 
-/// Returns the index of a link in the socket's namespace: `SIOCGIFINDEX` of netdevice(7), which is
-/// cheaper than reading the whole link and works on sockets of every family.
+/// Returns the index of a link in the socket's namespace, by `SIOCGIFINDEX` of `netdevice(7)`. It
+/// is cheaper than reading the whole link, and works on sockets of every family.
 pub(super) fn index(socket: &Socket, name: &str) -> Result<u32> {
     netdevice::name_to_index(socket, name).map_err(|errno| Failure::Refused(errno, None))
 }
@@ -105,23 +105,23 @@ pub(super) fn index(socket: &Socket, name: &str) -> Result<u32> {
 pub(super) struct End<'a> {
     /// The name.
     pub(super) name: &'a str,
-    /// The MAC address; a random one if it is not given.
+    /// The MAC address. The kernel chooses a random one for `None`.
     pub(super) mac: Option<[u8; 6]>,
 }
 
-/// A pair of veth(4) devices.
+/// A pair of `veth(4)` devices.
 pub(super) struct Pair<'a> {
     /// The end in the socket's namespace.
     pub(super) host: End<'a>,
     /// The end in the other namespace.
     pub(super) inside: End<'a>,
-    /// The file of the other namespace. Not a process id, which may be another process's by now.
+    /// The file of the other namespace, rather than a process id, which may have been reused.
     pub(super) netns: BorrowedFd<'a>,
-    /// The number of the bridge in the socket's namespace.
+    /// The index of the bridge in the socket's namespace.
     pub(super) bridge: u32,
-    /// The MTU of both ends; 0 leaves the kernel's.
+    /// The MTU of both ends, 0 for the kernel's default.
     pub(super) mtu: u32,
-    /// The length of the transmit queue of both ends; 0 leaves the kernel's.
+    /// The length of the transmit queue of both ends, 0 for the kernel's default.
     pub(super) txqueuelen: u32,
 }
 
@@ -132,14 +132,14 @@ impl Pair<'_> {
         let mtu = (self.mtu != 0).then_some(LinkAttribute::Mtu(self.mtu));
         let queue = (self.txqueuelen != 0).then_some(LinkAttribute::TxQueueLen(self.txqueuelen));
         message.attributes.extend([mac, mtu, queue].into_iter().flatten());
-        // The kernel uses one queue unless asked for more, but makes room for one a processor,
-        // which takes a quarter of the time of making a pair already on two processors.
+        // By default the kernel uses one queue but allocates one for each CPU, which takes a
+        // quarter of the time to create a pair even with two CPUs.
         message.attributes.extend([LinkAttribute::NumTxQueues(1), LinkAttribute::NumRxQueues(1)]);
         message
     }
 
-    /// The whole pair in one request: each end is born in its namespace with its final name, and
-    /// the host's end on the bridge and up.
+    /// Returns the request for the whole pair: each end is created in its namespace with its final
+    /// name, and the host's end on the bridge and up.
     fn message(&self) -> LinkMessage {
         let mut inside = self.end(&self.inside);
         inside.attributes.push(LinkAttribute::NetNsFd(self.netns.as_raw_fd()));
@@ -154,7 +154,7 @@ impl Pair<'_> {
     }
 }
 
-/// Makes a pair. Nothing is left of one that was refused.
+/// Creates a pair. A refused request leaves no end of it.
 pub(super) fn add(socket: &mut Socket, pair: &Pair<'_>) -> Result<()> {
     let request = RouteNetlinkMessage::NewLink(pair.message());
     socket.request(request, NLM_F_CREATE | NLM_F_EXCL, |_| {})
@@ -195,15 +195,14 @@ fn hairpin_message(name: &str) -> LinkMessage {
     message
 }
 
-/// Lets the bridge send frames back out of the port that they came from.
+/// Allows the bridge to send frames back through the port on which it received them.
 ///
-/// The kernel reads the attributes of a port only of a link that exists, so this cannot be a part
-/// of [`add`].
+/// The kernel reads the attributes of a port only for an existing link, so [`add`] cannot set it.
 pub(super) fn hairpin(socket: &mut Socket, name: &str) -> Result<()> {
     socket.request(RouteNetlinkMessage::NewLink(hairpin_message(name)), 0, |_| {})
 }
 
-/// Deletes a link. One that is gone already is no failure.
+/// Deletes a link. It is no error if the link does not exist.
 pub(super) fn delete(socket: &mut Socket, index: u32) -> Result<()> {
     let mut message = LinkMessage::default();
     message.header.index = index;
@@ -232,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn asks_for_a_pair_in_one_request() {
+    fn a_pair_is_one_request() {
         let null = std::fs::File::open("/dev/null").unwrap();
         let pair = Pair {
             host: End { name: "vethx", mac: Some([0xfe, 1, 2, 3, 4, 5]) },
@@ -262,9 +261,9 @@ mod tests {
     }
 
     #[test]
-    fn encodes_the_hairpin_mode_of_a_bridge_port() {
-        // ifinfomsg; IFLA_IFNAME; IFLA_LINKINFO { INFO_SLAVE_KIND, INFO_SLAVE_DATA { BRPORT_MODE }
-        // }
+    fn the_hairpin_mode_is_encoded_for_a_bridge_port() {
+        // ifinfomsg; IFLA_IFNAME;
+        // IFLA_LINKINFO { INFO_SLAVE_KIND, INFO_SLAVE_DATA { BRPORT_MODE } }
         let mut expected = vec![0; 16];
         expected.extend([6, 0, 3, 0, b'v', 0, 0, 0]);
         expected.extend([28, 0, 18, 0x80, 11, 0, 4, 0]);
@@ -279,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_what_it_needs_of_a_link() {
+    fn a_link_is_parsed_from_its_header_on() {
         let mut message = LinkMessage::default();
         message.header.index = 42;
         message.attributes = vec![
@@ -299,9 +298,9 @@ mod tests {
     }
 
     #[test]
-    fn reads_a_link_with_attributes_of_the_wrong_length() {
+    fn attributes_of_the_wrong_length_are_ignored() {
         let mut bytes = vec![0; 16];
-        // IFLA_STATS64 and IFLA_LINKINFO with too little in them, and the end of an attribute.
+        // IFLA_STATS64 and IFLA_LINKINFO that are too short, and an attribute without its end.
         bytes.extend([6, 0, 23, 0, 1, 1, 0, 0]);
         bytes.extend([5, 0, 18, 0, 9, 0, 0, 0]);
         bytes.extend([200, 0, 1, 0]);

@@ -1,12 +1,12 @@
-//! The container's network, made from the host by netlink.
+//! The network of a container, configured from the host through netlink.
 //!
-//! A [`Plan`] is the checked configuration. It knows the links that it will make on the host, so
-//! that they can be written into a journal before the first of them exists.
+//! A [`Plan`] is a checked configuration. It has the names of the links that it will create on the
+//! host, so that a journal can record them before the first one exists.
 //!
 //! Nothing here runs in the container. A socket belongs to the network namespace in which it was
-//! opened: one is opened in the container's, by a thread that ends there, and used from outside.
-//! The loopback interface is no work of the host: the container's init brings it up with one
-//! `ioctl(2)`.
+//! opened. A short-lived thread opens one in the container's namespace, and the caller uses it from
+//! outside. The host does not set up the loopback interface: the container's init brings it up with
+//! one `ioctl(2)`.
 
 mod address;
 mod device;
@@ -30,10 +30,32 @@ use socket::{Failure, Socket};
 pub use stats::InterfaceStats;
 use veth::Veth;
 
-/// The interface that every network namespace is born with.
+/// The interface that every new network namespace has.
 const LOOPBACK: &str = "lo";
 
-/// Networks, interfaces of the host and routes that were checked.
+/// The checked networks, host interfaces and routes of a container.
+///
+/// ```
+/// use std::collections::BTreeMap;
+///
+/// use pidone_config::config::Network;
+/// use pidone_host::net::Plan;
+///
+/// # fn main() -> pidone_config::Result<()> {
+/// let network = Network {
+///     kind: "veth".into(),
+///     name: "eth0".into(),
+///     bridge: "br0".into(),
+///     address: "10.0.0.2/24".into(),
+///     host_interface_name: "vethbox".into(),
+///     ..Network::default()
+/// };
+/// let plan = Plan::new(&[network], &BTreeMap::new(), &[], "box")?;
+/// // Names to record before `Plan::apply`, for `net::remove`.
+/// assert_eq!(plan.host_links().collect::<Vec<_>>(), ["vethbox"]);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
     devices: Vec<Device>,
@@ -42,20 +64,21 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Checks the networks, the interfaces to move and the routes of a configuration, without a
-    /// look at the host.
+    /// Checks the networks, the interfaces to move and the routes of a configuration. Does not
+    /// access the host.
     ///
-    /// `devices` has the names of interfaces of the host with their names in the container, which
-    /// are the same if empty, and numbered from 0 where they end in `%d`.
+    /// `devices` maps names of host interfaces to their names in the container. An empty name keeps
+    /// the name of the host. In a name that ends in `%d`, a number from 0 replaces the `%d`.
     ///
-    /// `id` names the container among all that have an interface on this host. The names of links
-    /// that the configuration leaves open are made from it, and the mark by which [`remove`] knows
-    /// them; the same id gives the same.
+    /// `id` must be unique among the containers with an interface on this host. Names of links that
+    /// are not configured, and the MAC addresses by which [`remove`] recognizes links, are derived
+    /// from it, so the same id gives the same.
     ///
-    /// Of a `loopback` network only the addresses are checked: it has those of the kernel.
+    /// For a `loopback` network, addresses and gateways are only checked: the interface has the
+    /// addresses of the kernel.
     ///
     /// # Errors
-    /// `ConfigInvalid`; the subject names the field, as in `networks[1].address`.
+    /// `Code::ConfigInvalid` with the field, as in `networks[1].address`.
     pub fn new(
         networks: &[config::Network],
         devices: &BTreeMap<String, String>,
@@ -99,33 +122,33 @@ impl Plan {
         Ok(Self { devices, veths, routes: routes.collect::<Result<_>>()? })
     }
 
-    /// Whether there is nothing to do on the host, so that [`Plan::apply`] needs no namespace and
-    /// no privilege.
+    /// Whether nothing must be done on the host, so that [`Plan::apply`] needs no namespace and no
+    /// privilege.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.veths.is_empty() && self.devices.is_empty() && self.routes.is_empty()
     }
 
-    /// The names of the links that will exist on the host.
+    /// Returns the names of the links that will exist on the host.
     pub fn host_links(&self) -> impl Iterator<Item = &str> {
         self.veths.iter().map(Veth::host_name)
     }
 
-    /// Makes the network of the container whose network namespace `netns` is.
+    /// Creates the links, addresses and routes of the container in the network namespace `netns`.
     ///
-    /// `netns` is a pidfd of a process in the namespace, or a file of the namespace like
-    /// `/proc/PID/ns/net`; a descriptor of it is kept only with interfaces that were moved. The
-    /// links on the host are made, and those to move are looked for, in the network namespace of
-    /// the calling thread. They go with the container's namespace, a while after its last process;
-    /// [`remove`] does it at once.
+    /// `netns` is a pidfd of a process in the namespace, or a namespace file such as
+    /// `/proc/PID/ns/net`. The result holds a descriptor of the namespace only if interfaces were
+    /// moved. Links of the host are created, and interfaces to move are looked up, in the network
+    /// namespace of the calling thread. The kernel deletes the links with the container's
+    /// namespace, some time after its last process has ended; [`remove`] deletes them at once.
     ///
-    /// Needs `CAP_NET_ADMIN` in both namespaces and `CAP_SYS_ADMIN` to enter the container's; with
-    /// a pidfd also the right to ptrace(2) the process.
+    /// Needs `CAP_NET_ADMIN` in both namespaces and `CAP_SYS_ADMIN` to enter the container's; for a
+    /// pidfd also the right to `ptrace(2)` the process.
     ///
     /// # Errors
-    /// Step and object in the words of ip(8), as in ``address add `10.0.0.2/24 dev eth0` ``. What
-    /// was made on the host until then is deleted, and what was moved is moved back; another link
-    /// that was there before is not touched.
+    /// The step and the object in the terms of `ip(8)`, as in
+    /// ``address add `10.0.0.2/24 dev eth0` ``. Links that were created are deleted, and interfaces
+    /// that were moved are moved back. Links that existed before are not touched.
     pub fn apply(&self, netns: BorrowedFd<'_>) -> Result<MovedDevices> {
         if self.is_empty() {
             return Ok(MovedDevices::default());
@@ -147,7 +170,7 @@ impl Plan {
         netns: BorrowedFd<'_>,
         made: &mut Made<'plan>,
     ) -> Result<()> {
-        // All are looked at before the first leaves.
+        // All are looked up before the first is moved.
         let found = self.devices.iter().map(|device| device.find(host));
         let found: Vec<Found<'_>> = found.collect::<Result<_>>()?;
         for device in found {
@@ -156,14 +179,14 @@ impl Plan {
         for veth in &self.veths {
             let bridge = veth.bridge(host)?;
             let added = veth.add(host, bridge, netns);
-            // After a request without an answer the link may be there.
+            // After a request without a reply the link may exist.
             if !matches!(added, Err(Failure::Refused(..))) {
                 made.veths.push(veth);
             }
-            added.map_err(|failure| veth.refused(failure, host, inside))?;
+            added.map_err(|failure| veth.add_error(failure, host, inside))?;
             veth.configure(host, inside)?;
         }
-        // A route needs its interface up, and the init has not come to it yet.
+        // A route needs an interface that is up, and the init has not brought it up yet.
         if self.routes.iter().any(|route| route.interface() == Some(LOOPBACK)) {
             link::index(inside, LOOPBACK)
                 .and_then(|index| link::up(inside, index))
@@ -173,7 +196,7 @@ impl Plan {
     }
 }
 
-/// What was done until an error.
+/// What was created and moved, to be undone after an error.
 #[derive(Default)]
 struct Made<'plan> {
     veths: Vec<&'plan Veth>,
@@ -182,9 +205,9 @@ struct Made<'plan> {
 
 /// The interfaces of the host that [`Plan::apply`] has moved into a container.
 ///
-/// They stay there until their namespace ends: the kernel then returns hardware to the first
-/// network namespace, and deletes virtual interfaces. It is dropped once the container runs, or
-/// else keeps the namespace.
+/// They stay there until their namespace ends. The kernel then moves hardware to the initial
+/// network namespace, and deletes virtual interfaces. Drop the value once the container runs,
+/// because it keeps the namespace alive.
 #[derive(Debug, Default)]
 pub struct MovedDevices {
     devices: Vec<device::Moved>,
@@ -193,20 +216,21 @@ pub struct MovedDevices {
 
 impl MovedDevices {
     /// Moves the interfaces of a container that failed to start back to the network namespace of
-    /// the calling thread, and makes them what they were: name, addresses, up or down.
+    /// the calling thread, and restores their names, their addresses, and whether they are up.
     ///
-    /// Its processes need not live any more. An interface that is gone is no error.
+    /// The processes of the container may have ended. An interface that no longer exists is no
+    /// error.
     ///
     /// # Errors
-    /// The first one, as in ``link set `eth9 netns host name eth0` ``; the other interfaces are
-    /// moved nevertheless.
+    /// The first error, as in ``link set `eth9 netns host name eth0` ``. The other interfaces are
+    /// still moved.
     pub fn give_back(self) -> Result<()> {
         let Some(netns) = self.netns else { return Ok(()) };
         let (mut inside, _) = Socket::open_in(netns.as_fd())?;
         let mut host = Socket::open()?;
         let host_netns = socket::own_namespace()?;
         let mut result = Ok(());
-        // Backwards, since one may have got the name that another had.
+        // In reverse order, since one may have been given a name that another had.
         for device in self.devices.iter().rev() {
             let returned = device.give_back(&mut inside, &mut host, host_netns.as_fd());
             result = result.and(returned);
@@ -215,7 +239,7 @@ impl MovedDevices {
     }
 }
 
-/// Undoes what was done before an error. A further error is appended to the first.
+/// Undoes what was done before an error, and returns that error. A further error becomes its hint.
 fn undo(made: Made<'_>, netns: OwnedFd, error: Error) -> Error {
     let links = made.veths.iter().map(|veth| (veth.host_name(), veth.host_mac()));
     let removed = remove_links(links);
@@ -226,14 +250,14 @@ fn undo(made: Made<'_>, netns: OwnedFd, error: Error) -> Error {
     }
 }
 
-/// Deletes the links that a [`Plan`] with the same id made on the host.
+/// Deletes the links that a [`Plan`] with the same id created on the host.
 ///
-/// For the end of a container, whose links would go by themselves but later, and for what a crash
-/// left behind. A link that is gone is no error. One of the same name that no such plan made is
-/// not touched: it is of another type than veth, or has another MAC address.
+/// Call this at the end of a container, since the kernel deletes the links only later, and after a
+/// crash. A link that no longer exists is no error. A link of the same name that is of another type
+/// than veth, or has another MAC address, was not created by such a plan, and is not touched.
 ///
 /// # Errors
-/// The first one, as in ``link delete `veth0` ``; the other links are deleted nevertheless.
+/// The first error, as in ``link delete `veth0` ``. The other links are still deleted.
 pub fn remove<'a>(id: &str, host_links: impl IntoIterator<Item = &'a str>) -> Result<()> {
     remove_links(host_links.into_iter().map(|name| (name, naming::host_mac(id, name))))
 }
@@ -262,7 +286,7 @@ fn remove_link(host: &mut Socket, name: &str, mac: [u8; 6]) -> std::result::Resu
 /// Reads the counters of a container's interfaces, from their ends on the host.
 ///
 /// # Errors
-/// ``link get `veth0`: No such device`` when a link is gone, as after the container's end.
+/// ``link get `veth0`: No such device`` if a link does not exist, as after the container's end.
 pub fn statistics<'a>(
     host_links: impl IntoIterator<Item = &'a str>,
 ) -> Result<Vec<InterfaceStats>> {
@@ -308,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn takes_the_loopback_of_the_readme_of_nsinit() {
+    fn the_loopback_of_the_nsinit_readme_needs_nothing_on_the_host() {
         let network = config::Network {
             kind: "loopback".into(),
             address: "127.0.0.1/0".into(),
@@ -319,12 +343,12 @@ mod tests {
         let plan = Plan::new(&[network], &BTreeMap::new(), &[], "nsinit").unwrap();
         assert!(plan.is_empty());
         assert_eq!(plan.host_links().count(), 0);
-        // There is nothing to do, so that the descriptor does not matter.
+        // An empty plan does not use the descriptor.
         plan.apply(std::io::stdin().as_fd()).unwrap();
     }
 
     #[test]
-    fn takes_a_veth_with_everything() {
+    fn a_veth_with_every_field_is_accepted() {
         let network = config::Network {
             mac_address: "02:42:ac:11:00:02".into(),
             ipv6_address: "2001:db8::2/64".into(),
@@ -340,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn knows_the_names_that_it_makes_up() {
+    fn missing_host_names_are_derived_from_the_id() {
         let open = |name: &str| config::Network {
             name: name.into(),
             host_interface_name: String::new(),
@@ -356,7 +380,7 @@ mod tests {
     }
 
     #[test]
-    fn names_the_field_that_is_wrong() {
+    fn invalid_values_are_refused_with_their_field() {
         let long = "a".repeat(16);
         for (error, field) in [
             (error(|n| n.kind = "macvlan".into()), "type = macvlan"),
@@ -385,7 +409,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_a_name_that_is_given_twice() {
+    fn a_name_in_use_is_refused() {
         let other = |name: &str, host: &str| config::Network {
             name: name.into(),
             host_interface_name: host.into(),
@@ -405,7 +429,7 @@ mod tests {
     }
 
     #[test]
-    fn checks_a_loopback_as_well() {
+    fn the_address_of_a_loopback_is_checked() {
         let bad = config::Network {
             kind: "loopback".into(),
             address: "127.0.0.1".into(),

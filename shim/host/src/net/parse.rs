@@ -1,6 +1,6 @@
-//! From the configuration's strings to addresses and names.
+//! Parsers of addresses and names in the configuration.
 //!
-//! Every function returns the rule that was broken; a [`Field`] adds the place.
+//! A parser returns the broken rule as its error, and a [`Field`] adds the position.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -11,7 +11,7 @@ use netlink_packet_route::AddressFamily;
 use pidone_config::Error;
 use pidone_config::error::Result as CrateResult;
 
-/// The place of a string in the configuration, as in `networks[1].address`.
+/// The position of a string in the configuration, as in `networks[1].address`.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Field {
     pub(super) list: &'static str,
@@ -20,12 +20,12 @@ pub(super) struct Field {
 }
 
 impl Field {
-    /// The value of this field breaks a rule.
+    /// Returns an error about the value of this field.
     pub(super) fn error(self, value: &str, reason: impl Into<Cow<'static, str>>) -> Error {
         Error::config(format!("{}[{}].{}", self.list, self.index, self.name), value, reason)
     }
 
-    /// Parses a value that must be there.
+    /// Parses a required value.
     pub(super) fn required<T>(
         self,
         value: &str,
@@ -34,7 +34,7 @@ impl Field {
         parse(value).map_err(|reason| self.error(value, reason))
     }
 
-    /// Parses a value that may be empty.
+    /// Parses a value, `None` if it is empty.
     pub(super) fn optional<T>(
         self,
         value: &str,
@@ -52,9 +52,9 @@ pub(super) struct Cidr {
 }
 
 impl Cidr {
-    /// Whether no bit is set behind the prefix: a network, not a host in it.
+    /// Whether no bit after the prefix is set, as for a network but not for a host in it.
     pub(super) fn is_network(self) -> bool {
-        // A shift by the whole width, for a prefix that covers the address, leaves no bits.
+        // A prefix of the whole width leaves no bits after it.
         let host_bits = match self.address {
             IpAddr::V4(address) => {
                 address.to_bits().checked_shl(self.length.into()).unwrap_or(0) != 0
@@ -66,7 +66,7 @@ impl Cidr {
         !host_bits
     }
 
-    /// Whether the prefix covers the address: one host.
+    /// Whether the prefix has the whole width, as for a single host.
     pub(super) fn is_host(self) -> bool {
         self.length == width(self.address)
     }
@@ -78,7 +78,7 @@ impl fmt::Display for Cidr {
     }
 }
 
-/// The netlink family of an address.
+/// Returns the netlink family of an address.
 pub(super) fn family(address: IpAddr) -> AddressFamily {
     match address {
         IpAddr::V4(_) => AddressFamily::Inet,
@@ -96,7 +96,7 @@ fn width(address: IpAddr) -> u8 {
 fn split<A: FromStr + Into<IpAddr>>(value: &str) -> Option<Cidr> {
     let (address, length) = value.split_once('/')?;
     let address = address.parse::<A>().ok()?.into();
-    // `u8::from_str` takes a sign.
+    // `u8::from_str` accepts a sign.
     let digits = length.bytes().all(|byte| byte.is_ascii_digit());
     let length = length.parse().ok().filter(|length| digits && *length <= width(address))?;
     Some(Cidr { address, length })
@@ -119,15 +119,15 @@ pub(super) fn ipv6_cidr(value: &str) -> Result<Cidr, &'static str> {
         .ok_or("is not an IPv6 address with its prefix length, as in 2001:db8::2/64")
 }
 
-/// Parses the address of a gateway of a route.
+/// Parses the gateway of a route.
 pub(super) fn gateway(value: &str) -> Result<IpAddr, &'static str> {
     value.parse().map_err(|_| "is not an address without a prefix length")
 }
 
-/// Parses the gateway of an interface: an address, or `localhost` for none.
+/// Parses the IPv4 gateway of an interface. Returns `None` for `localhost`.
 ///
-/// libcontainer's example gives the loopback interface the gateway `localhost`: the host itself,
-/// so that there is no route to make.
+/// libcontainer's example has the gateway `localhost` for the loopback interface, which needs no
+/// route.
 pub(super) fn ipv4_gateway(value: &str) -> Result<Option<IpAddr>, &'static str> {
     if value == "localhost" {
         return Ok(None);
@@ -138,7 +138,7 @@ pub(super) fn ipv4_gateway(value: &str) -> Result<Option<IpAddr>, &'static str> 
         .map_err(|_| "is neither an IPv4 address nor localhost")
 }
 
-/// Parses the IPv6 gateway of an interface, or `localhost` for none.
+/// Parses the IPv6 gateway of an interface. Returns `None` for `localhost`.
 pub(super) fn ipv6_gateway(value: &str) -> Result<Option<IpAddr>, &'static str> {
     if value == "localhost" {
         return Ok(None);
@@ -149,7 +149,7 @@ pub(super) fn ipv6_gateway(value: &str) -> Result<Option<IpAddr>, &'static str> 
         .map_err(|_| "is neither an IPv6 address nor localhost")
 }
 
-/// Parses a MAC address of one station: six bytes in hexadecimal, with colons or dashes.
+/// Parses a unicast MAC address: six bytes in hexadecimal, separated by colons or dashes.
 pub(super) fn mac(value: &str) -> Result<[u8; 6], &'static str> {
     const FORM: &str = "is not a MAC address, as in 02:42:ac:11:00:02";
     let mut bytes = [0; 6];
@@ -164,7 +164,7 @@ pub(super) fn mac(value: &str) -> Result<[u8; 6], &'static str> {
     if parts.next().is_some() {
         return Err(FORM);
     }
-    // What the kernel's is_valid_ether_addr() refuses.
+    // The kernel's is_valid_ether_addr() refuses these.
     if bytes[0] & 1 != 0 {
         return Err("is a multicast address");
     }
@@ -174,13 +174,13 @@ pub(super) fn mac(value: &str) -> Result<[u8; 6], &'static str> {
     Ok(bytes)
 }
 
-/// The longest name of an interface: `IFNAMSIZ` without its final NUL.
+/// The longest name of an interface, in bytes: `IFNAMSIZ` without the final NUL.
 const NAME_MAX: usize = 15;
 
 /// Checks the name of an interface by the rules of the kernel's `dev_valid_name()`.
 ///
-/// A percent sign is refused too: the kernel takes `veth%d` for a pattern and makes up a name that
-/// nobody knows afterwards.
+/// A percent sign is refused too. The kernel uses a name such as `veth%d` as a pattern, and the
+/// caller would not know the chosen name.
 pub(super) fn interface(value: &str) -> Result<String, &'static str> {
     if value.is_empty() {
         return Err("is missing");
@@ -202,7 +202,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn takes_addresses_of_their_family_only() {
+    fn addresses_of_another_family_or_form_are_refused() {
         let cidr = ipv4_cidr("10.0.0.2/24").unwrap();
         assert_eq!((cidr.address, cidr.length), ("10.0.0.2".parse().unwrap(), 24));
         assert_eq!(ipv4_cidr("127.0.0.1/0").unwrap().length, 0);
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn tells_networks_from_hosts() {
+    fn networks_have_no_bits_after_the_prefix() {
         for network in ["10.1.0.0/16", "0.0.0.0/0", "10.0.0.1/32", "2001:db8::/32", "::1/128"] {
             assert!(cidr(network).unwrap().is_network(), "{network}");
         }
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn takes_localhost_for_no_gateway() {
+    fn localhost_is_no_gateway() {
         assert_eq!(ipv4_gateway("localhost"), Ok(None));
         assert_eq!(ipv6_gateway("localhost"), Ok(None));
         assert_eq!(ipv4_gateway("10.0.0.1"), Ok(Some("10.0.0.1".parse().unwrap())));
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn takes_unicast_mac_addresses() {
+    fn only_unicast_mac_addresses_are_accepted() {
         assert_eq!(mac("02:42:ac:11:00:fE"), Ok([2, 0x42, 0xac, 0x11, 0, 0xfe]));
         assert_eq!(mac("02-42-ac-11-00-02"), Ok([2, 0x42, 0xac, 0x11, 0, 2]));
         for bad in ["", "02:42:ac:11:00", "02:42:ac:11:00:02:03", "2:42:ac:11:00:02"] {
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn takes_the_names_that_the_kernel_takes() {
+    fn interface_names_follow_the_rules_of_the_kernel() {
         for good in ["eth0", "v", "abcdefghijklmno", "veth-a.b_c@1", "br\u{fc}cke"] {
             assert_eq!(interface(good).as_deref(), Ok(good));
         }

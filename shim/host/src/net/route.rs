@@ -1,4 +1,4 @@
-//! Routes: what `ip route` does.
+//! Routes, as in `ip route`.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -14,37 +14,37 @@ use super::link;
 use super::parse::{self, Cidr, Field, family};
 use super::socket::Socket;
 
-/// Where the packets of a route come from.
+/// The source addresses of a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Source {
-    /// The address that the container's own packets get: `src` of `ip route`.
+    /// The source address of the container's own packets: `src` of `ip route`.
     Preferred(IpAddr),
-    /// The packets that take the route: `from` of `ip route`.
+    /// The sources of packets that take the route: `from` of `ip route`.
     Prefix(Cidr),
 }
 
-/// A route that was checked.
+/// A checked route.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Route {
-    /// None is the default route.
+    /// The destination, `None` for the default route.
     destination: Option<Cidr>,
     source: Option<Source>,
     gateway: Option<IpAddr>,
-    /// Empty where the gateway decides.
+    /// The interface. If it is empty, the kernel finds it by the gateway.
     interface: String,
-    /// An address of the route's family.
-    of: IpAddr,
+    /// One of the addresses, for the family of the route.
+    sample: IpAddr,
 }
 
 impl Route {
-    /// The default route through a gateway.
+    /// Returns the default route through a gateway.
     pub(super) fn default_via(gateway: IpAddr, interface: &str) -> Self {
         Self {
             destination: None,
             source: None,
             gateway: Some(gateway),
             interface: interface.to_owned(),
-            of: gateway,
+            sample: gateway,
         }
     }
 
@@ -66,11 +66,11 @@ impl Route {
             .into_iter()
             .chain(source.map(Source::address))
             .chain(gateway);
-        let Some(of) = addresses.next() else {
+        let Some(sample) = addresses.next() else {
             let reason = "needs a destination, a source or a gateway";
             return Err(Error::config(format!("routes[{index}]"), "", reason));
         };
-        if addresses.any(|address| address.is_ipv4() != of.is_ipv4()) {
+        if addresses.any(|address| address.is_ipv4() != sample.is_ipv4()) {
             let reason = "mixes IPv4 and IPv6";
             return Err(Error::config(format!("routes[{index}]"), "", reason));
         }
@@ -78,10 +78,10 @@ impl Route {
             return Err(field("interface_name").error("", "is missing, as is a gateway"));
         }
         let interface = interface.unwrap_or_default();
-        Ok(Self { destination, source, gateway, interface, of })
+        Ok(Self { destination, source, gateway, interface, sample })
     }
 
-    /// The interface, if one was given.
+    /// Returns the interface, `None` if it is not configured.
     pub(super) fn interface(&self) -> Option<&str> {
         Some(self.interface.as_str()).filter(|name| !name.is_empty())
     }
@@ -89,7 +89,7 @@ impl Route {
     fn message(&self, index: Option<u32>) -> RouteMessage {
         let mut message = RouteMessage::default();
         message.header = RouteHeader {
-            address_family: family(self.of),
+            address_family: family(self.sample),
             destination_prefix_length: self.destination.map_or(0, |cidr| cidr.length),
             table: RouteHeader::RT_TABLE_MAIN,
             protocol: RouteProtocol::Boot,
@@ -129,8 +129,7 @@ impl Source {
     }
 }
 
-/// Parses a source: an address, which may have the length of its network's prefix behind it, or
-/// for IPv6 a network.
+/// Parses a source: an address, perhaps with a prefix length, or for IPv6 a network.
 fn source(value: &str) -> std::result::Result<Source, &'static str> {
     if let Ok(address) = value.parse() {
         return Ok(Source::Preferred(address));
@@ -139,14 +138,14 @@ fn source(value: &str) -> std::result::Result<Source, &'static str> {
     if cidr.is_host() || !cidr.is_network() {
         return Ok(Source::Preferred(cidr.address));
     }
-    // IPv4 would take the attribute and route as if it were not there.
+    // For IPv4 the kernel accepts the attribute and ignores it.
     if cidr.address.is_ipv4() {
         return Err("is a network, and IPv4 has no routes by source");
     }
     Ok(Source::Prefix(cidr))
 }
 
-/// In the words of `ip route`.
+/// Formats the route as the arguments of `ip route`.
 impl fmt::Display for Route {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.destination {
@@ -168,7 +167,7 @@ impl fmt::Display for Route {
     }
 }
 
-/// Adds a route. One that exists already is a failure.
+/// Adds a route. A route that exists already is an error.
 pub(super) fn add(socket: &mut Socket, route: &Route) -> Result<()> {
     let index = route.interface().map(|name| link::index(socket, name)).transpose();
     index
@@ -201,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn needs_one_of_destination_source_and_gateway() {
+    fn a_route_needs_a_destination_source_or_gateway() {
         assert_eq!(text("10.1.0.0/16", "", "", "eth0"), "10.1.0.0/16 dev eth0");
         assert_eq!(text("", "10.0.0.2", "", "eth0"), "default src 10.0.0.2 dev eth0");
         assert_eq!(text("", "", "10.0.0.1", ""), "default via 10.0.0.1");
@@ -220,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn names_the_field_that_is_wrong() {
+    fn invalid_values_are_refused_with_their_field() {
         for (error, field) in [
             (text("10.1.0.0", "", "", "eth0"), "destination = 10.1.0.0"),
             (text("10.1.0.1/16", "", "", "eth0"), "destination = 10.1.0.1/16"),
@@ -238,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn tells_preferred_sources_from_routes_by_source() {
+    fn an_address_is_a_preferred_source_and_an_ipv6_network_a_prefix() {
         assert_eq!(source("10.0.0.2"), Ok(Source::Preferred([10, 0, 0, 2].into())));
         assert_eq!(source("10.0.0.2/24"), source("10.0.0.2"));
         assert_eq!(source("10.0.0.0/32"), source("10.0.0.0"));
@@ -251,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn encodes_routes_for_the_main_table() {
+    fn routes_are_encoded_for_the_main_table() {
         let direct = route("10.1.0.0/16", "10.0.0.2", "", "eth0").unwrap().message(Some(3));
         assert_eq!(direct.header.scope, RouteScope::Link);
         assert_eq!(direct.header.destination_prefix_length, 16);

@@ -1,6 +1,6 @@
-//! A `NETLINK_ROUTE` socket: a request, and the kernel's answer to it.
+//! A `NETLINK_ROUTE` socket, for requests and the kernel's replies.
 //!
-//! See netlink(7), rtnetlink(7) and the kernel's `userspace-api/netlink/intro`.
+//! References: `netlink(7)`, `rtnetlink(7)` and the kernel's `userspace-api/netlink/intro`.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -20,12 +20,12 @@ use rustix::io::Errno;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 
-/// The longest datagram that is accepted. The kernel sends 1 to 2 KiB for a request about one
-/// link, and none of its datagrams is longer than 32 KiB.
+/// The longest datagram that is accepted, in bytes. A reply about one link has 1 to 2 KiB, and the
+/// kernel sends no datagram longer than 32 KiB.
 const DATAGRAM_MAX: usize = 32 * 1024;
 
-/// The kernel does the work inside of send(2), so that an answer is there at once; this is for the
-/// case that it has none.
+/// How long to wait for a reply. The kernel executes a request inside `send(2)`, so the reply is
+/// usually available at once.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A socket that belongs to the network namespace in which it was opened.
@@ -35,17 +35,17 @@ pub(super) struct Socket {
     datagram: Vec<u8>,
 }
 
-/// Why a request was not done.
+/// Why a request failed.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Failure {
-    /// The kernel did nothing: its errno, and its explanation if it gives one.
+    /// The kernel refused the request: its errno, and its explanation if it gave one.
     Refused(Errno, Option<String>),
-    /// The socket failed: whether the request was done is not known.
+    /// The socket failed. It is unknown whether the request was executed.
     Unanswered(Errno),
 }
 
 impl Failure {
-    /// Names the step and the object.
+    /// Returns an error with the step and the object.
     pub(super) fn at(self, step: &'static str, object: impl Into<String>) -> Error {
         match self {
             Self::Refused(errno, Some(explanation)) => {
@@ -69,10 +69,10 @@ impl Socket {
     pub(super) fn open() -> Result<Self> {
         let open = || {
             let inner = netlink_sys::Socket::new(NETLINK_ROUTE)?;
-            // A connected netlink socket takes messages from its peer only, else everybody with
-            // CAP_NET_ADMIN over the namespace, the container too, could fill it up.
+            // A connected netlink socket accepts messages only from its peer. Otherwise every
+            // process with CAP_NET_ADMIN in the namespace, also in the container, could fill it.
             inner.connect(&SocketAddr::new(0, 0))?;
-            // Errors come with a text, and without a copy of the request in front of it.
+            // Errors have an explanation, and no copy of the request before it.
             inner.set_ext_ack(true)?;
             inner.set_cap_ack(true)?;
             Ok(inner)
@@ -86,11 +86,11 @@ impl Socket {
         Ok(socket)
     }
 
-    /// Opens a socket in another network namespace, and the namespace's file.
+    /// Opens a socket in another network namespace, and the file of the namespace.
     ///
-    /// `netns` is a pidfd of a process in the namespace, or a file of the namespace: setns(2) with
-    /// `CLONE_NEWNET` takes both. Only a thread of its own enters, and ends there: the caller's
-    /// thread never leaves its namespace, not even when something fails on the way back.
+    /// `netns` is a pidfd of a process in the namespace, or a file of the namespace: `setns(2)`
+    /// with `CLONE_NEWNET` accepts both. Only a new thread enters the namespace, and ends there. So
+    /// the caller's thread never leaves its namespace, whatever fails.
     pub(super) fn open_in(netns: BorrowedFd<'_>) -> Result<(Self, OwnedFd)> {
         thread::scope(|scope| {
             let thread = thread::Builder::new().name("netns".to_owned());
@@ -101,9 +101,9 @@ impl Socket {
         })
     }
 
-    /// Sends a request and waits until the kernel has done it.
+    /// Sends a request and waits for its acknowledgement.
     ///
-    /// `reply` gets the payload of every message before the acknowledgement.
+    /// `reply` is called with the payload of every message before the acknowledgement.
     pub(super) fn request(
         &mut self,
         message: RouteNetlinkMessage,
@@ -122,16 +122,16 @@ impl Socket {
             self.datagram.clear();
             let (length, sender) =
                 uninterrupted(|| self.inner.recv_from(&mut self.datagram, libc::MSG_TRUNC))?;
-            // What came between the bind and the connect, which are one system call but not one
-            // step, may be forged. Only the kernel has port 0.
+            // A message that arrived before connect(2), which also binds the socket, had set the
+            // peer may be forged. Only the kernel has port 0.
             if sender.port_number() != 0 {
                 continue;
             }
             if length > self.datagram.len() {
                 return Err(Failure::Unanswered(Errno::MSGSIZE));
             }
-            if let Some(answer) = read(&self.datagram, self.sequence, &mut reply) {
-                return answer;
+            if let Some(result) = read(&self.datagram, self.sequence, &mut reply) {
+                return result;
             }
         }
     }
@@ -149,7 +149,7 @@ fn enter(netns: BorrowedFd<'_>) -> Result<(Socket, OwnedFd)> {
     Ok((Socket::open()?, own_namespace()?))
 }
 
-/// The file of the network namespace of the calling thread.
+/// Opens the file of the network namespace of the calling thread.
 pub(super) fn own_namespace() -> Result<OwnedFd> {
     let path = "/proc/thread-self/ns/net";
     rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
@@ -165,7 +165,8 @@ fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     }
 }
 
-/// Reads one datagram: the end of the answer to a request, if it is in there.
+/// Parses one datagram. Returns the result of the request if the datagram has it, `None` if more
+/// datagrams follow.
 fn read(
     datagram: &[u8],
     sequence: u32,
@@ -176,7 +177,7 @@ fn read(
         let Ok(message) = NetlinkBuffer::new_checked(rest) else {
             return Some(Err(Failure::Unanswered(Errno::BADMSG)));
         };
-        // Another number is the late answer to a request that was given up.
+        // Another number belongs to a late reply, after the timeout of its request.
         if message.sequence_number() == sequence {
             match message.message_type() {
                 NLMSG_ERROR | NLMSG_DONE => return Some(verdict(&message)),
@@ -185,15 +186,14 @@ fn read(
                 _ => reply(message.payload()),
             }
         }
-        // The length is at most that of the datagram: it was checked.
+        // The length is at most that of the datagram, as checked above.
         let length = message.length() as usize;
         rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
     }
     None
 }
 
-/// Reads an acknowledgement: a negative errno or 0, then the header of the request, then
-/// attributes.
+/// Parses an acknowledgement: a negative errno or 0, the header of the request, and attributes.
 fn verdict(message: &NetlinkBuffer<&[u8]>) -> std::result::Result<(), Failure> {
     const ATTRIBUTES: usize = 4 + 16;
     const NLMSGERR_ATTR_MSG: u16 = 1;
@@ -221,7 +221,7 @@ fn verdict(message: &NetlinkBuffer<&[u8]>) -> std::result::Result<(), Failure> {
 mod tests {
     use super::*;
 
-    /// A netlink message as the kernel pads it.
+    /// Returns a netlink message with the padding of the kernel.
     fn message(kind: u16, flags: u16, sequence: u32, payload: &[u8]) -> Vec<u8> {
         let mut bytes = u32::try_from(16 + payload.len()).unwrap().to_ne_bytes().to_vec();
         bytes.extend(kind.to_ne_bytes());
@@ -233,7 +233,7 @@ mod tests {
         bytes
     }
 
-    /// An acknowledgement with the header of its request, and a text.
+    /// Returns an acknowledgement with the header of its request and an explanation.
     fn acknowledgement(sequence: u32, code: i32, text: &str) -> Vec<u8> {
         let mut payload = code.to_ne_bytes().to_vec();
         payload.extend([0; 16]);
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn gives_errno_and_explanation_of_a_refusal() {
+    fn a_refusal_has_an_errno_and_an_explanation() {
         let datagram = acknowledgement(7, -101, "Nexthop has invalid gateway.");
         let explanation = "Nexthop has invalid gateway".to_owned();
         let failure = Failure::Refused(Errno::NETUNREACH, Some(explanation));
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_the_replies_before_the_acknowledgement() {
+    fn replies_come_before_the_acknowledgement() {
         let mut datagram = message(16, 0, 7, b"first");
         datagram.extend(message(NLMSG_NOOP, 0, 7, b""));
         datagram.extend(message(16, 0, 7, b"next"));
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn ends_a_multipart_answer_with_done() {
+    fn a_multipart_reply_ends_with_done() {
         let mut datagram = message(16, 2, 7, b"part");
         datagram.extend(message(NLMSG_DONE, 2, 7, &0_i32.to_ne_bytes()));
         assert_eq!(outcome(&datagram), (Some(Ok(())), vec![b"part".to_vec()]));
@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn passes_over_answers_to_other_requests() {
+    fn replies_to_other_requests_are_ignored() {
         let mut datagram = acknowledgement(6, -17, "");
         datagram.extend(message(16, 0, 6, b"late"));
         assert_eq!(outcome(&datagram), (None, vec![]));
@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_is_cut_or_garbage() {
+    fn truncated_and_invalid_messages_are_refused() {
         let malformed = Some(Err(Failure::Unanswered(Errno::BADMSG)));
         let whole = acknowledgement(7, -17, "File exists");
         for length in 1..whole.len() - 4 {
@@ -311,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn ignores_an_explanation_that_cannot_be_read() {
+    fn an_invalid_explanation_is_ignored() {
         let mut payload = (-22_i32).to_ne_bytes().to_vec();
         payload.extend([0; 16]);
         for attributes in [&[0xff, 0xff, 1, 0][..], &[2, 0, 1, 0], &[1], &[5, 0, 9, 0, 0]] {

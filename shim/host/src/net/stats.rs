@@ -3,7 +3,7 @@
 use netlink_packet_route::link::Stats64;
 use serde::{Deserialize, Serialize};
 
-/// What went through an interface, as the container sees it.
+/// The counters of an interface, as seen from the container.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct InterfaceStats {
@@ -13,22 +13,22 @@ pub struct InterfaceStats {
     pub rx_bytes: u64,
     /// Packets that the container received.
     pub rx_packets: u64,
-    /// Packets that were bad on their way into the container.
+    /// Packets to the container with errors.
     pub rx_errors: u64,
-    /// Packets that were dropped on their way into the container.
+    /// Packets to the container that were dropped.
     pub rx_dropped: u64,
     /// Bytes that the container sent.
     pub tx_bytes: u64,
     /// Packets that the container sent.
     pub tx_packets: u64,
-    /// Packets that were bad on their way out of the container.
+    /// Packets from the container with errors.
     pub tx_errors: u64,
-    /// Packets that were dropped on their way out of the container.
+    /// Packets from the container that were dropped.
     pub tx_dropped: u64,
 }
 
 impl InterfaceStats {
-    /// Turns the counters of the end on the host round: what the host sends the container receives.
+    /// Swaps the directions of the host's end: the container receives what the host sends.
     pub(super) fn swapped(name: &str, host: &Stats64) -> Self {
         Self {
             name: name.to_owned(),
@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn swaps_the_counters_and_writes_the_names_of_libcontainer() {
+    fn json_has_swapped_counters_and_the_names_of_libcontainer() {
         let mut host = Stats64::default();
         (host.rx_bytes, host.rx_packets, host.rx_errors, host.rx_dropped) = (1, 2, 3, 4);
         (host.tx_bytes, host.tx_packets, host.tx_errors, host.tx_dropped) = (5, 6, 7, 8);

@@ -1,5 +1,5 @@
-//! A network of type `veth`: a pair of devices, one end on a bridge of the host, the other in the
-//! container.
+//! A network of type `veth`: a pair of devices with one end on a bridge of the host and the other
+//! in the container.
 
 use std::os::fd::BorrowedFd;
 
@@ -12,14 +12,14 @@ use super::route::{self, Route};
 use super::socket::{Failure, Socket};
 use super::{address, naming};
 
-/// The smallest MTU of an Ethernet device, `ETH_MIN_MTU`: the smallest of IPv4.
+/// The smallest MTU of an Ethernet device and of IPv4: `ETH_MIN_MTU`.
 const MTU_MIN: u32 = 68;
-/// The smallest MTU of IPv6, RFC 8200 section 5: below it the kernel turns IPv6 off.
+/// The smallest MTU of IPv6: RFC 8200, section 5. Below it the kernel disables IPv6.
 const MTU_MIN_IPV6: u32 = 1280;
-/// The largest MTU of a device, `ETH_MAX_MTU`.
+/// The largest MTU of a device: `ETH_MAX_MTU`.
 const MTU_MAX: u32 = 65535;
 
-/// A pair that was checked.
+/// A checked pair.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Veth {
     host_name: String,
@@ -76,22 +76,25 @@ impl Veth {
         })
     }
 
-    /// The name of the end on the host.
+    /// Returns the name of the end on the host.
     pub(super) fn host_name(&self) -> &str {
         &self.host_name
     }
 
-    /// The MAC address of the end on the host.
+    /// Returns the MAC address of the end on the host.
     pub(super) fn host_mac(&self) -> [u8; 6] {
         self.host_mac
     }
 
-    /// The name of the end in the container.
+    /// Returns the name of the end in the container.
     pub(super) fn name(&self) -> &str {
         &self.name
     }
 
-    /// Finds the number of the bridge.
+    /// Returns the index of the bridge.
+    ///
+    /// # Errors
+    /// The link does not exist, or is not a bridge.
     pub(super) fn bridge(&self, host: &mut Socket) -> Result<u32> {
         let hint = || format!("the bridge of `{}` must exist before the container", self.host_name);
         let bridge = link::get(host, &self.bridge)
@@ -99,7 +102,7 @@ impl Veth {
             .ok_or_else(|| {
                 Error::system("link get", &self.bridge, Errno::NODEV).with_hint(hint())
             })?;
-        // The kernel would put the link under any device that takes others, such as a bond.
+        // The kernel would also add the link to another controller, such as a bond.
         if bridge.kind != "bridge" {
             let reason = match bridge.kind.as_str() {
                 "" => "is not a bridge".to_owned(),
@@ -110,7 +113,7 @@ impl Veth {
         Ok(bridge.index)
     }
 
-    /// Makes the pair, the host's end on the bridge and up.
+    /// Creates the pair, with the host's end on the bridge and up.
     pub(super) fn add(
         &self,
         host: &mut Socket,
@@ -128,8 +131,9 @@ impl Veth {
         link::add(host, &pair)
     }
 
-    /// Names the end that the kernel did not want: it does not say which one exists already.
-    pub(super) fn refused(&self, failure: Failure, host: &Socket, inside: &Socket) -> Error {
+    /// Returns the error of [`Veth::add`] with the name of the end that exists already, which the
+    /// kernel does not report.
+    pub(super) fn add_error(&self, failure: Failure, host: &Socket, inside: &Socket) -> Error {
         let inside_only = matches!(failure, Failure::Refused(Errno::EXIST, _))
             && link::index(host, &self.host_name).is_err()
             && link::index(inside, &self.name).is_ok();
@@ -139,7 +143,8 @@ impl Veth {
         failure.at("link add", &self.host_name)
     }
 
-    /// Sets up what a pair cannot be born with: on the host the hairpin mode, inside all of IP.
+    /// Configures what cannot be set at the creation: the hairpin mode on the host, and addresses
+    /// and routes in the container.
     pub(super) fn configure(&self, host: &mut Socket, inside: &mut Socket) -> Result<()> {
         if self.hairpin {
             link::hairpin(host, &self.host_name).map_err(|failure| {

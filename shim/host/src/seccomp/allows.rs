@@ -1,4 +1,4 @@
-//! What a filter is certain to allow.
+//! Checks of what a filter allows whatever the arguments are.
 
 use pidone_config::seccomp::Arch;
 
@@ -7,12 +7,13 @@ use super::evaluate::evaluate_with;
 /// `SECCOMP_RET_ALLOW`.
 const ALLOW: u32 = 0x7fff_0000;
 
-/// Whether a program allows a system call of this machine whatever its arguments are.
+/// Whether a program allows a system call of the native architecture whatever its arguments are.
 pub fn always_allows(program: &[u8], number: u32) -> bool {
     allows(program, number, None)
 }
 
-/// The same for a call with this first argument, whatever the others are.
+/// Whether a program allows a system call of the native architecture with this first argument,
+/// whatever the others are.
 pub fn always_allows_with(program: &[u8], number: u32, first: u32) -> bool {
     allows(program, number, Some(first))
 }
@@ -36,7 +37,7 @@ mod tests {
     use pidone_config::seccomp::{Action, Condition, Operator, Profile, Rule, Syscall};
 
     #[test]
-    fn a_condition_is_no_certainty() {
+    fn a_call_with_a_condition_is_not_always_allowed() {
         let rule = |name: &str, conditions| Rule {
             syscalls: vec![Syscall::Name(name.into())],
             action: Action::Allow,

@@ -1,31 +1,33 @@
 //! Conditions on arguments.
 //!
-//! A filter sees arguments as 64 bits but compares 32 at a time: first the high word, then, where
-//! that leaves it open, the low one.
+//! Arguments have 64 bits, but a filter compares 32 at a time: first the high word, and then, if
+//! that does not decide, the low word.
 
 use pidone_config::seccomp::{Condition, Operator};
 
 use super::bpf::{Assembler, Compare, Target};
 use super::ranges::Ranges;
 
-/// The offset of an argument's low word in `struct seccomp_data` on a little-endian machine.
+/// Returns the offset of an argument's low word in `struct seccomp_data` on a little-endian
+/// machine.
 fn low(index: u8) -> u32 {
     16 + 8 * u32::from(index)
 }
 
-/// The offset of an argument's high word.
+/// Returns the offset of an argument's high word.
 fn high(index: u8) -> u32 {
     low(index) + 4
 }
 
+/// Splits a value into its high and its low word.
 fn split(value: u64) -> (u32, u32) {
     let [a, b, c, d, e, f, g, h] = value.to_le_bytes();
     (u32::from_le_bytes([e, f, g, h]), u32::from_le_bytes([a, b, c, d]))
 }
 
-/// Makes the code of one condition.
+/// Emits the code of one condition, and returns its entry.
 ///
-/// If `wide` is false only the low words count.
+/// If `wide` is false, only the low words are compared.
 pub(super) fn test(
     asm: &mut Assembler,
     wide: bool,
@@ -52,9 +54,10 @@ pub(super) fn test(
     if wide { word(high(condition.index), mask_high, value_high, target) } else { target }
 }
 
-/// Makes the code that goes to the target of the first condition that holds, else to `none`.
+/// Emits code that continues at the target of the first condition that holds, else at `none`, and
+/// returns its entry.
 ///
-/// All conditions are on the same argument, and none has a mask.
+/// All conditions must be on the same argument, without a mask.
 pub(super) fn first(
     asm: &mut Assembler,
     wide: bool,
@@ -65,7 +68,7 @@ pub(super) fn first(
         return none;
     };
     let limit = if wide { u64::MAX } else { u64::from(u32::MAX) };
-    // Between two of these values nothing changes.
+    // The values at which the result may change.
     let mut starts = vec![0];
     for (condition, _) in conditions {
         let value = condition.value & limit;
@@ -94,7 +97,7 @@ pub(super) fn first(
     let mut highs = Ranges::new(none);
     for group in pieces.chunk_by(|a, b| a.0.0 == b.0.0) {
         let word = group[0].0.0;
-        // Below its first piece a high word continues what came before it.
+        // Below its first piece, a high word has the target of the piece before.
         let mut lows = Ranges::new(highs.last());
         for ((_, word), target) in group {
             lows.from(*word, *target);

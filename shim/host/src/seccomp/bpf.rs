@@ -1,16 +1,16 @@
-//! Classic BPF: the instruction, and an assembler.
+//! The instructions of classic BPF, and an assembler.
 //!
-//! Jumps in classic BPF lead forward only, and a conditional one reaches at most 255 instructions
-//! ahead. So the assembler works from the end of the program to its start: every target of a jump
-//! stands already when the jump is made, and what is out of reach gets a stepping stone right
-//! behind the jump. References: `bpf(4)` of the BSDs, the kernel's
+//! Jumps in classic BPF only go forward, and a conditional jump skips at most 255 instructions. So
+//! the assembler works from the end of the program to its start: every target exists before a jump
+//! to it, and a target out of reach gets a stepping stone, a return or an unconditional jump, right
+//! after the conditional jump. References: `bpf(4)` of the BSDs, the kernel's
 //! `Documentation/networking/filter.rst`, and `seccomp(2)` for the subset that is accepted.
 
 use std::collections::BTreeMap;
 
 use pidone_config::{Code, Error, Result};
 
-/// How many instructions the kernel takes (`BPF_MAXINSNS`).
+/// The most instructions that the kernel accepts: `BPF_MAXINSNS`.
 pub const MAX_INSTRUCTIONS: usize = 4096;
 
 /// `BPF_LD | BPF_W | BPF_ABS`: loads 32 bits of `struct seccomp_data` into the accumulator.
@@ -32,14 +32,14 @@ pub struct Instruction {
     pub code: u16,
     /// How many instructions are skipped if a condition holds.
     pub jt: u8,
-    /// How many instructions are skipped if it does not.
+    /// How many instructions are skipped if the condition does not hold.
     pub jf: u8,
     /// The operand.
     pub k: u32,
 }
 
 impl Instruction {
-    /// The instruction as it lies in memory on a little-endian machine.
+    /// Returns the instruction as in the memory of a little-endian machine.
     #[must_use]
     pub fn to_le_bytes(self) -> [u8; 8] {
         let [c0, c1] = self.code.to_le_bytes();
@@ -48,7 +48,7 @@ impl Instruction {
     }
 }
 
-/// The comparison of a conditional jump: accumulator against operand, unsigned.
+/// The unsigned comparison of a conditional jump, of the accumulator with the operand.
 #[derive(Debug, Clone, Copy)]
 #[repr(u16)]
 pub(super) enum Compare {
@@ -58,43 +58,43 @@ pub(super) enum Compare {
     GreaterOrEqual = 0x35,
 }
 
-/// Where the program goes on.
+/// Where the program continues.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Target {
-    /// It ends with this value.
+    /// The program returns this value.
     Return(u32),
-    /// At an instruction, numbered from the end of the program.
+    /// The program continues at an instruction, numbered from the end of the program.
     At(u32),
 }
 
-/// A program that grows towards its start.
+/// A program that is built from its end to its start.
 #[derive(Debug, Default)]
 pub(super) struct Assembler {
-    /// The instructions, the last one of the program first.
+    /// The instructions in reverse order.
     reversed: Vec<Instruction>,
-    /// The place nearest to the start where each value is returned.
+    /// The return instruction of each value that is nearest to the start.
     returns: BTreeMap<u32, u32>,
 }
 
 impl Assembler {
-    /// Makes an instruction that loads the 32 bits at `offset` and goes on at `next`.
+    /// Emits an instruction that loads the 32 bits at `offset` and continues at `next`.
     pub(super) fn load(&mut self, offset: u32, next: Target) -> Target {
         self.adjoin(next);
         self.push(LOAD, 0, 0, offset)
     }
 
-    /// Makes an instruction that masks the accumulator and goes on at `next`.
+    /// Emits an instruction that masks the accumulator and continues at `next`.
     pub(super) fn and(&mut self, mask: u32, next: Target) -> Target {
         self.adjoin(next);
         self.push(AND, 0, 0, mask)
     }
 
-    /// Makes a conditional jump.
+    /// Emits a conditional jump, unless both targets are the same.
     pub(super) fn branch(&mut self, compare: Compare, k: u32, yes: Target, no: Target) -> Target {
         if yes == no {
             return yes;
         }
-        // A stepping stone for `no` moves the jump one further away from `yes`.
+        // A stepping stone for `no` increases the distance to `yes` by one.
         let yes = self.within(REACH - 1, yes);
         let no = self.within(REACH, no);
         let (jt, jf) = (self.distance(yes), self.distance(no));
@@ -102,10 +102,10 @@ impl Assembler {
         self.push(compare as u16, byte(jt), byte(jf), k)
     }
 
-    /// The program that starts at `entry`.
+    /// Returns the program that starts at `entry`.
     ///
     /// # Errors
-    /// More than [`MAX_INSTRUCTIONS`].
+    /// `Code::ConfigInvalid` for more than [`MAX_INSTRUCTIONS`].
     pub(super) fn finish(mut self, entry: Target) -> Result<Vec<Instruction>> {
         self.adjoin(entry);
         let count = self.reversed.len();
@@ -126,17 +126,18 @@ impl Assembler {
         Target::At(place)
     }
 
-    /// The number of the next instruction.
+    /// Returns the number of the next instruction.
     fn place(&self) -> u32 {
         u32::try_from(self.reversed.len()).expect("fewer than 2^32 instructions")
     }
 
-    /// What the next instruction would have to skip to get to `place`.
+    /// Returns how many instructions the next one must skip to reach `place`.
     fn distance(&self, place: u32) -> u32 {
         self.place() - place - 1
     }
 
-    /// A place at most `reach` away from the next instruction that is `target` or leads there.
+    /// Returns an instruction at most `reach` away from the next one that is `target` or a stepping
+    /// stone to it, which is emitted if necessary.
     fn within(&mut self, reach: u32, target: Target) -> u32 {
         let (known, stone) = match target {
             Target::Return(value) => (self.returns.get(&value).copied(), (RETURN, value)),
@@ -151,7 +152,7 @@ impl Assembler {
         self.place() - 1
     }
 
-    /// Makes the next instruction's successor `target`.
+    /// Ensures that the next instruction continues at `target`.
     fn adjoin(&mut self, target: Target) {
         self.within(0, target);
     }
@@ -168,20 +169,20 @@ mod tests {
     }
 
     #[test]
-    fn lays_out_an_instruction_like_the_kernel() {
+    fn an_instruction_has_the_kernels_layout() {
         let instruction = Instruction { code: 0x15, jt: 1, jf: 2, k: 0xc000_003e };
         assert_eq!(instruction.to_le_bytes(), [0x15, 0, 1, 2, 0x3e, 0, 0, 0xc0]);
     }
 
     #[test]
-    fn jumps_further_than_a_byte_can_say() {
+    fn targets_out_of_reach_are_reached_by_stepping_stones() {
         let mut asm = Assembler::default();
         let mut chain = Target::Return(1000);
         for number in (0..600).rev() {
             chain = asm.branch(Compare::Equal, number, Target::Return(number), chain);
         }
         let far = asm.branch(Compare::Equal, 7, Target::Return(7), Target::Return(8));
-        // The start of the chain and the end of the program are far away by now.
+        // The start of the chain and the end of the program are out of reach now.
         let far = asm.branch(Compare::GreaterOrEqual, 600, Target::At(0), far);
         let entry = asm.branch(Compare::GreaterOrEqual, 5, far, chain);
         let entry = asm.load(0, entry);
@@ -194,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stepping_stone_for_one_way_keeps_the_other_within_reach() {
+    fn a_stepping_stone_for_one_target_keeps_the_other_within_reach() {
         for padding in 240..270 {
             let mut asm = Assembler::default();
             let yes = asm.load(4, Target::Return(1));
@@ -207,14 +208,14 @@ mod tests {
     }
 
     #[test]
-    fn a_condition_without_a_difference_costs_nothing() {
+    fn a_branch_with_equal_targets_needs_no_instruction() {
         let mut asm = Assembler::default();
         let target = asm.branch(Compare::Equal, 1, Target::Return(5), Target::Return(5));
         assert_eq!(asm.finish(target).unwrap().len(), 1);
     }
 
     #[test]
-    fn the_kernels_limit_is_an_error() {
+    fn more_instructions_than_the_kernels_limit_are_an_error() {
         let program = |length| {
             let mut asm = Assembler::default();
             let mut target = Target::Return(0);

@@ -1,10 +1,11 @@
-//! From a profile to the filter that the kernel loads.
+//! Compiling a profile to a filter for the kernel.
 //!
 //! The filter checks the architecture, then finds the number of the system call in a balanced tree
-//! of ranges, and looks at arguments last. A list, as libseccomp makes it by default, costs
-//! hundreds of instructions for a call near its end, and three times as many to be loaded. What
-//! needs no argument is decided by number and architecture alone, so that the kernel (since 5.11)
-//! notes the calls that are always allowed and does not run the filter for them.
+//! of ranges, and compares arguments last. A linear list, as libseccomp makes it by default,
+//! executes hundreds of instructions for a call near its end, and has three times as many to load.
+//! A call whose rules have no conditions is decided by number and architecture alone, so that
+//! the kernel (since Linux 5.11) caches the calls that are always allowed and skips the filter for
+//! them.
 
 use std::collections::HashMap;
 
@@ -21,7 +22,7 @@ use super::syscalls::Entry;
 const NUMBER: u32 = 0;
 /// The offset of the architecture in `struct seccomp_data`.
 const ARCH: u32 = 4;
-/// The number (-1) by which a tracer says that no call shall be made; it belongs to no ABI.
+/// The number (-1) with which a tracer skips a call. It belongs to no ABI.
 const SKIPPED: u32 = u32::MAX;
 
 /// A compiled profile.
@@ -33,32 +34,34 @@ pub struct Filter {
 }
 
 impl Filter {
-    /// The program.
+    /// Returns the program.
     #[must_use]
     pub fn instructions(&self) -> &[Instruction] {
         &self.instructions
     }
 
-    /// The program as `seccomp(2)` takes it on a little-endian machine.
+    /// Returns the program as an array of `struct sock_filter`, in the byte order of a
+    /// little-endian machine, for `seccomp(2)`.
     #[must_use]
     pub fn bytes(&self) -> Vec<u8> {
         self.instructions.iter().flat_map(|instruction| instruction.to_le_bytes()).collect()
     }
 
-    /// The flags for `seccomp(2)`, `SECCOMP_FILTER_FLAG_*`.
+    /// Returns the flags for `seccomp(2)`: `SECCOMP_FILTER_FLAG_*`.
     #[must_use]
     pub fn flags(&self) -> u32 {
         self.flags
     }
 
-    /// Whether loading the filter returns a listener that somebody must serve.
+    /// Whether loading the filter returns a listener, whose notifications must be handled.
     #[must_use]
     pub fn needs_listener(&self) -> bool {
         self.flags & flag::NEW_LISTENER != 0
     }
 
-    /// The names that no architecture knows. Their rules have no effect: a profile may be newer
-    /// than this program, and a call that is refused by default stays refused.
+    /// Returns the names that the compiler does not know on any architecture. Their rules have no
+    /// effect, since a profile may be newer than this program, and a call that is refused by
+    /// default stays refused.
     #[must_use]
     pub fn unknown(&self) -> &[String] {
         &self.unknown
@@ -67,13 +70,33 @@ impl Filter {
 
 /// Compiles a profile.
 ///
-/// If the default action refuses, a call above the newest one that the profile names returns
-/// `ENOSYS`: it was made after the profile was written, and programs that see `EPERM` instead do
-/// not fall back to an older call.
+/// If the default action refuses, a call with a higher number than all calls of the profile returns
+/// `ENOSYS`. The profile is older than such a call, and with `EPERM` programs would not fall back
+/// to an older call.
 ///
 /// # Errors
-/// An argument above 5, a number that an architecture cannot have, or more rules than the kernel
-/// takes.
+/// `Code::ConfigInvalid` for an argument above 5, a number that an architecture cannot have, or
+/// more rules than the kernel accepts.
+///
+/// ```
+/// use pidone_host::seccomp::{Action, Arch, Profile, Rule, SeccompData, Syscall};
+/// use pidone_host::seccomp::{compile, evaluate, syscall_number};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let mut profile = Profile::new(Action::Allow);
+/// profile.rules.push(Rule {
+///     syscalls: vec![Syscall::Name("mount".into())],
+///     action: Action::Errno(1),
+///     conditions: Vec::new(),
+/// });
+/// let filter = compile(&profile)?;
+///
+/// let nr = syscall_number("mount", Arch::NATIVE).ok_or("unknown")?;
+/// let data = SeccompData { nr, arch: Arch::NATIVE.audit(), ..SeccompData::default() };
+/// assert_eq!(evaluate(&filter.bytes(), &data)?, Action::Errno(1).bits());
+/// # Ok(())
+/// # }
+/// ```
 pub fn compile(profile: &Profile) -> Result<Filter> {
     let mut unknown = Vec::new();
     let calls = resolve(profile, &mut unknown)?;
@@ -91,7 +114,7 @@ pub fn compile(profile: &Profile) -> Result<Filter> {
     }
     let foreign = Target::Return(Action::KillThread.bits());
     let mut entry = foreign;
-    // The program grows to its start, where the first architecture of the profile comes first.
+    // The program is built from its end, and checks the first architecture of the profile first.
     for audit in audits.into_iter().rev() {
         let mut ranges = Ranges::new(foreign);
         for arch in Arch::ALL.into_iter().filter(|arch| arch.audit() == audit).filter(lists) {
@@ -114,7 +137,7 @@ fn flags(profile: &Profile) -> u32 {
     let notifies = actions.chain([profile.default]).any(|action| action == Action::Notify);
     let mut flags = profile.flags & !(flag::NEW_LISTENER | flag::TSYNC_ESRCH);
     if !notifies {
-        // The kernel refuses it without a listener, where it has no meaning.
+        // The kernel refuses this flag without a listener.
         flags &= !flag::WAIT_KILLABLE_RECV;
     } else if flags & flag::TSYNC != 0 {
         flags |= flag::NEW_LISTENER | flag::TSYNC_ESRCH;
@@ -124,7 +147,7 @@ fn flags(profile: &Profile) -> u32 {
     flags
 }
 
-/// A system call that a rule names.
+/// A system call of a rule.
 struct Call<'a> {
     rule: &'a Rule,
     syscall: Known,
@@ -135,7 +158,7 @@ enum Known {
     Number(u32),
 }
 
-/// The rules in the order of their precedence, one item for each system call.
+/// Returns the rules in order of precedence, with one item for each system call.
 fn resolve<'a>(profile: &'a Profile, unknown: &mut Vec<String>) -> Result<Vec<Call<'a>>> {
     let (conditional, plain): (Vec<&Rule>, Vec<&Rule>) =
         profile.rules.iter().partition(|rule| !rule.conditions.is_empty());
@@ -163,13 +186,13 @@ fn resolve<'a>(profile: &'a Profile, unknown: &mut Vec<String>) -> Result<Vec<Ca
     Ok(calls)
 }
 
-/// Whether a default action refuses a call rather than lets it through. A tracer is expected to
-/// know what to do with a call that it does not know.
+/// Whether a default action refuses a call rather than allows it. `Action::Trace` does not: a
+/// tracer is expected to handle calls that it does not know.
 fn refuses(default: Action) -> bool {
     !matches!(default, Action::Allow | Action::Log | Action::Trace(_))
 }
 
-/// A rule as it looks from one system call on one architecture.
+/// The part of a rule that applies to one system call on one architecture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Choice<'a> {
     conditions: &'a [Condition],
@@ -177,7 +200,7 @@ struct Choice<'a> {
 }
 
 impl Choice<'_> {
-    /// The argument, if there is one condition and it has no mask.
+    /// Returns the argument, if the only condition is one without a mask.
     fn single(&self) -> Option<u8> {
         match self.conditions {
             [condition] if condition.operator != Operator::MaskedEqual => Some(condition.index),
@@ -186,8 +209,7 @@ impl Choice<'_> {
     }
 }
 
-/// What the rules say about the numbers of one architecture: by number, and for each number in the
-/// order of precedence.
+/// Returns the choices for one architecture, sorted by number and then by precedence.
 fn choices<'a>(
     profile: &Profile,
     arch: Arch,
@@ -208,17 +230,17 @@ fn choices<'a>(
             choices.push((number, Choice { conditions: &rule.conditions, action: rule.action }));
         }
         if let Some((number, conditions)) = multiplexed {
-            // The arguments proper lie in memory, where the filter cannot look: conditions on them
-            // cannot be checked. So a rule that is stricter than the default holds always, and one
-            // that is laxer never. libseccomp forgets the conditions of both, and thus lets
-            // through what they exclude (CVE-2026-31431).
+            // The arguments of the call are in memory, which a filter cannot read, so conditions on
+            // them cannot be checked. A rule that is at least as strict as the default therefore
+            // always applies, and any other never. libseccomp drops the conditions in both cases,
+            // and so allows calls that they exclude (CVE-2026-31431).
             let stricter = rule.action.precedence() <= profile.default.precedence();
             let holds = rule.conditions.is_empty() || stricter;
             let action = if holds { rule.action } else { profile.default };
             choices.push((number, Choice { conditions, action }));
         }
     }
-    // The sort is stable: the order of the rules remains.
+    // The sort is stable, so rules of equal precedence keep their order.
     choices.sort_by_key(|(number, choice)| {
         (*number, choice.action == profile.default, !choice.conditions.is_empty())
     });
@@ -228,12 +250,12 @@ fn choices<'a>(
 struct Compiler<'a> {
     asm: Assembler,
     default: Target,
-    /// The code of choices that was made already, for wide arguments or not.
+    /// The entries of code that was emitted, by whether arguments are wide and by its choices.
     made: HashMap<(bool, Vec<Choice<'a>>), Target>,
 }
 
 impl<'a> Compiler<'a> {
-    /// Adds what holds for the numbers of one architecture.
+    /// Adds the ranges for the numbers of one architecture.
     fn numbers(
         &mut self,
         profile: &Profile,
@@ -271,7 +293,7 @@ impl<'a> Compiler<'a> {
             let target = if first.conditions.is_empty() {
                 Target::Return(first.action.bits())
             } else if group.len() > MAX_INSTRUCTIONS {
-                // Each would need an instruction; and the search for them takes quadratic time.
+                // Each would need an instruction, and compiling them takes quadratic time.
                 let name = format!("system call {number} on {arch:?}");
                 let reason = format!("more than {MAX_INSTRUCTIONS} rules");
                 return Err(Error::reason(Code::ConfigInvalid, "compile", name, reason));
@@ -283,7 +305,8 @@ impl<'a> Compiler<'a> {
         Ok(())
     }
 
-    /// Makes the code that takes the first of the choices whose conditions hold, else the default.
+    /// Emits code that takes the action of the first choice whose conditions hold, else the
+    /// default, and returns its entry.
     fn first(&mut self, wide: bool, choices: Vec<Choice<'a>>) -> Target {
         let key = (wide, choices);
         if let Some(target) = self.made.get(&key) {
@@ -294,7 +317,7 @@ impl<'a> Compiler<'a> {
         while let Some((last, before)) = rest.split_last() {
             let single = last.single();
             if single.is_some() {
-                // Choices by one condition on the same argument are one search for its value.
+                // Adjacent choices with one condition on the same argument become one search.
                 let same = |choice: &&Choice<'_>| choice.single() == single;
                 let run = rest.iter().rev().take_while(same).count();
                 let (before, run) = rest.split_at(rest.len() - run);
@@ -350,19 +373,19 @@ mod tests {
     }
 
     #[test]
-    fn calls_of_an_architecture_that_is_not_listed_kill() {
+    fn calls_of_an_unlisted_architecture_kill() {
         let filter = compile(&profile(&[Arch::X86_64], Action::Allow, Vec::new())).unwrap();
         assert_eq!(run(&filter, AMD64, 5, 0), ALLOW);
         assert_eq!(run(&filter, AMD64, X32_SYSCALL_BIT | 5, 0), KILL);
         assert_eq!(run(&filter, I386, 5, 0), KILL);
-        // A tracer that skips a call leaves this number.
+        // A tracer sets this number to skip a call.
         assert_eq!(run(&filter, AMD64, u32::MAX, 0), ALLOW);
         let nothing = compile(&profile(&[], Action::Allow, Vec::new())).unwrap();
         assert_eq!(run(&nothing, AMD64, 5, 0), KILL);
     }
 
     #[test]
-    fn every_architecture_goes_by_its_own_numbers() {
+    fn every_architecture_uses_its_own_numbers() {
         let rules = vec![rule(&["execve"], Action::Allow, &[])];
         let list = [Arch::X86_64, Arch::X86, Arch::X32];
         let filter = compile(&profile(&list, Action::Errno(1), rules)).unwrap();
@@ -373,7 +396,7 @@ mod tests {
     }
 
     #[test]
-    fn calls_newer_than_the_profile_do_not_exist_if_the_default_refuses() {
+    fn calls_newer_than_the_profile_return_enosys_if_the_default_refuses() {
         for default in [Action::Errno(1), Action::KillProcess, Action::KillThread, Action::Trap] {
             let rules = vec![rule(&["futex_waitv"], Action::Allow, &[])];
             let filter = compile(&profile(&[Arch::X86_64], default, rules)).unwrap();
@@ -390,7 +413,7 @@ mod tests {
     }
 
     #[test]
-    fn arms_private_calls_are_not_its_newest() {
+    fn private_calls_of_arm_do_not_count_as_the_newest() {
         let rules = vec![rule(&["mseal", "set_tls"], Action::Allow, &[])];
         let filter = compile(&profile(&[Arch::Arm], Action::Errno(1), rules)).unwrap();
         let arm = Arch::Arm.audit();
@@ -400,7 +423,7 @@ mod tests {
     }
 
     #[test]
-    fn rules_without_conditions_come_first_and_the_default_action_is_no_rule() {
+    fn rules_without_conditions_precede_and_those_with_the_default_action_are_ignored() {
         let zero = when(0, Operator::Equal, 0);
         let rules = vec![
             rule(&["read", "write"], Action::Trap, &[zero]),
@@ -415,7 +438,7 @@ mod tests {
     }
 
     #[test]
-    fn conditions_see_all_64_bits_where_there_are_64() {
+    fn conditions_compare_64_bits_on_64_bit_architectures() {
         let rules = vec![rule(&["read"], Action::Trap, &[when(0, Operator::Greater, 5)])];
         let list = [Arch::X86_64, Arch::X86];
         let filter = compile(&profile(&list, Action::Allow, rules)).unwrap();
@@ -436,7 +459,7 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_that_is_refused_is_refused_by_socketcall_too() {
+    fn socketcall_does_not_bypass_a_refused_socket() {
         let alg = when(0, Operator::NotEqual, 38);
         let allowing = vec![rule(&["socket"], Action::Allow, &[alg])];
         let filter = compile(&profile(&[Arch::X86], Action::Errno(1), allowing)).unwrap();
@@ -457,7 +480,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_names_are_skipped_and_told() {
+    fn unknown_names_are_skipped_and_returned() {
         let rules = vec![rule(&["read", "brew_tea", "riscv_hwprobe"], Action::Allow, &[])];
         let filter = compile(&profile(&[Arch::X86_64], Action::Errno(1), rules)).unwrap();
         assert_eq!(filter.unknown(), ["brew_tea"]);
@@ -465,7 +488,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_is_an_error() {
+    fn impossible_arguments_numbers_and_sizes_are_errors() {
         let rules = vec![rule(&["read"], Action::Trap, &[when(6, Operator::Equal, 0)])];
         let error = compile(&profile(&[Arch::X86_64], Action::Allow, rules)).unwrap_err();
         assert_eq!(
@@ -495,7 +518,7 @@ mod tests {
     }
 
     #[test]
-    fn a_listener_comes_with_the_flags_that_the_kernel_wants() {
+    fn a_listener_adds_the_flags_that_the_kernel_requires() {
         let mut asked = profile(&[Arch::X86_64], Action::Allow, Vec::new());
         asked.flags = flag::TSYNC | flag::LOG | flag::WAIT_KILLABLE_RECV;
         let filter = compile(&asked).unwrap();

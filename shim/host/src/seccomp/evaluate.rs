@@ -51,7 +51,7 @@ pub enum InvalidProgram {
         /// The offset in `struct seccomp_data`.
         offset: u32,
     },
-    /// The instruction is none that this interpreter knows.
+    /// The interpreter does not know the instruction.
     Code {
         /// The index of the instruction.
         at: usize,
@@ -75,8 +75,8 @@ impl std::error::Error for InvalidProgram {}
 /// Returns the value that a program returns for a system call: `SECCOMP_RET_*`, `seccomp(2)`.
 ///
 /// `program` is an array of `struct sock_filter` in little-endian order, such as
-/// [`Filter::bytes`](super::Filter::bytes). Only the instructions are known that this crate and
-/// libseccomp make: loads, AND, jumps and returns of a constant.
+/// [`Filter::bytes`](super::Filter::bytes). It may have only the instructions that this crate and
+/// libseccomp emit: loads, AND, jumps and returns of a constant.
 ///
 /// # Errors
 /// An instruction that is unknown or outside of the program, or loads what the kernel refuses.

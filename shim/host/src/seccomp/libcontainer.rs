@@ -1,21 +1,21 @@
-//! The list `seccomp` of libcontainer's `container.json`.
+//! Profiles from the list `seccomp` of libcontainer's `container.json`.
 //!
-//! libcontainer made its filter for `x86_64` alone and did not look at the architecture, so that a
-//! program could leave the rules behind by a 32-bit call. Its rules are by number, which says
-//! nothing about another architecture: here calls of any other kill. And where its filter looked
-//! only at the first argument that a rule names, all conditions hold here.
+//! libcontainer's filter was for `x86_64` only and did not check the architecture, so that a
+//! program could evade the rules with a 32-bit call. The rules have numbers, which are meaningless
+//! on other architectures, so here a call of another architecture kills the thread. libcontainer
+//! checked only the first argument of a rule; here all conditions must hold.
 
 use pidone_config::config::{Seccomp, SeccompArg};
 use pidone_config::seccomp::Arch;
 use pidone_config::seccomp::{Action, Condition, MAX_ERRNO, Operator, Profile, Rule, Syscall};
 use pidone_config::{Error, Result};
 
-/// What is asked for: calls that no rule matches are allowed. Values are compared with all 64 bits
-/// of the argument.
+/// Returns the profile of the list. Calls that no rule matches are allowed. Values are compared
+/// with all 64 bits of the argument.
 ///
 /// # Errors
-/// A number that is not one of this machine's system calls, and an unknown action, argument or
-/// operator, named with its place.
+/// `Code::ConfigInvalid` with the field: a number that is not a system call of the native
+/// architecture, or an unknown action, argument or operator.
 pub fn profile(seccomp: &Seccomp) -> Result<Profile> {
     let mut profile = Profile::new(Action::Allow);
     for (number, syscall) in seccomp.syscalls.iter().enumerate() {
@@ -33,7 +33,7 @@ pub fn profile(seccomp: &Seccomp) -> Result<Profile> {
             conditions: conditions.collect::<Result<_>>()?,
         });
     }
-    // A later entry on the same system call took the place of an earlier one.
+    // In libcontainer a later entry replaces an earlier one on the same system call.
     profile.rules.reverse();
     Ok(profile)
 }
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn every_action_and_operator_has_its_meaning() {
+    fn actions_and_operators_have_libcontainers_values() {
         for (action, verdict) in [(-3, 0), (-2, 0x3_0000), (-1, 0x7fff_0000), (13, 0x5_000d)] {
             let json = format!(r#"{{"syscalls": [{{"value": 5, "action": {action}}}]}}"#);
             assert_eq!(run(&json, 5, [0; 6]), verdict);
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_name_the_value_and_its_place() {
+    fn errors_have_the_value_and_its_field() {
         let refused = |rule: &str| {
             let fine = r#"{"value": 1, "action": 1}"#;
             read(&format!(r#"{{"syscalls": [{fine}, {rule}]}}"#)).unwrap_err().to_string()

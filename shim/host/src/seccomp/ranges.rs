@@ -1,18 +1,18 @@
-//! A word's ranges, and the balanced tree that finds the one a word lies in.
+//! Ranges of a 32-bit word, and the balanced tree that finds the range of a value.
 
 use super::bpf::{Assembler, Compare, Target};
 
-/// Where the program goes on for each value of a word: from a start up to the next one.
+/// The target for each value of a word, as ranges that extend from one start to the next.
 pub(super) struct Ranges(Vec<(u32, Target)>);
 
 impl Ranges {
-    /// One range.
+    /// Returns a single range of all values.
     pub(super) fn new(target: Target) -> Self {
         Self(vec![(0, target)])
     }
 
-    /// Ends the last range before `start` with a new one; starts may only grow. Neighbours with
-    /// the same target are one range.
+    /// Starts a new range at `start`, which may not be below the last start. Adjacent ranges with
+    /// the same target are merged.
     pub(super) fn from(&mut self, start: u32, target: Target) {
         debug_assert!(self.0.last().is_none_or(|last| last.0 <= start));
         self.0.pop_if(|last| last.0 == start);
@@ -21,7 +21,7 @@ impl Ranges {
         }
     }
 
-    /// Makes a range of one value, and one of `others` behind it.
+    /// Adds a range of one value, followed by one for `others`.
     pub(super) fn at(&mut self, word: u32, target: Target, others: Target) {
         self.from(word, target);
         if let Some(next) = word.checked_add(1) {
@@ -29,18 +29,18 @@ impl Ranges {
         }
     }
 
-    /// What the range of 0 leads to.
+    /// Returns the target of the first range.
     pub(super) fn first(&self) -> Target {
         self.0[0].1
     }
 
-    /// What the last range leads to.
+    /// Returns the target of the last range.
     pub(super) fn last(&self) -> Target {
         self.0[self.0.len() - 1].1
     }
 
-    /// Generates the code that finds the range of the 32 bits at an offset of `struct
-    /// seccomp_data`.
+    /// Emits the code that finds the range of the 32 bits at an offset of `struct seccomp_data`,
+    /// and returns its entry.
     pub(super) fn search(&self, asm: &mut Assembler, offset: u32) -> Target {
         match self.0[..] {
             [(_, only)] => only,
@@ -63,7 +63,7 @@ fn tree(asm: &mut Assembler, ranges: &[(u32, Target)]) -> Target {
         _ => {
             let (low, high) = ranges.split_at(ranges.len() / 2);
             let start = high[0].0;
-            // The program grows to its start: what is made last is the shorter way.
+            // The program is built from its end, so the half that is emitted last is nearer.
             let high = tree(asm, high);
             let low = tree(asm, low);
             asm.branch(Compare::GreaterOrEqual, start, high, low)

@@ -1,20 +1,21 @@
 //! The numbers of the system calls, by name.
 //!
-//! Made once from the `__NR_*` constants that the crate linux-raw-sys 0.12.1 takes from the headers
-//! of Linux 6.17; 6.18 added none, and what came after 469 is from the kernel's `syscall.tbl`. The
-//! private calls of ARM are from `arch/arm/include/uapi/asm/unistd.h`, those of the multiplexers
-//! from `linux/net.h` and `linux/ipc.h`. A name without numbers belongs to another architecture.
-//! The test `seccomp` compares the table with libseccomp's.
+//! Generated once from the `__NR_*` constants of the crate linux-raw-sys 0.12.1, which has them
+//! from the headers of Linux 6.17. Linux 6.18 added none, and the calls above 469 are from the
+//! kernel's `syscall.tbl`. The private calls of ARM are from `arch/arm/include/uapi/asm/unistd.h`,
+//! those of the multiplexers from `linux/net.h` and `linux/ipc.h`. A name without numbers belongs
+//! to another architecture. The test `seccomp` compares the table with libseccomp's.
 
-/// There is no such system call on this architecture.
+/// The number of a system call that does not exist on an architecture.
 pub(super) const NO: u32 = u32::MAX;
 
-/// The call can be made by `socketcall(2)` too, on 32-bit x86; the other bits are its number there.
+/// The call can be made by `socketcall(2)` too, on 32-bit x86. The other bits are its number there.
 pub(super) const SOCKETCALL: u8 = 0x40;
-/// The call can be made by `ipc(2)` too, on 32-bit x86; the other bits are its number there.
+/// The call can be made by `ipc(2)` too, on 32-bit x86. The other bits are its number there.
 pub(super) const IPC: u8 = 0x80;
 
-/// Name; number on `x86_64`, x86, x32 (without its bit 30), aarch64, arm; way by a multiplexer.
+/// For each call its name, its numbers on `x86_64`, x86, x32 (without bit 30), aarch64 and arm, and
+/// its multiplexer, 0 for none.
 pub(super) static TABLE: [(&str, [u32; 5], u8); 504] = [
     ("_llseek", [NO, 140, NO, NO, 140], 0),
     ("_newselect", [NO, 142, NO, NO, 142], 0),

@@ -1,4 +1,4 @@
-//! From the name of a system call to its numbers.
+//! The numbers of system calls by name.
 
 use pidone_config::seccomp::{Arch, X32_SYSCALL_BIT};
 use pidone_config::seccomp::{Condition, Operator};
@@ -25,7 +25,7 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    /// Looks up a name; none if no kernel up to the table's has such a system call.
+    /// Looks up a name. Returns `None` if the table does not have it.
     pub(super) fn find(name: &str) -> Option<Self> {
         let mut slot = slot(name.as_bytes());
         while INDEX[slot] != EMPTY {
@@ -38,7 +38,7 @@ impl Entry {
         None
     }
 
-    /// Its number on an architecture, if it exists there.
+    /// Returns the number on an architecture, `None` if the call does not exist there.
     pub(super) fn number(self, arch: Arch) -> Option<u32> {
         let [x86_64, x86, x32, aarch64, arm] = *self.numbers;
         let number = match arch {
@@ -52,8 +52,8 @@ impl Entry {
         (number != NO).then_some(number)
     }
 
-    /// The older way to make the same call on 32-bit x86: the number of `socketcall(2)` or
-    /// `ipc(2)`, and the condition on their first argument.
+    /// Returns how the same call is made through a multiplexer on 32-bit x86: the number of
+    /// `socketcall(2)` or `ipc(2)`, and the condition on its first argument.
     pub(super) fn multiplexed(self, arch: Arch) -> Option<(u32, &'static [Condition; 1])> {
         let condition = &FIRST[usize::from(self.call & !(SOCKETCALL | IPC))];
         match self.call & (SOCKETCALL | IPC) {
@@ -65,7 +65,7 @@ impl Entry {
     }
 }
 
-/// The first argument is the number of the call.
+/// The conditions on the first argument of a multiplexer, by the number of the call.
 static FIRST: [[Condition; 1]; 25] = {
     let first = Condition { index: 0, operator: Operator::Equal, value: 0, value_two: 0 };
     let mut all = [[first]; 25];
@@ -77,7 +77,8 @@ static FIRST: [[Condition; 1]; 25] = {
     all
 };
 
-/// A hash table of the rows: a container's list has hundreds of names, and is read at its start.
+/// A hash table of the rows, since a profile has hundreds of names and is compiled at the start of
+/// a container.
 static INDEX: [u16; SLOTS] = {
     let mut index = [EMPTY; SLOTS];
     let mut row = 0;
@@ -97,7 +98,7 @@ static INDEX: [u16; SLOTS] = {
 const SLOTS: usize = 2048;
 const EMPTY: u16 = u16::MAX;
 
-/// The FNV-1a hash of a name, cut to the number of slots.
+/// Returns the FNV-1a hash of a name, reduced to the number of slots.
 const fn slot(name: &[u8]) -> usize {
     let mut hash = 0x811c_9dc5_u32;
     let mut at = 0;
@@ -139,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn the_numbers_of_the_native_architecture_are_libcs() {
+    fn native_numbers_are_equal_to_libcs() {
         for (name, number) in [
             ("read", libc::SYS_read),
             ("clone3", libc::SYS_clone3),
@@ -154,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn sockets_have_a_second_way_in_on_32_bit_x86() {
+    fn socket_and_ipc_calls_are_multiplexed_on_32_bit_x86() {
         let (number, [condition]) = Entry::find("connect").unwrap().multiplexed(Arch::X86).unwrap();
         assert_eq!((number, condition.value), (102, 3));
         let (number, [condition]) = Entry::find("shmat").unwrap().multiplexed(Arch::X86).unwrap();

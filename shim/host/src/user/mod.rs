@@ -1,9 +1,29 @@
-//! Users and groups of a container: what a name or number means in its `/etc/passwd` and
-//! `/etc/group`.
+//! Looking up users and groups in the `/etc/passwd` and `/etc/group` of a container.
 //!
-//! Both files are hostile. They are opened below the container's root, must be regular and of
-//! bounded size, and a line that is not right in every field that counts is passed over: no number
-//! is ever guessed (CVE-2016-3697, CVE-2026-30892).
+//! Both files are untrusted. They are opened below the container's root, and must be regular and of
+//! limited size. A line with an invalid field is ignored, so that no number is ever guessed
+//! (CVE-2016-3697, CVE-2026-30892).
+//!
+//! ```
+//! use std::fs::File;
+//! use std::os::fd::AsFd;
+//!
+//! use pidone_host::user;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let directory = tempfile::tempdir()?;
+//! # let path = directory.path();
+//! std::fs::create_dir(path.join("etc"))?;
+//! std::fs::write(path.join("etc/passwd"), "web:x:33:34::/srv:/bin/false\n")?;
+//! std::fs::write(path.join("etc/group"), "media:x:40:web\n")?;
+//!
+//! let root = File::open(path)?;
+//! let user = user::resolve("web", root.as_fd())?;
+//! assert_eq!((user.uid, user.gid, user.groups), (33, 34, vec![40]));
+//! assert_eq!(user.home, "/srv");
+//! # Ok(())
+//! # }
+//! ```
 
 use std::collections::BTreeSet;
 use std::io::Read;
@@ -16,39 +36,38 @@ use rustix::io::Errno;
 /// The size of the largest `/etc/passwd` or `/etc/group` that is read, in bytes.
 const FILE_MAX: u64 = 8 << 20;
 
-/// The most supplementary groups that setgroups(2) takes: `NGROUPS_MAX`.
+/// The most supplementary groups that `setgroups(2)` accepts: `NGROUPS_MAX`.
 const GROUPS_MAX: usize = 65536;
 
-/// How often a name is looked up again when something moves meanwhile; libpathrs found that 128
-/// tries fail about once in 800 under a constant attack.
+/// How often a path is looked up again if a directory is renamed meanwhile. libpathrs found that
+/// 128 tries fail about once in 800 under a constant attack.
 const TRIES: usize = 128;
 
-/// Who a process of a container runs as.
+/// The user and the groups of a process in a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct User {
     /// The user id.
     pub uid: u32,
     /// The group id.
     pub gid: u32,
-    /// The supplementary groups of the user, in the order of `/etc/group`. Empty when the group
-    /// was given.
+    /// The supplementary groups of the user, in the order of `/etc/group`. Empty if a group was
+    /// specified.
     pub groups: Vec<u32>,
-    /// The home directory of `/etc/passwd`, or `/`.
+    /// The home directory from `/etc/passwd`, or `/`.
     pub home: String,
 }
 
 /// Finds a user in the container whose root is the directory `root`.
 ///
-/// The forms are `""`, which is user 0, `user`, `uid`, `user:group` and `uid:gid`, names and
-/// numbers in any mixture. Digits are a number, whatever a line of the file calls itself. A number
-/// needs no file and no line; a line with that user id adds its group, home and supplementary
-/// groups.
+/// The forms are `""`, which is user 0, `user`, `uid`, `user:group` and `uid:gid`, with any
+/// combination of names and numbers. Digits are always a number, even if a line has them as its
+/// name. A number needs no file and no line. A line with that user id adds its group, home
+/// directory and supplementary groups.
 ///
 /// # Errors
-///
-/// [`Code::ConfigInvalid`] for a user or group that follows no form, is out of range or is not
-/// there, and for a file that is not regular or too large; [`Code::SystemError`] when a file cannot
-/// be opened or read.
+/// [`Code::ConfigInvalid`] for a user or group that has none of these forms, is out of range or
+/// does not exist, and for a file that is not regular or too large; [`Code::SystemError`] if a file
+/// cannot be opened or read.
 pub fn resolve(spec: &str, root: BorrowedFd<'_>) -> Result<User> {
     let (user, group) = match spec.split_once(':') {
         Some((user, group)) if user.is_empty() || group.is_empty() || group.contains(':') => {
@@ -89,14 +108,14 @@ pub fn resolve(spec: &str, root: BorrowedFd<'_>) -> Result<User> {
     }
 }
 
-/// Which versions of both files there are below `root`, by device, inode, size, and the time of the
-/// last change in nanoseconds: as long as that is the same, so is what they say.
+/// The versions of `/etc/passwd` and `/etc/group`: device, inode, size, and the time of the last
+/// status change in seconds and nanoseconds. While the version is the same, so is the content.
 pub type Versions = [Option<(u64, u64, i64, i64, u64)>; 2];
 
-/// Looks which versions of both files there are. One that cannot be looked at is none.
+/// Returns the versions of both files below `root`, `None` for a file that cannot be examined.
 ///
-/// Without symbolic links, which could lead out of the root, no file is opened. Who puts one there
-/// meanwhile only has another file looked at, which is then of another version.
+/// Opens a file only if a path has a symbolic link, which could lead out of the root. A link that
+/// is created meanwhile only causes another file to be examined, which has another version.
 pub fn versions(root: BorrowedFd<'_>) -> Versions {
     let look = |path| statat(root, path, AtFlags::SYMLINK_NOFOLLOW).ok();
     let is = |stat: &Stat, kind| FileType::from_raw_mode(stat.st_mode) == kind;
@@ -113,14 +132,13 @@ pub fn versions(root: BorrowedFd<'_>) -> Versions {
 /// Finds groups, each by name or number, in the container whose root is the directory `root`.
 ///
 /// # Errors
-///
-/// As [`resolve`].
+/// Those of [`resolve`].
 pub fn groups(names: &[String], root: BorrowedFd<'_>) -> Result<Vec<u32>> {
     let mut file = None;
     names.iter().map(|name| group_id(Id::parse(name)?, root, &mut file)).collect()
 }
 
-/// The number of a group; the file is read at the first name, and kept.
+/// Returns the id of a group. The file is read for the first name, and then kept in `file`.
 fn group_id(group: Id<'_>, root: BorrowedFd<'_>, file: &mut Option<Vec<u8>>) -> Result<u32> {
     let name = match group {
         Id::Number(gid) => return Ok(gid),
@@ -141,7 +159,7 @@ fn refuse(spec: &str, reason: &'static str) -> Error {
     Error::reason(Code::ConfigInvalid, "user", spec, reason)
 }
 
-/// A user or group as it is asked for.
+/// A user or group as specified by the caller.
 enum Id<'a> {
     Number(u32),
     Name(&'a str),
@@ -161,7 +179,8 @@ impl<'a> Id<'a> {
     }
 }
 
-/// An id in digits. The last number of 32 bits is none: the kernel reads it as "no change".
+/// Parses an id in digits. The largest number of 32 bits is invalid, because the kernel interprets
+/// it as "no change".
 fn number(text: &[u8]) -> Option<u32> {
     if text.is_empty() || !text.iter().all(u8::is_ascii_digit) {
         return None;
@@ -169,7 +188,7 @@ fn number(text: &[u8]) -> Option<u32> {
     str::from_utf8(text).ok()?.parse().ok().filter(|id| *id != u32::MAX)
 }
 
-/// A line of passwd(5): `name:password:uid:gid:gecos:home:shell`.
+/// A line of `passwd(5)`: `name:password:uid:gid:gecos:home:shell`.
 struct Account<'a> {
     name: &'a [u8],
     uid: u32,
@@ -193,7 +212,8 @@ impl<'a> Account<'a> {
         }
     }
 
-    /// The home directory; `/` where it can stand in no environment.
+    /// Returns the home directory, or `/` if it is not an absolute path that an environment can
+    /// have.
     fn home(&self) -> String {
         match str::from_utf8(self.home) {
             Ok(home) if home.starts_with('/') && !home.contains('\0') => home.to_owned(),
@@ -202,7 +222,7 @@ impl<'a> Account<'a> {
     }
 }
 
-/// A line of group(5): `name:password:gid:user,user`.
+/// A line of `group(5)`: `name:password:gid:user,user`.
 struct Entry<'a> {
     name: &'a [u8],
     gid: u32,
@@ -226,13 +246,13 @@ fn lines(file: &[u8]) -> impl Iterator<Item = &[u8]> {
     file.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii)
 }
 
-/// Reads a file below `root`; one that does not exist is empty.
+/// Reads a file below `root`. A file that does not exist is empty.
 fn read(root: BorrowedFd<'_>, path: &std::ffi::CStr) -> Result<Vec<u8>> {
     let name = path.to_string_lossy();
     let failed = |errno: Errno| Error::path("open", &*name, errno);
-    // Looked at before it is opened: opening a device may do something, as with a tape or a
-    // watchdog. Whoever exchanges the file between gets the flags below, which open no fifo for
-    // ever and take no terminal, and is seen by the second look.
+    // The file is examined before it is opened, since opening a device may have effects, as with a
+    // tape or a watchdog. If it is replaced in between, the flags below do not block on a FIFO and
+    // do not acquire a terminal, and the second check refuses it.
     let mut file: Option<OwnedFd> = None;
     for flags in [OFlags::PATH, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY] {
         let open = match open(root, path, flags | OFlags::CLOEXEC) {
@@ -257,7 +277,7 @@ fn read(root: BorrowedFd<'_>, path: &std::ffi::CStr) -> Result<Vec<u8>> {
     Err(Error::reason(Code::ConfigInvalid, "read", &*name, "larger than 8 MiB"))
 }
 
-/// Opens a path below `root` as if that were `/`, never through a link of proc.
+/// Opens a path with `root` as `/`, never through a magic link of proc.
 fn open(root: BorrowedFd<'_>, path: &std::ffi::CStr, flags: OFlags) -> rustix::io::Result<OwnedFd> {
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
     for _ in 0..TRIES {

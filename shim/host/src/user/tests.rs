@@ -1,4 +1,4 @@
-//! Hostile files of users and groups, and links that lead out of the root.
+//! Tests with malicious files, and links that lead out of the root.
 
 use std::fs;
 use std::os::fd::AsFd;
@@ -73,7 +73,7 @@ fn user(uid: u32, gid: u32, groups: &[u32], home: &str) -> User {
 }
 
 #[test]
-fn versions_are_those_of_the_files_in_the_root() {
+fn versions_change_with_the_files_in_the_root() {
     let root = Root::full();
     let look = || versions(fs::File::open(root.0.path()).unwrap().as_fd());
     let first = look();
@@ -84,7 +84,7 @@ fn versions_are_those_of_the_files_in_the_root() {
     let [passwd, group] = look();
     assert_ne!(passwd, first[0]);
     assert_eq!(group, first[1]);
-    // Links are followed in the root, to what may change there.
+    // Links are followed inside of the root.
     fs::rename(root.etc(""), root.0.path().join("real")).unwrap();
     symlink("/real", root.0.path().join("etc")).unwrap();
     assert_eq!(
@@ -98,7 +98,7 @@ fn versions_are_those_of_the_files_in_the_root() {
 }
 
 #[test]
-fn every_form_is_found() {
+fn users_are_found_by_every_form() {
     let root = Root::full();
     for (spec, expected) in [
         ("", user(0, 0, &[0], "/root")),
@@ -124,7 +124,7 @@ fn every_form_is_found() {
 }
 
 #[test]
-fn what_has_no_form_or_no_line_is_refused() {
+fn invalid_forms_and_unknown_names_are_refused() {
     let root = Root::full();
     for spec in [
         "1:",
@@ -191,7 +191,7 @@ fn links_stay_in_the_container() {
         assert_eq!(root.resolve("alice").unwrap().uid, 1000, "{target}");
         fs::remove_file(root.etc("passwd")).unwrap();
     }
-    // The host has this file, the container has not.
+    // This file exists on the host, but not in the container.
     symlink("/etc/passwd", root.etc("passwd")).unwrap();
     assert_eq!(root.resolve("alice").unwrap_err().errno(), Some(Errno::LOOP));
     fs::remove_file(root.etc("passwd")).unwrap();
@@ -201,7 +201,7 @@ fn links_stay_in_the_container() {
 }
 
 #[test]
-fn links_of_proc_are_not_followed() {
+fn magic_links_of_proc_are_not_followed() {
     let host = fs::File::open("/").unwrap();
     let open = |path| open(host.as_fd(), path, OFlags::PATH | OFlags::CLOEXEC);
     open(c"proc/self/status").unwrap();
@@ -209,7 +209,7 @@ fn links_of_proc_are_not_followed() {
 }
 
 #[test]
-fn only_a_regular_file_of_bounded_size_is_read() {
+fn only_a_regular_file_of_limited_size_is_read() {
     let root = Root::full();
     let replace = |make: &dyn Fn(&std::path::Path)| {
         fs::remove_file(root.etc("passwd")).unwrap();
@@ -239,7 +239,7 @@ fn only_a_regular_file_of_bounded_size_is_read() {
 }
 
 #[test]
-fn garbage_is_passed_over() {
+fn invalid_lines_are_ignored() {
     let root = Root::new();
     let mut garbage = vec![0xff, 0xfe, b':', 0, b'\n', b':', b':', b'\n'];
     garbage.extend(b"latin:x:5:6:J\xe9r\xf4me:/home/latin:\r\n");
@@ -252,7 +252,7 @@ fn garbage_is_passed_over() {
 }
 
 #[test]
-fn more_groups_than_the_kernel_takes_are_refused() {
+fn more_groups_than_the_kernel_accepts_are_refused() {
     let root = Root::full();
     let many: String = (0..=GROUPS_MAX).map(|gid| format!("g:x:{gid}:alice\n")).collect();
     fs::write(root.etc("group"), many).unwrap();

@@ -205,7 +205,10 @@ mod tests {
         #[test]
         fn later_rules_override_earlier_ones(
             allow: bool,
-            rules in prop::collection::vec((any::<bool>(), any::<bool>(), 0..4usize, 0..4usize, 1..8u8), 0..12),
+            rules in prop::collection::vec(
+                (any::<bool>(), any::<bool>(), 0..4usize, 0..4usize, 1..8u8),
+                0..12,
+            ),
         ) {
             let number = |index: usize| [None, Some(1), Some(3), Some(5)][index];
             let rules = rules.into_iter().map(|(allow, block, major, minor, access)| {
