@@ -13,6 +13,7 @@ use linux_raw_sys::net::{
     MSG_CMSG_CLOEXEC, MSG_CTRUNC, MSG_NOSIGNAL, MSG_TRUNC, SCM_RIGHTS, SOL_SOCKET, cmsghdr, ifreq,
     ifreq__bindgen_ty_1, ifreq__bindgen_ty_2, msghdr, net_device_flags,
 };
+use pidone_proto::limits::DESCRIPTORS;
 use rustix::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
 use rustix::io::Errno;
 
@@ -60,9 +61,9 @@ pub(crate) fn receive(
     buffer: &mut [u8],
     each: &mut dyn FnMut(OwnedFd),
 ) -> Result<(usize, bool), Errno> {
-    let mut control = Rights::<{ pidone_proto::limits::DESCRIPTORS }> {
+    let mut control = Rights::<{ DESCRIPTORS }> {
         header: cmsghdr { cmsg_len: 0, cmsg_level: 0, cmsg_type: 0 },
-        numbers: [-1; _],
+        numbers: [-1; DESCRIPTORS],
     };
     let piece = iovec {
         iov_base: buffer.as_mut_ptr().cast(),
