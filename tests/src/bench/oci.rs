@@ -117,13 +117,22 @@ impl Bench {
     }
 }
 
-/// Sets a property of a document, by the names and numbers on the way to it.
+/// Sets a property of a document, by the names and numbers on the way to it. The name `+` appends to
+/// an array.
 pub fn set(document: &mut Value, place: &str, value: Value) {
     let mut at = document;
     for name in place.split('/') {
-        at = match name.parse::<usize>() {
-            Ok(index) => &mut at[index],
-            Err(_) => &mut at[name],
+        at = match (name, name.parse::<usize>()) {
+            ("+", _) => {
+                if at.is_null() {
+                    *at = json!([]);
+                }
+                let items = at.as_array_mut().unwrap();
+                items.push(Value::Null);
+                items.last_mut().unwrap()
+            }
+            (_, Ok(index)) => &mut at[index],
+            (_, Err(_)) => &mut at[name],
         };
     }
     *at = value;
