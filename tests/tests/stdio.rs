@@ -20,6 +20,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(a_terminal_is_the_containers),
     case!(a_terminal_carries_both_ways).and_init(),
     case!(a_further_process_has_its_own_terminal).and_init(),
+    case!(terminals_of_further_processes_leave_nothing).and_init(),
     case!(a_terminal_needs_a_devpts).and_init(),
 ];
 
@@ -283,6 +284,32 @@ fn a_further_process_has_its_own_terminal(sandbox: &Sandbox) -> Outcome {
     assert_eq!((seen.rows, seen.columns, seen.session), (10, 20, report.pid));
     assert_eq!(report.sid, report.pid);
     running.wait()?;
+    live.kill()?;
+    Ok(())
+}
+
+/// `/dev/console` is that of the first process alone, also where `/dev` is a directory of the host.
+fn terminals_of_further_processes_leave_nothing(sandbox: &Sandbox) -> Outcome {
+    let mut config = sandbox.config();
+    let bound = sandbox.path().join("bound");
+    std::fs::create_dir(&bound)?;
+    let dev = config.mounts.iter_mut().find(|mount| mount.destination == "/dev");
+    let dev = dev.ok_or("no /dev")?;
+    dev.source = bound.display().to_string();
+    let bind = nix::mount::MsFlags::MS_BIND.bits();
+    (dev.device, dev.flags, dev.data) = ("bind".into(), bind, String::new());
+    let mut live = sandbox.start(&config, process(&["/guest", "sleep"]))?;
+    let mountinfo = format!("/proc/{}/mountinfo", live.running.pid());
+    let before = std::fs::read_to_string(&mountinfo)?;
+    for _ in 0..3 {
+        let mut running = sandbox.join(&mut live.container, terminal(&["/guest"], 10, 20))?;
+        let text = read_terminal(running.console.as_ref().ok_or("no master")?)?;
+        let report: Report = serde_json::from_str(text.trim())?;
+        assert!(report.terminal.is_some());
+        assert_eq!(running.wait()?.code, Some(0));
+        assert_eq!(std::fs::read_to_string(&mountinfo)?, before);
+        assert!(!bound.join("console").exists());
+    }
     live.kill()?;
     Ok(())
 }

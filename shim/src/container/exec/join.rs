@@ -79,6 +79,11 @@ impl Join<'_> {
             let mut process = resolve_with_filter(self.config, self.process, root, filter)?;
             // The parent-death signal is for the container, not for further processes.
             process.parent_death_signal = 0;
+            // `/dev/console` is the terminal of the first process, as in runc. A mount would
+            // outlive this process, and a file could be made in a directory of the host.
+            if let Some(terminal) = &mut process.terminal {
+                terminal.console = false;
+            }
             Ok(process)
         })
     }
