@@ -68,6 +68,10 @@ pub struct Process {
     /// The size of a new terminal in the container, which replaces standard input, output and
     /// error.
     pub terminal: Option<TerminalSize>,
+    /// Whether the master of the terminal reads a line feed of the process as it was written. By
+    /// default the terminal makes carriage return and line feed of it: `ONLCR` in `termios(3)`.
+    /// A further process then joins the container from the host, as with `as_child`.
+    pub keep_newlines: bool,
     /// Whether `no_new_privs` is set, so that exec grants no privileges: `prctl(2)`.
     pub no_new_privileges: bool,
     /// Whether a further process always joins the container from the host, so that it is a child of

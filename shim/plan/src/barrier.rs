@@ -13,6 +13,10 @@ pub const BARRIER_PARKED: u32 = u32::MAX - 2;
 /// The setup is complete and the program comes next. The host runs `startContainer` hooks.
 pub const BARRIER_START: u32 = u32::MAX - 1;
 
+/// The terminal exists and the host has its master. The host sets its modes before the program can
+/// write to it.
+pub const BARRIER_CONSOLE: u32 = u32::MAX - 3;
+
 /// Returns the id of the barrier before the mount with this index. The barrier after the mount has
 /// the next id.
 pub(super) fn barrier_of_mount(index: usize) -> u32 {
@@ -23,7 +27,7 @@ pub(super) fn barrier_of_mount(index: usize) -> u32 {
 /// mount; `None` for a barrier that belongs to no mount.
 #[must_use]
 pub fn mount_of_barrier(id: u32) -> Option<(usize, bool)> {
-    if id >= BARRIER_PARKED {
+    if id >= BARRIER_CONSOLE {
         return None;
     }
     let number = id.checked_sub(barrier_of_mount(0))?;

@@ -11,7 +11,7 @@ use pidone_config::config::{IdMap, Mount, NamespaceType};
 use pidone_config::{Config, Result};
 use pidone_proto::{Create, Op, Slot, Text};
 
-use super::barrier::{BARRIER_CREATE, BARRIER_HOST, BARRIER_START, barrier_of_mount};
+use super::barrier::{BARRIER_CREATE, BARRIER_HOST, barrier_of_mount};
 use super::facts::Facts;
 use super::process::{Done, Wait};
 use super::{NULL, PROC, Plan, Process, Source, clean, devices, mount, text};
@@ -76,8 +76,7 @@ pub fn compile(config: &Config, process: &Process, facts: &Facts<'_>) -> Result<
         plan.push(Op::Supervise { listener });
         return Ok(plan);
     }
-    let hooks = !config.hooks.start_container.is_empty();
-    let wait = Wait { for_start: facts.waits, for_hooks: hooks.then_some(BARRIER_START) };
+    let wait = Wait::of(config, facts.waits);
     process.compile(&mut plan, config, wait, Done::default())?;
     Ok(plan)
 }

@@ -6,7 +6,7 @@ use pidone_config::config::Hook;
 use pidone_config::{Config, Result};
 use pidone_proto::{Op, Text};
 
-use super::barrier::BARRIER_START;
+use super::barrier::{BARRIER_CONSOLE, BARRIER_START};
 use super::container::{CLONE_NEWTIME, CLONE_NEWUSER, root_ids};
 use super::process::{Done, Wait};
 use super::{PROC, Plan, Process, Source, mount, strings, text, view};
@@ -40,7 +40,8 @@ pub fn compile(config: &Config, process: &Process, joined: &Joined) -> Result<Pl
         process.labels(&mut plan, PROC)?;
         plan.push(Op::Close { slot: PROC });
     }
-    process.compile(&mut plan, config, Wait::default(), Done::default())?;
+    let wait = Wait { for_modes: Some(BARRIER_CONSOLE), ..Wait::default() };
+    process.compile(&mut plan, config, wait, Done::default())?;
     Ok(plan)
 }
 

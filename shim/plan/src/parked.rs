@@ -10,7 +10,7 @@ use pidone_config::{Config, Result};
 use pidone_proto::{Op, Text};
 
 use super::allowed::{allows_the_init, is_plain};
-use super::barrier::{BARRIER_PARKED, BARRIER_START};
+use super::barrier::BARRIER_PARKED;
 use super::container::{configure, enter, set_up};
 use super::facts::Facts;
 use super::process::{Done, Wait};
@@ -106,7 +106,7 @@ impl Model {
             umask: done.umask && process.umask == model.umask && !make_cwd,
             ..*done
         };
-        process.compile(&mut plan, config, wait(config), done)?;
+        process.compile(&mut plan, config, Wait::of(config, false), done)?;
         Ok(Some(plan))
     }
 }
@@ -139,7 +139,7 @@ pub fn configure_later(
     if process.terminal.is_none() || process.preserved > 0 {
         take_descriptors(&mut plan, usize::try_from(process.preserved).unwrap_or(usize::MAX));
     }
-    process.compile(&mut plan, config, wait(config), Done::default())?;
+    process.compile(&mut plan, config, Wait::of(config, false), Done::default())?;
     Ok((plan.parts().len() == before).then_some(plan))
 }
 
@@ -172,12 +172,6 @@ fn take_descriptors(plan: &mut Plan, extra: usize) {
     }
     plan.push(Op::Stdio { count: u32::try_from(count).unwrap_or(u32::MAX) });
     plan.push(Op::ReopenNull);
-}
-
-/// Returns the waits of a second stage: it never waits for a start.
-fn wait(config: &Config) -> Wait {
-    let hooks = !config.hooks.start_container.is_empty();
-    Wait { for_start: false, for_hooks: hooks.then_some(BARRIER_START) }
 }
 
 /// Whether a first stage that was compiled for the model suits a process.

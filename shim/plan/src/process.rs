@@ -4,6 +4,7 @@ use pidone_config::config::{MemoryPolicy, process as numbers};
 use pidone_config::{Config, Error, Result};
 use pidone_proto::{Op, Slot, Text, Words};
 
+use super::barrier::{BARRIER_CONSOLE, BARRIER_START};
 use super::{Plan, Source, strings, text, view};
 
 /// A process with all names resolved to numbers.
@@ -75,6 +76,8 @@ pub struct Terminal {
     pub columns: u16,
     /// Whether the terminal is also bound to `/dev/console`.
     pub console: bool,
+    /// Whether the host has to set the modes of the terminal, so that line feeds stay as they are.
+    pub keep_newlines: bool,
 }
 
 /// The search path if the environment has no `PATH`.
@@ -95,6 +98,17 @@ pub(super) struct Wait {
     pub(super) for_start: bool,
     /// The barrier at which the host runs hooks.
     pub(super) for_hooks: Option<u32>,
+    /// The barrier at which the host sets the modes of a new terminal, if the process needs that.
+    pub(super) for_modes: Option<u32>,
+}
+
+impl Wait {
+    /// Returns the waits of a process that the host starts itself.
+    pub(super) fn of(config: &Config, for_start: bool) -> Self {
+        let hooks = !config.hooks.start_container.is_empty();
+        let for_hooks = hooks.then_some(BARRIER_START);
+        Self { for_start, for_hooks, for_modes: Some(BARRIER_CONSOLE) }
+    }
 }
 
 /// The part of a process's setup that an init has done before it knew its program.
@@ -135,7 +149,7 @@ impl Process {
         done: Done,
     ) -> Result<()> {
         self.check()?;
-        self.prepare(plan, config, done);
+        self.prepare(plan, config, wait, done);
         if wait.for_start {
             let candidates = self.candidates();
             // A relative path begins at a working directory that is entered later.
@@ -215,7 +229,7 @@ impl Process {
     }
 
     /// Appends limits, scheduling, and the session with its terminal.
-    fn prepare(&self, plan: &mut Plan, config: &Config, done: Done) {
+    fn prepare(&self, plan: &mut Plan, config: &Config, wait: Wait, done: Done) {
         for &(resource, soft, hard) in &self.rlimits {
             plan.push(Op::Rlimit { resource, soft, hard });
         }
@@ -237,8 +251,11 @@ impl Process {
             plan.push(Op::Personality { persona });
         }
         match self.terminal {
-            Some(Terminal { rows, columns, console }) => {
+            Some(Terminal { rows, columns, console, keep_newlines }) => {
                 plan.push(Op::Console { rows, columns, uid: self.uid, bind: console });
+                if let Some(id) = wait.for_modes.filter(|_| keep_newlines) {
+                    plan.push(Op::Barrier { id });
+                }
             }
             None if done.session => {}
             None => plan.push(Op::Session),

@@ -86,6 +86,7 @@ pub fn resolve_with_filter(
             rows: size.rows,
             columns: size.columns,
             console: config.has_new(NamespaceType::Mount),
+            keep_newlines: process.keep_newlines,
         }),
         preserved: u32::try_from(process.extra_files.len()).unwrap_or(u32::MAX),
         // As in libcontainer: the filter is then loaded right before exec, and does not have to

@@ -49,7 +49,13 @@ pub fn compile(config: &Config, process: &Process, spawn: Spawn) -> Result<Plan>
         plan.push(Op::Close { slot: PROC });
     }
     let hooks = spawn.waits && !config.hooks.start_container.is_empty();
-    let wait = Wait { for_start: spawn.waits, for_hooks: hooks.then_some(BARRIER_START) };
+    let wait = Wait {
+        for_start: spawn.waits,
+        for_hooks: hooks.then_some(BARRIER_START),
+        // The init cannot wait for the host, which sets the modes when the master arrives, and
+        // starts the program afterwards.
+        for_modes: None,
+    };
     let done = Done {
         session: false,
         bounding: spawn.dropped.bounding,

@@ -25,11 +25,11 @@ impl Container {
     ///
     /// A supervised program has no connection to the host until it is released, and the host needs
     /// one to run `startContainer` hooks or to receive the listener of a seccomp filter.
-    pub(super) fn starts_in_two_steps(&self) -> bool {
+    pub(super) fn starts_in_two_steps(&self, process: &Process) -> bool {
         let Config { supervise, hooks, seccomp_profile, .. } = &self.state.config;
         let listens =
             seccomp_profile.as_ref().is_some_and(|profile| !profile.listener_path.is_empty());
-        *supervise && (listens || !hooks.start_container.is_empty())
+        *supervise && (listens || process.keep_newlines || !hooks.start_container.is_empty())
     }
 
     /// Sets up the container with a first program that waits for [`Container::release`].

@@ -286,7 +286,7 @@ impl Container {
                 drop(lock);
                 self.join(process)
             }
-            None if self.starts_in_two_steps() => {
+            None if self.starts_in_two_steps(process) => {
                 let mut running = self.prepare_first(process)?;
                 if let Err(error) = self.release_first() {
                     let _ = running.wait();

@@ -1,4 +1,4 @@
-//! Checks of the descriptors that the init sends, which is untrusted.
+//! Checks of the descriptors that the init sends, which is untrusted, and the modes of a terminal.
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
@@ -6,6 +6,7 @@ use std::path::Path;
 use pidone_config::{Error, Result};
 use pidone_host::pidfd;
 use rustix::process::{WaitId, WaitIdOptions, waitid};
+use rustix::termios::{OptionalActions, OutputModes, tcgetattr, tcsetattr};
 
 use super::channel::violation;
 use super::clone::Child;
@@ -45,6 +46,14 @@ pub(super) fn checked_terminal(master: OwnedFd) -> Result<OwnedFd> {
     } else {
         Err(violation("console that is no terminal"))
     }
+}
+
+/// Sets the modes of a terminal so that a line feed of the program stays one: `termios(3)`.
+pub(super) fn keep_newlines(master: &OwnedFd) -> Result<()> {
+    let fail = |verb| move |errno| Error::system(verb, "console", errno);
+    let mut modes = tcgetattr(master).map_err(fail("tcgetattr"))?;
+    modes.output_modes.remove(OutputModes::ONLCR);
+    tcsetattr(master, OptionalActions::Now, &modes).map_err(fail("tcsetattr"))
 }
 
 #[cfg(test)]

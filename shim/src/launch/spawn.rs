@@ -10,7 +10,7 @@ use rustix::event::PollFlags;
 use rustix::io::Errno;
 
 use super::channel::{Channel, Message, violation};
-use super::check::checked_terminal;
+use super::check::{checked_terminal, keep_newlines};
 use super::session::{operation_error, wait};
 use super::source::{self, Lent};
 use crate::trace;
@@ -25,6 +25,8 @@ pub(crate) struct Spawn<'a> {
     pub(crate) lent: Lent<'a>,
     /// The pid and the pidfd of the init.
     pub(crate) init: (i32, BorrowedFd<'a>),
+    /// Whether line feeds to its terminal stay as they are.
+    pub(crate) keep_newlines: bool,
     /// How long the host waits for the program to run.
     pub(crate) timeout: Duration,
 }
@@ -70,7 +72,11 @@ impl Spawn<'_> {
             while let Some(message) = channel.receive()? {
                 match message {
                     Message::SpawnConsole(master) if console.is_none() => {
-                        console = Some(checked_terminal(master)?);
+                        let master = checked_terminal(master)?;
+                        if self.keep_newlines {
+                            keep_newlines(&master)?;
+                        }
+                        console = Some(master);
                     }
                     Message::Spawned { process: number, pidfd } => {
                         let pid = self.child_of_init(&pidfd)?;
@@ -154,6 +160,7 @@ mod tests {
             main: false,
             lent: Lent::default(),
             init: (pid.cast_signed(), init.as_fd()),
+            keep_newlines: false,
             timeout: Duration::from_millis(100),
         }
         .start(&mut channel)

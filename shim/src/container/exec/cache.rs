@@ -76,6 +76,7 @@ struct ProcessKey {
     io_priority: Option<u32>,
     affinity: Option<CpuAffinity>,
     terminal: Option<TerminalSize>,
+    keep_newlines: bool,
     no_new_privileges: bool,
 }
 
@@ -99,6 +100,7 @@ impl ProcessKey {
             io_priority: process.io_priority,
             affinity: process.affinity.clone(),
             terminal: process.terminal,
+            keep_newlines: process.keep_newlines,
             no_new_privileges: process.no_new_privileges,
         }
     }
@@ -128,6 +130,7 @@ impl ProcessKey {
             // Plans of processes with sub-cgroups are not stored.
             sub_cgroups: _,
             terminal,
+            keep_newlines,
             no_new_privileges,
             ignore_paused: _,
             as_child: _,
@@ -149,6 +152,7 @@ impl ProcessKey {
             && self.io_priority == *io_priority
             && self.affinity == *affinity
             && self.terminal == *terminal
+            && self.keep_newlines == *keep_newlines
             && self.no_new_privileges == *no_new_privileges
     }
 }

@@ -93,6 +93,7 @@ impl Join<'_> {
     fn can_be_spawned(&self) -> bool {
         self.config.supervise
             && !self.process.as_child
+            && !self.process.keep_newlines
             && self.process.oom_score_adj.is_none()
             && self.process.extra_files.len() < SPAWNED_FILES
     }
@@ -132,6 +133,7 @@ impl Join<'_> {
             cgroups: sub_cgroups.map_or_else(|| Ok(Vec::new()), |cgroups| cgroups.entry_files())?,
             main: false,
             listener: None,
+            keep_newlines: self.process.keep_newlines,
             timeout: self.options.timeout,
         };
         // The plan depends on the number of cgroup files, which is not part of the cache's key.

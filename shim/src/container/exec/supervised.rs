@@ -24,6 +24,8 @@ pub(crate) struct SpawnRequest<'a> {
     pub(crate) main: bool,
     /// The socket on which the program waits for the start; `None` to execute it at once.
     pub(crate) listener: Option<BorrowedFd<'a>>,
+    /// Whether line feeds to its terminal stay as they are.
+    pub(crate) keep_newlines: bool,
     /// How long the init may be silent.
     pub(crate) timeout: Duration,
 }
@@ -59,6 +61,7 @@ impl SpawnRequest<'_> {
             main: self.main,
             lent: Lent { listener: self.listener, others: &lent, ..Lent::default() },
             init,
+            keep_newlines: self.keep_newlines,
             timeout: self.timeout,
         }
         .start(channel)

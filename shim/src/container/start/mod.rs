@@ -188,6 +188,7 @@ impl Start<'_> {
             cgroups: Vec::new(),
             main: true,
             listener: self.listener,
+            keep_newlines: self.process.keep_newlines,
             timeout: self.options.timeout,
         };
         let spawned = program.compile_plan(self.config, process, dropped).and_then(|plan| {

@@ -14,7 +14,7 @@ use pidone_config::{Code, Error, Result};
 use pidone_host::cgroup::Entrance;
 use pidone_host::pidfd::wait_for_end;
 use pidone_host::seccomp;
-use pidone_plan::barrier::BARRIER_PARKED;
+use pidone_plan::barrier::{BARRIER_CONSOLE, BARRIER_PARKED};
 use pidone_plan::{Plan, subject};
 use pidone_proto::Op;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -22,7 +22,7 @@ use rustix::io::Errno;
 use rustix::process::{Signal, WaitId, WaitIdOptions, WaitIdStatus, pidfd_send_signal, waitid};
 
 use super::channel::{Channel, Failed, Message, violation};
-use super::check::{as_child, checked_listener, checked_terminal};
+use super::check::{as_child, checked_listener, checked_terminal, keep_newlines};
 use super::clone::{Child, Request, dup_above};
 use super::image::{Codec, Sealed};
 use super::outbox::Outbox;
@@ -355,6 +355,11 @@ impl<'a> Session<'a> {
             (Message::Barrier(BARRIER_PARKED), Progress::Setup) if self.parks => {
                 self.outbox.proceed(&mut self.channel)?;
                 Ok(true)
+            }
+            (Message::Barrier(BARRIER_CONSOLE), Progress::Setup) => {
+                self.console.as_ref().map_or(Ok(()), keep_newlines)?;
+                self.outbox.proceed(&mut self.channel)?;
+                Ok(false)
             }
             (Message::Barrier(id), Progress::Setup) => {
                 host.at_barrier(id, &self.child)?;
