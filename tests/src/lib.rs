@@ -19,6 +19,7 @@ pub mod canary;
 mod case;
 pub mod leftover;
 pub mod need;
+mod person;
 mod program;
 mod python;
 mod report;
@@ -35,6 +36,7 @@ pub use case::{
     Case, Ground, Outcome, SELECTED, Stop, Way, completion, main, names, run_trials, trials,
 };
 pub use need::Need;
+pub use person::Person;
 pub use program::{GUEST, init_image, install, script, supervising_image};
 pub use python::{python, python_container};
 pub use report::{

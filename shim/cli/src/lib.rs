@@ -39,6 +39,7 @@ static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
 ///
 /// Returns the exit status of the program in the container, or that of the failure.
 pub fn run(program: &Program) -> ExitCode {
+    signals::keep_statuses();
     let mut report = Report::new(program.name);
     let outcome = Invocation::split(program, std::env::args_os().skip(1))
         .and_then(|invocation| invocation.execute(&mut report));

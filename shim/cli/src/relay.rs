@@ -57,6 +57,8 @@ pub(super) struct Relay {
     /// Whether standard input has not ended.
     input_open: bool,
     output: Buffer,
+    /// What the loss of the caller's terminal does.
+    on_loss: Loss,
     /// The caller's terminal, opened again. It is non-blocking, which must not affect the other
     /// processes that share the original open file.
     reopened_stdout: Option<OwnedFd>,
@@ -66,6 +68,17 @@ pub(super) struct Relay {
     remainder: Option<usize>,
     /// Why standard output can no longer be written to.
     failed: Option<Errno>,
+}
+
+/// What the loss of the caller's terminal does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Loss {
+    /// It hangs up the terminal in the container, so that the kernel sends `SIGHUP` to the programs
+    /// there, as to those of the lost terminal.
+    HangUp,
+    /// Its input ends and its output is discarded, but the program runs on, since this process
+    /// ignores `SIGHUP`: nohup(1).
+    Nothing,
 }
 
 /// The events that a relay waits for, by descriptor.
@@ -86,7 +99,7 @@ impl Relay {
     ///
     /// # Errors
     /// [`pidone_config::Code::SystemError`] if the master cannot be made non-blocking.
-    pub(super) fn new(master: OwnedFd) -> Result<Self> {
+    pub(super) fn new(master: OwnedFd, on_loss: Loss) -> Result<Self> {
         // The init shared this open file, but no longer uses it.
         rustix::io::ioctl_fionbio(&master, true)
             .map_err(|errno| Error::system("fionbio", "console", errno))?;
@@ -99,6 +112,7 @@ impl Relay {
             input: Buffer::new(),
             input_open: true,
             output: Buffer::new(),
+            on_loss,
             reopened_stdout,
             deserted: false,
             remainder: None,
@@ -127,6 +141,14 @@ impl Relay {
                 Winsize { ws_row: size.rows, ws_col: size.columns, ws_xpixel: 0, ws_ypixel: 0 };
             // It fails only if the terminal is gone.
             let _ = tcsetwinsize(master, size);
+        }
+    }
+
+    /// Handles the loss of the caller's terminal.
+    pub(super) fn lose_terminal(&mut self) {
+        if self.on_loss == Loss::HangUp {
+            self.output = Buffer::new();
+            self.master = None;
         }
     }
 
@@ -239,6 +261,10 @@ impl Relay {
         let to = self.reopened_stdout.as_ref().map_or(stdout(), AsFd::as_fd);
         match self.output.drain(to) {
             Ok(()) | Err(Errno::AGAIN) => {}
+            Err(Errno::IO) if self.reopened_stdout.is_some() => {
+                self.output = Buffer::new();
+                self.lose_terminal();
+            }
             Err(errno) => {
                 // Hang up the terminal of the container, as if a user's terminal were lost.
                 self.failed = Some(errno);

@@ -8,7 +8,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::stdio::stdin;
 
-use super::relay::{Relay, Wanted};
+use super::relay::{Loss, Relay, Wanted};
 use super::signals::{self, Forwarder, Signals};
 use super::terminal::{self, Raw};
 
@@ -35,8 +35,10 @@ struct Session<'a> {
 /// # Errors
 /// [`pidone_config::Code::SystemError`]. The program may still be running then.
 pub(super) fn attach(running: &mut Running, signals: &Signals) -> Result<i32> {
-    let relay = running.console.take().map(Relay::new).transpose()?;
-    let raw = if relay.is_some() { Raw::enter()? } else { None };
+    let ignored = running.console.is_some() && signals::is_ignored(libc::SIGHUP);
+    let on_loss = if ignored { Loss::Nothing } else { Loss::HangUp };
+    let relay = running.console.take().map(|master| Relay::new(master, on_loss)).transpose()?;
+    let raw = relay.as_ref().and_then(|_| Raw::enter());
     let mut session = Session { running, signals, raw, relay, forwarder: Forwarder::default() };
     session.relay_until_exit()?;
     let Session { raw, relay, forwarder, .. } = session;
@@ -61,6 +63,11 @@ impl Session<'_> {
             }
             self.forwarder.retry_held(self.running)?;
             if let Some(relay) = &mut self.relay {
+                // A terminal that has hung up reads as ended.
+                let ended = !ready.relay.stdin.is_empty();
+                if ended && self.raw.as_ref().is_some_and(Raw::has_hung_up) {
+                    relay.lose_terminal();
+                }
                 relay.transfer(&ready.relay);
             }
             if ready.ended {
@@ -135,9 +142,10 @@ impl Session<'_> {
             (libc::SIGWINCH, Some(relay)) => resize(relay),
             (libc::SIGCONT, Some(relay)) => {
                 // A shell has used the terminal meanwhile. If this process is in the background,
-                // the kernel stops it again.
+                // the kernel stops it again. A terminal that hangs up sends this signal too; then
+                // there is no mode to set.
                 if let Some(raw) = &self.raw {
-                    raw.set()?;
+                    let _ = raw.set();
                 }
                 resize(relay);
             }
@@ -149,7 +157,7 @@ impl Session<'_> {
                 signals::stop_this_process();
             }
             _ => {
-                self.forwarder.send(self.running, signal)?;
+                self.forwarder.forward(self.running, signal)?;
                 if signal == libc::SIGTSTP {
                     signals::stop_this_process();
                 }

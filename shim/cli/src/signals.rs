@@ -1,8 +1,9 @@
 //! Forwards the signals that this process receives to the program in the container.
+#![allow(unsafe_code, reason = "the action of a signal has no safe wrapper")]
 
 use std::os::fd::{AsFd, BorrowedFd};
 
-use nix::sys::signal::{SigSet, SigmaskHow, Signal, raise};
+use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, raise, signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use pidone::Running;
 use pidone_config::{Code, Error, Result};
@@ -13,6 +14,14 @@ use pidone_host::proc;
 const NOT_BLOCKED: [Signal; 4] =
     [Signal::SIGCHLD, Signal::SIGPIPE, Signal::SIGTTIN, Signal::SIGTTOU];
 
+/// Gives `SIGCHLD` its default action. While it is ignored, which exec does not change, the kernel
+/// reaps children itself, and their statuses are lost.
+pub(super) fn keep_statuses() {
+    // SAFETY: no handler is installed, so none can run at a wrong time.
+    // It fails only for a signal that does not exist.
+    let _ = unsafe { signal(Signal::SIGCHLD, SigHandler::SigDfl) };
+}
+
 /// The signals of this process, blocked and read from a descriptor.
 ///
 /// A signal therefore never interrupts the creation or removal of a container.
@@ -22,8 +31,8 @@ pub(super) struct Signals {
 }
 
 impl Signals {
-    /// Blocks the signals. Must be called before the first thread starts and before the first
-    /// container is created.
+    /// Blocks the signals, and unblocks the others, whatever the caller has blocked. Must be called
+    /// before the first thread starts and before the first container is created.
     ///
     /// # Errors
     /// [`Code::SystemError`] if sigprocmask(2) or signalfd(2) fails.
@@ -32,7 +41,7 @@ impl Signals {
         for signal in NOT_BLOCKED {
             blocked.remove(signal);
         }
-        blocked.thread_block().map_err(|errno| Error::system("sigprocmask", "", errno))?;
+        blocked.thread_set_mask().map_err(|errno| Error::system("sigprocmask", "", errno))?;
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
         let fd = SignalFd::with_flags(&blocked, flags)
             .map_err(|errno| Error::system("signalfd", "", errno))?;
@@ -51,7 +60,7 @@ impl Signals {
     /// Reads all pending signals up to one that asks this process to end, and returns that one.
     pub(super) fn next_termination(&self) -> Result<Option<i32>> {
         while let Some(signal) = self.next()? {
-            if is_termination(signal) {
+            if is_termination(signal) && !is_ignored(signal) {
                 return Ok(Some(signal));
             }
         }
@@ -96,6 +105,14 @@ pub(super) fn parse(text: &str) -> std::result::Result<i32, &'static str> {
     found.filter(|signal| (first..=last).contains(signal)).ok_or("no such signal")
 }
 
+/// Returns whether the caller of this process has made it ignore a signal, as nohup(1) does. It is
+/// read nevertheless, since blocked signals stay pending.
+pub(super) fn is_ignored(signal: i32) -> bool {
+    std::fs::read_to_string("/proc/thread-self/status").is_ok_and(|status| {
+        proc::parse_signal_set(&status, "SigIgn").unwrap_or(0) & bit(signal) != 0
+    })
+}
+
 /// Returns whether terminals, users or init systems send this signal to end a program.
 fn is_termination(signal: i32) -> bool {
     matches!(signal, libc::SIGHUP | libc::SIGINT | libc::SIGQUIT | libc::SIGTERM)
@@ -132,6 +149,18 @@ pub(super) struct Forwarder {
 const MAX_CHECKS: u32 = 10;
 
 impl Forwarder {
+    /// Sends a signal, or holds it back while the program blocks it. One that this process ignores
+    /// is sent only to a program that handles it, and never has its default effect.
+    ///
+    /// # Errors
+    /// Those of [`Running::signal`]. It is not an error if the program has just exited.
+    pub(super) fn forward(&mut self, running: &Running, signal: i32) -> Result<()> {
+        if is_ignored(signal) && Dispositions::read(running.pid()).handled & bit(signal) == 0 {
+            return Ok(());
+        }
+        self.send(running, signal)
+    }
+
     /// Sends a signal, or holds it back while the program blocks it.
     ///
     /// # Errors

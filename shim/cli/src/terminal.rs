@@ -2,7 +2,7 @@
 
 use std::os::fd::BorrowedFd;
 
-use pidone_config::{Error, Result, TerminalSize};
+use pidone_config::TerminalSize;
 use rustix::stdio::{stderr, stdin, stdout};
 use rustix::termios::{OptionalActions, Termios, isatty, tcgetattr, tcgetwinsize, tcsetattr};
 
@@ -12,6 +12,13 @@ pub(super) fn size() -> Option<TerminalSize> {
         let size = tcgetwinsize(fd).ok()?;
         Some(TerminalSize { rows: size.ws_row, columns: size.ws_col })
     })
+}
+
+/// Returns whether the terminal in the container must leave line feeds alone: a file or a pipe gets
+/// them as the program wrote them, and a terminal that is not in raw mode adds the carriage returns
+/// itself. Only a terminal in raw mode relies on the one in the container for that.
+pub(super) fn keeps_newlines() -> bool {
+    !(isatty(stdin()) && isatty(stdout()))
 }
 
 /// The terminal on standard input in raw mode. Dropping this restores its previous mode.
@@ -25,24 +32,25 @@ pub(super) struct Raw {
 }
 
 impl Raw {
-    /// Sets standard input to raw mode. Returns `None` if it is not a terminal.
-    pub(super) fn enter() -> Result<Option<Self>> {
+    /// Sets standard input to raw mode. Returns `None` if it is not a terminal, or one whose mode
+    /// this process cannot set: it has hung up, or is that of a background group without a parent
+    /// that could continue it.
+    pub(super) fn enter() -> Option<Self> {
         let fd = stdin();
-        if !isatty(fd) {
-            return Ok(None);
-        }
-        let before = tcgetattr(fd).map_err(|errno| Error::system("tcgetattr", "stdin", errno))?;
-        let raw = Self { fd, before };
-        raw.set()?;
-        Ok(Some(raw))
+        let raw = Self { fd, before: tcgetattr(fd).ok()? };
+        raw.set().ok().map(|()| raw)
     }
 
     /// Sets raw mode again, after a shell has used the terminal.
-    pub(super) fn set(&self) -> Result<()> {
+    pub(super) fn set(&self) -> rustix::io::Result<()> {
         let mut raw = self.before.clone();
         raw.make_raw();
         tcsetattr(self.fd, OptionalActions::Now, &raw)
-            .map_err(|errno| Error::system("tcsetattr", "stdin", errno))
+    }
+
+    /// Returns whether the terminal has hung up: its other end was closed.
+    pub(super) fn has_hung_up(&self) -> bool {
+        !isatty(self.fd)
     }
 
     /// Restores the previous mode, for example while this process is stopped.

@@ -167,6 +167,7 @@ impl Exec<'_> {
             cwd: flags.cwd.clone().unwrap_or_default(),
             user: flags.user.clone().unwrap_or_default(),
             terminal: flags.tty.then(|| terminal::size().unwrap_or_default()),
+            keep_newlines: flags.tty && terminal::keeps_newlines(),
             ..Process::default()
         }
     }

@@ -70,7 +70,10 @@ impl ConsoleSetup {
             }
             (_, false, Some(_)) => return refuse("needs a process that is detached"),
             (None, _, Some(_)) => return refuse("needs a process with a terminal"),
-            (Some(size), false, None) => *size = terminal::size().unwrap_or(*size),
+            (Some(size), false, None) => {
+                *size = terminal::size().unwrap_or(*size);
+                process.keep_newlines = terminal::keeps_newlines();
+            }
             _ => {}
         }
         descriptor::pass_to(process, self.preserve_fds)?;

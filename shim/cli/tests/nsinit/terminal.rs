@@ -1,19 +1,13 @@
 //! `--tty`: a person at a terminal, played by a test with a pty.
 
 use std::fs::File;
-use std::io::{Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::process::Stdio;
-use std::sync::{Arc, Mutex};
 
-use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::process::Signal;
-use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-use rustix::termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize};
 
 use crate::{Case, case};
-use pidone_tests::{Bench, Call, Finished, Need, eventually};
+use pidone_tests::{Bench, Call, Finished, Need, Person, eventually};
 
 pub(crate) const CASES: &[Case] = &[
     case("tty_makes_a_new_terminal", &[Need::SETSID], tty_makes_a_new_terminal),
@@ -37,68 +31,9 @@ pub(crate) const CASES: &[Case] = &[
     case("a_lost_terminal_ends_the_shell", &[Need::SETSID], a_lost_terminal_ends_the_shell),
 ];
 
-/// A terminal with a person in front of it.
-struct Person {
-    master: OwnedFd,
-    terminal: OwnedFd,
-    seen: Arc<Mutex<Vec<u8>>>,
-}
-
-impl Person {
-    fn new(rows: u16, columns: u16) -> Self {
-        let master =
-            openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
-        grantpt(&master).unwrap();
-        unlockpt(&master).unwrap();
-        let name = ptsname(&master, Vec::new()).unwrap();
-        let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
-        let terminal = openat(CWD, name.as_c_str(), flags, Mode::empty()).unwrap();
-        let person = Self { master, terminal, seen: Arc::default() };
-        person.resize(rows, columns);
-        let mut eyes = File::from(person.master.try_clone().unwrap());
-        let seen = Arc::clone(&person.seen);
-        std::thread::spawn(move || {
-            let mut bytes = [0; 4096];
-            while let Ok(count @ 1..) = eyes.read(&mut bytes) {
-                seen.lock().unwrap().extend_from_slice(&bytes[..count]);
-            }
-        });
-        person
-    }
-
-    fn resize(&self, rows: u16, columns: u16) {
-        let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
-        tcsetwinsize(&self.master, size).unwrap();
-    }
-
-    fn types(&self, keys: &str) {
-        File::from(self.master.try_clone().unwrap()).write_all(keys.as_bytes()).unwrap();
-    }
-
-    fn seen(&self) -> String {
-        String::from_utf8_lossy(&self.seen.lock().unwrap()).into_owned()
-    }
-
-    #[track_caller]
-    fn waits_for(&self, text: &str) {
-        assert!(eventually(|| self.seen().contains(text)), "no {text:?} in {:?}", self.seen());
-    }
-
-    /// Whether keys are echoed and lines are edited, as they are for a shell.
-    fn is_cooked(&self) -> bool {
-        let modes = tcgetattr(&self.terminal).unwrap();
-        modes.local_modes.contains(LocalModes::ICANON | LocalModes::ECHO)
-    }
-
-    /// Starts nsinit with this terminal, as a shell does.
-    fn starts(&self, bench: &Bench, line: &str) -> Call {
-        let state = bench.text("state");
-        let nsinit = bench.program().to_str().unwrap();
-        let all = ["-c", nsinit, "--root", &state, "exec", "--tty", "/bin/sh", "-c", line];
-        let mut command = bench.command_of(Path::new("/usr/bin/setsid"), &all);
-        let end = || Stdio::from(self.terminal.as_fd().try_clone_to_owned().unwrap());
-        bench.start(command.stdin(end()).stdout(end()).stderr(end()))
-    }
+/// Starts a shell in a container, with a person's terminal.
+fn start(person: &Person, bench: &Bench, line: &str) -> Call {
+    person.starts(bench, &["exec", "--tty", "/bin/sh", "-c", line])
 }
 
 fn tty_makes_a_new_terminal(bench: &Bench) {
@@ -106,7 +41,7 @@ fn tty_makes_a_new_terminal(bench: &Bench) {
     let line = "tty; test -t 0 && test -t 1 && test -t 2 && echo three; readlink /proc/self/fd/0; \
                 test /dev/console -ef /dev/pts/0 && echo console; \
                 test $(cut -d ' ' -f 7 /proc/self/stat) != 0 && echo controlling; exit 6";
-    assert_eq!(person.starts(bench, line).finish().code(), 6);
+    assert_eq!(start(&person, bench, line).finish().code(), 6);
     person.waits_for("controlling\r\n");
     let seen = person.seen();
     assert_eq!(seen, "/dev/pts/0\r\nthree\r\n/dev/pts/0\r\nconsole\r\ncontrolling\r\n");
@@ -116,7 +51,7 @@ fn the_size_follows_the_callers(bench: &Bench) {
     let person = Person::new(31, 97);
     let line = "stty size; trap 'stty size; exit 0' WINCH; echo ready; \
                 while :; do sleep 0.02; done";
-    let program = person.starts(bench, line);
+    let program = start(&person, bench, line);
     person.waits_for("ready\r\n");
     assert!(person.seen().starts_with("31 97\r\n"), "{}", person.seen());
     person.resize(50, 132);
@@ -128,7 +63,7 @@ fn keys_reach_the_program(bench: &Bench) {
     let person = Person::new(24, 80);
     let line = "trap 'echo interrupted; exit 11' INT; echo ready; read line; echo got:$line; \
                 while :; do sleep 0.02; done";
-    let program = person.starts(bench, line);
+    let program = start(&person, bench, line);
     person.waits_for("ready\r\n");
     assert!(!person.is_cooked());
     person.types("hello\r");
@@ -140,7 +75,7 @@ fn keys_reach_the_program(bench: &Bench) {
     assert_eq!(program.finish().code(), 11);
     assert!(person.is_cooked());
     // End-of-file is a key too.
-    let program = person.starts(bench, "cat; echo end; exit 12");
+    let program = start(&person, bench, "cat; echo end; exit 12");
     assert!(eventually(|| !person.is_cooked()));
     person.types("\x04");
     person.waits_for("end\r\n");
@@ -150,12 +85,12 @@ fn keys_reach_the_program(bench: &Bench) {
 fn the_callers_terminal_is_restored(bench: &Bench) {
     let person = Person::new(24, 80);
     assert!(person.is_cooked());
-    let program = person.starts(bench, "kill -KILL $$; sleep 1000");
+    let program = start(&person, bench, "kill -KILL $$; sleep 1000");
     assert!(eventually(|| !person.is_cooked()));
     program.signal(Signal::TERM);
     assert_eq!(program.finish().code(), 143);
     assert!(person.is_cooked(), "after a signal");
-    let program = person.starts(bench, "exit 0");
+    let program = start(&person, bench, "exit 0");
     assert_eq!(program.finish().code(), 0);
     assert!(person.is_cooked(), "after the program's end");
 }
@@ -167,7 +102,7 @@ fn with_tty(bench: &Bench, line: &str, input: Stdio) -> Finished {
 }
 
 fn nothing_that_was_written_is_lost(bench: &Bench) {
-    let expected: String = (1..=20_000).map(|number| format!("{number}\r\n")).collect();
+    let expected: String = (1..=20_000).map(|number| format!("{number}\n")).collect();
     for _ in 0..5 {
         let outcome = with_tty(bench, "seq 20000", Stdio::null());
         assert_eq!(outcome.code(), 0);
@@ -196,7 +131,7 @@ fn input_that_is_no_terminal(bench: &Bench) {
     assert_eq!(outcome.code(), 3, "{outcome:?}");
     let outcome = with_tty(bench, "cat; echo end", Stdio::null());
     assert_eq!(outcome.code(), 0);
-    assert!(outcome.stdout.ends_with("end\r\n"), "{outcome:?}");
+    assert!(outcome.stdout.ends_with("end\n"), "{outcome:?}");
 }
 
 fn output_to_a_closed_pipe_ends_the_program(bench: &Bench) {
@@ -208,7 +143,7 @@ fn output_to_a_closed_pipe_ends_the_program(bench: &Bench) {
     );
     let outcome = bench.finish(&mut bench.command_of(Path::new("/bin/sh"), &["-c", &line]));
     // The terminal is hung up, which ends the loop.
-    assert_eq!(outcome.stdout, "y\r\n");
+    assert_eq!(outcome.stdout, "y\n");
     assert!(matches!(outcome.stderr.as_str(), "7\n" | "129\n"), "{outcome:?}");
     let line = format!(
         "{} --root {} exec --tty sh -c 'while echo y; do :; done' </dev/null >/dev/full",
@@ -235,13 +170,13 @@ fn a_terminal_can_be_closed_and_opened_again(bench: &Bench) {
     let line = "exec </dev/null >/dev/null 2>&1; sleep 0.2; echo again > /dev/pts/0; sleep 0.2; \
                 echo last > /dev/pts/0";
     let outcome = with_tty(bench, line, Stdio::null());
-    assert_eq!((outcome.code(), outcome.stdout.as_str()), (0, "again\r\nlast\r\n"));
+    assert_eq!((outcome.code(), outcome.stdout.as_str()), (0, "again\nlast\n"));
 }
 
 fn signals_without_keys(bench: &Bench) {
     let person = Person::new(24, 80);
     let line = "trap 'exit 21' TERM; echo ready; while :; do sleep 0.02; done";
-    let program = person.starts(bench, line);
+    let program = start(&person, bench, line);
     person.waits_for("ready\r\n");
     program.signal(Signal::TERM);
     assert_eq!(program.finish().code(), 21);
@@ -250,13 +185,10 @@ fn signals_without_keys(bench: &Bench) {
 
 fn a_lost_terminal_ends_the_shell(bench: &Bench) {
     let person = Person::new(24, 80);
-    let program = person.starts(bench, "echo ready; while read line; do :; done; exit 0");
+    let program = start(&person, bench, "echo ready; while read line; do :; done; exit 0");
     person.waits_for("ready\r\n");
     // nsinit leads the session here, and gets the signal of the loss.
-    let Person { master, terminal, seen } = person;
-    drop((master, terminal));
-    program.signal(Signal::HUP);
+    person.leaves();
     let outcome = program.finish();
     assert!(matches!(outcome.code(), 0 | 129), "{outcome:?}");
-    drop(seen);
 }

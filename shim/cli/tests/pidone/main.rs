@@ -13,7 +13,9 @@ mod limit;
 mod line;
 mod man;
 mod pool;
+mod signals;
 mod socket;
+mod terminal;
 mod trace;
 
 use std::process::ExitCode;
@@ -35,6 +37,8 @@ fn main() -> ExitCode {
         life::CASES,
         exec::CASES,
         socket::CASES,
+        terminal::CASES,
+        signals::CASES,
         pool::CASES,
         limit::CASES,
         bad::CASES,

@@ -14,7 +14,7 @@ use super::message::{Control, Program, Request, Response, decode};
 use crate::failure::{Failure, Outcome};
 use crate::output;
 use crate::report::Report;
-use crate::signals::{Signals, stop_this_process};
+use crate::signals::{Signals, is_ignored, stop_this_process};
 
 impl From<super::Program> for Program {
     fn from(program: super::Program) -> Self {
@@ -92,6 +92,9 @@ pub(super) fn run(run: super::Run, report: &mut Report) -> Outcome {
             lines.receive()?;
         }
         while let Some(signal) = signalled.then(|| signals.next()).transpose()?.flatten() {
+            if is_ignored(signal) {
+                continue;
+            }
             // If the service has ended, the next iteration reports it.
             let _ = lines.send(&Control::Signal(signal.to_string()), &[]);
             if signal == libc::SIGTSTP {
