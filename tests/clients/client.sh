@@ -86,6 +86,9 @@ prepare() {
     printf '%s\n' root:x:0: user:x:1000: staff:x:50:user >"$rootfs/etc/group"
     chmod 1777 "$rootfs/tmp"
     touch "$rootfs/etc/plain"
+    # What ordinary images have: a directory that only root may enter, and the link of systemd-resolved.
+    mkdir -m 700 "$rootfs/closed"
+    ln -s ../run/systemd/resolve/stub-resolv.conf "$rootfs/etc/resolv.conf"
     tar -C "$rootfs" -cf "$work/rootfs.tar" .
     remains >"$work/before"
     sort -o "$work/before" "$work/before"
@@ -118,7 +121,28 @@ client() {
     chmod +x "$work/bin/$1"
 }
 
-# image_archive FILE NAME COMMAND: the busybox image as docker saves it; the command is JSON.
+# Writes a profile that knows no system calls of the last years.
+old_profile() {
+    cat <<END
+{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["openat2", "close_range", "faccessat2",
+ "open_tree", "move_mount", "fsopen", "mount_setattr"], "action": "SCMP_ACT_ERRNO", "errnoRet": 1}]}
+END
+}
+
+# Runs a command on a terminal that hangs up as soon as a condition holds: hung_up CONDITION COMMAND...
+hung_up() {
+    local condition=$1 terminal
+    shift
+    # Its input stays silent.
+    [ -e "$work/silent" ] || mkfifo "$work/silent"
+    setsid script --quiet --command "$(printf '%q ' "$@")" /dev/null >/dev/null 2>&1 <>"$work/silent" &
+    terminal=$!
+    settle sh -c "$condition"
+    kill -KILL "$terminal"
+    wait "$terminal" || true
+}
+
+# image_archive FILE NAME COMMAND [USER]: the busybox image as docker saves it; the command is JSON.
 image_archive() {
     local parts=$work/image layer
     mkdir -p "$parts"
@@ -126,7 +150,7 @@ image_archive() {
     layer=$(sha256sum <"$work/rootfs.tar" | cut -d ' ' -f 1)
     cat >"$parts/config.json" <<END
 {"architecture": "$(dpkg --print-architecture)", "os": "linux",
- "config": {"Env": ["PATH=/bin"], "Cmd": $3},
+ "config": {"Env": ["PATH=/bin"], "Cmd": $3, "User": "${4:-}"},
  "rootfs": {"type": "layers", "diff_ids": ["sha256:$layer"]}}
 END
     echo "[{\"Config\": \"config.json\", \"RepoTags\": [\"$2\"], \"Layers\": [\"layer.tar\"]}]" \

@@ -81,6 +81,22 @@ check 'the network namespace of another' 0 "$(readlink "/proc/$pid/ns/net" | sed
 ctr task rm --force own >/dev/null 2>&1
 ctr container rm own
 
+# --- what ordinary images expect ---
+user=localhost/user:1
+image_archive "$work/user.tar" $user '["/bin/sh"]' 1000
+check 'import of an image with a user' 0 "*$user*" ctr image import "$work/user.tar"
+check 'a user opens its standard streams' 0 logged \
+    ctr run --rm "${options[@]}" $user logs sh -c 'echo logged >/dev/stdout'
+echo outside >"$work/volume/from"
+check 'a file at the link of systemd-resolved' 0 outside \
+    run --mount "type=bind,src=$work/volume/from,dst=/etc/resolv.conf,options=bind" -- cat /etc/resolv.conf
+check 'a working directory that only root may enter' 0 /closed \
+    ctr run --rm "${options[@]}" --cwd /closed $user closed pwd
+check 'a working directory that a read-only root lacks' 0 /made/up run --read-only --cwd /made/up -- pwd
+old_profile >"$work/old.json"
+check 'a profile of older days' 0 runs run --seccomp --seccomp-profile "$work/old.json" -- echo runs
+check 'a privileged one' 0 '' run --privileged -- mount -t tmpfs none /tmp
+
 # --- limits, as the kernel has them ---
 if has_controllers; then
     background limited --memory-limit 67108864 --cpu-shares 512 --cpu-quota 50000 --cpu-period 100000
@@ -104,6 +120,10 @@ check 'exec: working directory' 0 /tmp in_one --cwd /tmp one pwd
 check 'exec: no terminal' 1 '' in_one one test -t 0
 check 'exec: a terminal' 0 '*size 30 100*' on_terminal ctr task exec --exec-id terminal --tty one \
     sh -c 'until stty size | grep -q 100; do sleep 0.1; done; echo size $(stty size)'
+for count in first second third; do
+    check "exec: the $count interactive terminal" 0 '*/dev/pts/*' \
+        on_terminal ctr task exec --exec-id "terminal-$count" --tty one tty
+done
 check 'exec: the same namespaces' 0 same in_one one sh -c \
     'for n in pid net mnt ipc uts; do
          [ "$(readlink /proc/1/ns/$n)" = "$(readlink /proc/self/ns/$n)" ] || exit 1; done; echo same'

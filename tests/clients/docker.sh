@@ -80,6 +80,7 @@ check 'a read-only bind mount' 1 'outside*ead-only file system*' \
     run --volume "$work/volume:/volume:ro" $image sh -c 'exec 2>&1; cat /volume/file && echo inside >/volume/file'
 check 'a bind mount' 0 '' run --volume "$work/volume:/volume" $image sh -c 'echo inside >/volume/file'
 check 'what was written there' 0 inside cat "$work/volume/file"
+echo outside >"$work/volume/from"
 check 'a named volume' 0 kept run --volume kept:/volume $image sh -c 'echo kept >/volume/file && cat /volume/file'
 docker volume rm kept >/dev/null
 check 'a device' 0 'crw*' run --device /dev/kmsg $image ls -l /dev/kmsg
@@ -106,6 +107,18 @@ check 'processes of another container' 0 '*sleep 1000*' run --pid container:peer
 check 'the same network' 0 "$(docker exec peer readlink /proc/self/ns/net | sed 's/[][]/\\&/g')" \
     docker run --rm --network container:peer $image readlink /proc/self/ns/net
 remove peer
+
+# --- what ordinary images expect ---
+both='echo logged >/dev/stdout; echo warned >/dev/stderr'
+check 'a user opens its standard streams' 0 $'logged\nwarned' run --user 1000 $image sh -c "$both"
+check 'the streams of a terminal too' 0 $'logged\nwarned' run --user 1000 --tty $image sh -c "$both"
+check 'a file at the link of systemd-resolved' 0 outside \
+    run --volume "$work/volume/from:/etc/resolv.conf" $image cat /etc/resolv.conf
+check 'a working directory that only root may enter' 0 /closed run --user 1000 --workdir /closed $image pwd
+check 'a working directory that a read-only root lacks' 0 /made/up \
+    run --read-only --workdir /made/up $image pwd
+old_profile >"$work/old.json"
+check 'a profile of older days' 0 runs run --security-opt "seccomp=$work/old.json" $image echo runs
 
 # --- seccomp ---
 check 'the default profile' 0 'Seccomp:?2' run $image grep Seccomp: /proc/self/status
@@ -147,6 +160,14 @@ check 'exec: directory and environment' 0 '/tmp c' \
     docker exec --workdir /tmp --env A=c one sh -c 'echo $PWD $A'
 check 'exec: a terminal' 0 '*' on_terminal docker exec --interactive --tty one test -t 0
 check 'exec: no terminal' 1 '' docker exec one test -t 0
+for count in first second third; do
+    check "exec: the $count interactive terminal" 0 '*/dev/pts/*' on_terminal docker exec --interactive --tty one tty
+done
+check 'exec: a user opens its standard streams' 0 logged \
+    docker exec --user 1000 one sh -c 'echo logged >/dev/stdout'
+check 'exec: a terminal that hangs up' 0 '' hung_up 'docker exec one test -e /tmp/waits' \
+    docker exec --interactive --tty one sh -c 'touch /tmp/waits; sleep 1000'
+check 'the container runs on' 0 running state one
 check 'exec: the profile' 1 '*not permitted' docker exec one unshare -U true
 check 'exec: the same namespaces' 0 same docker exec one sh -c \
     'for n in pid net mnt ipc uts; do

@@ -73,6 +73,7 @@ check 'a read-only bind mount' 1 'outside*ead-only file system*' \
     run --volume "$work/volume:/volume:ro" $image sh -c 'exec 2>&1; cat /volume/file && echo inside >/volume/file'
 check 'a bind mount' 0 '' run --volume "$work/volume:/volume" $image sh -c 'echo inside >/volume/file'
 check 'what was written there' 0 inside cat "$work/volume/file"
+echo outside >"$work/volume/from"
 check 'a device' 0 crw* run --device /dev/kmsg $image ls -l /dev/kmsg
 check 'a device that is not allowed' 1 '*not permitted*' \
     run $image sh -c 'mknod /tmp/kmsg c 1 11 && cat /tmp/kmsg'
@@ -97,6 +98,23 @@ if "$runtime" init-image "$work/init" 2>/dev/null; then
     check 'it reaps zombies' 0 0 "${own[@]}" $image \
         sh -c '(sleep 0.1 & sleep 0.1 &); sleep 1; grep -l "^State:.Z" /proc/[0-9]*/status 2>/dev/null | wc -l'
 fi
+
+# --- what ordinary images expect ---
+both='echo logged >/dev/stdout; echo warned >/dev/stderr'
+check 'a user opens its standard streams' 0 $'logged\nwarned' run --user 1000 $image sh -c "$both"
+check 'the streams of a terminal too' 0 $'logged\nwarned' run --user 1000 --tty $image sh -c "$both"
+check 'a file at the link of systemd-resolved' 0 outside \
+    run --volume "$work/volume/from:/etc/resolv.conf" $image cat /etc/resolv.conf
+check 'a working directory that only root may enter' 0 /closed run --user 1000 --workdir /closed $image pwd
+podman import --change 'ENV PATH=/bin' --change 'WORKDIR /made/up' "$work/rootfs.tar" localhost/cwd:1 >/dev/null 2>&1
+check 'a working directory that a read-only root lacks' 0 /made/up run --read-only localhost/cwd:1 pwd
+check 'an overlay of a volume' 0 $'outside\ninner' \
+    run --volume "$work/volume:/volume:O" $image sh -c 'cat /volume/from; echo inner >/volume/from; cat /volume/from'
+check 'the volume itself is as it was' 0 outside cat "$work/volume/from"
+old_profile >"$work/old.json"
+check 'a profile of older days' 0 runs run --security-opt "seccomp=$work/old.json" $image echo runs
+check 'a privileged one may mount' 0 '' \
+    run --privileged --cap-drop SYS_RESOURCE $image mount -t tmpfs none /tmp
 
 # --- seccomp ---
 check 'the default profile' 0 'Seccomp:?2' run $image grep Seccomp: /proc/self/status
@@ -135,6 +153,14 @@ check 'exec: a user' 0 1000 podman exec --user 1000 one id -u
 check 'exec: directory and environment' 0 '/tmp c' podman exec --workdir /tmp --env A=c one sh -c 'echo $PWD $A'
 check 'exec: a terminal' 0 '' podman exec --tty one test -t 0
 check 'exec: no terminal' 1 '' podman exec one test -t 0
+for count in first second third; do
+    check "exec: the $count interactive terminal" 0 '*/dev/pts/*' on_terminal podman exec --interactive --tty one tty
+done
+check 'exec: a user opens its standard streams' 0 logged \
+    podman exec --user 1000 one sh -c 'echo logged >/dev/stdout'
+check 'exec: a terminal that hangs up' 0 '' hung_up 'podman exec one test -e /tmp/waits' \
+    podman exec --interactive --tty one sh -c 'touch /tmp/waits; sleep 1000'
+check 'the container runs on' 0 running state one
 check 'exec: the profile' 0 'Seccomp:?2' podman exec one grep Seccomp: /proc/self/status
 check 'exec: the same namespaces' 0 same podman exec one sh -c \
     'for n in pid net mnt ipc uts; do
