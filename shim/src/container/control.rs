@@ -113,14 +113,16 @@ impl Container {
     ///
     /// # Errors
     /// [`Code::ConfigInvalid`] for an invalid value; [`Code::SystemError`] if the kernel rejects a
-    /// limit.
+    /// limit. Nothing is changed then.
     pub fn set(&mut self, config: &Config) -> Result<()> {
         config.validate()?;
         let _lock = Lock::take(self.directory.as_fd(), self.id())?;
         self.refresh()?;
-        if let (Some(cgroups), Some(limits)) = (self.cgroups()?, &config.cgroups) {
+        let cgroups = self.cgroups()?;
+        if let (Some(cgroups), Some(limits)) = (&cgroups, &config.cgroups) {
             cgroups.set(limits)?;
         }
+        let before = self.state.clone();
         let State { config: former, dropped, .. } = &mut self.state;
         // A supervising init keeps the former filter, and what it starts would inherit that.
         if dropped.filter == Filtered::AsConfigured
@@ -131,7 +133,12 @@ impl Container {
         }
         former.clone_from(config);
         self.drop_caches();
-        self.write_state()
+        self.write_state().inspect_err(|_| {
+            self.state = before;
+            if let (Some(cgroups), Some(limits)) = (&cgroups, &self.state.config.cgroups) {
+                let _ = cgroups.set(limits);
+            }
+        })
     }
 
     /// Returns a watcher that reports when the kernel kills a process for lack of memory.

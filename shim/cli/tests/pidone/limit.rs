@@ -10,6 +10,7 @@ use crate::{Case, case};
 use pidone_tests::{Bench, Call, Need, eventually};
 
 pub(crate) const CASES: &[Case] = &[
+    case("update_that_fails_changes_nothing", &[Need::Memory], update_that_fails_changes_nothing),
     case("update_changes_limits", &[Need::Memory], update_changes_limits),
     case("update_refuses_wrong_values", &[Need::Memory], update_refuses_wrong_values),
     case("statistics_have_runcs_names", &[Need::Memory], statistics_have_runcs_names),
@@ -28,6 +29,24 @@ fn is(bench: &Bench, controller: &str, file: &str, value: &str) {
 }
 
 const MEMORY: &str = "memory.limit_in_bytes";
+
+/// An update holds as a whole or not at all, in the cgroup as in the state.
+fn update_that_fails_changes_nothing(bench: &Bench) {
+    bench.keep("u", &bench.staying());
+    bench.run(&["update", "--pids-limit", "30", "--memory", "64m", "--cpu-share", "512", "u"]).ok();
+    let state = fs::read(bench.path("state/u/state.json")).unwrap();
+    let line = ["update", "--pids-limit", "40", "--memory", "32m", "--cpu-share", "300"];
+    // The machine has no such processor.
+    let error = bench.run(&[&line[..], &["--cpuset-cpus", "4000", "u"]].concat()).error(1);
+    assert!(error.contains("cpuset.cpus"), "{error}");
+    is(bench, "memory", MEMORY, "67108864");
+    is(bench, "cpu", "cpu.shares", "512");
+    is(bench, "pids", "pids.max", "30");
+    assert_eq!(fs::read(bench.path("state/u/state.json")).unwrap(), state);
+    bench.run(&[&line[..], &["u"]].concat()).ok();
+    is(bench, "pids", "pids.max", "40");
+    bench.delete("u");
+}
 
 fn update_changes_limits(bench: &Bench) {
     bench.keep("u", &bench.staying());

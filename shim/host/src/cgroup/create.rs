@@ -9,6 +9,7 @@ use rustix::io::Errno;
 
 use super::directory::{Directory, Version};
 use super::knob::{self, Knob, UNIFIED};
+use super::undo::FormerValues;
 use super::{Cgroups, Mode, controllers, device, freezer, tree, v1, v2};
 
 /// How often a parent may vanish between its creation and its use. Other containers that share the
@@ -101,13 +102,20 @@ impl Cgroups {
     /// A field that is not set leaves the kernel's value. The freezer is changed last.
     ///
     /// # Errors
-    /// Those of [`Cgroups::create`]. The limits before the one that failed stay written.
+    /// Those of [`Cgroups::create`]. The limits that were written before get their former values.
     pub fn set(&self, config: &config::Cgroup) -> Result<()> {
         self.check(config)?;
         if let (Mode::V2, Some(path)) = (self.mode, self.v2()) {
             v2::refuse_below_usage(&Directory::existing(path)?, config)?;
         }
-        self.apply(&self.knobs(config)?)?;
+        let knobs = self.knobs(config)?;
+        let former = self.former_values(&knobs)?;
+        self.change(config, &knobs).inspect_err(|_| former.restore())
+    }
+
+    /// Writes all limits, and changes the freezer last.
+    fn change(&self, config: &config::Cgroup, knobs: &[Knob]) -> Result<()> {
+        self.apply(knobs)?;
         if self.mode != Mode::V2 {
             v1::enable_oom_killer(self, config)?;
         }
@@ -117,6 +125,21 @@ impl Cgroups {
             Freezer::Frozen => self.freeze(),
             Freezer::Thawed => self.thaw(),
         }
+    }
+
+    /// Reads the values that [`Cgroups::change`] replaces.
+    fn former_values(&self, knobs: &[Knob]) -> Result<FormerValues> {
+        let mut former = FormerValues::default();
+        for knob in knobs {
+            let Some(path) = self.paths.get(self.key(knob)) else { continue };
+            former.add(Directory::existing(path)?, std::slice::from_ref(knob))?;
+        }
+        if self.mode != Mode::V2
+            && let Some(memory) = self.controller("memory")?
+        {
+            former.add_oom_control(memory)?;
+        }
+        Ok(former)
     }
 
     fn apply(&self, knobs: &[Knob]) -> Result<()> {

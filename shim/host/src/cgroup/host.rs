@@ -52,6 +52,15 @@ struct Mount {
     point: PathBuf,
 }
 
+/// Where cgroups are mounted.
+const USUAL_POINT: &str = "/sys/fs/cgroup";
+
+/// Whether the host has cgroup v2, and nothing else, at the usual mount point.
+#[must_use]
+pub fn has_only_v2() -> bool {
+    rustix::fs::statfs(USUAL_POINT).is_ok_and(|found| found.f_type == libc::CGROUP2_SUPER_MAGIC)
+}
+
 impl Host {
     /// Reads `/proc/self/mountinfo` and `/proc/self/cgroup`.
     ///
@@ -75,13 +84,11 @@ impl Host {
     ///
     /// The cgroup of the calling process stays unknown, so only absolute paths can be located.
     fn unified() -> Option<Self> {
-        let point = "/sys/fs/cgroup";
-        let version = rustix::fs::statfs(point).ok()?.f_type;
-        (version == libc::CGROUP2_SUPER_MAGIC).then(|| Self {
+        has_only_v2().then(|| Self {
             mounts: vec![Mount {
                 controllers: vec![String::new()],
                 root: "/".into(),
-                point: point.into(),
+                point: USUAL_POINT.into(),
             }],
             own: BTreeMap::new(),
         })

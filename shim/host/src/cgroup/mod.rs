@@ -27,6 +27,7 @@ mod knob;
 mod remove;
 mod stats;
 mod tree;
+mod undo;
 mod v1;
 mod v2;
 
@@ -41,7 +42,7 @@ pub use attach::{Entrance, entry_error};
 pub use create::can_create;
 pub use events::{Notice, PressureLevel, Watcher};
 pub use freezer::Freezer;
-pub use host::Host;
+pub use host::{Host, has_only_v2};
 pub use stats::{
     BlkioEntry, BlkioStats, BurstData, CpuStats, CpuUsage, CpusetStats, HugetlbStats, MemoryData,
     MemoryStats, MiscStats, PageUsage, PageUsageByNuma, Pages, PidsStats, Pressure, Psi, RdmaEntry,
