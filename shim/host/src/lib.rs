@@ -16,6 +16,7 @@
 //! - [`span`]: the recorder of timed steps.
 
 pub mod cgroup;
+pub mod deadline;
 pub mod descriptor;
 pub mod exit;
 pub mod lsm;

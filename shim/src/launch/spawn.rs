@@ -1,9 +1,10 @@
 //! Requests processes from a supervising init.
 
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use pidone_config::{Error, Result};
+use pidone_host::deadline::after;
 use pidone_host::{pidfd, proc};
 use pidone_plan::Plan;
 use rustix::event::PollFlags;
@@ -63,7 +64,7 @@ impl Spawn<'_> {
         }
         drop(opened);
         let mut console = None;
-        let deadline = Instant::now() + self.timeout;
+        let deadline = after(self.timeout);
         loop {
             let until = (deadline, self.timeout);
             let wait = || wait(channel, PollFlags::IN, self.init.1, until);
@@ -119,6 +120,7 @@ fn gone() -> Error {
 #[cfg(test)]
 mod tests {
     use std::process::Command;
+    use std::time::Instant;
 
     use pidone_host::unix::send_parts;
     use pidone_proto::{Bincode, Call, Codec as _, FrameType, Header, Op, Report};

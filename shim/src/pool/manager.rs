@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use pidone_config::{Config, Error, Process, Result};
 use pidone_host::cgroup::Cgroups;
+use pidone_host::deadline::after;
 use pidone_host::lsm;
 use rustix::io::Errno;
 use rustix::process::{Signal, getpriority_process, setpriority_process};
@@ -307,7 +308,7 @@ impl PoolManager {
     }
 
     pub(super) fn wait_until_full(&self, timeout: Duration) -> Result<()> {
-        let deadline = Instant::now() + timeout;
+        let deadline = after(timeout);
         let mut queue = self.queue();
         queue.want_all();
         self.changed.notify_all();

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use pidone::Container;
 use pidone_config::{Code, Error};
 use pidone_host::cgroup::Notice;
+use pidone_host::deadline::after;
 use rustix::event::{PollFd, Timespec, poll};
 use rustix::io::Errno;
 use serde_json::{Value, json};
@@ -28,7 +29,7 @@ pub(super) fn events(invocation: &Invocation<'_>, report: &mut Report) -> Outcom
         return Ok(0);
     }
     let mut watcher = container.notify_oom()?;
-    let mut next = Instant::now() + flags.interval;
+    let mut next = after(flags.interval);
     loop {
         match watcher.check()? {
             Notice::Gone => return Ok(0),
@@ -40,7 +41,7 @@ pub(super) fn events(invocation: &Invocation<'_>, report: &mut Report) -> Outcom
             Notice::Nothing => {}
         }
         if Instant::now() >= next {
-            next += flags.interval;
+            next = next.checked_add(flags.interval).unwrap_or_else(|| after(flags.interval));
             match container.stats() {
                 Ok(stats) => print_event(&container, "stats", usage::event_data(&stats))?,
                 Err(error) if error.code() == Code::ContainerNotRunning => return Ok(0),

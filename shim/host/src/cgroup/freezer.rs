@@ -10,6 +10,7 @@ use rustix::fs::{OFlags, Timespec};
 
 use super::directory::{self, Directory, Version, is_gone, read_all, read_record};
 use super::{Cgroups, Mode};
+use crate::deadline::after;
 
 /// How long the processes may take to freeze. One in an uninterruptible wait, for example for a
 /// disk, freezes only after it.
@@ -169,7 +170,7 @@ fn request(directory: &Directory, frozen: bool) -> Result<()> {
 }
 
 fn change(directory: &Directory, frozen: bool, timeout: Duration) -> Result<()> {
-    let deadline = Instant::now() + timeout;
+    let deadline = after(timeout);
     let done = if directory.has(V1_STATE) {
         change_v1(directory, frozen, deadline)?
     } else {

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use pidone_config::error::{Cause, Step, Subject};
 use pidone_config::{Code, Error, Result};
 use pidone_host::cgroup::Entrance;
+use pidone_host::deadline::after;
 use pidone_host::pidfd::wait_for_end;
 use pidone_host::seccomp;
 use pidone_plan::barrier::{BARRIER_CONSOLE, BARRIER_PARKED};
@@ -300,7 +301,7 @@ impl<'a> Session<'a> {
 
     /// Handles the reports of the init until the start is complete or has failed.
     fn handle_reports(&mut self, host: &mut impl Host) -> Result<()> {
-        let mut deadline = Instant::now() + self.timeout;
+        let mut deadline = after(self.timeout);
         loop {
             let watched = self.child.pid;
             let ended = trace::span(trace::WAIT, || self.wait(deadline))?;
@@ -311,7 +312,7 @@ impl<'a> Session<'a> {
                     trace::mark("start seen", None);
                     return Ok(());
                 }
-                deadline = Instant::now() + self.timeout;
+                deadline = after(self.timeout);
             }
             // An init that has forked is expected to end: its child has replaced it meanwhile.
             if ended && self.child.pid == watched {
