@@ -19,7 +19,8 @@ impl Container {
     /// Removes a stopped container: its cgroups, its interfaces on the host, and its directory.
     ///
     /// Processes that remain in its cgroups are killed. The `poststop` hooks run last; their errors
-    /// are in [`Container::poststop_failures`].
+    /// are in [`Container::poststop_failures`], and that of a [damaged](Container::is_damaged)
+    /// state.
     ///
     /// # Errors
     /// [`Code::ContainerNotStopped`] if its first process runs; [`Code::SystemError`] if
@@ -37,11 +38,15 @@ impl Container {
         self.clean()?;
         self.remove_directory()?;
         self.poststop = self.hooks(None).poststop();
+        if self.is_damaged {
+            let reason = "the state is damaged: processes and cgroups may be left";
+            self.poststop.push(Error::reason(Code::SystemError, "delete", self.id(), reason));
+        }
         Ok(())
     }
 
-    /// Returns, and forgets, the errors of the hooks that failed after [`Container::destroy`]. The
-    /// container was removed nevertheless.
+    /// Returns, and forgets, what [`Container::destroy`] could not do: hooks that failed, and
+    /// cgroups that a damaged state does not name. The container was removed nevertheless.
     pub fn poststop_failures(&mut self) -> Vec<Error> {
         std::mem::take(&mut self.poststop)
     }

@@ -1,6 +1,6 @@
 //! Containers by id, each with a directory for its state.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use pidone_config::{Code, Config, Error, Result};
@@ -9,6 +9,7 @@ use rustix::fs::{CWD, Mode, OFlags, mkdirat, openat};
 use rustix::io::Errno;
 
 use crate::container::Container;
+use crate::container::state::is_containers;
 use crate::launch::options::Options;
 use crate::trace;
 
@@ -116,24 +117,25 @@ impl Factory {
     /// [`Code::InvalidIdFormat`], [`Code::ContainerNotExists`], or [`Code::SystemError`].
     pub fn load(&self, id: &str) -> Result<Container> {
         check_id(id)?;
-        let path = self.root.join(id);
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let directory = match openat(CWD, &path, flags, Mode::empty()) {
-            Ok(directory) => directory,
-            Err(Errno::NOENT) => {
-                return Err(Error::reason(
-                    Code::ContainerNotExists,
-                    "load",
-                    id,
-                    "container does not exist",
-                ));
-            }
-            Err(errno) => return Err(Error::path("open", &path, errno)),
-        };
-        Container::load(id, path, directory, self.options.clone())
+        let directory = self.open(id)?;
+        Container::load(id, self.root.join(id), directory, self.options.clone())
     }
 
-    /// Returns the ids of all containers, sorted.
+    /// Opens the directory with an id as its name.
+    fn open(&self, id: &str) -> Result<OwnedFd> {
+        let path = self.root.join(id);
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        match openat(CWD, &path, flags, Mode::empty()) {
+            Ok(directory) => Ok(directory),
+            Err(Errno::NOENT) => {
+                let reason = "container does not exist";
+                Err(Error::reason(Code::ContainerNotExists, "load", id, reason))
+            }
+            Err(errno) => Err(Error::path("open", &path, errno)),
+        }
+    }
+
+    /// Returns the ids of all containers, sorted. Directories of others are left out.
     ///
     /// # Errors
     /// [`Code::SystemError`] if the directory cannot be read.
@@ -142,7 +144,20 @@ impl Factory {
         let mut ids = Vec::new();
         for entry in std::fs::read_dir(&self.root).map_err(fail)? {
             let name = entry.map_err(fail)?.file_name();
-            ids.extend(name.into_string().ok().filter(|name| check_id(name).is_ok()));
+            let Ok(id) = name.into_string() else { continue };
+            if check_id(&id).is_err() {
+                continue;
+            }
+            match self.open(&id) {
+                Ok(directory) => {
+                    let own = is_containers(directory.as_fd(), &self.root.join(&id))?;
+                    ids.extend(own.then_some(id));
+                }
+                // No directory, or one that was just removed.
+                Err(error) if error.code() == Code::ContainerNotExists => {}
+                Err(error) if matches!(error.errno(), Some(Errno::NOTDIR | Errno::LOOP)) => {}
+                Err(error) => return Err(error),
+            }
         }
         ids.sort_unstable();
         Ok(ids)

@@ -43,7 +43,7 @@ use crate::container::hook::Hooks;
 use crate::container::running::Running;
 use crate::container::state::journal::Journal;
 use crate::container::state::lock::Lock;
-use crate::container::state::{State, Version, sockets};
+use crate::container::state::{State, Version, is_containers, sockets};
 use crate::launch::image::Sealed;
 use crate::launch::options::Options;
 use crate::trace;
@@ -92,6 +92,8 @@ pub struct Container {
     image: Option<Sealed>,
     /// Errors of `poststop` hooks.
     poststop: Vec<Error>,
+    /// Whether neither the state nor the journal says what there is on the host.
+    is_damaged: bool,
 }
 
 /// The status of a container.
@@ -164,8 +166,14 @@ impl Container {
     ) -> Result<Self> {
         // Taken before the state is read: a state that is written in between is then read again.
         let version = State::version(directory.as_fd());
-        let state = read_state(directory.as_fd(), id)?;
-        Self::from_parts(path, directory, state, version, options)
+        if version.is_none() && !is_containers(directory.as_fd(), &path)? {
+            // [`Container::destroy`] removes everything in the directory of a container.
+            let reason = "container does not exist, and the directory is another's";
+            return Err(Error::reason(Code::ContainerNotExists, "load", id, reason));
+        }
+        let (state, is_damaged) = read_state(directory.as_fd(), id)?;
+        let container = Self::from_parts(path, directory, state, version, options)?;
+        Ok(Self { is_damaged, ..container })
     }
 
     fn from_parts(
@@ -186,6 +194,7 @@ impl Container {
             options,
             image,
             poststop: Vec::new(),
+            is_damaged: false,
         })
     }
 
@@ -193,6 +202,13 @@ impl Container {
     #[must_use]
     pub fn id(&self) -> &str {
         &self.state.id
+    }
+
+    /// Whether the files that say which processes and cgroups the container has are damaged. Then
+    /// [`Container::destroy`] removes nothing but them.
+    #[must_use]
+    pub fn is_damaged(&self) -> bool {
+        self.is_damaged
     }
 
     /// Returns the configuration.
@@ -434,7 +450,7 @@ impl Container {
     fn refresh(&mut self) -> Result<()> {
         let version = State::version(self.directory.as_fd());
         if version.is_none() || version != self.version {
-            self.state = read_state(self.directory.as_fd(), self.id())?;
+            (self.state, self.is_damaged) = read_state(self.directory.as_fd(), self.id())?;
             self.version = version;
             self.drop_caches();
         }
@@ -499,14 +515,17 @@ fn network(config: &Config, path: &Path) -> Result<net::Plan> {
     net::Plan::new(networks, net_devices, routes, &owner(path))
 }
 
-/// Reads a container's state. What it lacks comes from the journal, which is written first.
-fn read_state(directory: BorrowedFd<'_>, id: &str) -> Result<State> {
-    let state = State::read(directory).ok().flatten();
-    let state = match state {
-        Some(state) if state.init_process_pid > 0 => return Ok(state),
-        state => state,
+/// Reads a container's state. What it lacks comes from the journal, which is written first. Returns
+/// too whether neither of them says which processes and cgroups the container has.
+fn read_state(directory: BorrowedFd<'_>, id: &str) -> Result<(State, bool)> {
+    let read = State::read(directory);
+    let state = match read {
+        Ok(Some(state)) if state.init_process_pid > 0 => return Ok((state, false)),
+        Ok(state) => state,
+        Err(_) => None,
     };
     let journal = Journal::read(directory)?;
+    let is_damaged = journal.is_damaged() && state.is_none();
     // A missing or damaged state is replaced by one that suffices to clean up.
     let mut state = state.unwrap_or_else(|| State {
         id: id.to_owned(),
@@ -526,7 +545,7 @@ fn read_state(directory: BorrowedFd<'_>, id: &str) -> Result<State> {
         state.init_process_start = process.start;
         state.boot_id = process.boot;
     }
-    Ok(state)
+    Ok((state, is_damaged))
 }
 
 impl AsFd for Container {

@@ -95,6 +95,11 @@ fn delete_container(
         // Also if it has stopped: without a PID namespace some processes may be left.
         return destroy(&mut container, report);
     }
+    if container.is_damaged() {
+        let reason = "the state is damaged: its processes and cgroups cannot be found";
+        return Err(Error::reason(Code::SystemError, "delete", &flags.id.id, reason)
+            .with_hint("--force removes the state alone"));
+    }
     let reason = match container.status()? {
         Status::Destroyed | Status::Created => return destroy(&mut container, report),
         Status::Running => "cannot delete a container that is not stopped: running",

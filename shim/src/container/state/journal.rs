@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use crate::container::state::Identity;
 
 /// The name of the file in the container's directory.
-const JOURNAL: &str = "journal";
+pub(crate) const JOURNAL: &str = "journal";
 
 /// How much of the journal is read, in bytes.
 const LARGEST: u64 = 1024 * 1024;
@@ -53,6 +53,10 @@ pub(crate) struct Journal {
     pub(crate) host_links: Vec<String>,
     /// The first process.
     pub(crate) process: Option<Identity>,
+    /// Whether there is a file, even an empty one.
+    exists: bool,
+    /// Whether a line is none of the entries, other than the last one, which may be truncated.
+    has_other_lines: bool,
 }
 
 impl Journal {
@@ -83,8 +87,8 @@ impl Journal {
         file.take(LARGEST)
             .read_to_end(&mut bytes)
             .map_err(|error| Error::path("read", JOURNAL, error))?;
-        let mut journal = Self::default();
-        for line in bytes.split(|&byte| byte == b'\n') {
+        let mut journal = Self { exists: true, ..Self::default() };
+        for line in bytes.split_inclusive(|&byte| byte == b'\n') {
             match serde_json::from_slice(line) {
                 Ok(Entry::Cgroups(paths)) => {
                     journal.cgroups = Some(paths);
@@ -95,10 +99,18 @@ impl Journal {
                 Ok(Entry::CgroupsMade(parents)) => journal.cgroups_made = Some(parents),
                 Ok(Entry::HostLinks(links)) => journal.host_links = links,
                 Ok(Entry::Process(identity)) => journal.process = Some(identity),
-                // The empty line at the end, or one that was truncated.
-                Err(_) => {}
+                // What a truncated line announces was not done.
+                Err(_) => journal.has_other_lines |= line.ends_with(b"\n"),
             }
         }
         Ok(journal)
+    }
+
+    /// Whether cgroups or a process may exist that the journal does not name: its first entry is
+    /// written before they are made.
+    pub(crate) fn is_damaged(&self) -> bool {
+        let Self { cgroups, host_links, process, exists, has_other_lines, .. } = self;
+        let is_empty = cgroups.is_none() && host_links.is_empty() && process.is_none();
+        *exists && (*has_other_lines || is_empty)
     }
 }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use pidone_config::config::NamespaceType;
 use pidone_config::{Code, Config, Error, Result};
@@ -19,6 +19,9 @@ use rustix::fs::{AtFlags, Mode, OFlags, Stat, fstat, openat, renameat, statat};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde::{Deserialize, Serialize};
+
+use journal::JOURNAL;
+use sockets::{REMAINING_PLAN, START, SUPERVISOR};
 
 /// The state of a container, as in libcontainer's `state.json`.
 ///
@@ -140,6 +143,32 @@ const NEW: &str = ".state.json.new";
 const USUAL: usize = 16 * 1024;
 /// How much of a state is read, in bytes.
 const LARGEST: u64 = 64 * 1024 * 1024;
+
+/// What else a directory of a container holds.
+const OTHERS: [&str; 5] = [NEW, START, SUPERVISOR, REMAINING_PLAN, "notify"];
+
+/// Whether a directory is that of a container, even of one whose start or end was interrupted.
+///
+/// # Errors
+/// [`Code::SystemError`] if it cannot be read.
+pub(crate) fn is_containers(directory: BorrowedFd<'_>, path: &Path) -> Result<bool> {
+    let has = |name| statat(directory, name, AtFlags::SYMLINK_NOFOLLOW).is_ok();
+    if has(STATE) || has(JOURNAL) {
+        return Ok(true);
+    }
+    let fail = |error| Error::path("read", path, error);
+    let mut empty = true;
+    for entry in std::fs::read_dir(path).map_err(fail)? {
+        let name = entry.map_err(fail)?.file_name();
+        if !OTHERS.iter().any(|other| name == *other) {
+            return Ok(false);
+        }
+        empty = false;
+    }
+    // Nothing was written yet. The mode is that of `Factory::create`, and rarely another's.
+    let stat = fstat(directory).map_err(|errno| Error::path("stat", path, errno))?;
+    Ok(!empty || stat.st_mode & 0o777 == 0o700)
+}
 
 impl State {
     /// Writes the first state into a new directory, directly under its final name. A reader treats

@@ -21,7 +21,7 @@ pub(crate) const START: &str = "start";
 /// The name of the socket on which a supervising init accepts requests.
 pub(crate) const SUPERVISOR: &str = "init";
 /// The name of the file with the remaining plan.
-const REMAINING_PLAN: &str = "start.plan";
+pub(crate) const REMAINING_PLAN: &str = "start.plan";
 /// The number of connections that may wait to be accepted.
 const BACKLOG: i32 = 64;
 /// How much of the remaining plan is read, in bytes.
