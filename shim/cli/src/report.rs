@@ -84,11 +84,17 @@ impl Report {
         let _ = writeln!(io::stderr(), "{}: {text}", self.program);
     }
 
-    /// Writes a detail if details are reported.
+    /// Writes a detail if details are reported: to the log, or without one to standard error in the
+    /// format of the log, as runc does.
     pub(super) fn debug(&mut self, text: &dyn fmt::Display) {
-        if self.debug {
-            self.log("debug", text);
-            let _ = writeln!(io::stderr(), "{}: {text}", self.program);
+        if !self.debug {
+            return;
+        }
+        match self.log {
+            Some(_) => self.log("debug", text),
+            None => {
+                let _ = io::stderr().write_all(self.line("debug", text).as_bytes());
+            }
         }
     }
 
@@ -109,7 +115,19 @@ impl Report {
 
     /// Appends a line to the log.
     fn log(&mut self, level: &str, text: &dyn fmt::Display) {
-        let Some(log) = &mut self.log else { return };
+        if self.log.is_none() {
+            return;
+        }
+        let line = self.line(level, text);
+        if let Some(log) = &mut self.log {
+            // One write, so that lines of several programs do not mix. An error is ignored: a full
+            // disk must not stop the work on a container.
+            let _ = log.write_all(line.as_bytes());
+        }
+    }
+
+    /// Returns a message as a line of the log.
+    fn line(&self, level: &str, text: &dyn fmt::Display) -> String {
         let time = timestamp(SystemTime::now());
         let text = text.to_string();
         let mut line = match self.format {
@@ -122,9 +140,7 @@ impl Report {
             }
         };
         line.push('\n');
-        // One write, so that lines of several programs do not mix. An error is ignored: a full disk
-        // must not stop the work on a container.
-        let _ = log.write_all(line.as_bytes());
+        line
     }
 
     /// Reports a failure and returns the exit status. Help and `version` are printed here, since

@@ -79,7 +79,9 @@ pub(super) fn traced<T>(
         // If standard error is closed, there is nowhere to report that.
         let _ = write!(io::stderr(), "{trace}");
     }
-    report.debug(&trace.to_string().trim_end());
+    for line in trace.to_string().lines() {
+        report.debug(&line.trim_end());
+    }
     if let Some((file, path, format)) = file
         && let Err(error) = write(file, path, format, &trace)
     {

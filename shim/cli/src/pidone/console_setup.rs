@@ -55,8 +55,9 @@ impl ConsoleSetup {
     /// Adds the descriptors to the process, and connects to the sockets.
     ///
     /// # Errors
-    /// [`Code::ConfigInvalid`] if `--console-socket` is missing or not allowed, or if a descriptor
-    /// to pass is not open; [`Code::SystemError`] if a socket cannot be connected to.
+    /// [`Code::ConfigInvalid`] if `--console-socket` is missing or not allowed, if `--pid-file` is
+    /// no regular file, or if a descriptor to pass is not open; [`Code::SystemError`] if a socket
+    /// cannot be connected to.
     pub(super) fn prepare(
         &self,
         process: &mut Process,
@@ -75,6 +76,9 @@ impl ConsoleSetup {
                 process.keep_newlines = terminal::keeps_newlines();
             }
             _ => {}
+        }
+        if let Some(path) = &self.pid_file {
+            check_pid_file(path)?;
         }
         descriptor::pass_to(process, self.preserve_fds)?;
         Ok(ExtraFds {
@@ -108,8 +112,21 @@ impl ExtraFds<'_> {
     }
 }
 
+/// Refuses a pid file that exists and is no regular file. It would be replaced: a device, a FIFO
+/// that another program reads, a link.
+fn check_pid_file(path: &Path) -> Result<()> {
+    match std::fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.is_file() => Ok(()),
+        Ok(_) => Err(Error::config("--pid-file", path.display(), "is not a regular file")),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(Error::path("stat", path, error)),
+    }
+}
+
 /// Writes a pid file atomically, since other programs wait for it to appear.
 fn write_pid(path: &Path, pid: i32) -> Result<()> {
+    // Again: it may have been made meanwhile.
+    check_pid_file(path)?;
     let mut name = std::ffi::OsString::from(".");
     name.push(path.file_name().unwrap_or_default());
     name.push(format!(".{}", std::process::id()));

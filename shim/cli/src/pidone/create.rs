@@ -1,5 +1,7 @@
 //! `pidone create` and `pidone run`: create a container from a bundle.
 
+use std::path::Path;
+
 use pidone::{Container, Factory, Running};
 use pidone_config::oci::Bundle;
 use pidone_config::{Code, Config, Error, Process, Result};
@@ -185,8 +187,8 @@ impl Global {
     /// Adjusts the cgroup of a configuration to the options and to what the caller may create.
     ///
     /// # Errors
-    /// [`Code::ConfigInvalid`] for the systemd driver, or if the configuration needs a cgroup and
-    /// the caller cannot create one.
+    /// [`Code::ConfigInvalid`] for the systemd driver, or if the configuration names or needs a
+    /// cgroup and the caller cannot create it.
     pub(super) fn fit_cgroup(&self, config: &mut Config, id: &str) -> Result<()> {
         let systemd = self.cgroup_manager == CgroupManager::Systemd;
         if self.systemd_cgroup || systemd {
@@ -200,7 +202,8 @@ impl Global {
             return Ok(());
         }
         let Some(cgroup) = &mut config.cgroups else { return Ok(()) };
-        if cgroup.name.is_empty() {
+        let is_named = !cgroup.name.is_empty();
+        if !is_named {
             id.clone_into(&mut cgroup.name);
         }
         let is_optional = match self.rootless {
@@ -212,6 +215,12 @@ impl Global {
             return Ok(());
         }
         match first_limit(cgroup)? {
+            None if is_named => {
+                let path = Path::new(&cgroup.parent).join(&cgroup.name);
+                let reason = "this user cannot make the cgroup";
+                Err(Error::config("linux.cgroupsPath", path.display(), reason)
+                    .with_hint("leave it out to run without one"))
+            }
             None => {
                 config.cgroups = None;
                 Ok(())

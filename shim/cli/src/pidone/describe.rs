@@ -6,6 +6,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 
 use pidone::first_plan;
 use pidone_config::{Code, Error, oci};
+use pidone_host::cgroup::has_only_v2;
 
 use super::{begin, flags};
 use crate::arguments::Invocation;
@@ -23,7 +24,15 @@ const FILE: &str = "config.json";
 pub(super) fn spec(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
     let (flags, _): (flags::Spec, flags::Global) = begin(invocation, report)?;
     let ids = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
-    let text = output::json(&oci::default::spec(flags.rootless.then_some(ids)))?;
+    let mut spec = oci::default::spec(flags.rootless.then_some(ids));
+    // As runc: in its own namespace, a container sees less of the hierarchies of version 1
+    // than programs expect.
+    if !has_only_v2()
+        && let Some(linux) = &mut spec.linux
+    {
+        linux.namespaces.retain(|namespace| namespace.kind != "cgroup");
+    }
+    let text = output::json(&spec)?;
     let path = flags.bundle.join(FILE);
     let file = OpenOptions::new().write(true).create_new(true).mode(0o644).open(&path);
     let written = file.and_then(|mut file| file.write_all(&text));

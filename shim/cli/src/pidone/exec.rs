@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use pidone::{Container, Running, Status};
+use pidone_config::config::CapabilitySets;
 use pidone_config::oci::{self, Bundle};
 use pidone_config::{Code, Error, Process, Result, TerminalSize};
 use pidone_host::span::{span, span_of};
@@ -131,9 +132,11 @@ impl flags::Exec {
             ids.groups.extend(&self.additional_gids);
         }
         if !self.cap.is_empty() {
-            // Not inheritable: files of the image could regain those (CVE-2022-29162).
+            // Not inheritable: files of the image could regain those (CVE-2022-29162). Ambient ones
+            // are raised only where they are inheritable already, as in runc.
             let sets = process.capability_sets.get_or_insert_default();
-            for set in [&mut sets.bounding, &mut sets.effective, &mut sets.permitted] {
+            let CapabilitySets { bounding, effective, permitted, ambient, .. } = sets;
+            for set in [bounding, effective, permitted, ambient] {
                 set.extend(self.cap.iter().cloned());
             }
         }

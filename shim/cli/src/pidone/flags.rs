@@ -14,7 +14,7 @@ pub(super) struct Global {
     #[arg(long, value_name = "DIR")]
     pub(super) root: Option<PathBuf>,
 
-    /// Also append errors to this file
+    /// Also append errors to this file; details go there alone
     #[arg(long, value_name = "FILE")]
     pub(super) log: Option<PathBuf>,
 

@@ -12,17 +12,24 @@ use crate::failure::Outcome;
 use crate::output;
 use crate::report::Report;
 
-/// Prints the processes of a container: their IDs as JSON, or their lines from ps(1) of the host.
+/// Prints the processes of a container: their IDs as JSON, or their lines from ps(1) of the host. A
+/// container that has stopped has none.
 ///
 /// # Errors
-/// [`Code::ContainerNotRunning`] if the container has stopped, and [`Code::SystemError`] if ps(1)
-/// fails or prints no column `PID`.
+/// [`Code::SystemError`] if ps(1) fails or prints no column `PID`.
 pub(super) fn ps(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
     let (flags, global): (flags::Ps, flags::Global) = begin(invocation, report)?;
     let (id, options) = split_line(&flags.line)?;
-    let pids = global.container(id)?.processes()?;
+    let pids = match global.container(id)?.processes() {
+        // It has no process.
+        Err(error) if error.code() == Code::ContainerNotRunning => Vec::new(),
+        pids => pids?,
+    };
     if flags.format == flags::Format::Json {
         output::bytes(&output::line(&pids)?)?;
+        return Ok(0);
+    }
+    if pids.is_empty() {
         return Ok(0);
     }
     let mut command = Command::new("ps");

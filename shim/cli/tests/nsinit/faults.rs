@@ -224,9 +224,11 @@ fn the_log_has_the_error_too(bench: &Bench) {
     let log = bench.text("log/nsinit.log");
     let error = bench.run(&["--log-file", &log, "exec", "nosuch"]).error(127);
     bench.run(&["exec", "--log-file", &log, "true"]).ok();
-    let debug = bench.run(&["--debug", "exec", "--log-file", &log, "true"]);
+    bench.run(&["--debug", "exec", "--log-file", &log, "true"]).ok();
+    let debug = bench.run(&["--debug", "exec", "true"]);
     assert_eq!((debug.code(), debug.stdout.as_str()), (0, ""));
     assert!(debug.stderr.contains("| init pivot_root"), "{debug:?}");
+    assert!(debug.stderr.lines().all(|line| line.contains(" level=debug ")), "{debug:?}");
     let file = bench.text("trace.json");
     bench.run(&["exec", "--trace", &file, "true"]).ok();
     let trace: serde_json::Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();

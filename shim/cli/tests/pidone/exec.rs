@@ -181,6 +181,22 @@ fn exec_gives_no_inheritable_capability(bench: &Bench) {
     assert_ne!(set("CapPrm:") & raw, 0, "{text}");
     assert_eq!((set("CapInh:"), set("CapAmb:")), (0, 0), "{text}");
     bench.delete("e");
+    // Where the bundle has it inheritable, it is ambient too, as in runc.
+    let mut config = bench.staying();
+    config["process"]["capabilities"]["inheritable"] = json!(["CAP_NET_RAW"]);
+    for set in ["bounding", "permitted"] {
+        config["process"]["capabilities"][set] = json!(["CAP_KILL", "CAP_CHOWN", "CAP_NET_RAW"]);
+    }
+    bench.keep("e", &config);
+    for (arguments, ambient) in
+        [(&["--cap", "CAP_NET_RAW", "--cap", "CAP_SETUID"][..], raw), (&[], 0)]
+    {
+        let line = [&["exec"], arguments, &["e", "cat", "/proc/self/status"]].concat();
+        let text = bench.run(&line).ok();
+        let line = text.lines().find_map(|line| line.strip_prefix("CapAmb:")).unwrap();
+        assert_eq!(u64::from_str_radix(line.trim(), 16).unwrap(), ambient, "{arguments:?}");
+    }
+    bench.delete("e");
 }
 
 fn exec_needs_a_running_container(bench: &Bench) {
@@ -247,5 +263,9 @@ fn ps_lists_the_containers_processes(bench: &Bench) {
     assert!(table.contains("PID COMMAND") && table.lines().count() == 3, "{table}");
     assert!(bench.run(&["ps", "p", "-e", "-o", "comm"]).error(1).contains("no column PID"));
     bench.run(&["ps", "p", "--bogus"]).error(1);
+    bench.run(&["kill", "p", "KILL"]).ok();
+    bench.wait_for("p", "stopped");
+    assert_eq!(bench.run(&["ps", "p"]).ok(), "");
+    assert_eq!(bench.run(&["ps", "--format", "json", "p"]).ok(), "[]\n");
     bench.delete("p");
 }

@@ -296,5 +296,15 @@ fn an_ordinary_user(bench: &Bench) {
     fs::write(&path, config.to_string()).unwrap();
     let error = run(&["run", "u"]).error(1);
     assert!(error.contains("needs a cgroup, and this user can make none"), "{error}");
+    // A cgroup that the configuration names is needed too, as in runc.
+    config["linux"].as_object_mut().unwrap().remove("resources");
+    config["linux"]["cgroupsPath"] = json!("/theirs/u");
+    fs::write(&path, config.to_string()).unwrap();
+    for options in [&[][..], &["--rootless", "true"]] {
+        let error = run(&[options, &["run", "u"]].concat()).error(1);
+        let said = "`linux.cgroupsPath = /theirs/u`: this user cannot make the cgroup";
+        assert!(error.contains(said), "{error}");
+    }
+    assert_eq!(run(&["--cgroup-manager", "disabled", "run", "u"]).code(), 6);
     assert_eq!(run(&["list", "-q"]).ok(), "");
 }

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod bad;
+mod care;
 mod exec;
 mod fault;
 mod large;
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
         socket::CASES,
         terminal::CASES,
         signals::CASES,
+        care::CASES,
         pool::CASES,
         limit::CASES,
         bad::CASES,
