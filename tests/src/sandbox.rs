@@ -386,8 +386,11 @@ impl Live {
             Ok(()) => Ok(self),
             Err(error) => {
                 self.running.wait()?;
-                self.container.destroy()?;
-                Err(error)
+                match self.container.destroy() {
+                    // After a hook has failed, nothing is left to remove.
+                    Err(gone) if gone.code() == Code::ContainerNotExists => Err(error),
+                    destroyed => destroyed.and(Err(error)),
+                }
             }
         }
     }

@@ -63,7 +63,7 @@ fn shell(script: &str) -> Hook {
     Hook {
         path: "/bin/sh".into(),
         args: ["sh", "-c", script].map(str::to_owned).into(),
-        env: vec!["PATH=/bin:/usr/bin".into()],
+        env: Some(vec!["PATH=/bin:/usr/bin".into()]),
         timeout: None,
     }
 }
@@ -300,7 +300,7 @@ fn get_their_environment_and_no_descriptors(sandbox: &Sandbox) -> Outcome {
                  exit 0"
             );
             let mut hook = shell(&script);
-            hook.env = vec!["A=b=c".into(), "EMPTY=".into(), "PATH=/bin:/usr/bin".into()];
+            hook.env = Some(vec!["A=b=c".into(), "EMPTY=".into(), "PATH=/bin:/usr/bin".into()]);
             of(&mut config.hooks, kind).push(hook);
         }
         let live = way.start(sandbox, &config, process(&["/guest", "sleep"]))?;

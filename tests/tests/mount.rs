@@ -436,7 +436,7 @@ fn commands_run_around_a_mount(sandbox: &Sandbox) -> Outcome {
     let touch = |name: &str| Command {
         path: "touch".into(),
         args: vec![source.join(name).display().to_string()],
-        env: vec!["PATH=/usr/bin:/bin".into()],
+        env: Some(vec!["PATH=/usr/bin:/bin".into()]),
         ..Command::default()
     };
     let copy = |name: &str| Command {
@@ -445,7 +445,7 @@ fn commands_run_around_a_mount(sandbox: &Sandbox) -> Outcome {
             sandbox.rootfs().join("tmp").join(name).display().to_string(),
             format!("{name}-backup"),
         ],
-        env: vec!["PATH=/usr/bin:/bin".into()],
+        env: Some(vec!["PATH=/usr/bin:/bin".into()]),
         dir: sandbox.rootfs().join("tmp").display().to_string(),
     };
     let mut config = sandbox.config();

@@ -1,10 +1,10 @@
 //! Plans of further processes and of hooks that join a running container.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use pidone_config::config::Hook;
 use pidone_config::{Config, Result};
-use pidone_proto::{Op, Text};
+use pidone_proto::{Op, Strings, Text};
 
 use super::barrier::{BARRIER_CONSOLE, BARRIER_START};
 use super::container::{CLONE_NEWTIME, CLONE_NEWUSER, root_ids};
@@ -33,7 +33,7 @@ pub fn compile(config: &Config, process: &Process, joined: &Joined) -> Result<Pl
     if let [Some(mask), _] = &process.affinity {
         plan.push(Op::Affinity { mask });
     }
-    enter(&mut plan, config, joined);
+    enter(&mut plan, config, joined, None)?;
     join_keyring(&mut plan, joined)?;
     if !process.labels.is_empty() {
         mount::push_private_proc(&mut plan, PROC);
@@ -48,12 +48,22 @@ pub fn compile(config: &Config, process: &Process, joined: &Joined) -> Result<Pl
 /// Compiles the plan of a `createContainer` hook: a program of the host that runs in the
 /// container's namespaces before the root is entered, with full privileges there.
 ///
+/// `root` is where the container's root is mounted, its working directory. `env` is the environment
+/// of the container's program, which it gets unless it has its own.
+///
 /// # Errors
 /// [`pidone_config::Code::ConfigInvalid`] for a string with a NUL byte.
-pub fn create_hook(config: &Config, hook: &Hook, joined: &Joined) -> Result<Plan> {
-    let mut plan = enter_for_hook(config, joined);
+pub fn create_hook(
+    config: &Config,
+    hook: &Hook,
+    joined: &Joined,
+    root: &Path,
+    env: &[String],
+) -> Result<Plan> {
+    let mut plan = enter_for_hook(config, joined, Some(root))?;
     plan.push(Op::Umask { mask: 0o022 });
-    push_hook(&mut plan, hook, 0, &[])?;
+    let env = strings("hooks.env", hook.env.as_deref().unwrap_or(env))?;
+    push_hook(&mut plan, hook, view(&env), (0, &[]))?;
     Ok(plan)
 }
 
@@ -61,18 +71,20 @@ pub fn create_hook(config: &Config, hook: &Hook, joined: &Joined) -> Result<Plan
 ///
 /// `first` is the plan of the container's first process. The hook runs its operations after
 /// [`BARRIER_START`], so it gets the same user, capabilities and filter, and executes its own
-/// program.
+/// program. It gets the same environment unless it has its own.
 ///
 /// # Errors
 /// [`pidone_config::Code::ConfigInvalid`] for a string with a NUL byte.
 pub fn start_hook(config: &Config, hook: &Hook, joined: &Joined, first: &Plan) -> Result<Plan> {
-    let mut plan = enter_for_hook(config, joined);
+    let mut plan = enter_for_hook(config, joined, None)?;
     join_keyring(&mut plan, joined)?;
     let before_barrier = |op: &Op<'_>| !matches!(op, Op::Barrier { id: BARRIER_START });
     for op in first.operations().skip_while(before_barrier).skip(1) {
         match op {
-            Op::Exec { filter_flags, filter, .. } => {
-                push_hook(&mut plan, hook, filter_flags, filter)?;
+            Op::Exec { environment, filter_flags, filter, .. } => {
+                let own = hook.env.as_ref().map(|env| strings("hooks.env", env)).transpose()?;
+                let env = own.as_deref().map_or(environment, view);
+                push_hook(&mut plan, hook, env, (filter_flags, filter))?;
             }
             // Only the container must not outlive the process that started it.
             Op::ParentDeath { .. } => {}
@@ -82,23 +94,28 @@ pub fn start_hook(config: &Config, hook: &Hook, joined: &Joined, first: &Plan) -
     Ok(plan)
 }
 
-/// Returns the first operations of a hook: it enters the container's namespaces and leads a
-/// session.
-fn enter_for_hook(config: &Config, joined: &Joined) -> Plan {
+/// Returns the first operations of a hook: it enters the container's namespaces, and a working
+/// directory there, and leads a session.
+fn enter_for_hook(config: &Config, joined: &Joined, cwd: Option<&Path>) -> Result<Plan> {
     let mut plan = Plan::default();
-    enter(&mut plan, config, joined);
+    enter(&mut plan, config, joined, cwd)?;
     plan.push(Op::Session);
-    plan
+    Ok(plan)
 }
 
 /// Appends the exec of a hook's program.
-fn push_hook(plan: &mut Plan, hook: &Hook, filter_flags: u32, filter: &[u8]) -> Result<()> {
+fn push_hook(
+    plan: &mut Plan,
+    hook: &Hook,
+    environment: Strings<'_>,
+    (filter_flags, filter): (u32, &[u8]),
+) -> Result<()> {
     let path = std::slice::from_ref(&hook.path);
     let arguments = if hook.args.is_empty() { path } else { &hook.args };
     plan.push(Op::Exec {
         candidates: view(&strings("hooks.path", path)?),
         arguments: view(&strings("hooks.args", arguments)?),
-        environment: view(&strings("hooks.env", &hook.env)?),
+        environment,
         preserved: 0,
         filter_flags,
         filter,
@@ -115,8 +132,8 @@ fn join_keyring(plan: &mut Plan, joined: &Joined) -> Result<()> {
     Ok(())
 }
 
-/// Appends the entry into the namespaces of a container.
-fn enter(plan: &mut Plan, config: &Config, joined: &Joined) {
+/// Appends the entry into the namespaces of a container, and into a working directory.
+fn enter(plan: &mut Plan, config: &Config, joined: &Joined, cwd: Option<&Path>) -> Result<()> {
     let flags = joined.flags;
     if flags != 0 {
         let target = plan.source(Source::Container);
@@ -127,7 +144,13 @@ fn enter(plan: &mut Plan, config: &Config, joined: &Joined) {
         plan.push(Op::SetNamespaces { target, flags: CLONE_NEWTIME });
     }
     plan.push(Op::Fork { flags: 0 });
+    if let Some(cwd) = cwd {
+        // Before the ids: only the caller's user may be able to reach the directory of the host.
+        let cwd = text("rootfs", cwd)?;
+        plan.push(Op::ChangeDirectory { path: Text(&cwd) });
+    }
     if flags & CLONE_NEWUSER != 0 {
         plan.push(root_ids(config));
     }
+    Ok(())
 }

@@ -2,6 +2,7 @@
 
 use std::os::fd::AsFd;
 
+use pidone_config::config::NamespaceType;
 use pidone_config::{Code, Config, Result};
 use pidone_host::{cgroup, net, pidfd, proc};
 use pidone_plan::dropped::Filtered;
@@ -11,6 +12,9 @@ use super::{Container, Stats};
 use crate::container::state::State;
 use crate::container::state::journal::Journal;
 use crate::container::state::lock::Lock;
+
+/// The signals that end an init that waits. They end runc's, too.
+const ENDING: [Signal; 5] = [Signal::HUP, Signal::INT, Signal::QUIT, Signal::ABORT, Signal::TERM];
 
 impl Container {
     /// Returns the ids of all processes of the container, in the caller's pid namespace.
@@ -48,7 +52,10 @@ impl Container {
     /// cannot be frozen.
     pub fn pause(&mut self) -> Result<()> {
         let _lock = Lock::take(self.directory.as_fd(), self.id())?;
+        self.refresh()?;
         self.running_init("pause")?;
+        // The init could not go on, and the creation would fail.
+        self.check_created("pause")?;
         self.cgroups_for("pause")?.freeze()
     }
 
@@ -65,11 +72,36 @@ impl Container {
 
     /// Sends a signal to the first process, by number as in `signal(7)`.
     ///
+    /// As long as its program was not executed, `SIGHUP`, `SIGINT`, `SIGQUIT`, `SIGABRT` and
+    /// `SIGTERM` end it.
+    ///
     /// # Errors
     /// [`Code::ContainerNotRunning`] if it has ended or was not started.
     pub fn signal(&self, signal: i32) -> Result<()> {
         let init = self.running_init("signal")?;
-        pidfd::send(init.as_fd(), self.state.init_process_pid, signal)
+        let pid = self.state.init_process_pid;
+        let ending = ENDING.iter().any(|ending| ending.as_raw() == signal);
+        if ending && self.is_deaf()? {
+            // The program must not be executed in between, and get the other signal.
+            let _lock = Lock::take(self.directory.as_fd(), self.id())?;
+            if self.is_deaf()? {
+                return pidfd::send(init.as_fd(), pid, Signal::KILL.as_raw());
+            }
+        }
+        pidfd::send(init.as_fd(), pid, signal)
+    }
+
+    /// Whether the first process is an init that no signal but `SIGKILL` would end: it has not
+    /// executed the program yet, and is process 1 of a pid namespace, which gets no signal without
+    /// a handler.
+    fn is_deaf(&self) -> Result<bool> {
+        let Config { supervise, .. } = self.state.config;
+        if !self.state.config.has_new(NamespaceType::Pid) {
+            return Ok(false);
+        }
+        // A supervising init passes signals on to the program.
+        let waits = !supervise && self.waits_for_start();
+        Ok(waits || self.is_being_created()?)
     }
 
     /// Sends a signal to all processes of the container, by number as in `signal(7)`.
@@ -98,7 +130,12 @@ impl Container {
             }
         };
         for pid in pids {
-            match pidfd::signal(pid, signal) {
+            let sent = if pid == self.state.init_process_pid {
+                self.signal(signal)
+            } else {
+                pidfd::signal(pid, signal)
+            };
+            match sent {
                 // It ended after the list was read.
                 Err(error) if error.code() == Code::ContainerNotRunning => {}
                 other => other?,

@@ -28,6 +28,11 @@ impl Container {
     pub fn destroy(&mut self) -> Result<()> {
         let _lock = Lock::take(self.directory.as_fd(), self.id())?;
         self.refresh()?;
+        self.destroy_locked()
+    }
+
+    /// Does the work of [`Container::destroy`] with the lock held and a current state.
+    pub(super) fn destroy_locked(&mut self) -> Result<()> {
         if self.open_init()?.is_some() {
             return Err(self.error(
                 Code::ContainerNotStopped,

@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use pidone_config::config::{self, NamespaceType};
-use pidone_config::{Code, Config, Process, Result};
+use pidone_config::{Code, Config, Error, Process, Result};
 use pidone_host::cgroup::Cgroups;
+use pidone_host::pidfd;
 use pidone_host::unix::path_in;
+use pidone_plan::container::has_commands;
 use rustix::process::Signal;
 
 use super::{Container, network};
@@ -14,11 +16,25 @@ use crate::container::running::Running;
 use crate::container::start::facts::can_make_netns_in_parallel;
 use crate::container::start::{ReleaseHostSide, Start, StartedFirst};
 use crate::container::state::journal::{Entry, Journal};
+use crate::container::state::lock::Lock;
 use crate::container::state::sockets::{RemainingPlan, START, SUPERVISOR};
-use crate::container::state::{Identity, sockets};
+use crate::container::state::{Identity, State, sockets};
 use crate::launch::image::EMBEDDED;
 use crate::launch::{Child, Network, Resume};
 use crate::trace;
+
+/// Why a first program was not released.
+pub(super) struct Unreleased {
+    pub(super) error: Error,
+    /// Whether it is the error of a hook.
+    pub(super) hook_failed: bool,
+}
+
+impl From<Error> for Unreleased {
+    fn from(error: Error) -> Self {
+        Self { error, hook_failed: false }
+    }
+}
 
 impl Container {
     /// Whether [`Container::start`] has to prepare and release the first program separately.
@@ -33,18 +49,19 @@ impl Container {
     }
 
     /// Sets up the container with a first program that waits for [`Container::release`].
-    pub(super) fn prepare_first(&mut self, process: &Process) -> Result<Running> {
+    pub(super) fn prepare_first(&mut self, process: &Process, lock: &Lock) -> Result<Running> {
         let listener = sockets::listen(self.directory.as_fd(), START)?;
-        self.start_first(process, Some(listener.as_fd()))
+        self.start_first(process, Some(listener.as_fd()), lock)
             .inspect_err(|_| sockets::remove(self.directory.as_fd(), START))
     }
 
     /// Releases the first program, which waits since [`Container::prepare_first`].
-    pub(super) fn release_first(&mut self) -> Result<()> {
+    pub(super) fn release_first(&mut self, lock: &Lock) -> std::result::Result<(), Unreleased> {
         let init = self.running_init("start")?;
+        self.check_created("start")?;
         if !sockets::is_waiting(self.directory.as_fd()) {
             let reason = "container is not in the created state";
-            return Err(self.error(Code::ContainerNotStopped, "start", reason));
+            return Err(self.error(Code::ContainerNotStopped, "start", reason).into());
         }
         let rest = RemainingPlan::read(self.directory.as_fd())?;
         let cgroups = self.cgroups()?;
@@ -52,19 +69,31 @@ impl Container {
         let child = Child { pid: self.state.init_process_pid, pidfd: init };
         let directory = self.directory.as_fd();
         let codec = self.options.image.as_ref().map_or(EMBEDDED, |image| *image).codec();
-        Resume {
+        let mut host = ReleaseHostSide::new(hooks, &rest.plan, Some((lock, directory)));
+        let runs_hooks = !self.state.config.hooks.start_container.is_empty();
+        let started = Resume {
             plan: &rest.plan,
             before: rest.first.saturating_sub(1),
             socket: (&path_in(directory, START), codec),
             timeout: self.options.timeout,
         }
-        .start(child, &mut ReleaseHostSide { hooks, plan: &rest.plan }, || {
+        .start(child, &mut host, || {
+            if runs_hooks {
+                sockets::mark_starting(directory)?;
+            }
             sockets::remove(directory, START);
             Ok(())
-        })?;
-        if let Err(error) = self.poststart() {
+        });
+        if let Err(error) = started {
+            return Err(Unreleased { error, hook_failed: host.hook_failed });
+        }
+        if let Err(error) = self.poststart(lock) {
+            let init = self.open_init()?;
             let _ = self.signal(Signal::KILL.as_raw());
-            return Err(error);
+            if let Some(init) = init {
+                let _ = pidfd::wait_for_end(init.as_fd(), self.state.init_process_pid);
+            }
+            return Err(Unreleased { error, hook_failed: true });
         }
         Ok(())
     }
@@ -74,10 +103,15 @@ impl Container {
         &mut self,
         process: &Process,
         listener: Option<BorrowedFd<'_>>,
+        lock: &Lock,
     ) -> Result<Running> {
         let (StartedFirst { mut running, identity, rest, dropped }, cgroups) =
-            self.set_up(process, listener, true, |start| start.start())?;
+            self.set_up(process, listener, lock, true, |start| start.start())?;
         running.cgroups = cgroups;
+        if let Err(error) = self.adopt_changes() {
+            self.discard(&mut running);
+            return Err(error);
+        }
         self.state.dropped = dropped;
         let rest = rest.map_or(Ok(()), |(first, rest)| {
             RemainingPlan::write(self.directory.as_fd(), first, &rest)
@@ -98,6 +132,7 @@ impl Container {
         &self,
         process: &Process,
         listener: Option<BorrowedFd<'_>>,
+        lock: &Lock,
         priority: bool,
         run: impl FnOnce(&Start<'_>) -> Result<T>,
     ) -> Result<(T, Option<Cgroups>)> {
@@ -123,7 +158,8 @@ impl Container {
             self.make_cgroups(cgroups, limits)?;
         }
         let started = run(&Start {
-            id: self.id(),
+            state: &self.state,
+            lock,
             config,
             process,
             options: &self.options,
@@ -197,22 +233,32 @@ impl Container {
     /// Removes what a failed start has made, and records that the cgroups are no longer this
     /// container's.
     pub(super) fn clean_failed_start(&self) -> Result<()> {
+        // Another process has removed the container, and its id may be another container's by now.
+        if self.is_gone() {
+            return Ok(());
+        }
         self.clean()?;
         Journal::append(self.directory.as_fd(), &[Entry::Cgroups(BTreeMap::new())])
     }
 
+    /// Takes over what others have changed in the configuration while hooks ran, and the lock was
+    /// released.
+    fn adopt_changes(&mut self) -> Result<()> {
+        let Config { hooks, mounts, .. } = &self.state.config;
+        let released = hooks.need_host_mounts()
+            || !hooks.start_container.is_empty()
+            || mounts.iter().any(has_commands);
+        if released && let Some(state) = State::read(self.directory.as_fd())? {
+            self.state.config = state.config;
+            self.drop_caches();
+        }
+        Ok(())
+    }
+
     /// Writes the state with the identity and the namespaces of the running first process.
     pub(super) fn write_started(&mut self, identity: &Identity) -> Result<()> {
-        self.state.init_process_pid = identity.pid;
-        self.state.init_process_start = identity.start;
-        self.state.boot_id.clone_from(&identity.boot);
-        self.state.namespace_paths = NamespaceType::ALL
-            .iter()
-            .map(|kind| {
-                let path = format!("/proc/{}/ns/{}", identity.pid, kind.file());
-                (*kind, path.into())
-            })
-            .collect();
+        self.state.set_first(identity);
+        self.state.creating = false;
         self.write_state()
     }
 }

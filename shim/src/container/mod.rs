@@ -39,6 +39,7 @@ use serde::Serialize;
 
 use crate::container::exec::join::Join;
 use crate::container::exec::running_init::RunningInit;
+use crate::container::first::Unreleased;
 use crate::container::hook::Hooks;
 use crate::container::running::Running;
 use crate::container::state::journal::Journal;
@@ -99,7 +100,10 @@ pub struct Container {
 /// The status of a container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Status {
-    /// Its first process exists and waits for [`Container::release`].
+    /// Its first process exists, but is not set up: hooks may run, and no process can join it.
+    Creating,
+    /// Its first process is set up and waits for [`Container::release`], or for `startContainer`
+    /// hooks.
     Created,
     /// Its first process runs.
     Running,
@@ -151,6 +155,7 @@ impl Container {
             created: now(),
             host_links,
             dropped: DroppedPrivileges::default(),
+            creating: false,
             config,
         };
         let version = trace::span("write the state", || state.write_first(directory.as_fd()))?;
@@ -238,10 +243,13 @@ impl Container {
         if self.open_init()?.is_none() {
             return Ok(Status::Destroyed);
         }
+        if self.is_being_created()? {
+            return Ok(Status::Creating);
+        }
         let frozen = self.cgroups()?.map(|cgroups| cgroups.is_frozen()).transpose()?;
         Ok(match frozen {
             Some(true) => Status::Paused,
-            _ if sockets::is_waiting(self.directory.as_fd()) => Status::Created,
+            _ if self.waits_for_start() => Status::Created,
             _ => Status::Running,
         })
     }
@@ -297,14 +305,15 @@ impl Container {
         self.refresh()?;
         match self.open_init()? {
             Some(init) => {
+                self.check_created("start")?;
                 self.remember_init(init)?;
                 // Processes may join at the same time.
                 drop(lock);
                 self.join(process)
             }
             None if self.starts_in_two_steps(process) => {
-                let mut running = self.prepare_first(process)?;
-                if let Err(error) = self.release_first() {
+                let mut running = self.prepare_first(process, &lock)?;
+                if let Err(Unreleased { error, .. }) = self.release_first(&lock) {
                     let _ = running.wait();
                     let _ = self.clean_failed_start();
                     return Err(error);
@@ -312,8 +321,8 @@ impl Container {
                 Ok(running)
             }
             None => {
-                let mut running = self.start_first(process, None)?;
-                if let Err(error) = self.poststart() {
+                let mut running = self.start_first(process, None, &lock)?;
+                if let Err(error) = self.poststart(&lock) {
                     self.discard(&mut running);
                     return Err(error);
                 }
@@ -346,6 +355,7 @@ impl Container {
             let _lock = Lock::take(self.directory.as_fd(), self.id())?;
             self.refresh()?;
             let init = self.running_init("exec")?;
+            self.check_created("exec")?;
             self.remember_init(init)?;
         }
         self.join(process)
@@ -377,12 +387,12 @@ impl Container {
     /// # Errors
     /// As for [`Container::start`]; [`Code::IdInUse`] if the first process runs.
     pub fn prepare(&mut self, process: &Process) -> Result<Running> {
-        let _lock = Lock::take(self.directory.as_fd(), self.id())?;
+        let lock = Lock::take(self.directory.as_fd(), self.id())?;
         self.refresh()?;
         if self.open_init()?.is_some() {
             return Err(self.error(Code::IdInUse, "create", "container is running"));
         }
-        self.prepare_first(process)
+        self.prepare_first(process, &lock)
     }
 
     /// Executes the program of a first process that was set up by [`Container::prepare`]. This is
@@ -390,17 +400,58 @@ impl Container {
     ///
     /// # Errors
     /// [`Code::ContainerNotRunning`] if the first process has ended; [`Code::ContainerNotStopped`]
-    /// if its program has been released before; otherwise the step that failed, such as a hook or
-    /// the execution of the program. The first process has been killed then.
+    /// its program has been released before; otherwise the step that failed, such as a hook or
+    /// the execution of the program. The first process has been killed then. If it was a hook, the
+    /// container has been destroyed as by [`Container::destroy`]: OCI runtime specification,
+    /// "Lifecycle", steps 7 and 9.
     pub fn release(&mut self) -> Result<()> {
-        let _lock = Lock::take(self.directory.as_fd(), self.id())?;
+        let lock = Lock::take(self.directory.as_fd(), self.id())?;
         self.refresh()?;
-        self.release_first()
+        self.release_first(&lock).map_err(|Unreleased { error, hook_failed }| {
+            if !hook_failed || self.is_gone() {
+                return error;
+            }
+            match self.destroy_locked() {
+                Ok(()) => error,
+                Err(left) => error.with_hint(format!("not cleaned up: {left}")),
+            }
+        })
     }
 
     /// Runs the `poststart` hooks.
-    fn poststart(&self) -> Result<()> {
-        self.hooks(None).poststart(self.state.init_process_pid)
+    fn poststart(&self, lock: &Lock) -> Result<()> {
+        let hooks = self.hooks(None);
+        if hooks.config.hooks.poststart.is_empty() {
+            return Ok(());
+        }
+        lock.released_for(|| hooks.poststart(self.state.init_process_pid))
+    }
+
+    /// Refuses what needs a container that is set up: until its root is entered, a process that
+    /// joins it would see the host's.
+    fn check_created(&self, verb: &'static str) -> Result<()> {
+        if self.state.creating {
+            let reason = "container is being created";
+            return Err(self.error(Code::ContainerNotRunning, verb, reason));
+        }
+        Ok(())
+    }
+
+    /// Whether the first process exists but is not set up.
+    fn is_being_created(&self) -> Result<bool> {
+        // The creation may have ended since the state was read.
+        Ok(self.state.creating && read_state(self.directory.as_fd(), self.id())?.0.creating)
+    }
+
+    /// Whether the program waits for the start, or for hooks that come before it.
+    fn waits_for_start(&self) -> bool {
+        let directory = self.directory.as_fd();
+        sockets::is_waiting(directory) || sockets::is_starting(directory)
+    }
+
+    /// Whether the container's directory has been removed, and with it the container.
+    fn is_gone(&self) -> bool {
+        rustix::fs::fstat(&self.directory).is_ok_and(|stat| stat.st_nlink == 0)
     }
 
     /// Returns the hooks of the container.
@@ -524,6 +575,7 @@ fn read_state(directory: BorrowedFd<'_>, id: &str) -> Result<(State, bool)> {
         Ok(state) => state,
         Err(_) => None,
     };
+    let whole = state.is_some();
     let journal = Journal::read(directory)?;
     let is_damaged = journal.is_damaged() && state.is_none();
     // A missing or damaged state is replaced by one that suffices to clean up.
@@ -537,13 +589,14 @@ fn read_state(directory: BorrowedFd<'_>, id: &str) -> Result<(State, bool)> {
         created: 0,
         host_links: journal.host_links,
         dropped: DroppedPrivileges::default(),
+        creating: false,
         config: Config::default(),
     });
     // An interrupted start may have left its process running.
     if let Some(process) = journal.process {
-        state.init_process_pid = process.pid;
-        state.init_process_start = process.start;
-        state.boot_id = process.boot;
+        state.set_first(&process);
+        // The process is in the state once the container is created.
+        state.creating = whole;
     }
     Ok((state, is_damaged))
 }

@@ -37,8 +37,9 @@ impl Container {
     /// # Errors
     /// As for [`Container::start`].
     pub(crate) fn park(&mut self, stage: Stage<'_>, process: &Process) -> Result<Parked> {
-        let _lock = Lock::take(self.directory.as_fd(), self.id())?;
-        let (waiting, cgroups) = self.set_up(process, None, false, |start| start.park(stage))?;
+        let lock = Lock::take(self.directory.as_fd(), self.id())?;
+        let (waiting, cgroups) =
+            self.set_up(process, None, &lock, false, |start| start.park(stage))?;
         let ParkedFirst { parked, identity } = waiting;
         if let Err(error) = self.write_started(&identity) {
             parked.end();
@@ -80,13 +81,14 @@ impl Container {
     ) -> Result<Running> {
         let all = descriptors.all();
         let lent = Lent { others: &all, ..Lent::default() };
-        let mut host = ReleaseHostSide { hooks: self.hooks(parked.cgroups.as_ref()), plan };
+        // This program holds no lock of a container that it keeps ready.
+        let mut host = ReleaseHostSide::new(self.hooks(parked.cgroups.as_ref()), plan, None);
         let started = parked.init.finish(plan, lent, self.options.timeout, &mut host)?;
         drop(all);
         let mut running = Running::from_started(started, descriptors);
         running.cgroups = parked.cgroups;
         running.first = parked.first;
-        if let Err(error) = self.poststart() {
+        if let Err(error) = self.hooks(None).poststart(self.state.init_process_pid) {
             self.discard(&mut running);
             return Err(error);
         }

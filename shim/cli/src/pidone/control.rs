@@ -21,9 +21,14 @@ pub(super) fn start(invocation: &Invocation<'_>, report: &mut Report) -> Outcome
     let mut container = factory.load(&flags.id)?;
     let reason = match container.status()? {
         Status::Created => {
-            notify::release(&mut container, factory.root())?;
-            return Ok(0);
+            let released = notify::release(&mut container, factory.root());
+            // A hook has failed, and the container was destroyed.
+            for error in container.poststop_failures() {
+                report.warning(&error);
+            }
+            return Ok(released.map(|()| 0)?);
         }
+        Status::Creating => "cannot start a container that is being created",
         Status::Running => "cannot start an already running container",
         Status::Paused => "cannot start a container in the paused state",
         Status::Destroyed => "cannot start a container that has stopped",
@@ -102,6 +107,7 @@ fn delete_container(
     }
     let reason = match container.status()? {
         Status::Destroyed | Status::Created => return destroy(&mut container, report),
+        Status::Creating => "cannot delete a container that is not stopped: creating",
         Status::Running => "cannot delete a container that is not stopped: running",
         Status::Paused => "cannot delete a container that is not stopped: paused",
     };
@@ -121,7 +127,7 @@ pub(super) fn pause(invocation: &Invocation<'_>, report: &mut Report) -> Outcome
             let reason = "container not running or created: paused";
             Err(Error::reason(Code::ContainerPaused, "pause", container.id(), reason).into())
         }
-        Status::Destroyed => Err(not_running("pause", container.id()).into()),
+        Status::Creating | Status::Destroyed => Err(not_running("pause", container.id()).into()),
     }
 }
 
@@ -134,7 +140,7 @@ pub(super) fn resume(invocation: &Invocation<'_>, report: &mut Report) -> Outcom
     match container.status()? {
         Status::Paused => Ok(container.resume().map(|()| 0)?),
         Status::Destroyed => Err(not_running("resume", container.id()).into()),
-        Status::Running | Status::Created => {
+        Status::Creating | Status::Running | Status::Created => {
             let reason = "container not paused";
             Err(Error::reason(Code::SystemError, "resume", container.id(), reason).into())
         }

@@ -58,6 +58,10 @@ pub(super) fn run(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
         Ok(notify) => notify,
         Err(error) => {
             discard(&mut container, report);
+            // If a hook has failed, the container was destroyed.
+            for error in container.poststop_failures() {
+                report.warning(&error);
+            }
             return Err(error.into());
         }
     };

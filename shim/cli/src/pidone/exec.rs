@@ -69,6 +69,7 @@ impl flags::Exec {
         let (status, mut container) = span_of("load the container", || id.into(), load)?;
         let refuse = |reason| Err(Error::reason(Code::ContainerNotRunning, "exec", id, reason));
         match status {
+            Status::Creating => return refuse("cannot exec in a container that is being created"),
             Status::Destroyed => return refuse("cannot exec in a stopped container"),
             Status::Paused if !self.ignore_paused => {
                 return refuse(

@@ -44,6 +44,7 @@ impl<'a> State<'a> {
             id: container.id(),
             pid: if status == Status::Destroyed { 0 } else { container.pid() },
             status: match status {
+                Status::Creating => "creating",
                 Status::Created => "created",
                 Status::Running => "running",
                 Status::Paused => "paused",

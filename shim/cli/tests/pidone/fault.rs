@@ -303,7 +303,7 @@ fn hooks(bench: &Bench) {
     bench.check_nothing_is_left();
     // The command is killed while a hook runs.
     let mut config = bench.staying();
-    config["hooks"] = json!({ "createRuntime": hook("sleep 1000", 999) });
+    config["hooks"] = json!({ "createRuntime": hook("exec sleep 1000", 999) });
     let bundle = bench.bundle(&config);
     let mut command = bench.command(&["create", "-b", &bundle, "h"]);
     command.stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);

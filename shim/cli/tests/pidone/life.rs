@@ -20,6 +20,8 @@ pub(crate) const CASES: &[Case] = &[
     case("run_detached", &[], run_detached),
     case("signals_to_run_are_passed_on", &[], signals_to_run_are_passed_on),
     case("signals_by_name_and_number", &[], signals_by_name_and_number),
+    case("signals_end_a_created_container", &[], signals_end_a_created_container),
+    case("a_signal_right_after_the_start", &[], a_signal_right_after_the_start),
     case("kill_without_a_pid_namespace", &[], kill_without_a_pid_namespace),
     case("delete_in_every_state", &[Need::Freezer], delete_in_every_state),
     case("programs_that_cannot_be_executed", &[], programs_that_cannot_be_executed),
@@ -183,6 +185,63 @@ fn signals_by_name_and_number(bench: &Bench) {
     bench.run(&["kill", "k", "--all", "SIGKILL"]).ok();
     bench.wait_for("k", "stopped");
     bench.delete("k");
+}
+
+/// As with runc, although process 1 of a pid namespace gets no signal that it does not handle.
+fn signals_end_a_created_container(bench: &Bench) {
+    for init in [false, true] {
+        for namespace in [true, false] {
+            let mut config = bench.staying();
+            config["annotations"]["org.pidone.init"] = json!(init.to_string());
+            if !namespace {
+                let namespaces = config["linux"]["namespaces"].as_array_mut().unwrap();
+                namespaces.retain(|namespace| namespace["type"] != "pid");
+            }
+            for arguments in [
+                &["kill", "k"][..],
+                &["kill", "k", "HUP"],
+                &["kill", "k", "2"],
+                &["kill", "-a", "k"],
+            ] {
+                bench.create("k", &config);
+                // Without an effect on a process that does not handle them.
+                for signal in ["WINCH", "CONT", "CHLD"] {
+                    bench.run(&["kill", "k", signal]).ok();
+                }
+                assert_eq!(bench.state("k")["status"], "created");
+                bench.run(arguments).ok();
+                assert!(
+                    eventually(|| bench.state("k")["status"] == "stopped"),
+                    "{arguments:?}, init {init}, pid namespace {namespace}"
+                );
+                let over = bench.run(&["start", "k"]).error(1);
+                assert!(over.contains("cannot start a container that has stopped"), "{over}");
+                bench.run(&["delete", "k"]).ok();
+            }
+            // One that was started gets the signal itself.
+            bench.keep("k", &config);
+            bench.run(&["kill", "k", "WINCH"]).ok();
+            assert_eq!(bench.state("k")["status"], "running");
+            bench.delete("k");
+        }
+    }
+}
+
+/// The init that stays passes on every signal from the moment on at which the container runs.
+fn a_signal_right_after_the_start(bench: &Bench) {
+    for _ in 0..10 {
+        let bundle = bench.bundle(&bench.config(&["sleep", "1000"]));
+        bench.detached(&["run", "--detach", "--init", "--bundle", &bundle, "s"]);
+        bench.run(&["kill", "s", "TERM"]).ok();
+        bench.wait_for("s", "stopped");
+        bench.run(&["delete", "s"]).ok();
+        let mut config = bench.config(&["sleep", "1000"]);
+        config["annotations"]["org.pidone.init"] = json!("true");
+        bench.keep("s", &config);
+        bench.run(&["kill", "s", "USR1"]).ok();
+        bench.wait_for("s", "stopped");
+        bench.run(&["delete", "s"]).ok();
+    }
 }
 
 fn kill_without_a_pid_namespace(bench: &Bench) {

@@ -8,6 +8,7 @@ mod bad;
 mod care;
 mod exec;
 mod fault;
+mod hook;
 mod large;
 mod life;
 mod limit;
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
         bad::CASES,
         large::CASES,
         fault::CASES,
+        hook::CASES,
         trace::CASES,
     ])
 }

@@ -38,9 +38,10 @@ pub struct Hook {
     /// The arguments, the program's name first. If empty, only the path is passed.
     #[serde(default, with = "json::list", skip_serializing_if = "Vec::is_empty")]
     pub args: Vec<String>,
-    /// The whole environment: `NAME=value`.
-    #[serde(default, with = "json::list", skip_serializing_if = "Vec::is_empty")]
-    pub env: Vec<String>,
+    /// The whole environment: `NAME=value`. If absent, a hook on the host inherits the caller's,
+    /// and one in the container's namespaces that of the container's program, as in runc.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub env: Option<Vec<String>>,
     /// The timeout in seconds; no limit if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<i64>,
@@ -83,12 +84,13 @@ impl Hooks {
 impl Hook {
     fn check(&self) -> Check {
         path::check_absolute("path", &self.path)?;
-        for (field, texts) in [("args", &self.args), ("env", &self.env)] {
+        let env = self.env.as_deref().unwrap_or_default();
+        for (field, texts) in [("args", self.args.as_slice()), ("env", env)] {
             if let Some(text) = texts.iter().find(|text| text.contains('\0')) {
                 return Err(Fault::text(field, text, "contains a NUL"));
             }
         }
-        if let Some(text) = self.env.iter().find(|text| !text.contains('=')) {
+        if let Some(text) = env.iter().find(|text| !text.contains('=')) {
             return Err(Fault::text("env", text, "must be NAME=value"));
         }
         match self.timeout {
@@ -107,7 +109,7 @@ mod tests {
         let hook = |args: &str, env: &str, timeout| Hook {
             path: "/bin/hook".into(),
             args: vec![args.into()],
-            env: vec![env.into()],
+            env: Some(vec![env.into()]),
             timeout,
         };
         let check = |hook: Hook| Hooks { poststart: vec![hook], ..Hooks::default() }.check();

@@ -367,7 +367,7 @@ mod tests {
             ("postmount_cmds[0].env[0]", |m| {
                 m.postmount_cmds = vec![super::super::Command {
                     path: "x".into(),
-                    env: vec!["x".into()],
+                    env: Some(vec!["x".into()]),
                     ..super::super::Command::default()
                 }];
             }),

@@ -4,7 +4,10 @@ pub(crate) mod mount_command;
 mod program;
 mod run;
 
+use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::PathBuf;
 
 use pidone_config::config::{Hook, NamespaceType};
 use pidone_config::oci::{State, Status};
@@ -13,6 +16,7 @@ use pidone_host::cgroup::Cgroups;
 use pidone_host::proc;
 use pidone_plan::join::Joined;
 use pidone_plan::{self as plan, Plan};
+use pidone_proto::Op;
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::Pid;
@@ -37,7 +41,9 @@ pub(crate) struct Hooks<'a> {
 impl Hooks<'_> {
     /// Runs the `prestart`, `createRuntime` and `createContainer` hooks. The root has been set up,
     /// and the init has not entered it yet.
-    pub(crate) fn create(&self, child: &Child) -> Result<()> {
+    ///
+    /// `plan` is that of the container, and `env` the environment of its program.
+    pub(crate) fn create(&self, child: &Child, plan: &Plan, env: &[String]) -> Result<()> {
         let hooks = &self.config.hooks;
         let state = self.state(Status::Creating, child.pid)?;
         self.run_on_host(&hooks.prestart, "prestart", &state)?;
@@ -46,12 +52,23 @@ impl Hooks<'_> {
             return Ok(());
         }
         let state = self.state(Status::Creating, proc::innermost_pid(child.pid)?)?;
+        // A root that is made of a tmpfs is not mounted where the configuration says.
+        let mounted = plan.operations().find_map(|op| match op {
+            Op::Root { at, .. } => Some(OsStr::from_bytes(at.as_c_str().to_bytes()).to_owned()),
+            _ => None,
+        });
+        let root = match (mounted, self.config.namespace(NamespaceType::Mount)) {
+            (Some(at), _) => at.into(),
+            // The root is that of the namespace.
+            (None, Some(_)) => PathBuf::from("/"),
+            (None, None) => self.config.rootfs.clone(),
+        };
         self.run_inside(
             &hooks.create_container,
             "createContainer",
             &state,
             child,
-            |hook, joined| plan::join::create_hook(self.config, hook, joined),
+            |hook, joined| plan::join::create_hook(self.config, hook, joined, &root, env),
         )
     }
 

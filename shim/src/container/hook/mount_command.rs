@@ -21,7 +21,7 @@ pub(crate) fn run_all(commands: &[Command], pidfd: BorrowedFd<'_>) -> Result<()>
             name: command.path.clone(),
             path: &command.path,
             args: &args,
-            env: &command.env,
+            env: command.env.as_deref(),
             directory: Path::new(&command.dir),
             mounts: Some(pidfd),
             input: b"",

@@ -42,8 +42,8 @@ pub(crate) struct HostProgram<'a> {
     pub(crate) path: &'a str,
     /// The arguments, beginning with the program's name; if empty, `path` is the only one.
     pub(crate) args: &'a [String],
-    /// The whole environment, as `NAME=value`; nothing is inherited from the caller.
-    pub(crate) env: &'a [String],
+    /// The whole environment, as `NAME=value`; `None` for the caller's.
+    pub(crate) env: Option<&'a [String]>,
     /// The working directory; empty for the caller's, or for the root of `mounts`.
     pub(crate) directory: &'a Path,
     /// A process in whose mount namespace the program runs; `None` for the caller's namespace.
@@ -94,8 +94,10 @@ impl HostProgram<'_> {
         if let Some((name, args)) = self.args.split_first() {
             command.arg0(name).args(args);
         }
-        command.env_clear();
-        command.envs(self.env.iter().filter_map(|variable| variable.split_once('=')));
+        if let Some(env) = self.env {
+            command.env_clear();
+            command.envs(env.iter().filter_map(|variable| variable.split_once('=')));
+        }
         command.stdin(Stdio::from(input)).stdout(Stdio::null()).stderr(Stdio::piped());
         // The whole group is killed when the time limit is exceeded.
         command.process_group(0);

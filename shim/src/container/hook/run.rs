@@ -50,7 +50,7 @@ fn run_hook(
         name: hook_name(hook, place, index),
         path: &hook.path,
         args: &hook.args,
-        env: &hook.env,
+        env: hook.env.as_deref(),
         directory,
         mounts: None,
         input: state,
@@ -78,11 +78,12 @@ mod tests {
 
     use super::*;
 
-    /// Returns a hook that runs a shell script.
+    /// Returns a hook that runs a shell script without an environment.
     fn shell(script: &str) -> Hook {
         Hook {
             path: "/bin/sh".into(),
             args: ["sh", "-c", script].map(str::to_owned).to_vec(),
+            env: Some(Vec::new()),
             ..Hook::default()
         }
     }
@@ -124,7 +125,7 @@ mod tests {
     fn hook_gets_the_state_its_directory_and_only_its_environment() {
         let bundle = Bundle::new();
         let mut hook = shell("/bin/cat >state; /usr/bin/env >environment; pwd >directory");
-        hook.env = vec!["A=b=c".into(), "EMPTY=".into()];
+        hook.env = Some(vec!["A=b=c".into(), "EMPTY=".into()]);
         bundle.run(&[hook], b"{\"id\":\"x\"}").unwrap();
         assert_eq!(bundle.read("state"), "{\"id\":\"x\"}");
         let environment = bundle.read("environment");
@@ -141,11 +142,16 @@ mod tests {
     }
 
     #[test]
-    fn environment_is_empty_unless_configured() {
+    fn environment_is_the_callers_unless_configured() {
         let bundle = Bundle::new();
-        bundle.run(&[shell("/bin/cat /proc/$$/environ >environ; : >done")], b"").unwrap();
+        let mut hook = shell("/bin/cat /proc/$$/environ >environ; : >done");
+        bundle.run(&[hook.clone()], b"").unwrap();
         assert!(bundle.directory.path().join("done").exists());
         assert_eq!(bundle.read("environ"), "");
+        hook.env = None;
+        bundle.run(&[hook], b"").unwrap();
+        let own = format!("PATH={}\0", std::env::var("PATH").unwrap());
+        assert!(bundle.read("environ").contains(&own), "{}", bundle.read("environ"));
     }
 
     #[test]

@@ -19,8 +19,9 @@ use crate::container::exec::supervised::SpawnRequest;
 use crate::container::hook::{Hooks, mount_command};
 use crate::container::running::Running;
 use crate::container::start::facts::{Compilation, Compiled, Stage};
-use crate::container::state::Identity;
 use crate::container::state::journal::{Entry, Journal};
+use crate::container::state::lock::Lock;
+use crate::container::state::{Identity, State, sockets};
 use crate::launch::image::Sealed;
 use crate::launch::options::{Options, image};
 use crate::launch::stdio::Descriptors;
@@ -29,7 +30,9 @@ use crate::trace;
 
 /// The start of a container's first process.
 pub(crate) struct Start<'a> {
-    pub(crate) id: &'a str,
+    pub(crate) state: &'a State,
+    /// The lock of the container, which is released while hooks run.
+    pub(crate) lock: &'a Lock,
     pub(crate) config: &'a Config,
     pub(crate) process: &'a Process,
     pub(crate) options: &'a Options,
@@ -86,7 +89,8 @@ impl Start<'_> {
         let Compiled { plan, process, dropped, .. } = compiled;
         let rest_of = |plan: &Plan| plan.after_wait().map(|(first, rest)| (first, rest.to_owned()));
         let (mut running, rest) = if supervises {
-            let process = process.ok_or_else(|| Error::system("compile", self.id, Errno::INVAL))?;
+            let process =
+                process.ok_or_else(|| Error::system("compile", &self.state.id, Errno::INVAL))?;
             let (running, plan) = self.first_program(started, &process, descriptors, dropped)?;
             (running, rest_of(&plan))
         } else {
@@ -167,7 +171,7 @@ impl Start<'_> {
             }
         })?;
         let identity =
-            host.identity.ok_or_else(|| Error::system("journal", self.id, Errno::NOENT))?;
+            host.identity.ok_or_else(|| Error::system("journal", &self.state.id, Errno::NOENT))?;
         Ok((started, identity))
     }
 
@@ -220,7 +224,7 @@ impl Start<'_> {
     fn hooks(&self) -> Hooks<'_> {
         Hooks {
             config: self.config,
-            id: self.id,
+            id: &self.state.id,
             options: self.options,
             image: self.image,
             cgroups: self.cgroups,
@@ -279,22 +283,46 @@ impl Host for HostSide<'_> {
         {
             let commands = if is_after { &mount.postmount_cmds } else { &mount.premount_cmds };
             let run = || mount_command::run_all(commands, child.pidfd.as_fd());
-            return trace::span("run mount commands", run);
+            return self.unlocked(true, || trace::span("run mount commands", run));
         }
+        let Start { process, directory, .. } = *self.start;
+        let hooks = self.start.hooks();
         match id {
-            BARRIER_CREATE => self.start.hooks().create(child),
-            BARRIER_START => self.start.hooks().start(child, self.plan),
+            BARRIER_CREATE => self.unlocked(true, || hooks.create(child, self.plan, &process.env)),
+            BARRIER_START => {
+                sockets::mark_starting(directory)?;
+                let done = self.unlocked(false, || hooks.start(child, self.plan));
+                sockets::unmark_starting(directory);
+                done
+            }
             // A barrier at which the init waits for `while_running`, which has returned by now.
             _ => Ok(()),
         }
     }
 
     fn listener(&mut self, listener: OwnedFd, child: &Child) -> Result<()> {
-        // If the program waits for the start, its filter comes later, and `ReleaseHostSide` hands
-        // it over.
         let hooks = self.start.hooks();
         let state = hooks.state_object(Status::Creating, child.pid);
         hooks.hand_over_listener(listener.as_fd(), child.pid, state)
+    }
+}
+
+impl HostSide<'_> {
+    /// Runs hooks or commands while the container is not locked, since they may work on it.
+    ///
+    /// They find its process in the state. With `creating`, it is not set up yet.
+    fn unlocked(&self, creating: bool, run: impl FnOnce() -> Result<()>) -> Result<()> {
+        let Start { state, lock, directory, .. } = *self.start;
+        let identity = self
+            .identity
+            .as_ref()
+            .ok_or_else(|| Error::system("journal", &state.id, Errno::NOENT))?;
+        // Hooks of an earlier step may have changed it.
+        let mut state = State::read(directory)?.unwrap_or_else(|| state.clone());
+        state.set_first(identity);
+        state.creating = creating;
+        trace::span("write the state", || state.write(directory))?;
+        lock.released_for(run)
     }
 }
 
@@ -312,9 +340,25 @@ pub(crate) fn adjust_oom_score(pid: i32, score: Option<i32>) -> Result<()> {
 
 /// The host's side of the second part of a start.
 pub(crate) struct ReleaseHostSide<'a> {
-    pub(crate) hooks: Hooks<'a>,
+    hooks: Hooks<'a>,
     /// The remaining operations.
-    pub(crate) plan: &'a Plan,
+    plan: &'a Plan,
+    /// The lock and the directory of the container, if it is locked.
+    locked: Option<(&'a Lock, BorrowedFd<'a>)>,
+    /// Whether a hook has failed.
+    pub(crate) hook_failed: bool,
+}
+
+impl<'a> ReleaseHostSide<'a> {
+    /// Makes the host's side for the remaining operations `plan`. If the container is `locked`, by
+    /// its lock and its directory, the lock is released while hooks run.
+    pub(crate) fn new(
+        hooks: Hooks<'a>,
+        plan: &'a Plan,
+        locked: Option<(&'a Lock, BorrowedFd<'a>)>,
+    ) -> Self {
+        Self { hooks, plan, locked, hook_failed: false }
+    }
 }
 
 impl Host for ReleaseHostSide<'_> {
@@ -327,7 +371,20 @@ impl Host for ReleaseHostSide<'_> {
     }
 
     fn at_barrier(&mut self, id: u32, child: &Child) -> Result<()> {
-        if id == BARRIER_START { self.hooks.start(child, self.plan) } else { Ok(()) }
+        if id != BARRIER_START {
+            return Ok(());
+        }
+        let run = || self.hooks.start(child, self.plan);
+        let done = match self.locked {
+            Some((lock, directory)) => {
+                let done = lock.released_for(run);
+                sockets::unmark_starting(directory);
+                done
+            }
+            None => run(),
+        };
+        self.hook_failed = done.is_err();
+        done
     }
 
     fn listener(&mut self, listener: OwnedFd, child: &Child) -> Result<()> {

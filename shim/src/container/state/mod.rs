@@ -69,6 +69,10 @@ pub struct State {
     /// starts. Addition, serialized as `given_up`.
     #[serde(default, rename = "given_up")]
     pub dropped: DroppedPrivileges,
+    /// Whether the first process was made, but hooks and commands around mounts are still to run
+    /// before it is set up. Addition.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub creating: bool,
     /// The configuration.
     pub config: Config,
 }
@@ -223,6 +227,20 @@ impl State {
     pub(crate) fn version(directory: BorrowedFd<'_>) -> Option<Version> {
         let stat = statat(directory, STATE, AtFlags::SYMLINK_NOFOLLOW).ok()?;
         Some(Version::from_stat(&stat))
+    }
+
+    /// Sets the identity and the namespaces of the first process.
+    pub(crate) fn set_first(&mut self, identity: &Identity) {
+        self.init_process_pid = identity.pid;
+        self.init_process_start = identity.start;
+        self.boot_id.clone_from(&identity.boot);
+        self.namespace_paths = NamespaceType::ALL
+            .iter()
+            .map(|kind| {
+                let path = format!("/proc/{}/ns/{}", identity.pid, kind.file());
+                (*kind, path.into())
+            })
+            .collect();
     }
 
     /// Returns the identity of the first process, if one was started.

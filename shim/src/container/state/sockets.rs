@@ -1,7 +1,8 @@
 //! The sockets of an init, and the remaining plan of a container that waits for its start.
 //!
 //! On one socket the init waits for the start of the container. Its existence means that the
-//! container waits; the process that starts the container removes it. On the other one, a
+//! container waits; the process that starts the container removes it. A file takes its place while
+//! `startContainer` hooks run. On the other one, a
 //! supervising init accepts requests. Both are in the container's directory, which only its owner
 //! can access.
 
@@ -18,6 +19,8 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen as listen
 
 /// The name of the socket on which the container is started.
 pub(crate) const START: &str = "start";
+/// The name of the file that says that the start has begun, and that `startContainer` hooks run.
+const STARTING: &str = "starting";
 /// The name of the socket on which a supervising init accepts requests.
 pub(crate) const SUPERVISOR: &str = "init";
 /// The name of the file with the remaining plan.
@@ -46,6 +49,25 @@ pub(crate) fn listen(directory: BorrowedFd<'_>, name: &'static str) -> Result<Ow
 /// Whether the container waits for its start.
 pub(crate) fn is_waiting(directory: BorrowedFd<'_>) -> bool {
     statat(directory, START, AtFlags::SYMLINK_NOFOLLOW).is_ok()
+}
+
+/// Marks a container whose start has begun: its `startContainer` hooks are about to run. It still
+/// counts as created.
+pub(crate) fn mark_starting(directory: BorrowedFd<'_>) -> Result<()> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    openat(directory, STARTING, flags, Mode::from_raw_mode(0o600))
+        .map_err(|errno| Error::path("create", STARTING, errno))?;
+    Ok(())
+}
+
+/// Whether the start has begun, and `startContainer` hooks run.
+pub(crate) fn is_starting(directory: BorrowedFd<'_>) -> bool {
+    statat(directory, STARTING, AtFlags::SYMLINK_NOFOLLOW).is_ok()
+}
+
+/// Ends what [`mark_starting`] has begun.
+pub(crate) fn unmark_starting(directory: BorrowedFd<'_>) {
+    remove(directory, STARTING);
 }
 
 /// Removes a socket.

@@ -358,9 +358,9 @@ pub struct Command {
     /// The arguments, without the program.
     #[serde(with = "list")]
     pub args: Vec<String>,
-    /// The whole environment: `NAME=value`.
-    #[serde(with = "list")]
-    pub env: Vec<String>,
+    /// The whole environment: `NAME=value`; if absent, that of the caller.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub env: Option<Vec<String>>,
     /// The working directory; the caller's if empty.
     pub dir: String,
 }
@@ -372,7 +372,7 @@ impl Command {
             return Err(Fault::text("path", "", "missing"));
         }
         each("args", &self.args, |text| no_nul(text))?;
-        each("env", &self.env, |text| {
+        each("env", self.env.as_deref().unwrap_or_default(), |text| {
             no_nul(text)?;
             match text.split_once('=') {
                 Some((name, _)) if !name.is_empty() => Ok(()),
