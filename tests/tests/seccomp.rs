@@ -9,8 +9,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use pidone::oci::linux::seccomp::{Arg, Seccomp, Syscall};
-use pidone::{Config, Process};
-use pidone_tests::{Case, Outcome, Sandbox, Stop, case, output, process};
+use pidone::{Config, Process, Status};
+use pidone_tests::{Case, Live, Outcome, Sandbox, Stop, case, output, process};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use serde_json::{Value, json};
 
@@ -242,16 +242,18 @@ fn the_agent_answers(sandbox: &Sandbox) -> Outcome {
             let mut calls = process(&["/guest", &command, &number, &argument, ",", "sleep"]);
             calls.no_new_privileges = no_new_privileges;
             let mut live = if prepared {
-                let live = sandbox.prepare(&config, calls)?;
-                // It is the program's filter.
-                assert!(agent.is_silent()?);
-                live.release()?
+                sandbox.prepare(&config, calls)?
             } else {
                 sandbox.start(&config, calls)?
             };
             let pid = live.running.pid();
+            // Before the start, as with runc.
             let (message, mut listeners) = agent.message()?;
-            let status = if prepared { "created" } else { "creating" };
+            if prepared {
+                assert_eq!(live.container.status()?, Status::Created);
+                live = live.release()?;
+            }
+            let status = "creating";
             let id = live.container.id().to_owned();
             assert_eq!(message, expected(sandbox, &id, status, pid, pid));
             assert!(agent.is_silent()?, "one message");
@@ -300,8 +302,8 @@ fn without_an_agent_nothing_starts(sandbox: &Sandbox) -> Outcome {
     assert!(error.to_string().contains(&text), "{error}");
     assert_eq!(pidone_tests::leftover::processes(sandbox.name()), [] as [String; 0]);
     // Nor is a prepared one left.
-    let live = sandbox.prepare(&config, process(&["/guest", "sleep"]))?;
-    let error = live.release().err().ok_or("started")?;
+    let prepared = sandbox.prepare(&config, process(&["/guest", "sleep"]));
+    let error = prepared.and_then(Live::release).err().ok_or("started")?;
     assert!(error.to_string().contains(&text), "{error}");
     assert_eq!(pidone_tests::leftover::processes(sandbox.name()), [] as [String; 0]);
     Ok(())

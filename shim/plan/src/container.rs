@@ -76,7 +76,7 @@ pub fn compile(config: &Config, process: &Process, facts: &Facts<'_>) -> Result<
         plan.push(Op::Supervise { listener });
         return Ok(plan);
     }
-    let wait = Wait::of(config, facts.waits);
+    let wait = Wait { listens_before: true, ..Wait::of(config, facts.waits) };
     process.compile(&mut plan, config, wait, Done::default())?;
     Ok(plan)
 }

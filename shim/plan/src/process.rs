@@ -1,6 +1,7 @@
 //! The operations that turn the init into the program.
 
 use pidone_config::config::{MemoryPolicy, process as numbers};
+use pidone_config::seccomp::flag;
 use pidone_config::{Config, Error, Result};
 use pidone_proto::{Op, Slot, Text, Words};
 
@@ -100,6 +101,9 @@ pub(super) struct Wait {
     pub(super) for_hooks: Option<u32>,
     /// The barrier at which the host sets the modes of a new terminal, if the process needs that.
     pub(super) for_modes: Option<u32>,
+    /// Whether a filter with a listener is loaded before the wait for the start: the host has a
+    /// connection to the init only until then.
+    pub(super) listens_before: bool,
 }
 
 impl Wait {
@@ -107,7 +111,8 @@ impl Wait {
     pub(super) fn of(config: &Config, for_start: bool) -> Self {
         let hooks = !config.hooks.start_container.is_empty();
         let for_hooks = hooks.then_some(BARRIER_START);
-        Self { for_start, for_hooks, for_modes: Some(BARRIER_CONSOLE) }
+        let for_modes = Some(BARRIER_CONSOLE);
+        Self { for_start, for_hooks, for_modes, listens_before: false }
     }
 }
 
@@ -150,7 +155,15 @@ impl Process {
     ) -> Result<()> {
         self.check()?;
         self.prepare(plan, config, wait, done);
+        let mut seccomp = self.seccomp.as_ref().filter(|_| !done.filter);
         if wait.for_start {
+            // As in runc, the agent gets the listener during `create`.
+            let listens = |(flags, _): &mut &(u32, _)| flags & flag::NEW_LISTENER != 0;
+            if wait.listens_before
+                && let Some((flags, filter)) = seccomp.take_if(listens)
+            {
+                plan.push(Op::Seccomp { flags: *flags, filter });
+            }
             let candidates = self.candidates();
             // A relative path begins at a working directory that is entered later.
             if candidates.iter().all(|path| path.starts_with('/')) {
@@ -163,7 +176,6 @@ impl Process {
             plan.push(Op::Barrier { id });
         }
         let filter_with_privileges = !self.no_new_privileges;
-        let seccomp = self.seccomp.as_ref().filter(|_| !done.filter);
         if done.bounding != Some(self.capabilities.bounding) {
             plan.push(Op::Bounding { keep: self.capabilities.bounding });
         }

@@ -55,6 +55,8 @@ pub fn compile(config: &Config, process: &Process, spawn: Spawn) -> Result<Plan>
         // The init cannot wait for the host, which sets the modes when the master arrives, and
         // starts the program afterwards.
         for_modes: None,
+        // The init passes no listener on, so the process that starts the container gets it.
+        listens_before: false,
     };
     let done = Done {
         session: false,
