@@ -57,6 +57,7 @@ pub fn plan(config: &Config, process: &Process) -> Result<Plan> {
         new,
         parallel_netns: false,
         joined: Vec::new(),
+        foreign: 0,
         in_user_namespace: false,
         by_path: false,
         sees_host: false,

@@ -3,7 +3,7 @@
 use std::os::unix::fs::MetadataExt as _;
 
 use pidone::Config;
-use pidone::config::{IdMap, NamespaceType};
+use pidone::config::{Hook, IdMap, NamespaceType};
 use pidone_tests::{Case, Live, Outcome, Read, Report, Sandbox, Stop, case, process};
 
 pub(crate) const CASES: &[Case] = &[
@@ -18,6 +18,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(all_kinds_are_joined_together),
     case!(a_joined_pid_namespace_shows_its_processes),
     case!(a_joined_user_namespace_has_its_ids),
+    case!(the_second_of_a_pod_joins_the_first),
     case!(a_bad_path_is_refused),
     case!(a_path_of_another_kind_is_refused),
     case!(a_new_network_has_a_loopback_that_is_up),
@@ -122,13 +123,25 @@ fn absent_ones_are_the_hosts(sandbox: &Sandbox) -> Outcome {
             assert_ne!(of(&report, other), Some(host(other)?), "{kind}: {other}");
         }
     }
-    // Without one of mounts there is nothing but the root.
+    // Without one of mounts there is nothing but the root. Hooks run nevertheless.
     let mut config = sandbox.config();
     set(&mut config, NamespaceType::Mount, None);
+    let log = sandbox.path().join("log");
+    let script = format!("pwd >>{}", log.display());
+    let hook = Hook {
+        path: "/bin/sh".into(),
+        args: ["sh", "-c", &script].map(str::to_owned).into(),
+        ..Hook::default()
+    };
+    config.bundle = sandbox.path().to_owned();
+    config.hooks.create_runtime = vec![hook.clone()];
+    config.hooks.create_container = vec![hook];
     let live = sandbox.start(&config, process(&["/guest", "sleep"]))?;
     assert_eq!(of_live(&live, NamespaceType::Mount)?, host(NamespaceType::Mount)?);
     let root = std::fs::read_link(format!("/proc/{}/root", live.running.pid()))?;
     assert_eq!(root, sandbox.rootfs());
+    let expected = format!("{}\n{}\n", sandbox.path().display(), sandbox.rootfs().display());
+    assert_eq!(std::fs::read_to_string(log)?, expected);
     live.kill()?;
     Ok(())
 }
@@ -243,6 +256,68 @@ fn a_joined_user_namespace_has_its_ids(sandbox: &Sandbox) -> Outcome {
         assert_ne!(of(&report, kind), Some(of_live(&live, kind)?), "{kind}");
     }
     live.kill()?;
+    Ok(())
+}
+
+/// The second container of a pod joins namespaces of the first, with the host's users, new ones,
+/// those of the first or those of a third container.
+fn the_second_of_a_pod_joins_the_first(sandbox: &Sandbox) -> Outcome {
+    const SHARED: [NamespaceType; 3] =
+        [NamespaceType::Network, NamespaceType::Ipc, NamespaceType::Pid];
+    let third = sleeper(sandbox, &with_user_namespace(sandbox))?;
+    for first_has_users in [false, true] {
+        let mut config =
+            if first_has_users { with_user_namespace(sandbox) } else { sandbox.config() };
+        if let Some(cgroup) = &mut config.cgroups {
+            cgroup.name.push_str("-first");
+        }
+        let first = sleeper(sandbox, &config)?;
+        for users in ["host", "new", "first", "third"] {
+            if users == "first" && !first_has_users {
+                continue;
+            }
+            for kinds in [&SHARED[..], &SHARED[..1], &SHARED[1..2], &SHARED[2..]] {
+                let case = format!("first with users: {first_has_users}, {users}, {kinds:?}");
+                let mut config =
+                    if users == "new" { with_user_namespace(sandbox) } else { sandbox.config() };
+                config.cgroups = None;
+                for kind in kinds {
+                    set(&mut config, *kind, Some(&file(&first, *kind)));
+                }
+                let owner = match users {
+                    "first" => Some(&first),
+                    "third" => Some(&third),
+                    _ => None,
+                };
+                if let Some(owner) = owner {
+                    let path = file(owner, NamespaceType::User);
+                    set(&mut config, NamespaceType::User, Some(&path));
+                }
+                let mut second = sandbox
+                    .start(&config, process(&["/guest", "report", ",", "sleep"]))
+                    .map_err(|error| format!("{case}: {error}"))?;
+                let report: Report = second.say()?;
+                for kind in KINDS {
+                    let shared = of(&report, kind) == Some(of_live(&first, kind)?);
+                    assert_eq!(shared, kinds.contains(&kind), "{case}: {kind}");
+                }
+                for (point, fstype) in
+                    [("/proc", "proc"), ("/sys", "sysfs"), ("/dev/mqueue", "mqueue")]
+                {
+                    let mount = report.mount(point).ok_or_else(|| format!("{case}: {point}"))?;
+                    assert_eq!(mount.fstype, fstype, "{case}: {point}");
+                }
+                // A further process joins the same.
+                let mut further = sandbox.join(&mut second.container, process(&["/guest"]))?;
+                let output = pidone_tests::output(&mut further)?;
+                let joined: Report = output.lines()?.pop().ok_or("no report")?;
+                assert_eq!(joined.namespaces, report.namespaces, "{case}");
+                second.kill()?;
+            }
+        }
+        first.kill()?;
+    }
+    third.kill()?;
     Ok(())
 }
 

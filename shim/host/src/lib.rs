@@ -20,6 +20,7 @@ pub mod deadline;
 pub mod descriptor;
 pub mod exit;
 pub mod lsm;
+pub mod namespace;
 pub mod net;
 pub mod pidfd;
 pub mod privilege;

@@ -91,13 +91,17 @@ pub fn in_user_namespace() -> bool {
     })
 }
 
+/// Whether this process has `CAP_SYS_ADMIN` in its user namespace, and so in all descendants of it.
+pub fn may_administer() -> bool {
+    has(CapabilitySet::SYS_ADMIN)
+}
+
 /// Whether this process may copy mounts of its mount namespace.
 pub fn can_copy_mounts() -> bool {
     static CAN: OnceLock<bool> = OnceLock::new();
     *CAN.get_or_init(|| {
-        let may_administer = has(CapabilitySet::SYS_ADMIN);
-        if !may_administer || !in_user_namespace() {
-            return may_administer;
+        if !may_administer() || !in_user_namespace() {
+            return may_administer();
         }
         // In a user namespace the mount namespace must belong to it, which only a try reveals.
         let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;

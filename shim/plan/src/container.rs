@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use pidone_config::config::mount::flags::{
     BIND, NODEV, NOEXEC, NOSUID, PRIVATE, RDONLY, REC, REMOUNT, attributes,
@@ -27,6 +27,10 @@ pub const CLONE_NEWCGROUP: u32 = NamespaceType::Cgroup.clone_flag();
 /// The flag of a new time namespace: `clone(2)`.
 pub const CLONE_NEWTIME: u32 = NamespaceType::Time.clone_flag();
 const CLONE_NEWIPC: u32 = NamespaceType::Ipc.clone_flag();
+const CLONE_NEWPID: u32 = NamespaceType::Pid.clone_flag();
+/// The host's proc, as a path and for the wire.
+const HOST_PROC_DIRECTORY: &str = "/proc";
+const HOST_PROC: &std::ffi::CStr = c"/proc";
 pub(super) const CLONE_NEWUSER: u32 = NamespaceType::User.clone_flag();
 
 /// Compiles the plan of a container's first process.
@@ -45,6 +49,7 @@ pub(super) const CLONE_NEWUSER: u32 = NamespaceType::User.clone_flag();
 ///     new: 0,
 ///     parallel_netns: false,
 ///     joined: Vec::new(),
+///     foreign: 0,
 ///     in_user_namespace: false,
 ///     by_path: false,
 ///     sees_host: true,
@@ -239,13 +244,16 @@ fn push_root(
     facts: &Facts<'_>,
 ) -> Result<()> {
     if facts.new & CLONE_NEWNS == 0 {
+        if config.hooks.need_host_mounts() {
+            plan.push(Op::Barrier { id: BARRIER_CREATE });
+        }
         let joined = facts.joined.iter().any(|(flag, _)| *flag == CLONE_NEWNS);
         if !joined && config.rootfs != Path::new("/") {
             let directory = plan.source(Source::Directory(config.rootfs.clone()));
             plan.push(Op::Chroot { directory });
         }
         if private_proc {
-            mount::push_private_proc(plan, PROC);
+            push_private_proc(plan, facts);
         }
         return Ok(());
     }
@@ -254,7 +262,7 @@ fn push_root(
         plan.push(Op::Propagation { flags });
     }
     if private_proc {
-        mount::push_private_proc(plan, PROC);
+        push_private_proc(plan, facts);
     }
     if facts.by_path && !config.mask_paths.is_empty() {
         plan.push(Op::OpenTree { into: NULL, path: Text(NULL_DEVICE), recursive: false });
@@ -312,16 +320,44 @@ fn push_root(
 }
 
 /// Returns the directory of the host that is bound instead of a new file system, which a user
-/// namespace may not mount for a namespace that it shares with the host.
+/// namespace may not mount for a namespace that does not belong to it. As crun does.
 fn bound_instead(mount: &Mount, facts: &Facts<'_>) -> Option<&'static str> {
-    let shared = |flag: u32| {
-        let joined = facts.joined.iter().any(|(joined, _)| *joined == flag);
-        facts.in_user_namespace && facts.new & flag == 0 && !joined
-    };
     match mount.device.as_str() {
-        "sysfs" if shared(CLONE_NEWNET) => Some("/sys"),
-        "mqueue" if shared(CLONE_NEWIPC) => Some("/dev/mqueue"),
+        "sysfs" if is_foreign(CLONE_NEWNET, facts) => Some("/sys"),
+        "mqueue" if is_foreign(CLONE_NEWIPC, facts) => Some("/dev/mqueue"),
+        "proc" if is_foreign(CLONE_NEWPID, facts) => Some(HOST_PROC_DIRECTORY),
         _ => None,
+    }
+}
+
+/// Returns the type of a file system, and the namespace of another container that it shows, if the
+/// container's user namespace may not mount it, but the host may.
+fn made_by_host(mount: &Mount, facts: &Facts<'_>) -> Option<(&'static str, (u32, PathBuf))> {
+    let (fstype, flag) = match mount.device.as_str() {
+        "sysfs" => ("sysfs", CLONE_NEWNET),
+        "mqueue" => ("mqueue", CLONE_NEWIPC),
+        _ => return None,
+    };
+    let joined = facts.joined.iter().find(|(joined, _)| *joined == flag);
+    let made = !facts.by_path && is_foreign(flag, facts);
+    joined.filter(|_| made).map(|namespace| (fstype, namespace.clone()))
+}
+
+/// Whether the container is in a user namespace that does not own its namespace of a kind: it is
+/// the host's, or was made by another container.
+fn is_foreign(flag: u32, facts: &Facts<'_>) -> bool {
+    let joined = facts.joined.iter().any(|(joined, _)| *joined == flag);
+    let foreign = !joined || facts.foreign & flag != 0;
+    facts.in_user_namespace && facts.new & flag == 0 && foreign
+}
+
+/// Appends a proc that only the init sees, for sysctls, labels and clocks. Where a new one cannot
+/// be made, the host's serves: it shows the init's own namespaces, too.
+fn push_private_proc(plan: &mut Plan, facts: &Facts<'_>) {
+    if is_foreign(CLONE_NEWPID, facts) {
+        plan.push(Op::OpenTree { into: PROC, path: Text(HOST_PROC), recursive: true });
+    } else {
+        mount::push_private_proc(plan, PROC);
     }
 }
 
@@ -367,6 +403,9 @@ fn push_mount(
     }
     if mount.device == "cgroup" || mount.device == "cgroup2" {
         return push_cgroup_mount(plan, config, mount, facts);
+    }
+    if let Some((fstype, namespace)) = made_by_host(mount, facts) {
+        return mount::push_made_by_host(plan, fstype, namespace, mount);
     }
     if let Some(source) = bound_instead(mount, facts) {
         let host = Mount {

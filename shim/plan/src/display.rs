@@ -80,6 +80,9 @@ impl Display for Source {
                 write!(f, "{}{below}{mapped}", path.display())
             }
             Self::Empty => f.write_str("an empty file system"),
+            Self::FileSystem { fstype, namespace: (_, path), .. } => {
+                write!(f, "a {fstype} of {}", path.display())
+            }
             Self::Directory(path) | Self::Namespace(path) => write!(f, "{}", path.display()),
             Self::Network => f.write_str("the new network namespace"),
             Self::Container => f.write_str("the container"),

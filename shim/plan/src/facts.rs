@@ -15,6 +15,9 @@ pub struct Facts<'a> {
     pub parallel_netns: bool,
     /// The namespaces to join: the `CLONE_NEW*` flag and the file of each.
     pub joined: Vec<(u32, PathBuf)>,
+    /// The `CLONE_NEW*` flags of those joined namespaces that do not belong to the container's user
+    /// namespace, which lacks privileges over them.
+    pub foreign: u32,
     /// Whether the container is in another user namespace than the initial one.
     pub in_user_namespace: bool,
     /// Whether the init copies mounts of the host by their paths, since the caller lacks the

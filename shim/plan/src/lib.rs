@@ -86,6 +86,16 @@ pub enum Source {
     },
     /// A detached, empty, read-only tmpfs without room for files.
     Empty,
+    /// A new file system as a detached mount, made in a namespace that the init has no privilege
+    /// over.
+    FileSystem {
+        /// Its type.
+        fstype: &'static str,
+        /// The attributes of the mount: `mount_setattr(2)`.
+        attributes: u32,
+        /// The `CLONE_NEW*` flag and the file of the namespace.
+        namespace: (u32, PathBuf),
+    },
     /// A directory, opened with `O_PATH`.
     Directory(PathBuf),
     /// The file of a namespace.

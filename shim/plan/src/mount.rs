@@ -1,5 +1,7 @@
 //! The operations of one mount.
 
+use std::path::PathBuf;
+
 use pidone_config::config::mount::flags::{
     PRIVATE, PROPAGATION, RDONLY, REC, RELATIME, SHARED, SLAVE, SUPERBLOCK, attribute, attributes,
 };
@@ -26,6 +28,19 @@ pub(super) fn push_file_system(plan: &mut Plan, config: &Config, mount: &Mount) 
         push_set_attributes(plan, into, 0, 0, propagation, false);
     }
     Ok(into)
+}
+
+/// Appends the attachment of a file system that the host makes in a joined namespace.
+pub(super) fn push_made_by_host(
+    plan: &mut Plan,
+    fstype: &'static str,
+    namespace: (u32, PathBuf),
+    mount: &Mount,
+) -> Result<()> {
+    let attributes = u32::try_from(attributes(mount.flags)).unwrap_or(0);
+    let slot = plan.source(Source::FileSystem { fstype, attributes, namespace });
+    push_set_attributes(plan, slot, 0, 0, requested_propagation(mount).max(PRIVATE), false);
+    push_attach(plan, slot, mount, Create::Directory)
 }
 
 /// Returns the propagation that a mount requests; 0 for none.

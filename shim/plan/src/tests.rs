@@ -46,6 +46,7 @@ fn facts() -> Facts<'static> {
         new: NEWNS,
         parallel_netns: false,
         joined: vec![],
+        foreign: 0,
         in_user_namespace: false,
         by_path: false,
         sees_host: false,

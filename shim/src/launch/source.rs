@@ -2,7 +2,10 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::thread;
 
+use nix::sched::{CloneFlags, setns};
+use nix::sys::signal::SigSet;
 use pidone_config::{Error, Result};
 use pidone_plan::{Part, Source};
 use rustix::fs::{CWD, Mode, OFlags, openat};
@@ -73,6 +76,10 @@ fn open<'a>(source: &Source, lent: Lent<'a>) -> Result<Opened<'a>> {
                 | MountAttrFlags::MOUNT_ATTR_NOEXEC;
             template::file_system("tmpfs", &options, attributes).map(Opened::Own)
         }
+        Source::FileSystem { fstype, attributes, namespace: (flag, path) } => {
+            let attributes = MountAttrFlags::from_bits_retain(*attributes);
+            file_system_in((*flag, path), fstype, attributes).map(Opened::Own)
+        }
         Source::Directory(path) => file(path, OFlags::PATH | OFlags::DIRECTORY).map(Opened::Own),
         Source::Namespace(path) => file(path, OFlags::RDONLY).map(Opened::Own),
         Source::Container => lent
@@ -95,6 +102,32 @@ fn open<'a>(source: &Source, lent: Lent<'a>) -> Result<Opened<'a>> {
             .copied()
             .map(Opened::Lent)
             .ok_or_else(|| Error::system("lend", format!("descriptor {index}"), Errno::BADF)),
+    }
+}
+
+/// Makes a file system in a namespace, given by its flag and file, on a separate thread that
+/// enters it.
+fn file_system_in(
+    (flag, path): (u32, &Path),
+    fstype: &'static str,
+    attributes: MountAttrFlags,
+) -> Result<OwnedFd> {
+    let namespace = file(path, OFlags::RDONLY)?;
+    let make = || {
+        // The caller's signals must not be handled in this thread.
+        let _ = SigSet::all().thread_block();
+        let flag = CloneFlags::from_bits_retain(flag.cast_signed());
+        setns(&namespace, flag).map_err(|errno| Error::path("setns", path, errno))?;
+        template::file_system(fstype, &[], attributes)
+    };
+    let made = thread::scope(|scope| {
+        let thread = thread::Builder::new().spawn_scoped(scope, make);
+        thread.map(|thread| thread.join())
+    });
+    match made {
+        Ok(Ok(made)) => made,
+        Ok(Err(_)) => Err(Error::system("fsmount", fstype, Errno::CANCELED)),
+        Err(error) => Err(Error::system("start a thread", fstype, error)),
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use pidone_config::config::NamespaceType;
 use pidone_config::{Config, Error, Process, Result};
 use pidone_host::cgroup::Cgroups;
-use pidone_host::{net, privilege};
+use pidone_host::{namespace, net, privilege};
 use pidone_plan::container::{CLONE_NEWCGROUP, CLONE_NEWNET, CLONE_NEWTIME, has_commands};
 use pidone_plan::dropped::DroppedPrivileges;
 use pidone_plan::facts::Facts;
@@ -125,11 +125,13 @@ impl Compilation<'_> {
         } else {
             None
         });
+        let in_user_namespace =
+            config.namespace(NamespaceType::User).is_some() || privilege::in_user_namespace();
         let mut facts = Facts {
             new,
+            foreign: if in_user_namespace { foreign(config, &joined)? } else { 0 },
             parallel_netns: self.parallel_netns,
-            in_user_namespace: config.namespace(NamespaceType::User).is_some()
-                || privilege::in_user_namespace(),
+            in_user_namespace,
             by_path,
             sees_host: place != Place::Template,
             at: self.root_mount_point(place)?,
@@ -241,8 +243,12 @@ pub(crate) fn user_root(config: &Config) -> Result<OwnedFd> {
     openat(CWD, path, flags, Mode::empty()).map_err(|errno| Error::path("open", path, errno))
 }
 
-/// Returns the flags of the new namespaces, and the flags and files of the joined ones. The user
-/// namespace comes first, since joining it gives the privileges to join the others.
+/// Returns the flags of the new namespaces, and the flags and files of the joined ones, in the
+/// order in which they are joined.
+///
+/// For a caller with privileges the user namespace comes last, as in runc: in it there is no
+/// privilege over namespaces that do not belong to it, such as those of another container of a pod.
+/// For any other caller it comes first, since joining it gives the privileges to join the others.
 fn namespaces(config: &Config) -> (u32, Vec<(u32, PathBuf)>) {
     let mut new = 0;
     let mut joined = Vec::new();
@@ -253,8 +259,27 @@ fn namespaces(config: &Config) -> (u32, Vec<(u32, PathBuf)>) {
             joined.push((namespace.kind.clone_flag(), PathBuf::from(&namespace.path)));
         }
     }
-    joined.sort_by_key(|(flag, _)| *flag != NamespaceType::User.clone_flag());
+    let last = joined.len() > 1 && privilege::may_administer();
+    joined.sort_by_key(|(flag, _)| (*flag == NamespaceType::User.clone_flag()) == last);
     (new, joined)
+}
+
+/// Returns the flags of the joined namespaces that do not belong to the user namespace of the
+/// container: a joined one, a new one, or the caller's.
+fn foreign(config: &Config, joined: &[(u32, PathBuf)]) -> Result<u32> {
+    const DEPENDENT: [NamespaceType; 3] =
+        [NamespaceType::Network, NamespaceType::Ipc, NamespaceType::Pid];
+    let users = joined.iter().find(|(flag, _)| *flag == NamespaceType::User.clone_flag());
+    let users = users.map_or(Path::new("/proc/self/ns/user"), |(_, path)| path);
+    let mut foreign = 0;
+    for (flag, path) in joined {
+        let dependent = DEPENDENT.iter().any(|kind| kind.clone_flag() == *flag);
+        let is_new = config.has_new(NamespaceType::User);
+        if dependent && (is_new || !namespace::is_owned_by(path, users)?) {
+            foreign |= flag;
+        }
+    }
+    Ok(foreign)
 }
 
 /// Whether a path on the host leads to a directory.
