@@ -1,13 +1,16 @@
 //! Containers whose init stays process 1, by the library.
 
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::time::Instant;
 
 use pidone::config::{Hook, IdMap, Seccomp, SeccompSyscall, capability};
 use pidone::{Code, Config, Container, Process, Status, Stdio, TerminalSize};
+use pidone_proto::limits;
 use pidone_tests::{
     Case, DEADLINE, Live, Outcome, Report, Sandbox, Stop, case, output, process, until,
 };
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, socket_with};
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::termios::{Winsize, tcsetwinsize};
 
@@ -28,6 +31,9 @@ pub(crate) const CASES: &[Case] = &[
     case!(a_program_that_cannot_run_leaves_nothing).with_init(),
     case!(killing_the_init_ends_all_processes).with_init(),
     case!(many_at_once).with_init(),
+    case!(a_full_init_leaves_the_start_to_the_host).with_init(),
+    case!(a_stopped_init_leaves_the_start_to_the_host).with_init(),
+    case!(idle_handles_share_one_connection).with_init(),
     case!(an_ordinary_user_has_an_init).ordinary().with_init(),
 ];
 
@@ -355,6 +361,66 @@ fn many_at_once(sandbox: &Sandbox) -> Outcome {
     let grown =
         kilobytes(&after.1).zip(kilobytes(&before.1)).map(|(now, then)| now.saturating_sub(then));
     assert!(grown.is_some_and(|grown| grown <= 32), "{before:?} {after:?}");
+    live.kill()?;
+    Ok(())
+}
+
+/// As many connections as the init admits, and more.
+fn a_full_init_leaves_the_start_to_the_host(sandbox: &Sandbox) -> Outcome {
+    let mut live = sleeper(sandbox)?;
+    let socket = sandbox.factory().root().join(live.container.id()).join("init");
+    let connect = || -> Result<OwnedFd, Stop> {
+        let (family, kind) = (AddressFamily::UNIX, SocketType::SEQPACKET);
+        let client = socket_with(family, kind, SocketFlags::CLOEXEC, None)?;
+        rustix::net::connect(&client, &SocketAddrUnix::new(&socket)?)?;
+        Ok(client)
+    };
+    let crowd = (0..2 * limits::CLIENTS).map(|_| connect()).collect::<Result<Vec<_>, _>>()?;
+    for _ in 0..3 {
+        let report = report(sandbox, &mut live.container, process(&["/guest"]))?;
+        assert_eq!(report.ppid, 0, "its parent is outside");
+    }
+    drop(crowd);
+    until("the init has room", || {
+        Ok(report(sandbox, &mut live.container, process(&["/guest"]))?.ppid == 1)
+    })?;
+    live.kill()?;
+    Ok(())
+}
+
+/// And does not run what nobody waits for any more.
+fn a_stopped_init_leaves_the_start_to_the_host(sandbox: &Sandbox) -> Outcome {
+    sandbox.add_busybox()?;
+    let mut live = sleeper(sandbox)?;
+    let init = Pid::from_raw(live.running.pid()).ok_or("no pid")?;
+    kill_process(init, Signal::STOP)?;
+    let script = "echo $PPID >>/tmp/ran";
+    for _ in 0..2 {
+        let mut running = sandbox.join(&mut live.container, process(&["/bin/sh", "-c", script]))?;
+        assert_eq!(running.wait()?.code, Some(0));
+    }
+    kill_process(init, Signal::CONT)?;
+    // It has handled what came before this.
+    assert_eq!(report(sandbox, &mut live.container, process(&["/guest"]))?.ppid, 1);
+    let mut shows = sandbox.join(&mut live.container, process(&["/bin/cat", "/tmp/ran"]))?;
+    assert_eq!(output(&mut shows)?.stdout, "0\n0\n");
+    live.kill()?;
+    Ok(())
+}
+
+fn idle_handles_share_one_connection(sandbox: &Sandbox) -> Outcome {
+    let mut live = sleeper(sandbox)?;
+    let init = live.running.pid();
+    let open = || fs::read_dir(format!("/proc/{init}/fd")).map(Iterator::count);
+    assert_eq!(report(sandbox, &mut live.container, process(&["/guest"]))?.ppid, 1);
+    let before = open()?;
+    let mut handles = Vec::new();
+    for _ in 0..limits::CLIENTS + 8 {
+        let mut handle = sandbox.factory().load(live.container.id())?;
+        assert_eq!(report(sandbox, &mut handle, process(&["/guest"]))?.ppid, 1);
+        handles.push(handle);
+    }
+    until("the others are closed", || Ok(open()? <= before))?;
     live.kill()?;
     Ok(())
 }

@@ -5,6 +5,7 @@ use rustix::fd::BorrowedFd;
 
 use super::{CLIENTS, Supervisor, watch};
 use crate::channel::Channel;
+use crate::kernel::signal;
 
 /// A connection.
 pub(super) struct Client {
@@ -26,10 +27,16 @@ impl Supervisor<'_> {
         }
     }
 
-    /// Closes a connection. Its processes keep running.
+    /// Closes a connection. Its processes keep running, except those that it has no report of: who
+    /// has given up waiting for one must not get it later.
     pub(super) fn dismiss(&mut self, place: usize) {
         if let Some(client) = self.clients.get_mut(place).and_then(Option::take) {
             self.unwatch(client.channel.as_fd());
+            for process in self.processes.iter().flatten() {
+                if process.client == client.number && !process.spawned {
+                    let _ = signal::send(process.pid, signal::KILL);
+                }
+            }
         }
     }
 

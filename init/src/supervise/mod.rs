@@ -154,6 +154,10 @@ impl Supervisor<'_> {
             match data {
                 LISTENER => self.accept(),
                 SIGNALS => self.handle_signals(),
+                // What a client that is gone has requested is not served: it has not waited for it.
+                CLIENTS..PROCESSES if { event.flags }.contains(epoll::EventFlags::HUP) => {
+                    self.dismiss(place);
+                }
                 CLIENTS..PROCESSES => self.serve(place),
                 _ => self.receive_all(place),
             }

@@ -128,14 +128,17 @@ impl Supervisor<'_> {
             None if received.is_err()
                 && (waits || process.workspace.as_ref().is_some_and(Workspace::was_executing)) =>
             {
-                process.spawned = true;
                 // A child that waits still uses its workspace.
                 let workspace = if waits { None } else { process.workspace.take() };
                 let Some(Start { pidfd, .. }) = self.finish_start(place) else { return false };
                 self.give_back(workspace);
                 let pid = pid.unsigned_abs();
                 let report = Report::Spawned { tag, process: number, pid };
+                // If it cannot be reported, its client is dismissed, and it is killed.
                 self.report(client, &report, Some(pidfd.as_fd()));
+                if let Some(Some(process)) = self.processes.get_mut(place) {
+                    process.spawned = true;
+                }
                 return false;
             }
             _ => {

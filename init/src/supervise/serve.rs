@@ -127,12 +127,12 @@ impl Supervisor<'_> {
             let last = place == limits::PROCESSES;
             let process = self.processes.get(place).and_then(Option::as_ref);
             if let Some(process) = process.filter(|process| process.spawned) {
-                let number = process.number.to_le_bytes();
-                let pid = process.pid.to_le_bytes();
-                for (to, from) in words.iter_mut().skip(length).zip(number.into_iter().chain(pid)) {
-                    *to = from;
+                // The number, then the pid, both little-endian.
+                let pair = u64::from(process.pid.cast_unsigned()) << 32 | u64::from(process.number);
+                if let Some(to) = words.get_mut(length..).and_then(<[u8]>::first_chunk_mut) {
+                    *to = pair.to_le_bytes();
+                    length += 8;
                 }
-                length += 8;
             }
             if last || length == words.len() {
                 let processes = words.get(..length).and_then(Words::new).unwrap_or_default();

@@ -2,6 +2,7 @@
 //!
 //! The address of a socket has room for a path of 108 bytes: unix(7), "Address format". A longer
 //! path is given by a descriptor of its directory or of the socket itself below `/proc/self/fd`.
+#![allow(unsafe_code, reason = "ioctl(2) for which rustix has no function")]
 
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
@@ -69,6 +70,22 @@ pub fn connect_to(path: &Path, socket_type: SocketType) -> Result<OwnedFd> {
         Err(Errno::AGAIN) => Err(fail(Errno::TIMEDOUT)),
         Err(errno) => Err(fail(errno)),
     }
+}
+
+/// Returns how many bytes of what was sent the other end has not read yet: `SIOCOUTQ` of a Unix
+/// socket, 0 or more than what was sent.
+///
+/// # Errors
+/// As for `ioctl(2)`.
+pub fn unread_by_peer(socket: BorrowedFd<'_>) -> rustix::io::Result<u64> {
+    let mut unread: libc::c_int = 0;
+    // SAFETY: the kernel writes one integer, which lives through the call.
+    let answer = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut unread) };
+    if answer < 0 {
+        let error = std::io::Error::last_os_error();
+        return Err(Errno::from_io_error(&error).unwrap_or(Errno::IO));
+    }
+    Ok(u64::try_from(unread).unwrap_or(0))
 }
 
 /// Sends a message of several parts with descriptors, and returns how many bytes a stream socket
@@ -165,6 +182,18 @@ mod tests {
 
     fn pair(socket_type: SocketType) -> (OwnedFd, OwnedFd) {
         socketpair(AddressFamily::UNIX, socket_type, SocketFlags::CLOEXEC, None).unwrap()
+    }
+
+    #[test]
+    fn what_the_peer_has_not_read_is_counted() {
+        let flags = SocketFlags::CLOEXEC;
+        let pair = rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None);
+        let (ours, theirs) = pair.unwrap();
+        assert_eq!(unread_by_peer(ours.as_fd()), Ok(0));
+        send_parts(&ours, &[IoSlice::new(b"request")], &[]).unwrap();
+        assert!(unread_by_peer(ours.as_fd()).unwrap() > 0);
+        rustix::io::read(&theirs, &mut [0; 16]).unwrap();
+        assert_eq!(unread_by_peer(ours.as_fd()), Ok(0));
     }
 
     #[test]

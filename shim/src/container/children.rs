@@ -17,6 +17,7 @@ use pidone_host::exit::Exit;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use rustix::io::Errno;
 
+use crate::container::state::Identity;
 use crate::launch::channel::{Channel, Message};
 
 /// A process, and how it exited once that is known.
@@ -39,10 +40,35 @@ enum ExitSource {
 }
 
 /// An idle connection to a supervising init, stored for the next request.
-#[derive(Debug, Clone, Default)]
+///
+/// All handles of a program for one container share it: an init has room for few connections.
+#[derive(Debug, Clone)]
 pub(crate) struct Connection(Arc<Mutex<Option<Channel>>>);
 
+/// The places for connections, by the identity of the init.
+type Connections = Vec<(Identity, Weak<Mutex<Option<Channel>>>)>;
+
+/// The places for connections of this program.
+fn connections() -> MutexGuard<'static, Connections> {
+    static ALL: Mutex<Connections> = Mutex::new(Vec::new());
+    // The list is consistent between statements, so a panic in another thread does no harm.
+    ALL.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Connection {
+    /// Returns the place for a connection to an init, which all handles share.
+    pub(crate) fn to_init(init: &Identity) -> Self {
+        let mut all = connections();
+        all.retain(|(_, place)| place.strong_count() > 0);
+        let known = all.iter().find(|(known, _)| known == init);
+        if let Some(place) = known.and_then(|(_, place)| place.upgrade()) {
+            return Self(place);
+        }
+        let place = Arc::new(Mutex::new(None));
+        all.push((init.clone(), Arc::downgrade(&place)));
+        Self(place)
+    }
+
     /// Takes the stored connection, unless the init has closed it or sent something.
     pub(crate) fn take(&self) -> Option<Channel> {
         self.slot().take().filter(|channel| any_readable([channel.as_fd()]) == Ok(false))

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use pidone_config::{Code, Error, Result};
 use pidone_host::exit::{Exit, Usage};
-use pidone_host::unix::{connect_to, receive, send_parts, space_for};
+use pidone_host::unix::{connect_to, receive, send_parts, space_for, unread_by_peer};
 use pidone_plan::Part;
 use pidone_proto::frame::{HEADER_LENGTH, VERSION};
 use pidone_proto::{Bincode, Codec as _, FrameError, FrameType, Header, Report, Request, limits};
@@ -72,6 +72,8 @@ pub(crate) struct Channel {
     codec: Codec,
     sent: u32,
     received: u32,
+    /// Whether the init has closed its end before it had read everything.
+    refused: bool,
 }
 
 impl Channel {
@@ -83,7 +85,7 @@ impl Channel {
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).map_err(fail)?;
         // Non-blocking, so that an init that reads nothing cannot block the host, which polls.
         rustix::io::ioctl_fionbio(&ours, true).map_err(fail)?;
-        Ok((Self { socket: ours, codec, sent: 0, received: 0 }, theirs))
+        Ok((Self { socket: ours, codec, sent: 0, received: 0, refused: false }, theirs))
     }
 
     /// Connects to the socket of an init that waits for the start.
@@ -91,7 +93,22 @@ impl Channel {
         let socket = connect_to(path, SocketType::SEQPACKET)?;
         rustix::io::ioctl_fionbio(&socket, true)
             .map_err(|errno| Error::path("connect", path, errno))?;
-        Ok(Self { socket, codec, sent: 0, received: 0 })
+        Ok(Self { socket, codec, sent: 0, received: 0, refused: false })
+    }
+
+    /// Whether the init has closed the connection without reading the last message.
+    pub(crate) fn was_refused(&self) -> bool {
+        self.refused
+    }
+
+    /// Whether the init has still to read a message.
+    ///
+    /// # Errors
+    /// [`Code::SystemError`] if the socket cannot report it.
+    pub(crate) fn is_unread(&self) -> Result<bool> {
+        unread_by_peer(self.socket.as_fd())
+            .map(|bytes| bytes > 0)
+            .map_err(|errno| Error::system("ioctl", "the socket of the init", errno))
     }
 
     /// Requests the start of the container from an init that waits for it.
@@ -201,7 +218,7 @@ impl Channel {
             Ok(_) => {}
             Err(Errno::AGAIN) => return Ok(false),
             // The init is gone. Its last report, and its exit status, have the reason.
-            Err(Errno::PIPE | Errno::CONNRESET) => {}
+            Err(Errno::PIPE | Errno::CONNRESET) => self.refused = true,
             Err(errno) => return Err(Error::system("send to the init", "", errno)),
         }
         self.sent += 1;
@@ -222,7 +239,7 @@ impl Channel {
                 Err(Errno::AGAIN) => return Ok(None),
                 // The init has closed its end before it had read everything. The kernel reports
                 // this once, and before the reports that the init has sent.
-                Err(Errno::CONNRESET) => {}
+                Err(Errno::CONNRESET) => self.refused = true,
                 Err(errno) => return Err(Error::system("receive from the init", "", errno)),
             }
         };

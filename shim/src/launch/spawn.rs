@@ -7,14 +7,18 @@ use pidone_config::{Error, Result};
 use pidone_host::deadline::after;
 use pidone_host::{pidfd, proc};
 use pidone_plan::Plan;
+use pidone_proto::Call;
 use rustix::event::PollFlags;
 use rustix::io::Errno;
 
-use super::channel::{Channel, Message, violation};
+use super::channel::{Channel, Failed, Message, violation};
 use super::check::{checked_terminal, keep_newlines};
 use super::session::{operation_error, wait};
 use super::source::{self, Lent};
 use crate::trace;
+
+/// After this time, an init that has not read a request is taken for one that is stopped.
+const STOPPED: Duration = Duration::from_secs(1);
 
 /// A request to a supervising init.
 pub(crate) struct Spawn<'a> {
@@ -46,13 +50,15 @@ pub(crate) struct Spawned {
 
 impl Spawn<'_> {
     /// Has the init start the process. Returns when its program runs, or waits for the start.
+    /// Returns `None` if the init does not take the request, and never will: it is full, or it was
+    /// stopped before it had read the request and drops it once it sees the connection closed.
     ///
     /// The init later reports the exit of the process on the same connection.
     ///
     /// # Errors
     /// [`pidone_config::Code::SystemError`] with the operation that failed, or for an init that has
     /// ended, does not report in time, or violates the protocol.
-    pub(crate) fn start(&self, channel: &mut Channel) -> Result<Spawned> {
+    pub(crate) fn start(&self, channel: &mut Channel) -> Result<Option<Spawned>> {
         let [part] = self.plan.parts() else {
             return Err(Error::system("spawn", "more than one part", Errno::INVAL));
         };
@@ -64,11 +70,25 @@ impl Spawn<'_> {
         }
         drop(opened);
         let mut console = None;
-        let deadline = after(self.timeout);
+        let mut timeout = self.timeout.min(STOPPED);
+        let mut deadline = after(timeout);
         loop {
-            let until = (deadline, self.timeout);
+            let until = (deadline, timeout);
             let wait = || wait(channel, PollFlags::IN, self.init.1, until);
-            let ended = trace::span(trace::WAIT, wait)?;
+            let ended = match trace::span(trace::WAIT, wait) {
+                Err(error) if error.errno() == Some(Errno::TIMEDOUT) => {
+                    if channel.is_unread()? {
+                        return Ok(None);
+                    }
+                    if timeout == self.timeout {
+                        return Err(error);
+                    }
+                    timeout = self.timeout;
+                    deadline = after(timeout);
+                    continue;
+                }
+                waited => waited?,
+            };
             // All reports are received before the end of the process is acted on.
             while let Some(message) = channel.receive()? {
                 match message {
@@ -82,11 +102,17 @@ impl Spawn<'_> {
                     Message::Spawned { process: number, pidfd } => {
                         let pid = self.child_of_init(&pidfd)?;
                         trace::mark("start seen", None);
-                        return Ok(Spawned { number, pid, pidfd, console });
+                        return Ok(Some(Spawned { number, pid, pidfd, console }));
+                    }
+                    // Its table of processes is full.
+                    Message::NotSpawned(Failed { step: 0, call: Call::Limit, .. }) => {
+                        return Ok(None);
                     }
                     Message::NotSpawned(failed) => {
                         return Err(operation_error(&failed, self.plan, 0, self.plan.len()));
                     }
+                    // Its table of clients is full, or it has ended.
+                    Message::End if channel.was_refused() && !ended => return Ok(None),
                     Message::End => return Err(gone()),
                     _ => return Err(violation("report out of its place")),
                 }
@@ -138,6 +164,10 @@ mod tests {
     /// Requests a process from an init that sends these reports, each with a descriptor or none.
     /// This process acts as the init, so its own children are the init's.
     fn spawn_with(reports: &[(Report<'_>, Option<&OwnedFd>)]) -> Result<Spawned> {
+        answer_with(reports).map(|spawned| spawned.expect("the init takes the request"))
+    }
+
+    fn answer_with(reports: &[(Report<'_>, Option<&OwnedFd>)]) -> Result<Option<Spawned>> {
         let (mut channel, theirs) = Channel::pair(Codec::Bincode)?;
         for (sequence, (report, file)) in (0..).zip(reports) {
             let mut body = Vec::new();
@@ -222,9 +252,15 @@ mod tests {
     }
 
     #[test]
-    fn an_init_that_reports_nothing_times_out() {
+    fn a_full_init_takes_no_request() {
+        let full = Report::NotSpawned { tag: 0, step: 0, call: Call::Limit, detail: 0, errno: 11 };
+        assert!(answer_with(&[(full, None)]).unwrap().is_none());
+    }
+
+    #[test]
+    fn an_init_that_reads_nothing_takes_no_request() {
         let begun = Instant::now();
-        assert!(spawn_with(&[]).is_err());
+        assert!(answer_with(&[]).unwrap().is_none());
         assert!(begun.elapsed() < Duration::from_secs(20));
     }
 }

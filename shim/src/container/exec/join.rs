@@ -108,7 +108,13 @@ impl Join<'_> {
             Ok(channel) => Ok(Some(channel)),
             // The socket does not exist, or nobody listens on it. If the container is gone, joining
             // it fails with the reason.
-            Err(error) if matches!(error.errno(), Some(Errno::NOENT | Errno::CONNREFUSED)) => {
+            // Nor does an init accept more while it is stopped.
+            Err(error)
+                if matches!(
+                    error.errno(),
+                    Some(Errno::NOENT | Errno::CONNREFUSED | Errno::TIMEDOUT)
+                ) =>
+            {
                 Ok(None)
             }
             Err(error) => Err(error),
@@ -124,8 +130,9 @@ impl Join<'_> {
 
     /// Has the init start the process.
     ///
-    /// Joins the container instead if the process needs a privilege that the init has dropped, or
-    /// if the listener of its seccomp filter has to be handed to an agent.
+    /// Joins the container instead if the process needs a privilege that the init has dropped, if
+    /// the listener of its seccomp filter has to be handed to an agent, or if the init is full or
+    /// stopped.
     fn spawn(self, mut channel: Channel, root: BorrowedFd<'_>) -> Result<Running> {
         let sub_cgroups = self.sub_cgroups()?;
         let request = SpawnRequest {
@@ -154,8 +161,13 @@ impl Join<'_> {
             drop(request);
             return self.join(root);
         };
-        let spawned = request.spawn(&plan, (self.pid, self.init.pidfd()), &mut channel)?;
-        Ok(request.running(spawned, channel, self.init.connection.clone()))
+        match request.spawn(&plan, (self.pid, self.init.pidfd()), &mut channel)? {
+            Some(spawned) => Ok(request.running(spawned, channel, self.init.connection.clone())),
+            None => {
+                drop((request, channel));
+                self.join(root)
+            }
+        }
     }
 
     /// Starts a child of the caller that joins the container's namespaces.

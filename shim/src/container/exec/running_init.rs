@@ -38,13 +38,14 @@ impl RunningInit {
         cgroups: Option<&Cgroups>,
     ) -> Result<Self> {
         let freezer = cgroups.map(Cgroups::freezer_files).transpose()?.flatten();
+        let connection = Connection::to_init(&identity);
         Ok(Self {
             identity,
             pidfd,
             freezer,
             plans: ExecCache::default(),
             joining: ExecCache::default(),
-            connection: Connection::default(),
+            connection,
             was_used: AtomicBool::new(false),
         })
     }

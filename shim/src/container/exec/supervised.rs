@@ -48,12 +48,13 @@ impl SpawnRequest<'_> {
     }
 
     /// Sends the request to the init with this pid and pidfd, and waits until the process runs.
+    /// Returns `None` if the init does not take it.
     pub(crate) fn spawn(
         &self,
         plan: &Plan,
         init: (i32, BorrowedFd<'_>),
         channel: &mut Channel,
-    ) -> Result<Spawned> {
+    ) -> Result<Option<Spawned>> {
         let mut lent = self.descriptors.all();
         lent.extend(self.cgroups.iter().map(OwnedFd::as_fd));
         Spawn {

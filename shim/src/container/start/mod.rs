@@ -197,7 +197,9 @@ impl Start<'_> {
         };
         let spawned = program.compile_plan(self.config, process, dropped).and_then(|plan| {
             let init = (child.pid, child.pidfd.as_fd());
-            Ok((program.spawn(&plan, init, &mut channel)?, plan))
+            let spawned = program.spawn(&plan, init, &mut channel)?;
+            let none = || Error::system("spawn", "the init takes no request", Errno::AGAIN);
+            Ok((spawned.ok_or_else(none)?, plan))
         });
         let (spawned, plan) = spawned.map_err(|error| {
             child.end();
