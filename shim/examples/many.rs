@@ -1,17 +1,16 @@
 //! Runs many containers at a time from an async program, without blocking its event loop.
 //!
-//! Run it with `cargo run -p pidone --example many -- 20`, as root or as an ordinary user. Starting
-//! a container blocks for about a millisecond, so it is done on a thread for blocking calls. The
-//! exit of a process makes a descriptor readable, which any event loop can wait for.
+//! Run it with `cargo run -p pidone --features tokio --example many -- 20`, as root or as an
+//! ordinary user. Starting a container blocks for about a millisecond, so it is done on a thread
+//! for blocking calls. The exit of a process makes a descriptor readable, which any event loop can
+//! wait for; with the feature `tokio` the library does.
 
 #![allow(clippy::print_stdout, reason = "an example prints what it does")]
 
 use std::path::Path;
 use std::sync::Arc;
 
-use pidone::{Config, Container, Factory, Options, Process, Running, Stdio};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
+use pidone::{AsyncRunning, Config, Container, Factory, Options, Process, Running, Stdio};
 use tokio::task::{JoinHandle, spawn_blocking};
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
@@ -50,33 +49,38 @@ async fn run_container(
         cgroup.name = format!("pidone-many-{}-{number}", std::process::id());
     }
     let start = move || -> Result<(Container, pidone::Result<Running>), Error> {
-        let mut container = factory.create(&format!("many-{number}"), &config)?;
+        let container = factory.create(&format!("many-{number}"), &config)?;
         let running = container.start(&Process {
-            args: vec!["sh".into(), "-c".into(), format!("sleep 0.1; exit {}", number % 100)],
+            args: vec![
+                "sh".into(),
+                "-c".into(),
+                format!("sleep 0.1; echo $0; exit {}", number % 100).into(),
+            ],
             env: vec!["PATH=/usr/bin:/bin".into()],
             stdin: Stdio::Null,
+            stdout: Stdio::Pipe,
             ..Process::default()
         });
         Ok((container, running))
     };
     let (mut container, running) = spawn_blocking(start).await??;
     let status = match running {
-        Ok(running) => wait_for_exit(running).await,
+        Ok(running) => wait(AsyncRunning::new(running), number).await,
         Err(error) => Err(error.into()),
     };
     spawn_blocking(move || container.kill().and_then(|()| container.destroy())).await??;
     status
 }
 
-/// Waits until a process has exited, and returns its exit status.
-async fn wait_for_exit(mut running: Running) -> Result<i32, Error> {
-    let pidfd = running.pidfd().try_clone_to_owned()?;
-    #[allow(
-        deprecated,
-        reason = "the replacement is unsafe, and an OwnedFd meets its requirements"
-    )]
-    let pidfd = AsyncFd::with_interest(pidfd, Interest::READABLE)?;
-    pidfd.readable().await?.retain_ready();
-    // The process has exited, so this waits at most until the rest of its pid namespace is reaped.
-    Ok(running.wait()?.status())
+/// Waits until a process has exited, and returns its exit status. Every other one is waited for
+/// with its output.
+async fn wait(mut running: AsyncRunning, number: usize) -> Result<i32, Error> {
+    if number.is_multiple_of(2) {
+        return Ok(running.wait().await?.status());
+    }
+    let output = running.wait_with_output().await?;
+    match output.stdout.as_slice() {
+        b"sh\n" => Ok(output.exit.status()),
+        other => Err(format!("unexpected output {other:?}").into()),
+    }
 }

@@ -25,7 +25,7 @@ struct Example {
     says: &'static [&'static str],
 }
 
-const EXAMPLES: [Example; 6] = [
+const EXAMPLES: [Example; 7] = [
     Example {
         name: "embed",
         arguments: &[],
@@ -46,6 +46,7 @@ const EXAMPLES: [Example; 6] = [
         arguments: &["12"],
         says: &["12 containers ended, with statuses that add up to 66"],
     },
+    Example { name: "sandbox", arguments: &["50"], says: &["45 jobs completed, 5 timed out"] },
     Example {
         name: "bundle",
         arguments: &[BUNDLE],
@@ -119,7 +120,14 @@ impl Built {
 /// Builds the examples, and returns their names and paths.
 fn build() -> Vec<(String, PathBuf)> {
     let output = Command::new(env!("CARGO"))
-        .args(["build", "--locked", "--offline", "--examples", "--message-format=json"])
+        .args([
+            "build",
+            "--locked",
+            "--offline",
+            "--examples",
+            "--features=tokio",
+            "--message-format=json",
+        ])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()
         .unwrap();
