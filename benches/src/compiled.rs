@@ -21,14 +21,14 @@ pub fn process(config: &Config) -> Result<Process> {
         None => None,
     };
     Ok(Process {
-        args: ["nginx", "-g", "daemon off;"].map(str::to_owned).into(),
+        args: ["nginx", "-g", "daemon off;"].map(Into::into).into(),
         env: [
             "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
             "HOSTNAME=0a1b2c3d4e5f",
             "NGINX_VERSION=1.29.1",
             "HOME=/root",
         ]
-        .map(str::to_owned)
+        .map(Into::into)
         .into(),
         cwd: "/".to_owned(),
         groups: Some(vec![0]),

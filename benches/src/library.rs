@@ -159,8 +159,8 @@ impl Starter for Library {
 /// Returns the payload as a process of the library.
 pub(crate) fn process(scenario: Scenario, output: &Output) -> Result<Process> {
     Ok(Process {
-        args: vec![payload::PATH.to_owned()],
-        env: vec!["PATH=/bin".to_owned()],
+        args: vec![payload::PATH.into()],
+        env: vec!["PATH=/bin".into()],
         stdin: Stdio::Null,
         stdout: Stdio::Fd(output.writer().try_clone_to_owned()?),
         no_new_privileges: scenario.is_oci(),
@@ -208,16 +208,16 @@ impl Held {
         place: &Place,
         (scenario, config): (Scenario, Config),
         name: &str,
-        start: fn(&mut Container, &Process) -> pidone::Result<Running>,
+        start: fn(&Container, &Process) -> pidone::Result<Running>,
     ) -> Result<Self> {
         let factory = Factory::new(place.directory().join("states"), Options::default())?;
         let mut container = factory.create(name, &config)?;
         let waiting = Process {
-            args: vec![payload::PATH.to_owned(), payload::WAIT.to_owned()],
+            args: vec![payload::PATH.into(), payload::WAIT.into()],
             stdout: Stdio::Null,
             ..process(scenario, &Output::new()?)?
         };
-        match start(&mut container, &waiting) {
+        match start(&container, &waiting) {
             Ok(running) => Ok(Self { container, running }),
             Err(error) => {
                 container.destroy()?;

@@ -40,7 +40,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 fn talk(container: &mut Container) -> Result<(String, Exit), Box<dyn std::error::Error>> {
     let script = "read name; echo \"hello $name: process $$ on $(uname -n)\"; exit 3";
     let mut running = container.start(&Process {
-        args: ["sh", "-c", script].map(String::from).into(),
+        args: ["sh", "-c", script].map(Into::into).into(),
         env: vec!["PATH=/usr/bin:/bin".into()],
         stdin: Stdio::Pipe,
         stdout: Stdio::Pipe,

@@ -58,7 +58,7 @@ fn run_both(container: &mut Container) -> Result<()> {
 /// Returns a shell that runs a script, with pipes as standard input and output.
 fn shell(script: &str) -> Process {
     Process {
-        args: ["sh", "-c", script].map(String::from).into(),
+        args: ["sh", "-c", script].map(Into::into).into(),
         env: vec!["PATH=/usr/bin:/bin".into()],
         stdin: Stdio::Pipe,
         stdout: Stdio::Pipe,

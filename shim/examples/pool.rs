@@ -44,11 +44,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
 fn program(number: u32) -> Process {
     Process {
-        args: ["sh", "-c", "echo program $0 as process $$; exit $0"]
-            .map(String::from)
-            .into_iter()
-            .chain([number.to_string()])
-            .collect(),
+        args: vec![
+            "sh".into(),
+            "-c".into(),
+            "echo program $0 as process $$; exit $0".into(),
+            number.to_string().into(),
+        ],
         env: vec!["PATH=/usr/bin:/bin".into()],
         stdin: Stdio::Null,
         stdout: Stdio::Pipe,

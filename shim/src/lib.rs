@@ -18,7 +18,7 @@
 //!     // Gives the container a user namespace, unless the caller is root.
 //!     pidone::fit_caller(&mut config)?;
 //!     let mut container = factory.create("hello", &config)?;
-//!     let args = ["/bin/sh", "-c", "echo hello from $(hostname)"].map(String::from).into();
+//!     let args = ["/bin/sh", "-c", "echo hello from $(hostname)"].map(Into::into).into();
 //!     let exit = container.start(&Process { args, ..Process::default() })?.wait()?;
 //!     container.destroy()?;
 //!     println!("it ended with status {}", exit.status());
@@ -77,6 +77,7 @@
 //!   end        kills and destroys                hook/          hooks, commands around mounts
 //!   state/     state.json, journal, lock, sockets
 //!   running    handles for processes             children       waiting and reaping
+//!   asynchronous   the handle for tokio
 //! pool/        containers that are ready for a program
 //! trace/       recordings of starts, as table, JSON and SVG
 //! launcher     a launch of a plan without a container
@@ -99,9 +100,12 @@
 //!
 //! Calls block: a start takes about a millisecond, [`Container::destroy`] waits until the cgroups
 //! are empty, and hooks run to their end. In an event loop, make these calls on a thread for
-//! blocking work, and wait for [`Running::pidfd`], which becomes readable when the process ends.
-//! Then [`Running::wait`] reaps it without blocking. The rest of the program must not reap these
-//! children (`waitpid(-1)`, or `SIGCHLD` set to ignore), since that loses their exit status.
+//! blocking work. With the feature `tokio`, `AsyncRunning` waits for processes; in another event
+//! loop, wait for [`Running::pidfd`], which becomes readable when the process ends, and then reap
+//! it with [`Running::wait`]. While processes that this program started run in the container,
+//! its first process ends only once they are reaped, which [`Running::try_wait`] does. The rest of
+//! the program must not reap these children (`waitpid(-1)`, or `SIGCHLD` set to ignore), since that
+//! loses their exit status.
 //!
 //! The library starts some threads itself. The kernel sends a parent-death signal
 //! ([`Config::template`] sets one) when the parent *thread* ends, so such a container is cloned by
@@ -142,11 +146,13 @@ pub use pidone_config::{config, error, oci};
 pub use pidone_host::{cgroup, net, seccomp, user};
 pub use pidone_plan as plan;
 
+#[cfg(feature = "tokio")]
+pub use container::asynchronous::AsyncRunning;
 pub use container::factory::Factory;
-pub use container::running::Running;
+pub use container::running::{Output, Running, Signaller};
 pub use container::start::facts::first_plan;
 pub use container::state::State;
-pub use container::{Container, Stats, Status};
+pub use container::{ConfigRef, Container, Stats, Status};
 pub use launch::options::{Options, Strategy};
 pub use launcher::Launcher;
 pub use pidone_config::{Code, Config, Error, Ids, Process, Result, Stdio, TerminalSize};

@@ -1,5 +1,6 @@
 //! A place on the host for the containers of one case.
 
+use std::ffi::OsStr;
 use std::fs::{self, File, Permissions};
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::os::fd::AsFd;
@@ -117,10 +118,10 @@ fn parse<T: DeserializeOwned>(line: &str) -> Result<T, Stop> {
 
 /// A process with these arguments, whose output can be read.
 #[must_use]
-pub fn process<S: AsRef<str>>(args: &[S]) -> Process {
+pub fn process<S: AsRef<OsStr>>(args: &[S]) -> Process {
     Process {
         args: args.iter().map(|arg| arg.as_ref().to_owned()).collect(),
-        env: vec!["PATH=/bin:/sbin:/usr/bin".to_owned()],
+        env: vec!["PATH=/bin:/sbin:/usr/bin".into()],
         stdin: Stdio::Null,
         stdout: Stdio::Pipe,
         stderr: Stdio::Pipe,
@@ -275,7 +276,7 @@ impl Sandbox {
     /// # Errors
     /// As [`Container::start`].
     pub fn join(&self, container: &mut Container, mut process: Process) -> pidone::Result<Running> {
-        process.env.push(format!("{MARK}={}", self.name));
+        process.env.push(format!("{MARK}={}", self.name).into());
         container.start(&process)
     }
 
@@ -284,7 +285,7 @@ impl Sandbox {
     /// # Errors
     /// As [`Container::prepare`]; the container is removed then.
     pub fn prepare(&self, config: &Config, mut process: Process) -> pidone::Result<Live> {
-        process.env.push(format!("{MARK}={}", self.name));
+        process.env.push(format!("{MARK}={}", self.name).into());
         let mut container = self.create(config)?;
         match container.prepare(&process) {
             Ok(running) => Ok(Live::new(container, running)),

@@ -15,6 +15,7 @@ use pidone_tests::{
 pub(crate) const CASES: &[Case] = &[
     case!(memory_is_limited),
     case!(oom_events_are_reported),
+    case!(counters_remain_until_the_container_is_destroyed).and_init(),
     case!(the_watcher_ends_with_the_container),
     case!(a_memory_limit_too_low_fails_or_kills).once(),
     case!(kernel_memory_where_the_kernel_has_it).once(),
@@ -92,6 +93,30 @@ fn oom_events_are_reported(sandbox: &Sandbox) -> Outcome {
     let stats = live.container.stats()?.cgroup.ok_or("no statistics")?;
     assert!(stats.memory_stats.failcnt > 0, "{:?}", stats.memory_stats);
     live.kill()?;
+    Ok(())
+}
+
+fn counters_remain_until_the_container_is_destroyed(sandbox: &Sandbox) -> Outcome {
+    need::controller("memory")?;
+    let config = with(sandbox, |cgroup| cgroup.memory = 32 * MIB)?;
+    let mut container = sandbox.create(&config)?;
+    for refused in [container.stats().map(drop), container.oom_kills().map(drop)] {
+        assert_eq!(refused.err().ok_or("never started")?.code(), Code::ContainerNotRunning);
+    }
+    let mut running = sandbox.join(&mut container, process(&["/guest", "exhaust"]))?;
+    // The init that stays reports the end of the program by signal as a shell does.
+    assert_eq!(running.wait()?.status(), 137);
+    assert_eq!(container.status()?, Status::Destroyed);
+    assert_eq!(container.oom_kills()?, 1);
+    let stats = container.stats()?.cgroup.ok_or("no statistics")?;
+    let peak = stats.memory_stats.max_usage;
+    assert!(peak > 16 * MIB.unsigned_abs() && peak <= 32 * MIB.unsigned_abs(), "{peak}");
+    assert_eq!(container.processes()?, [0_i32; 0]);
+    // Another handle has them as well.
+    let other = sandbox.factory().load(container.id())?;
+    assert_eq!(other.oom_kills()?, 1);
+    container.destroy()?;
+    assert!(container.stats().is_err() && other.oom_kills().is_err());
     Ok(())
 }
 

@@ -30,6 +30,7 @@ mod resources;
 mod role;
 mod root;
 mod rootless;
+mod running;
 mod schedule;
 mod seccomp;
 mod security;
@@ -71,6 +72,7 @@ fn main() -> ExitCode {
         resources::CASES,
         root::CASES,
         rootless::CASES,
+        running::CASES,
         schedule::CASES,
         seccomp::CASES,
         start::CASES,

@@ -51,7 +51,7 @@ fn arguments_are_as_given(sandbox: &Sandbox) -> Outcome {
 /// The seed's `ProcessEnv`.
 fn environment_is_as_given(sandbox: &Sandbox) -> Outcome {
     let mut process = process(&["/guest"]);
-    process.env = ["FOO=BAR", "EMPTY=", "TWO=a=b", "HOME=/own"].map(str::to_owned).into();
+    process.env = ["FOO=BAR", "EMPTY=", "TWO=a=b", "HOME=/own"].map(Into::into).into();
     let report = sandbox.report_of(&sandbox.config(), process)?;
     // And the mark of the tests.
     assert_eq!(report.env[..4], ["FOO=BAR", "EMPTY=", "TWO=a=b", "HOME=/own"]);
@@ -73,7 +73,8 @@ fn home_is_that_of_the_user(sandbox: &Sandbox) -> Outcome {
 
 fn ten_thousand_variables(sandbox: &Sandbox) -> Outcome {
     let mut process = process(&["/guest"]);
-    process.env = (0..10_000).map(|index| format!("VARIABLE_{index}=value {index}")).collect();
+    process.env =
+        (0..10_000).map(|index| format!("VARIABLE_{index}=value {index}").into()).collect();
     let report = sandbox.report_of(&sandbox.config(), process)?;
     assert_eq!(report.variable("VARIABLE_9999"), Some("value 9999"));
     assert_eq!(report.env.len(), 10_002);
@@ -171,7 +172,7 @@ fn too_long_arguments_are_refused(sandbox: &Sandbox) -> Outcome {
         assert_eq!(error.code(), Code::ConfigInvalid, "{error}");
     }
     let mut process = process(&["/guest"]);
-    process.env.push(format!("LONG={one}"));
+    process.env.push(format!("LONG={one}").into());
     assert!(sandbox.start(&sandbox.config(), process).is_err());
     Ok(())
 }

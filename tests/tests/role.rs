@@ -39,9 +39,9 @@ fn start() -> Outcome {
         serde_json::from_str(&line)?;
     let strategy = if strategy == "template" { Strategy::Template } else { Strategy::Host };
     let factory = Factory::new(root, Options::default().strategy(strategy))?;
-    let mut container = factory.create(&id, &config)?;
+    let container = factory.create(&id, &config)?;
     let mut sleeper = process(&["/guest", "sleep"]);
-    sleeper.env.push(std::env::var("MARK").unwrap_or_default());
+    sleeper.env.push(std::env::var_os("MARK").unwrap_or_default());
     let running = container.start(&sleeper)?;
     let mut output = std::io::stdout();
     writeln!(output, "{}", running.pid())?;

@@ -30,7 +30,7 @@ pub(crate) const CASES: &[Case] = &[
 
 /// A container that waits.
 fn prepared(sandbox: &Sandbox, mut process: Process) -> Result<(Container, Running), Stop> {
-    process.env.push(format!("{}={}", pidone_tests::leftover::MARK, sandbox.name()));
+    process.env.push(format!("{}={}", pidone_tests::leftover::MARK, sandbox.name()).into());
     let mut container = sandbox.create(&sandbox.config())?;
     match container.prepare(&process) {
         Ok(running) => Ok((container, running)),
@@ -146,7 +146,7 @@ fn one_of_many_starts_succeeds(sandbox: &Sandbox) -> Outcome {
         let outcomes: Vec<_> = thread::scope(|scope| {
             let starters: Vec<_> = several
                 .into_iter()
-                .map(|mut container| scope.spawn(move || container.release()))
+                .map(|container| scope.spawn(move || container.release()))
                 .collect();
             starters.into_iter().filter_map(|starter| starter.join().ok()).collect()
         });

@@ -8,6 +8,7 @@
 //! containers from another program, use the library `pidone`.
 
 pub mod arguments;
+mod counters;
 pub mod failure;
 mod notify;
 pub mod nsinit;

@@ -61,7 +61,7 @@ impl Notify {
             flags: BIND | NOSUID | NOEXEC | NODEV | RDONLY,
             ..Mount::default()
         });
-        process.env.push(format!("NOTIFY_SOCKET={INSIDE}/{SOCKET}"));
+        process.env.push(format!("NOTIFY_SOCKET={INSIDE}/{SOCKET}").into());
         Ok(())
     }
 

@@ -1,7 +1,9 @@
 //! A process to start in a container.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::{OsStr, OsString};
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt as _;
 
 use crate::config::{CapabilitySets, CpuAffinity, Rlimit, Scheduler};
 
@@ -11,7 +13,7 @@ use crate::config::{CapabilitySets, CpuAffinity, Rlimit, Scheduler};
 /// use pidone_config::{Process, Stdio};
 ///
 /// let process = Process {
-///     args: ["sh", "-c", "cat > /tmp/copy"].map(String::from).into(),
+///     args: ["sh", "-c", "cat > /tmp/copy"].map(Into::into).into(),
 ///     env: vec!["PATH=/usr/bin:/bin".into()],
 ///     cwd: "/tmp".into(),
 ///     user: "nobody".into(),
@@ -24,9 +26,10 @@ use crate::config::{CapabilitySets, CpuAffinity, Rlimit, Scheduler};
 pub struct Process {
     /// The arguments, the program first. A program without a slash is searched for in the
     /// container, in the directories of the process's `$PATH`.
-    pub args: Vec<String>,
-    /// The environment, as `NAME=value`. `HOME` is added if it is missing.
-    pub env: Vec<String>,
+    /// They need not be UTF-8: the program gets the bytes as they are.
+    pub args: Vec<OsString>,
+    /// The environment, as `NAME=value`, in any bytes. `HOME` is added if it is missing.
+    pub env: Vec<OsString>,
     /// The working directory; `/` if empty.
     pub cwd: String,
     /// Whether the working directory of a first process is created if it does not exist.
@@ -86,10 +89,12 @@ pub struct Process {
 impl Process {
     /// Sets a variable of the environment, given as `NAME=value`, and removes earlier ones with the
     /// same name.
-    pub fn set_variable(&mut self, variable: impl Into<String>) {
+    pub fn set_variable(&mut self, variable: impl Into<OsString>) {
+        fn name(variable: &OsStr) -> Option<&[u8]> {
+            variable.as_bytes().split(|byte| *byte == b'=').next()
+        }
         let variable = variable.into();
-        let name = variable.split('=').next();
-        self.env.retain(|earlier| earlier.split('=').next() != name);
+        self.env.retain(|earlier| name(earlier) != name(&variable));
         self.env.push(variable);
     }
 }
@@ -99,17 +104,18 @@ impl Process {
 /// Variables keep their order. Text without `=` has no name and is kept, so that validation can
 /// refuse it.
 #[must_use]
-pub fn last_of_each_name(env: &[String]) -> Vec<String> {
-    fn name(variable: &str) -> Option<&str> {
-        variable.split_once('=').map(|(name, _)| name)
+pub fn last_of_each_name<S: AsRef<OsStr> + Clone>(env: &[S]) -> Vec<S> {
+    fn name(variable: &OsStr) -> Option<&[u8]> {
+        let bytes = variable.as_bytes();
+        bytes.get(..bytes.iter().position(|byte| *byte == b'=')?)
     }
     let mut seen = BTreeSet::new();
-    let mut kept: Vec<String> = env
-        .iter()
-        .rev()
-        .filter(|variable| name(variable).is_none_or(|name| seen.insert(name)))
-        .cloned()
-        .collect();
+    let mut kept = Vec::new();
+    for variable in env.iter().rev() {
+        if name(variable.as_ref()).is_none_or(|name| seen.insert(name)) {
+            kept.push(variable.clone());
+        }
+    }
     kept.reverse();
     kept
 }
@@ -177,6 +183,7 @@ mod tests {
     #[test]
     fn set_variable_replaces_earlier_ones_of_the_name() {
         let env = strings(&["A=1", "AB=2", "A=3", "B=4"]);
+        let env = env.into_iter().map(Into::into).collect();
         let mut process = Process { env, ..Process::default() };
         process.set_variable("A=5");
         assert_eq!(process.env, ["AB=2", "B=4", "A=5"]);
@@ -188,6 +195,6 @@ mod tests {
     fn last_of_each_name_keeps_order_and_text_without_a_name() {
         let env = strings(&["A=1", "bad", "B=", "A=2=3", "bad", "AA=1"]);
         assert_eq!(last_of_each_name(&env), ["bad", "B=", "A=2=3", "bad", "AA=1"]);
-        assert!(last_of_each_name(&[]).is_empty());
+        assert!(last_of_each_name::<String>(&[]).is_empty());
     }
 }

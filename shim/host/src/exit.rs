@@ -34,7 +34,10 @@ pub struct Usage {
     pub user: Duration,
     /// The CPU time in the kernel.
     pub system: Duration,
-    /// The largest resident set size, in KiB.
+    /// The largest resident set size, in KiB, of one process: the program or a child that it has
+    /// waited for. It is not that of all processes together, which a cgroup counts (the `max_usage`
+    /// of its memory statistics). What a process had before its exec counts too, so it can be
+    /// that of the init.
     pub max_rss: u64,
     /// Page faults without I/O.
     pub minor_faults: u64,

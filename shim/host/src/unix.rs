@@ -187,7 +187,7 @@ mod tests {
     #[test]
     fn what_the_peer_has_not_read_is_counted() {
         let flags = SocketFlags::CLOEXEC;
-        let pair = rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None);
+        let pair = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None);
         let (ours, theirs) = pair.unwrap();
         assert_eq!(unread_by_peer(ours.as_fd()), Ok(0));
         send_parts(&ours, &[IoSlice::new(b"request")], &[]).unwrap();

@@ -1,5 +1,6 @@
 //! Plans of further processes and of hooks that join a running container.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use pidone_config::config::Hook;
@@ -58,11 +59,14 @@ pub fn create_hook(
     hook: &Hook,
     joined: &Joined,
     root: &Path,
-    env: &[String],
+    env: &[OsString],
 ) -> Result<Plan> {
     let mut plan = enter_for_hook(config, joined, Some(root))?;
     plan.push(Op::Umask { mask: 0o022 });
-    let env = strings("hooks.env", hook.env.as_deref().unwrap_or(env))?;
+    let env = match &hook.env {
+        Some(own) => strings("hooks.env", own)?,
+        None => strings("env", env)?,
+    };
     push_hook(&mut plan, hook, view(&env), (0, &[]))?;
     Ok(plan)
 }

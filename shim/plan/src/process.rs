@@ -1,5 +1,8 @@
 //! The operations that turn the init into the program.
 
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+
 use pidone_config::config::{MemoryPolicy, process as numbers};
 use pidone_config::seccomp::flag;
 use pidone_config::{Config, Error, Result};
@@ -12,9 +15,9 @@ use super::{Plan, Source, strings, text, view};
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Process {
     /// The arguments, the program first.
-    pub args: Vec<String>,
+    pub args: Vec<OsString>,
     /// The environment, as `NAME=value`.
-    pub env: Vec<String>,
+    pub env: Vec<OsString>,
     /// The working directory.
     pub cwd: String,
     /// Whether the working directory is created if it is missing.
@@ -166,7 +169,7 @@ impl Process {
             }
             let candidates = self.candidates();
             // A relative path begins at a working directory that is entered later.
-            if candidates.iter().all(|path| path.starts_with('/')) {
+            if candidates.iter().all(|path| path.as_bytes().starts_with(b"/")) {
                 plan.push(Op::FindProgram { candidates: view(&strings("args", candidates)?) });
             }
             let listener = plan.source(Source::Listener);
@@ -276,7 +279,7 @@ impl Process {
 
     /// Refuses what the kernel would refuse at exec, so that no process is started for it.
     fn check(&self) -> Result<()> {
-        if self.args.first().is_none_or(String::is_empty) {
+        if self.args.first().is_none_or(|program| program.is_empty()) {
             return Err(Error::config("args", "", "no program"));
         }
         let all = self.args.iter().map(|arg| ("args", arg));
@@ -284,7 +287,8 @@ impl Process {
         let mut total = 0;
         for (field, string) in all {
             if string.len() >= ARGUMENT {
-                let value = format!("{}...", string.chars().take(20).collect::<String>());
+                let start = string.to_string_lossy().chars().take(20).collect::<String>();
+                let value = format!("{start}...");
                 return Err(Error::config(field, value, "longer than 131071 bytes"));
             }
             total += string.len() + 1 + size_of::<usize>();
@@ -293,25 +297,32 @@ impl Process {
             let size = format!("{total} bytes");
             return Err(Error::config("args and env", size, "larger than 6291456 bytes together"));
         }
-        match self.env.iter().find(|var| var.find('=').is_none_or(|at| at == 0)) {
-            Some(var) => Err(Error::config("env", var, "not of the form NAME=value")),
+        let name_ends = |var: &OsString| var.as_bytes().iter().position(|byte| *byte == b'=');
+        match self.env.iter().find(|var| name_ends(var).is_none_or(|at| at == 0)) {
+            Some(var) => {
+                Err(Error::config("env", var.to_string_lossy(), "not of the form NAME=value"))
+            }
             None => Ok(()),
         }
     }
 
     /// Returns the paths to try: the program itself if it has a slash, else one in each directory
     /// of the `PATH` in the process's own environment.
-    fn candidates(&self) -> Vec<String> {
-        let program = self.args.first().map_or("", String::as_str);
-        if program.contains('/') {
-            return vec![program.to_owned()];
+    fn candidates(&self) -> Vec<OsString> {
+        let program = self.args.first().map_or(&b""[..], |program| program.as_bytes());
+        if program.contains(&b'/') {
+            return vec![OsStr::from_bytes(program).to_owned()];
         }
-        let path = self.env.iter().rev().find_map(|var| var.strip_prefix("PATH="));
-        let directories = path.unwrap_or(DEFAULT_PATH).split(':');
+        let path = self.env.iter().rev().find_map(|var| var.as_bytes().strip_prefix(b"PATH="));
+        let directories = path.unwrap_or(DEFAULT_PATH.as_bytes()).split(|byte| *byte == b':');
         directories
-            .map(|directory| match directory {
-                "" => format!("./{program}"),
-                _ => format!("{}/{program}", directory.trim_end_matches('/')),
+            .map(|directory| {
+                let slashes = directory.iter().rev().take_while(|byte| **byte == b'/').count();
+                let directory = match directory {
+                    b"" => b".",
+                    _ => directory.get(..directory.len() - slashes).unwrap_or_default(),
+                };
+                OsString::from_vec([directory, b"/", program].concat())
             })
             .collect()
     }

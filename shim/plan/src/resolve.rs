@@ -1,6 +1,8 @@
 //! Resolves the names of a process to numbers.
 
+use std::ffi::OsString;
 use std::os::fd::BorrowedFd;
+use std::os::unix::ffi::OsStrExt as _;
 use std::sync::OnceLock;
 
 use pidone_config::config::process::{bits, numbers};
@@ -64,8 +66,8 @@ pub fn resolve_with_filter(
         }
     };
     let mut env = process.env.clone();
-    if !env.iter().any(|variable| variable.starts_with("HOME=")) {
-        env.push(format!("HOME={}", user.home));
+    if !env.iter().any(|variable| variable.as_bytes().starts_with(b"HOME=")) {
+        env.push(format!("HOME={}", user.home).into());
     }
     let rlimits = process.rlimits.as_ref().unwrap_or(&config.rlimits);
     let profile = process.apparmor_profile.as_ref().unwrap_or(&config.apparmor_profile);
@@ -105,7 +107,7 @@ pub fn resolve_with_filter(
 /// Refuses arguments and environment that `execve(2)` would refuse, "Limits on size of arguments
 /// and environment": together, with a pointer for each string, they may take a quarter of the stack
 /// limit, at least 128 KiB and at most 6 MiB.
-fn check_size(args: &[String], env: &[String], limits: &[Rlimit]) -> Result<()> {
+fn check_size(args: &[OsString], env: &[OsString], limits: &[Rlimit]) -> Result<()> {
     let limit = limits.iter().find(|limit| limit.kind == Rlimit::STACK);
     let inherited = || rustix::process::getrlimit(rustix::process::Resource::Stack).current;
     let stack = limit.map_or_else(|| inherited().unwrap_or(u64::MAX), |limit| limit.soft);

@@ -379,10 +379,10 @@ fn programs_are_searched_in_the_path_of_their_environment() {
 #[test]
 fn arguments_that_exec_would_refuse_are_an_error() {
     let refused = |process: Process| compile(&Config::default(), &process, &facts()).unwrap_err();
-    let long = refused(Process { args: vec!["x".into(), "y".repeat(131_072)], ..process() });
+    let long = refused(Process { args: vec!["x".into(), "y".repeat(131_072).into()], ..process() });
     assert_eq!(long.code(), Code::ConfigInvalid);
     assert!(long.to_string().contains("longer than 131071 bytes"));
-    let many = refused(Process { args: vec!["y".repeat(100_000); 70], ..process() });
+    let many = refused(Process { args: vec!["y".repeat(100_000).into(); 70], ..process() });
     assert!(many.to_string().contains("6291456"));
     for env in ["A", "=b", ""] {
         let error = refused(Process { env: vec![env.into()], ..process() });

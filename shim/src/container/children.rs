@@ -10,15 +10,19 @@
 use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
 use pidone_host::descriptor::any_readable;
 use pidone_host::exit;
 use pidone_host::exit::Exit;
-use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::Errno;
 
 use crate::container::state::Identity;
 use crate::launch::channel::{Channel, Message};
+
+/// How long a killed process may take to end.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A process, and how it exited once that is known.
 #[derive(Debug)]
@@ -87,7 +91,9 @@ impl Connection {
 
 /// The children that joined the container of a first process.
 struct JoinedChildren {
-    children: Vec<Weak<Child>>,
+    /// Also those whose handles have been dropped, since the first process cannot be reaped before
+    /// them.
+    children: Vec<Arc<Child>>,
     /// An eventfd, signalled for each new child.
     changed: Arc<OwnedFd>,
 }
@@ -119,24 +125,14 @@ impl Child {
         Arc::new(Self { pidfd, exit_source })
     }
 
-    /// Waits until the process ends, and reaps it.
-    pub(crate) fn wait(&self) -> Result<Exit, Errno> {
-        loop {
-            wait_for_any(&mut [PollFd::new(&self.pidfd, PollFlags::IN)])?;
-            if let Some(exit) = self.reap()? {
-                return Ok(exit);
-            }
-        }
-    }
-
-    /// Reaps the process if it has ended.
+    /// Reaps the process if it has ended and its exit can be read without waiting.
     fn reap(&self) -> Result<Option<Exit>, Errno> {
-        let mut source = self.exit_source.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut source = self.source();
         let exit = match &mut *source {
             ExitSource::Known(exit) => return Ok(Some(exit.clone())),
             ExitSource::Kernel => exit::wait(self.pidfd.as_fd())?.map(|exit| (exit, false)),
             ExitSource::Init(channel, number, _) if any_readable([self.pidfd.as_fd()])? => {
-                read_exit(channel, *number)
+                read_exit(channel, *number)?
             }
             ExitSource::Init(..) => None,
         };
@@ -149,20 +145,57 @@ impl Child {
         }
         Ok(Some(exit))
     }
+
+    /// Returns the descriptor that becomes readable when [`reap`] can make progress.
+    fn awaited(&self) -> Result<Awaited<'_>, Errno> {
+        match &*self.source() {
+            // The process has ended, and what is missing is the report of its exit. The channel
+            // goes to another request once the report has been read.
+            ExitSource::Init(channel, ..) if any_readable([self.pidfd.as_fd()])? => {
+                rustix::io::fcntl_dupfd_cloexec(channel, 0).map(Awaited::Report)
+            }
+            _ => Ok(Awaited::End(self.pidfd.as_fd())),
+        }
+    }
+
+    fn source(&self) -> MutexGuard<'_, ExitSource> {
+        // The source is replaced as a whole, so a panic cannot leave it half changed.
+        self.exit_source.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
-/// Reads the init's report of how an ended process exited. The flag says whether there was one.
+/// Reads the init's report of how an ended process exited, if it has arrived. The flag says whether
+/// there was one.
 ///
 /// If the channel is closed, the init was killed, and everything in its container with it. Any
 /// other message is a violation of the protocol. Both count as killed. An init that is silent
-/// blocks the caller as long as its container exists, as a program that does not end would: it may
-/// be paused.
-fn read_exit(channel: &mut Channel, number: u32) -> Option<(Exit, bool)> {
-    let _ = wait_for_any(&mut [PollFd::new(&*channel, PollFlags::IN)]);
-    match channel.receive() {
+/// blocks a caller that waits as long as its container exists, as a program that does not end
+/// would: it may be paused.
+fn read_exit(channel: &mut Channel, number: u32) -> Result<Option<(Exit, bool)>, Errno> {
+    if !any_readable([channel.as_fd()])? {
+        return Ok(None);
+    }
+    Ok(match channel.receive() {
         Ok(Some(Message::Exited { process, exit })) if process == number => Some((exit, true)),
         Ok(None) => None,
         _ => Some((Exit::killed(), false)),
+    })
+}
+
+/// A descriptor to wait for.
+pub(crate) enum Awaited<'a> {
+    /// Becomes readable when a process ends, or when another one has joined.
+    End(BorrowedFd<'a>),
+    /// Becomes readable when the init reports an exit.
+    Report(OwnedFd),
+}
+
+impl AsFd for Awaited<'_> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::End(fd) => *fd,
+            Self::Report(fd) => fd.as_fd(),
+        }
     }
 }
 
@@ -188,28 +221,87 @@ impl FirstProcess {
         Ok(Self { pid, changed })
     }
 
-    /// Waits until the first process ends, reaping the processes that joined its container.
-    pub(crate) fn wait(&self, first: &Child) -> Result<Exit, Errno> {
-        loop {
-            let mut signalled = [0; 8];
-            let _ = rustix::io::read(&*self.changed, &mut signalled);
-            let joined: Vec<Arc<Child>> = first_processes()
-                .get(&self.pid)
-                .map(|joined| joined.children.iter().filter_map(Weak::upgrade).collect())
-                .unwrap_or_default();
-            let running: Vec<&Arc<Child>> =
-                joined.iter().filter(|child| matches!(child.reap(), Ok(None))).collect();
-            let mut fds = vec![
-                PollFd::new(&first.pidfd, PollFlags::IN),
-                PollFd::new(&*self.changed, PollFlags::IN),
-            ];
-            fds.extend(running.iter().map(|child| PollFd::new(&child.pidfd, PollFlags::IN)));
-            wait_for_any(&mut fds)?;
-            if let Some(exit) = first.reap()? {
-                return Ok(exit);
-            }
+    /// Returns the processes that joined the container and have not ended, after reaping those that
+    /// have. From then on, the eventfd reports further ones.
+    pub(crate) fn running(&self) -> Vec<Arc<Child>> {
+        let mut signalled = [0; 8];
+        let _ = rustix::io::read(&*self.changed, &mut signalled);
+        let mut joined = self.joined();
+        joined.retain(|child| matches!(child.reap(), Ok(None)));
+        joined
+    }
+
+    /// Returns the processes that joined the container and that nobody has reaped.
+    fn joined(&self) -> Vec<Arc<Child>> {
+        joined_to(self.pid)
+    }
+}
+
+/// Returns the processes that joined the container of a first process that this program started.
+fn joined_to(first: i32) -> Vec<Arc<Child>> {
+    first_processes().get(&first).map(|joined| joined.children.clone()).unwrap_or_default()
+}
+
+/// Waits until a killed first process has ended, and reaps what has joined its container. The
+/// process itself is not reaped.
+///
+/// # Errors
+/// `ETIMEDOUT` after 10 seconds.
+pub(crate) fn wait_for_killed(pidfd: BorrowedFd<'_>, pid: i32) -> pidone_config::Result<()> {
+    let fail = |errno| pidone_config::Error::system("kill", pid.to_string(), errno);
+    let deadline = Some(Instant::now() + TIMEOUT);
+    loop {
+        let mut joined = joined_to(pid);
+        joined.retain(|child| matches!(child.reap(), Ok(None)));
+        let mut fds = vec![PollFd::from_borrowed_fd(pidfd, PollFlags::IN)];
+        fds.extend(joined.iter().map(|child| PollFd::new(&child.pidfd, PollFlags::IN)));
+        if !wait_for_any(&mut fds, deadline).map_err(fail)? {
+            return Err(fail(Errno::TIMEDOUT));
+        }
+        if fds.first().is_some_and(|fd| !fd.revents().is_empty()) {
+            return Ok(());
         }
     }
+}
+
+/// Reaps a process if it has ended. With `first`, it is a first process, and the processes that
+/// joined its container are reaped too.
+pub(crate) fn reap(child: &Child, first: Option<&FirstProcess>) -> Result<Option<Exit>, Errno> {
+    // A further process that cannot be reaped has been reaped by somebody else.
+    for joined in first.map(FirstProcess::joined).unwrap_or_default() {
+        let _ = joined.reap();
+    }
+    child.reap()
+}
+
+/// Waits until a process ends, and reaps it, as [`reap`]. Returns `None` at the deadline.
+pub(crate) fn wait(
+    child: &Child,
+    first: Option<&FirstProcess>,
+    deadline: Option<Instant>,
+) -> Result<Option<Exit>, Errno> {
+    loop {
+        let joined = first.map(FirstProcess::running).unwrap_or_default();
+        let awaited = awaited(child, first, &joined)?;
+        let mut fds: Vec<PollFd<'_>> =
+            awaited.iter().map(|fd| PollFd::from_borrowed_fd(fd.as_fd(), PollFlags::IN)).collect();
+        let is_ready = wait_for_any(&mut fds, deadline)?;
+        let exit = reap(child, first)?;
+        if exit.is_some() || !is_ready {
+            return Ok(exit);
+        }
+    }
+}
+
+/// Returns the descriptors of which one becomes readable when [`reap`] has to be called again.
+pub(crate) fn awaited<'a>(
+    child: &'a Child,
+    first: Option<&'a FirstProcess>,
+    joined: &'a [Arc<Child>],
+) -> Result<Vec<Awaited<'a>>, Errno> {
+    let changed = first.map(|first| Ok(Awaited::End(first.changed.as_fd())));
+    let joined = joined.iter().map(|joined| joined.awaited());
+    [child.awaited()].into_iter().chain(changed).chain(joined).collect()
 }
 
 impl Drop for FirstProcess {
@@ -225,17 +317,22 @@ impl Drop for FirstProcess {
 /// Registers a child that joined the container of the first process `first`.
 pub(crate) fn register_joined(first: i32, child: &Arc<Child>) {
     if let Some(joined) = first_processes().get_mut(&first) {
-        joined.children.retain(|child| child.strong_count() > 0);
-        joined.children.push(Arc::downgrade(child));
+        // One whose handle was dropped is kept until it can be reaped.
+        let has_handle = |child: &Arc<Child>| Arc::strong_count(child) > 1;
+        joined.children.retain(|child| has_handle(child) || matches!(child.reap(), Ok(None)));
+        joined.children.push(Arc::clone(child));
         let _ = rustix::io::write(&*joined.changed, &1_u64.to_ne_bytes());
     }
 }
 
-/// Waits until one of the descriptors is ready.
-fn wait_for_any(fds: &mut [PollFd<'_>]) -> Result<(), Errno> {
+/// Waits until one of the descriptors is ready. Returns false at the deadline.
+fn wait_for_any(fds: &mut [PollFd<'_>], deadline: Option<Instant>) -> Result<bool, Errno> {
     loop {
-        match poll(fds, None) {
-            Ok(_) => return Ok(()),
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        // A time that is too long for the kernel does not end.
+        let timeout = left.and_then(|left| Timespec::try_from(left).ok());
+        match poll(fds, timeout.as_ref()) {
+            Ok(ready) => return Ok(ready > 0),
             Err(Errno::INTR) => {}
             Err(errno) => return Err(errno),
         }

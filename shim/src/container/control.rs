@@ -3,7 +3,7 @@
 use std::os::fd::AsFd;
 
 use pidone_config::config::NamespaceType;
-use pidone_config::{Code, Config, Result};
+use pidone_config::{Code, Config, Error, Result};
 use pidone_host::{cgroup, net, pidfd, proc};
 use pidone_plan::dropped::Filtered;
 use rustix::process::Signal;
@@ -19,30 +19,67 @@ const ENDING: [Signal; 5] = [Signal::HUP, Signal::INT, Signal::QUIT, Signal::ABO
 impl Container {
     /// Returns the ids of all processes of the container, in the caller's pid namespace.
     ///
-    /// They come from its cgroups; for a container without a cgroup, they are the processes of its
-    /// pid namespace.
+    /// They come from its cgroups, until [`Container::destroy`], also after the first process has
+    /// ended. For a container without a cgroup, they are the processes of its pid namespace.
     ///
     /// # Errors
-    /// [`Code::ContainerNotRunning`] if the first process has ended or was not started;
+    /// [`Code::ContainerNotRunning`] if the container was not started, or if it has no cgroup and
+    /// its first process has ended; [`Code::ContainerNotExists`] if it has been destroyed;
     /// [`Code::SystemError`] if the ids cannot be read.
     pub fn processes(&self) -> Result<Vec<i32>> {
-        self.running_init("processes")?;
-        match self.cgroups()? {
+        match self.started_cgroups("processes")? {
             Some(cgroups) => cgroups.processes(),
-            None => proc::in_pid_namespace_of(self.state.init_process_pid),
+            None => proc::in_pid_namespace_of(self.pid()),
         }
     }
 
-    /// Returns the resource usage of the container.
+    /// Returns the resource usage of the container, until [`Container::destroy`].
+    ///
+    /// After the first process has ended, the counters of the cgroup are the container's totals,
+    /// such as its peak of memory. Its interfaces have ended with it.
     ///
     /// # Errors
-    /// [`Code::ContainerNotRunning`] if the first process has ended or was not started;
+    /// [`Code::ContainerNotRunning`] if the container was not started, or if it has no cgroup and
+    /// its first process has ended; [`Code::ContainerNotExists`] if it has been destroyed;
     /// [`Code::SystemError`] if a counter cannot be read.
     pub fn stats(&self) -> Result<Stats> {
-        self.running_init("stats")?;
-        let cgroup = self.cgroups()?.map(|cgroups| cgroups.stats()).transpose()?;
-        let links = self.state.host_links.iter().map(String::as_str);
+        let cgroup = self.started_cgroups("stats")?.map(|cgroups| cgroups.stats()).transpose()?;
+        let state = self.known();
+        let runs = self.open_init()?.is_some();
+        let links = state.host_links.iter().filter(|_| runs).map(String::as_str);
         Ok(Stats { interfaces: net::statistics(links)?, cgroup })
+    }
+
+    /// Returns how many processes of the container the kernel has killed for lack of memory, until
+    /// [`Container::destroy`]; 0 if its cgroup does not count them.
+    ///
+    /// # Errors
+    /// As [`Container::stats`].
+    pub fn oom_kills(&self) -> Result<u64> {
+        Ok(self.started_cgroups("oom kills")?.map_or(0, |cgroups| cgroups.oom_kills()))
+    }
+
+    /// Whether the container has not been destroyed.
+    fn exists(&self) -> Result<bool> {
+        rustix::fs::fstat(&self.directory)
+            .map(|stat| stat.st_nlink > 0)
+            .map_err(|errno| Error::system("stat", self.id(), errno))
+    }
+
+    /// Returns the cgroups of a container that was started, or `None` if it has none and its first
+    /// process runs.
+    fn started_cgroups(&self, verb: &'static str) -> Result<Option<cgroup::Cgroups>> {
+        if !self.exists()? {
+            return Err(self.error(Code::ContainerNotExists, verb, "container does not exist"));
+        }
+        // Cgroups that this container did not make may be another container's.
+        let journal = Journal::read(self.directory.as_fd())?;
+        let has_made = self.pid() > 0 || journal.process.is_some();
+        let cgroups = self.own_cgroups(&journal)?;
+        match cgroups {
+            Some(cgroups) if has_made && !cgroups.paths().is_empty() => Ok(Some(cgroups)),
+            _ => self.running_init(verb).map(|_| None),
+        }
     }
 
     /// Suspends all processes of the container by freezing its cgroup.
@@ -50,7 +87,7 @@ impl Container {
     /// # Errors
     /// [`Code::ContainerNotRunning`]; [`Code::SystemError`] if the container has no cgroup or it
     /// cannot be frozen.
-    pub fn pause(&mut self) -> Result<()> {
+    pub fn pause(&self) -> Result<()> {
         let _lock = Lock::take(self.directory.as_fd(), self.id())?;
         self.refresh()?;
         self.running_init("pause")?;
@@ -64,7 +101,7 @@ impl Container {
     /// # Errors
     /// [`Code::ContainerNotRunning`]; [`Code::SystemError`] if the container has no cgroup or it
     /// cannot be thawed.
-    pub fn resume(&mut self) -> Result<()> {
+    pub fn resume(&self) -> Result<()> {
         let _lock = Lock::take(self.directory.as_fd(), self.id())?;
         self.running_init("resume")?;
         self.cgroups_for("resume")?.thaw()
@@ -79,7 +116,7 @@ impl Container {
     /// [`Code::ContainerNotRunning`] if it has ended or was not started.
     pub fn signal(&self, signal: i32) -> Result<()> {
         let init = self.running_init("signal")?;
-        let pid = self.state.init_process_pid;
+        let pid = self.pid();
         let ending = ENDING.iter().any(|ending| ending.as_raw() == signal);
         if ending && self.is_deaf()? {
             // The program must not be executed in between, and get the other signal.
@@ -95,12 +132,12 @@ impl Container {
     /// executed the program yet, and is process 1 of a pid namespace, which gets no signal without
     /// a handler.
     fn is_deaf(&self) -> Result<bool> {
-        let Config { supervise, .. } = self.state.config;
-        if !self.state.config.has_new(NamespaceType::Pid) {
+        let state = self.known();
+        if !state.config.has_new(NamespaceType::Pid) {
             return Ok(false);
         }
         // A supervising init passes signals on to the program.
-        let waits = !supervise && self.waits_for_start();
+        let waits = !state.config.supervise && self.waits_for_start();
         Ok(waits || self.is_being_created()?)
     }
 
@@ -126,15 +163,12 @@ impl Container {
             None => {
                 // Once it has ended, its pid may belong to an unrelated process.
                 self.running_init("signal")?;
-                proc::in_pid_namespace_of(self.state.init_process_pid)?
+                proc::in_pid_namespace_of(self.pid())?
             }
         };
         for pid in pids {
-            let sent = if pid == self.state.init_process_pid {
-                self.signal(signal)
-            } else {
-                pidfd::signal(pid, signal)
-            };
+            let sent =
+                if pid == self.pid() { self.signal(signal) } else { pidfd::signal(pid, signal) };
             match sent {
                 // It ended after the list was read.
                 Err(error) if error.code() == Code::ContainerNotRunning => {}
@@ -159,22 +193,23 @@ impl Container {
         if let (Some(cgroups), Some(limits)) = (&cgroups, &config.cgroups) {
             cgroups.set(limits)?;
         }
-        let before = self.state.clone();
-        let State { config: former, dropped, .. } = &mut self.state;
-        // A supervising init keeps the former filter, and what it starts would inherit that.
-        if dropped.filter == Filtered::AsConfigured
-            && (&former.seccomp, &former.seccomp_profile)
-                != (&config.seccomp, &config.seccomp_profile)
-        {
-            dropped.filter = Filtered::Otherwise;
-        }
-        former.clone_from(config);
+        let before = self.known();
+        self.change_state(|State { config: former, dropped, .. }| {
+            // A supervising init keeps the former filter, and what it starts would inherit that.
+            if dropped.filter == Filtered::AsConfigured
+                && (&former.seccomp, &former.seccomp_profile)
+                    != (&config.seccomp, &config.seccomp_profile)
+            {
+                dropped.filter = Filtered::Otherwise;
+            }
+            former.clone_from(config);
+        });
         self.drop_caches();
         self.write_state().inspect_err(|_| {
-            self.state = before;
-            if let (Some(cgroups), Some(limits)) = (&cgroups, &self.state.config.cgroups) {
+            if let (Some(cgroups), Some(limits)) = (&cgroups, &before.config.cgroups) {
                 let _ = cgroups.set(limits);
             }
+            self.change_state(|state| state.clone_from(&before));
         })
     }
 

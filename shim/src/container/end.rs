@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::Path;
+use std::sync::PoisonError;
 
 use pidone_config::{Code, Error, Result};
 use pidone_host::cgroup::Cgroups;
@@ -11,7 +12,7 @@ use rustix::fs::{AtFlags, Mode, OFlags, openat, unlinkat};
 use rustix::io::Errno;
 use rustix::process::Signal;
 
-use super::{Container, owner};
+use super::{Container, children, owner};
 use crate::container::state::journal::Journal;
 use crate::container::state::lock::Lock;
 
@@ -32,7 +33,7 @@ impl Container {
     }
 
     /// Does the work of [`Container::destroy`] with the lock held and a current state.
-    pub(super) fn destroy_locked(&mut self) -> Result<()> {
+    pub(super) fn destroy_locked(&self) -> Result<()> {
         if self.open_init()?.is_some() {
             return Err(self.error(
                 Code::ContainerNotStopped,
@@ -42,33 +43,36 @@ impl Container {
         }
         self.clean()?;
         self.remove_directory()?;
-        self.poststop = self.hooks(None).poststop();
-        if self.is_damaged {
+        let state = self.known();
+        let mut failures = self.hooks(&state, None).poststop();
+        if self.is_damaged() {
             let reason = "the state is damaged: processes and cgroups may be left";
-            self.poststop.push(Error::reason(Code::SystemError, "delete", self.id(), reason));
+            failures.push(Error::reason(Code::SystemError, "delete", self.id(), reason));
         }
+        *self.poststop.lock().unwrap_or_else(PoisonError::into_inner) = failures;
         Ok(())
     }
 
     /// Returns, and forgets, what [`Container::destroy`] could not do: hooks that failed, and
     /// cgroups that a damaged state does not name. The container was removed nevertheless.
     pub fn poststop_failures(&mut self) -> Vec<Error> {
-        std::mem::take(&mut self.poststop)
+        std::mem::take(self.poststop.get_mut().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Kills all processes of the container, frozen or not, and waits until they have ended.
     ///
-    /// It also kills what remains in the cgroups after the first process has ended, and succeeds if
-    /// nothing runs.
+    /// The first process is not reaped: [`Running::wait`](crate::Running::wait) returns its exit.
+    /// This also kills what remains in the cgroups after the first process has ended, and succeeds
+    /// if nothing runs.
     ///
     /// # Errors
     /// [`Code::SystemError`] if they do not end.
-    pub fn kill(&mut self) -> Result<()> {
+    pub fn kill(&self) -> Result<()> {
         let _lock = Lock::take(self.directory.as_fd(), self.id())?;
         self.refresh()?;
         let init = self.open_init()?;
         if let Some(init) = &init {
-            let _ = pidfd::send(init.as_fd(), self.state.init_process_pid, Signal::KILL.as_raw());
+            let _ = pidfd::send(init.as_fd(), self.pid(), Signal::KILL.as_raw());
         }
         let journal = Journal::read(self.directory.as_fd())?;
         if let Some(cgroups) = self.own_cgroups(&journal)? {
@@ -76,7 +80,7 @@ impl Container {
             cgroups.kill()?;
         }
         match init {
-            Some(init) => pidfd::wait_for_end(init.as_fd(), self.state.init_process_pid),
+            Some(init) => children::wait_for_killed(init.as_fd(), self.pid()),
             None => Ok(()),
         }
     }
@@ -98,16 +102,18 @@ impl Container {
                 let _ = std::fs::remove_dir(path);
             }
         }
-        let links = self.state.host_links.iter().chain(&journal.host_links);
+        let state = self.known();
+        let links = state.host_links.iter().chain(&journal.host_links);
         net::remove(&owner(&self.path), links.map(String::as_str))
     }
 
     /// Returns the cgroups that this container is known to have made, not only configured.
     pub(super) fn own_cgroups(&self, journal: &Journal) -> Result<Option<Cgroups>> {
+        let state = self.known();
         let (paths, parents) = match (&journal.cgroups, &journal.cgroups_made) {
             (Some(paths), Some(parents)) => (paths, parents.clone()),
             // The journal is lost, but a container that was started has made its cgroups.
-            (None, _) if self.state.init_process_pid > 0 => (&self.state.cgroup_paths, Vec::new()),
+            (None, _) if state.init_process_pid > 0 => (&state.cgroup_paths, Vec::new()),
             _ => return Ok(None),
         };
         Ok(Some(Cgroups::from_paths(paths.clone())?.with_made_parents(parents)))

@@ -85,10 +85,16 @@ impl Factory {
     /// [`Code::SystemError`].
     pub fn create(&self, id: &str, config: &Config) -> Result<Container> {
         check_id(id)?;
+        let mut config = config.clone();
+        if let Some(cgroup) = &mut config.cgroups
+            && cgroup.name.is_empty()
+        {
+            id.clone_into(&mut cgroup.name);
+        }
         trace::span("check the configuration", || {
             config.validate()?;
             config.check_host()?;
-            lsm::check_host(config)
+            lsm::check_host(&config)
         })?;
         let path = self.root.join(id);
         let make = || match mkdirat(CWD, &path, Mode::from_raw_mode(0o700)) {
@@ -98,7 +104,7 @@ impl Factory {
         };
         trace::span("make the directory", make)?;
         let made = open(&path).and_then(|directory| {
-            Container::create(id, path.clone(), directory, config.clone(), self.options.clone())
+            Container::create(id, path.clone(), directory, config, self.options.clone())
         });
         // The directory holds nothing worth keeping, unless another process has taken it over.
         let others = [Code::IdInUse, Code::ContainerNotExists];

@@ -42,21 +42,22 @@ impl Container {
     /// A supervised program has no connection to the host until it is released, and the host needs
     /// one to run `startContainer` hooks or to receive the listener of a seccomp filter.
     pub(super) fn starts_in_two_steps(&self, process: &Process) -> bool {
-        let Config { supervise, hooks, seccomp_profile, .. } = &self.state.config;
+        let state = self.known();
+        let Config { supervise, hooks, seccomp_profile, .. } = &state.config;
         let listens =
             seccomp_profile.as_ref().is_some_and(|profile| !profile.listener_path.is_empty());
         *supervise && (listens || process.keep_newlines || !hooks.start_container.is_empty())
     }
 
     /// Sets up the container with a first program that waits for [`Container::release`].
-    pub(super) fn prepare_first(&mut self, process: &Process, lock: &Lock) -> Result<Running> {
+    pub(super) fn prepare_first(&self, process: &Process, lock: &Lock) -> Result<Running> {
         let listener = sockets::listen(self.directory.as_fd(), START)?;
         self.start_first(process, Some(listener.as_fd()), lock)
             .inspect_err(|_| sockets::remove(self.directory.as_fd(), START))
     }
 
     /// Releases the first program, which waits since [`Container::prepare_first`].
-    pub(super) fn release_first(&mut self, lock: &Lock) -> std::result::Result<(), Unreleased> {
+    pub(super) fn release_first(&self, lock: &Lock) -> std::result::Result<(), Unreleased> {
         let init = self.running_init("start")?;
         self.check_created("start")?;
         if !sockets::is_waiting(self.directory.as_fd()) {
@@ -65,12 +66,13 @@ impl Container {
         }
         let rest = RemainingPlan::read(self.directory.as_fd())?;
         let cgroups = self.cgroups()?;
-        let hooks = self.hooks(cgroups.as_ref());
-        let child = Child { pid: self.state.init_process_pid, pidfd: init };
+        let state = self.known();
+        let hooks = self.hooks(&state, cgroups.as_ref());
+        let child = Child { pid: state.init_process_pid, pidfd: init };
         let directory = self.directory.as_fd();
         let codec = self.options.image.as_ref().map_or(EMBEDDED, |image| *image).codec();
         let mut host = ReleaseHostSide::new(hooks, &rest.plan, Some((lock, directory)));
-        let runs_hooks = !self.state.config.hooks.start_container.is_empty();
+        let runs_hooks = !state.config.hooks.start_container.is_empty();
         let started = Resume {
             plan: &rest.plan,
             before: rest.first.saturating_sub(1),
@@ -91,7 +93,7 @@ impl Container {
             let init = self.open_init()?;
             let _ = self.signal(Signal::KILL.as_raw());
             if let Some(init) = init {
-                let _ = pidfd::wait_for_end(init.as_fd(), self.state.init_process_pid);
+                let _ = pidfd::wait_for_end(init.as_fd(), state.init_process_pid);
             }
             return Err(Unreleased { error, hook_failed: true });
         }
@@ -100,7 +102,7 @@ impl Container {
 
     /// Starts the first process. With a listener, its program waits for a connection to it.
     pub(super) fn start_first(
-        &mut self,
+        &self,
         process: &Process,
         listener: Option<BorrowedFd<'_>>,
         lock: &Lock,
@@ -112,7 +114,7 @@ impl Container {
             self.discard(&mut running);
             return Err(error);
         }
-        self.state.dropped = dropped;
+        self.change_state(|state| state.dropped = dropped);
         let rest = rest.map_or(Ok(()), |(first, rest)| {
             RemainingPlan::write(self.directory.as_fd(), first, &rest)
         });
@@ -136,7 +138,8 @@ impl Container {
         priority: bool,
         run: impl FnOnce(&Start<'_>) -> Result<T>,
     ) -> Result<(T, Option<Cgroups>)> {
-        let config = &self.state.config;
+        let state = self.known();
+        let config = &state.config;
         let network = network(config, &self.path)?;
         let in_parallel = priority && can_make_netns_in_parallel(config, &network);
         let begin = || trace::span("begin the network namespace", Network::start);
@@ -144,21 +147,21 @@ impl Container {
         let mut cgroups = config
             .cgroups
             .as_ref()
-            .map(|_| Cgroups::from_paths(self.state.cgroup_paths.clone()))
+            .map(|_| Cgroups::from_paths(state.cgroup_paths.clone()))
             .transpose()?;
         let supervisor = config
             .supervise
             .then(|| sockets::listen(self.directory.as_fd(), SUPERVISOR))
             .transpose()?;
-        if !self.state.host_links.is_empty() {
-            let links = [Entry::HostLinks(self.state.host_links.clone())];
+        if !state.host_links.is_empty() {
+            let links = [Entry::HostLinks(state.host_links.clone())];
             trace::span("journal", || Journal::append(self.directory.as_fd(), &links))?;
         }
         if let (Some(cgroups), Some(limits)) = (&mut cgroups, &config.cgroups) {
             self.make_cgroups(cgroups, limits)?;
         }
         let started = run(&Start {
-            state: &self.state,
+            state: &state,
             lock,
             config,
             process,
@@ -220,7 +223,8 @@ impl Container {
     /// Gives the cgroup to the container's root user, if the container has its own user and cgroup
     /// namespaces and therefore sees no other cgroup.
     fn delegate(&self, cgroups: &Cgroups) -> Result<()> {
-        let config = &self.state.config;
+        let state = self.known();
+        let config = &state.config;
         let mut needed = [NamespaceType::User, NamespaceType::Cgroup].into_iter();
         match (config.host_uid(), config.host_gid()) {
             (Some(uid), Some(gid)) if needed.all(|kind| config.has_new(kind)) => {
@@ -243,22 +247,25 @@ impl Container {
 
     /// Takes over what others have changed in the configuration while hooks ran, and the lock was
     /// released.
-    fn adopt_changes(&mut self) -> Result<()> {
-        let Config { hooks, mounts, .. } = &self.state.config;
+    fn adopt_changes(&self) -> Result<()> {
+        let state = self.known();
+        let Config { hooks, mounts, .. } = &state.config;
         let released = hooks.need_host_mounts()
             || !hooks.start_container.is_empty()
             || mounts.iter().any(has_commands);
-        if released && let Some(state) = State::read(self.directory.as_fd())? {
-            self.state.config = state.config;
+        if released && let Some(stored) = State::read(self.directory.as_fd())? {
+            self.change_state(|state| state.config = stored.config);
             self.drop_caches();
         }
         Ok(())
     }
 
     /// Writes the state with the identity and the namespaces of the running first process.
-    pub(super) fn write_started(&mut self, identity: &Identity) -> Result<()> {
-        self.state.set_first(identity);
-        self.state.creating = false;
+    pub(super) fn write_started(&self, identity: &Identity) -> Result<()> {
+        self.change_state(|state| {
+            state.set_first(identity);
+            state.creating = false;
+        });
         self.write_state()
     }
 }

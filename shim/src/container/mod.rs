@@ -10,8 +10,11 @@
 //! start     compiles its plan and launches it         state     state.json, journal, lock, sockets
 //! park      the same in two parts, for a pool         hook      OCI hooks, commands around mounts
 //! exec      starts further processes                  children  waits for processes, reaps them
+//! running   handles for processes                     asynchronous   the same for tokio
 //! ```
 
+#[cfg(feature = "tokio")]
+pub(crate) mod asynchronous;
 mod children;
 mod control;
 mod end;
@@ -26,8 +29,10 @@ pub(crate) mod state;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::ops::Deref;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use pidone_config::{Code, Config, Error, Process, Result};
@@ -54,8 +59,9 @@ pub(crate) use park::Parked;
 /// A handle for a container.
 ///
 /// [`Factory::create`](crate::Factory::create) and [`Factory::load`](crate::Factory::load) return
-/// one. Several processes may have handles for the same container: methods that change it take its
-/// lock. Dropping a handle neither stops nor removes the container.
+/// one. Several threads may share a handle, and several processes may have handles for the same
+/// container: methods that change it take its lock. Dropping a handle neither stops nor removes the
+/// container.
 ///
 /// ```no_run
 /// use pidone::{Config, Factory, Options, Process};
@@ -63,7 +69,7 @@ pub(crate) use park::Parked;
 /// # fn main() -> pidone::Result<()> {
 /// let factory = Factory::new("/run/example", Options::default())?;
 /// let mut container = factory.create("job", &Config::template("/srv/busybox".into()))?;
-/// let args = ["/bin/sleep", "60"].map(String::from).into();
+/// let args = ["/bin/sleep", "60"].map(Into::into).into();
 /// let mut running = container.start(&Process { args, ..Process::default() })?;
 ///
 /// println!("processes {:?}", container.processes()?);
@@ -79,22 +85,56 @@ pub(crate) use park::Parked;
 #[derive(Debug)]
 pub struct Container {
     path: PathBuf,
+    id: String,
     /// The directory of the state, at `path`.
     directory: OwnedFd,
-    state: State,
-    /// The version of the file that `state` was read from or written to.
-    version: Option<Version>,
-    /// The compiled seccomp filter, cached for further processes.
-    filter: Filter,
-    /// The first process, with caches for further ones, if this handle has used it.
-    init: Option<RunningInit>,
+    snapshot: Mutex<Snapshot>,
     options: Options,
     /// The init of [`Options::image`] in a sealed memory file.
     image: Option<Sealed>,
     /// Errors of `poststop` hooks.
-    poststop: Vec<Error>,
+    poststop: Mutex<Vec<Error>>,
+}
+
+/// What a handle knows about its container. Threads that share the handle work on copies, and
+/// change it only while they hold the [`Lock`].
+#[derive(Debug, Clone)]
+struct Snapshot {
+    state: Arc<State>,
+    /// The version of the file that `state` was read from or written to.
+    version: Option<Version>,
+    /// The compiled seccomp filter, cached for further processes.
+    filter: Arc<Filter>,
+    /// The first process, with caches for further ones, if this handle has used it.
+    init: Option<Arc<RunningInit>>,
     /// Whether neither the state nor the journal says what there is on the host.
     is_damaged: bool,
+}
+
+impl Snapshot {
+    /// Returns what is known from the files of a state, with nothing cached.
+    fn new((state, is_damaged): (State, bool), version: Option<Version>) -> Self {
+        let state = Arc::new(state);
+        Self { state, version, filter: Arc::default(), init: None, is_damaged }
+    }
+}
+
+/// The configuration of a container, as it was when [`Container::config`] returned it.
+#[derive(Debug)]
+pub struct ConfigRef(Arc<State>);
+
+impl Deref for ConfigRef {
+    type Target = Config;
+
+    fn deref(&self) -> &Config {
+        &self.0.config
+    }
+}
+
+impl PartialEq<&Config> for ConfigRef {
+    fn eq(&self, other: &&Config) -> bool {
+        **self == **other
+    }
 }
 
 /// The status of a container.
@@ -159,7 +199,7 @@ impl Container {
             config,
         };
         let version = trace::span("write the state", || state.write_first(directory.as_fd()))?;
-        Self::from_parts(path, directory, state, Some(version), options)
+        Self::from_parts(path, directory, Snapshot::new((state, false), Some(version)), options)
     }
 
     /// Reads the state of a container from its directory.
@@ -176,62 +216,58 @@ impl Container {
             let reason = "container does not exist, and the directory is another's";
             return Err(Error::reason(Code::ContainerNotExists, "load", id, reason));
         }
-        let (state, is_damaged) = read_state(directory.as_fd(), id)?;
-        let container = Self::from_parts(path, directory, state, version, options)?;
-        Ok(Self { is_damaged, ..container })
+        let snapshot = Snapshot::new(read_state(directory.as_fd(), id)?, version);
+        Self::from_parts(path, directory, snapshot, options)
     }
 
     fn from_parts(
         path: PathBuf,
         directory: OwnedFd,
-        state: State,
-        version: Option<Version>,
+        snapshot: Snapshot,
         options: Options,
     ) -> Result<Self> {
         let image = options.image.as_ref().map(Sealed::new).transpose()?;
+        let id = snapshot.state.id.clone();
         Ok(Self {
             path,
+            id,
             directory,
-            state,
-            version,
-            filter: Filter::default(),
-            init: None,
+            snapshot: Mutex::new(snapshot),
             options,
             image,
-            poststop: Vec::new(),
-            is_damaged: false,
+            poststop: Mutex::default(),
         })
     }
 
     /// Returns the id.
     #[must_use]
     pub fn id(&self) -> &str {
-        &self.state.id
+        &self.id
     }
 
     /// Whether the files that say which processes and cgroups the container has are damaged. Then
     /// [`Container::destroy`] removes nothing but them.
     #[must_use]
     pub fn is_damaged(&self) -> bool {
-        self.is_damaged
+        self.snapshot().is_damaged
     }
 
     /// Returns the configuration.
     #[must_use]
-    pub fn config(&self) -> &Config {
-        &self.state.config
+    pub fn config(&self) -> ConfigRef {
+        ConfigRef(self.known())
     }
 
-    /// Returns the state, as in `state.json`.
+    /// Returns the state, as in `state.json`, at the time of the call.
     ///
     /// # Errors
     /// [`Code::ContainerNotExists`] if the first process has ended or was not started.
-    pub fn state(&self) -> Result<&State> {
+    pub fn state(&self) -> Result<Arc<State>> {
         match self.status()? {
             Status::Destroyed => {
                 Err(self.error(Code::ContainerNotExists, "state", "container destroyed"))
             }
-            _ => Ok(&self.state),
+            _ => Ok(self.known()),
         }
     }
 
@@ -258,13 +294,13 @@ impl Container {
     /// The process may have ended.
     #[must_use]
     pub fn pid(&self) -> i32 {
-        self.state.init_process_pid
+        self.known().init_process_pid
     }
 
     /// Returns when the container was created.
     #[must_use]
     pub fn created(&self) -> SystemTime {
-        SystemTime::UNIX_EPOCH + Duration::from_nanos(self.state.created)
+        SystemTime::UNIX_EPOCH + Duration::from_nanos(self.known().created)
     }
 
     /// Starts a process: the first one if none runs, otherwise a further one in the container.
@@ -276,9 +312,9 @@ impl Container {
     /// # use pidone::{Config, Factory, Options, Process, Stdio};
     /// # fn main() -> pidone::Result<()> {
     /// # let factory = Factory::new("/run/example", Options::default())?;
-    /// # let mut container = factory.create("job", &Config::template("/srv/busybox".into()))?;
+    /// # let container = factory.create("job", &Config::template("/srv/busybox".into()))?;
     /// let process = Process {
-    ///     args: ["/bin/sh", "-c", "exec cat /etc/hostname"].map(String::from).into(),
+    ///     args: ["/bin/sh", "-c", "exec cat /etc/hostname"].map(Into::into).into(),
     ///     env: vec!["PATH=/bin:/usr/bin".into()],
     ///     stdin: Stdio::Null,
     ///     stdout: Stdio::Pipe,
@@ -297,19 +333,19 @@ impl Container {
     /// [`Code::ConfigInvalid`] for an invalid field of the process; [`Code::ContainerPaused`];
     /// [`Code::SystemError`] with the step that failed. A start that fails leaves nothing on the
     /// host.
-    pub fn start(&mut self, process: &Process) -> Result<Running> {
-        if self.has_current_init() {
-            return self.join(process);
+    pub fn start(&self, process: &Process) -> Result<Running> {
+        if let Some(snapshot) = self.with_current_init() {
+            return self.join(&snapshot, process);
         }
         let lock = Lock::take(self.directory.as_fd(), self.id())?;
         self.refresh()?;
         match self.open_init()? {
             Some(init) => {
                 self.check_created("start")?;
-                self.remember_init(init)?;
+                let snapshot = self.remember_init(init)?;
                 // Processes may join at the same time.
                 drop(lock);
-                self.join(process)
+                self.join(&snapshot, process)
             }
             None if self.starts_in_two_steps(process) => {
                 let mut running = self.prepare_first(process, &lock)?;
@@ -340,8 +376,8 @@ impl Container {
     /// # use pidone::{Factory, Options, Process};
     /// # fn main() -> pidone::Result<()> {
     /// # let factory = Factory::new("/run/example", Options::default())?;
-    /// let mut container = factory.load("web")?;
-    /// let args = ["/bin/ps", "-ef"].map(String::from).into();
+    /// let container = factory.load("web")?;
+    /// let args = ["/bin/ps", "-ef"].map(Into::into).into();
     /// let exit = container.exec(&Process { args, ..Process::default() })?.wait()?;
     /// assert_eq!(exit.status(), 0);
     /// # Ok(())
@@ -350,35 +386,41 @@ impl Container {
     ///
     /// # Errors
     /// As for [`Container::start`], but [`Code::ContainerNotRunning`] if there is no first process.
-    pub fn exec(&mut self, process: &Process) -> Result<Running> {
-        if !self.has_current_init() {
-            let _lock = Lock::take(self.directory.as_fd(), self.id())?;
-            self.refresh()?;
-            let init = self.running_init("exec")?;
-            self.check_created("exec")?;
-            self.remember_init(init)?;
+    pub fn exec(&self, process: &Process) -> Result<Running> {
+        if let Some(snapshot) = self.with_current_init() {
+            return self.join(&snapshot, process);
         }
-        self.join(process)
+        let lock = Lock::take(self.directory.as_fd(), self.id())?;
+        self.refresh()?;
+        let init = self.running_init("exec")?;
+        self.check_created("exec")?;
+        let snapshot = self.remember_init(init)?;
+        // Processes may join at the same time.
+        drop(lock);
+        self.join(&snapshot, process)
     }
 
-    /// Whether `init` still runs and is the first process of the unchanged state.
+    /// Returns the snapshot if its first process still runs and the state is unchanged.
     ///
     /// The state file is replaced as a whole, so no lock is needed.
-    fn has_current_init(&self) -> bool {
-        self.init.as_ref().is_some_and(|init| {
-            let version = State::version(self.directory.as_fd());
-            version.is_some() && version == self.version && init.is_current(&self.state)
-        })
+    fn with_current_init(&self) -> Option<Snapshot> {
+        let snapshot = self.snapshot().clone();
+        let init = snapshot.init.as_ref()?;
+        let version = State::version(self.directory.as_fd());
+        let is_current =
+            version.is_some() && version == snapshot.version && init.is_current(&snapshot.state);
+        is_current.then_some(snapshot)
     }
 
     /// Stores the running first process, by its pidfd.
-    fn remember_init(&mut self, init: OwnedFd) -> Result<()> {
-        let init = self
-            .state
-            .identity()
-            .map(|identity| RunningInit::new(identity, init, self.cgroups()?.as_ref()));
-        self.init = init.transpose()?;
-        Ok(())
+    fn remember_init(&self, init: OwnedFd) -> Result<Snapshot> {
+        let identity = self.known().identity();
+        let init = identity
+            .map(|identity| RunningInit::new(identity, init, self.cgroups()?.as_ref()))
+            .transpose()?;
+        let mut snapshot = self.snapshot();
+        snapshot.init = init.map(Arc::new);
+        Ok(snapshot.clone())
     }
 
     /// Sets up the container and its first process, whose program waits for
@@ -386,7 +428,7 @@ impl Container {
     ///
     /// # Errors
     /// As for [`Container::start`]; [`Code::IdInUse`] if the first process runs.
-    pub fn prepare(&mut self, process: &Process) -> Result<Running> {
+    pub fn prepare(&self, process: &Process) -> Result<Running> {
         let lock = Lock::take(self.directory.as_fd(), self.id())?;
         self.refresh()?;
         if self.open_init()?.is_some() {
@@ -400,11 +442,11 @@ impl Container {
     ///
     /// # Errors
     /// [`Code::ContainerNotRunning`] if the first process has ended; [`Code::ContainerNotStopped`]
-    /// its program has been released before; otherwise the step that failed, such as a hook or
+    /// if its program has been released before; otherwise the step that failed, such as a hook or
     /// the execution of the program. The first process has been killed then. If it was a hook, the
     /// container has been destroyed as by [`Container::destroy`]: OCI runtime specification,
     /// "Lifecycle", steps 7 and 9.
-    pub fn release(&mut self) -> Result<()> {
+    pub fn release(&self) -> Result<()> {
         let lock = Lock::take(self.directory.as_fd(), self.id())?;
         self.refresh()?;
         self.release_first(&lock).map_err(|Unreleased { error, hook_failed }| {
@@ -420,17 +462,18 @@ impl Container {
 
     /// Runs the `poststart` hooks.
     fn poststart(&self, lock: &Lock) -> Result<()> {
-        let hooks = self.hooks(None);
-        if hooks.config.hooks.poststart.is_empty() {
+        let state = self.known();
+        if state.config.hooks.poststart.is_empty() {
             return Ok(());
         }
-        lock.released_for(|| hooks.poststart(self.state.init_process_pid))
+        let run = || self.hooks(&state, None).poststart(state.init_process_pid);
+        lock.released_for(run)
     }
 
     /// Refuses what needs a container that is set up: until its root is entered, a process that
     /// joins it would see the host's.
     fn check_created(&self, verb: &'static str) -> Result<()> {
-        if self.state.creating {
+        if self.known().creating {
             let reason = "container is being created";
             return Err(self.error(Code::ContainerNotRunning, verb, reason));
         }
@@ -440,7 +483,7 @@ impl Container {
     /// Whether the first process exists but is not set up.
     fn is_being_created(&self) -> Result<bool> {
         // The creation may have ended since the state was read.
-        Ok(self.state.creating && read_state(self.directory.as_fd(), self.id())?.0.creating)
+        Ok(self.known().creating && read_state(self.directory.as_fd(), self.id())?.0.creating)
     }
 
     /// Whether the program waits for the start, or for hooks that come before it.
@@ -455,9 +498,9 @@ impl Container {
     }
 
     /// Returns the hooks of the container.
-    fn hooks<'a>(&'a self, cgroups: Option<&'a Cgroups>) -> Hooks<'a> {
+    fn hooks<'a>(&'a self, state: &'a State, cgroups: Option<&'a Cgroups>) -> Hooks<'a> {
         Hooks {
-            config: &self.state.config,
+            config: &state.config,
             id: self.id(),
             options: &self.options,
             image: self.image.as_ref(),
@@ -465,9 +508,10 @@ impl Container {
         }
     }
 
-    /// Starts a further process. The first one must be stored in `init`.
-    fn join(&self, process: &Process) -> Result<Running> {
-        let init = self.init.as_ref().ok_or_else(|| {
+    /// Starts a further process. The first one must be stored in `snapshot`.
+    fn join(&self, snapshot: &Snapshot, process: &Process) -> Result<Running> {
+        let Snapshot { state, filter, .. } = snapshot;
+        let init = snapshot.init.as_deref().ok_or_else(|| {
             self.error(Code::ContainerNotRunning, "exec", "container is not running")
         })?;
         let cgroups = self.cgroups()?;
@@ -475,48 +519,64 @@ impl Container {
             return Err(self.error(Code::ContainerPaused, "start", "container is paused"));
         }
         Join {
-            config: &self.state.config,
-            filter: &self.filter,
+            config: &state.config,
+            filter,
             process,
             options: &self.options,
             image: self.image.as_ref(),
             cgroups: cgroups.as_ref(),
-            hooks: self.hooks(cgroups.as_ref()),
-            pid: self.state.init_process_pid,
+            hooks: self.hooks(state, cgroups.as_ref()),
+            pid: state.init_process_pid,
             init,
-            dropped: self.state.dropped,
+            dropped: state.dropped,
             directory: self.directory.as_fd(),
         }
         .start()
     }
 
-    /// Writes the state file.
-    fn write_state(&mut self) -> Result<()> {
-        let write = || self.state.write(self.directory.as_fd());
-        self.version = Some(trace::span("write the state", write)?);
+    /// Changes the state in memory. The caller must hold the lock.
+    fn change_state(&self, change: impl FnOnce(&mut State)) {
+        change(Arc::make_mut(&mut self.snapshot().state));
+    }
+
+    /// Writes the state file. The caller must hold the lock.
+    fn write_state(&self) -> Result<()> {
+        let state = self.known();
+        let write = || state.write(self.directory.as_fd());
+        let version = trace::span("write the state", write)?;
+        self.snapshot().version = Some(version);
         Ok(())
     }
 
-    /// Reads the state again if another process has written it.
-    fn refresh(&mut self) -> Result<()> {
+    /// Reads the state again if another process has written it. The caller must hold the lock.
+    fn refresh(&self) -> Result<()> {
         let version = State::version(self.directory.as_fd());
-        if version.is_none() || version != self.version {
-            (self.state, self.is_damaged) = read_state(self.directory.as_fd(), self.id())?;
-            self.version = version;
-            self.drop_caches();
+        if version.is_none() || version != self.snapshot().version {
+            let read = read_state(self.directory.as_fd(), self.id())?;
+            *self.snapshot() = Snapshot::new(read, version);
         }
         Ok(())
     }
 
     /// Drops what was derived from the configuration and the state.
-    fn drop_caches(&mut self) {
-        self.filter = Filter::default();
-        self.init = None;
+    fn drop_caches(&self) {
+        let mut snapshot = self.snapshot();
+        (snapshot.filter, snapshot.init) = (Arc::default(), None);
+    }
+
+    /// Returns the state as this handle knows it.
+    fn known(&self) -> Arc<State> {
+        Arc::clone(&self.snapshot().state)
+    }
+
+    fn snapshot(&self) -> MutexGuard<'_, Snapshot> {
+        // Each field is consistent between statements, so a panic in another thread does no harm.
+        self.snapshot.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns a pidfd of the first process, if it runs.
     fn open_init(&self) -> Result<Option<OwnedFd>> {
-        match self.state.identity() {
+        match self.known().identity() {
             Some(identity) => identity.open(),
             None => Ok(None),
         }
@@ -530,10 +590,11 @@ impl Container {
 
     /// Returns the container's cgroups, if it has any.
     fn cgroups(&self) -> Result<Option<Cgroups>> {
-        if self.state.cgroup_paths.is_empty() {
+        let state = self.known();
+        if state.cgroup_paths.is_empty() {
             return Ok(None);
         }
-        Cgroups::from_paths(self.state.cgroup_paths.clone()).map(Some)
+        Cgroups::from_paths(state.cgroup_paths.clone()).map(Some)
     }
 
     /// Returns the container's cgroups, or an error if it has none.

@@ -36,7 +36,7 @@ impl Container {
     ///
     /// # Errors
     /// As for [`Container::start`].
-    pub(crate) fn park(&mut self, stage: Stage<'_>, process: &Process) -> Result<Parked> {
+    pub(crate) fn park(&self, stage: Stage<'_>, process: &Process) -> Result<Parked> {
         let lock = Lock::take(self.directory.as_fd(), self.id())?;
         let (waiting, cgroups) =
             self.set_up(process, None, &lock, false, |start| start.park(stage))?;
@@ -56,12 +56,7 @@ impl Container {
     ///
     /// # Errors
     /// As for [`Container::start`]. The init has ended then, and the container can be destroyed.
-    pub(crate) fn assign(
-        &mut self,
-        parked: Parked,
-        process: &Process,
-        rest: &Plan,
-    ) -> Result<Running> {
+    pub(crate) fn assign(&self, parked: Parked, process: &Process, rest: &Plan) -> Result<Running> {
         let extra = process.extra_files.len();
         let descriptors = if extra == 0 {
             Descriptors::without_null(process)?
@@ -73,22 +68,19 @@ impl Container {
     }
 
     /// Sends the second part of the plan with its descriptors, and waits for the exec.
-    fn finish(
-        &mut self,
-        parked: Parked,
-        descriptors: Descriptors<'_>,
-        plan: &Plan,
-    ) -> Result<Running> {
+    fn finish(&self, parked: Parked, descriptors: Descriptors<'_>, plan: &Plan) -> Result<Running> {
         let all = descriptors.all();
         let lent = Lent { others: &all, ..Lent::default() };
+        let state = self.known();
         // This program holds no lock of a container that it keeps ready.
-        let mut host = ReleaseHostSide::new(self.hooks(parked.cgroups.as_ref()), plan, None);
+        let mut host =
+            ReleaseHostSide::new(self.hooks(&state, parked.cgroups.as_ref()), plan, None);
         let started = parked.init.finish(plan, lent, self.options.timeout, &mut host)?;
         drop(all);
         let mut running = Running::from_started(started, descriptors);
         running.cgroups = parked.cgroups;
         running.first = parked.first;
-        if let Err(error) = self.hooks(None).poststart(self.state.init_process_pid) {
+        if let Err(error) = self.hooks(&state, None).poststart(state.init_process_pid) {
             self.discard(&mut running);
             return Err(error);
         }
@@ -103,12 +95,12 @@ impl Container {
     /// # Errors
     /// As for [`Container::assign`].
     pub(crate) fn configure(
-        &mut self,
+        &self,
         parked: Parked,
         config: Config,
         process: &Process,
     ) -> Result<Running> {
-        self.state.config = config;
+        self.change_state(|state| state.config = config);
         let compiled = self.compile_rest(process);
         let Compiled { plan, .. } = match compiled {
             Ok(compiled) => compiled,
@@ -135,7 +127,8 @@ impl Container {
 
     /// Compiles the second part of the plan of a container whose namespaces alone were parked.
     fn compile_rest(&self, process: &Process) -> Result<Compiled> {
-        let config = &self.state.config;
+        let state = self.known();
+        let config = &state.config;
         lsm::relabel(config)?;
         let cgroups = self.cgroups()?;
         let network = network(config, &self.path)?;
@@ -146,7 +139,7 @@ impl Container {
             cgroups: cgroups.as_ref(),
             parallel_netns: false,
             network: &network,
-            keyring: self.hooks(None).keyring(),
+            keyring: self.hooks(&state, None).keyring(),
             waits: false,
             stage: Stage::Rest,
         }
@@ -160,9 +153,10 @@ impl Container {
     /// As for [`Container::start`].
     pub(crate) fn hold(&self) -> Result<()> {
         let _lock = Lock::take(self.directory.as_fd(), self.id())?;
-        match &self.state.config.cgroups {
+        let state = self.known();
+        match &state.config.cgroups {
             Some(limits) => {
-                let mut cgroups = Cgroups::from_paths(self.state.cgroup_paths.clone())?;
+                let mut cgroups = Cgroups::from_paths(state.cgroup_paths.clone())?;
                 self.make_cgroups(&mut cgroups, limits)
             }
             None => Ok(()),
@@ -172,7 +166,7 @@ impl Container {
     /// Whether the container's directory and cgroups still exist.
     pub(crate) fn is_whole(&self) -> bool {
         rustix::fs::fstat(&self.directory).is_ok_and(|stat| stat.st_nlink > 0)
-            && self.state.cgroup_paths.values().all(|path| path.is_dir())
+            && self.known().cgroup_paths.values().all(|path| path.is_dir())
     }
 }
 

@@ -15,13 +15,14 @@ use crate::container::running::Running;
 /// the container are killed and it is removed, in the background as long as the pool exists.
 ///
 /// ```no_run
+/// use std::ffi::OsString;
 /// use std::io::Read as _;
 ///
 /// use pidone::pool::Lease;
 /// use pidone::{Pool, Process, Result, Stdio};
 ///
 /// /// Runs a command in a container of the pool, and returns its output.
-/// fn run(pool: &Pool, args: Vec<String>) -> Result<String> {
+/// fn run(pool: &Pool, args: Vec<OsString>) -> Result<String> {
 ///     let process = Process { args, stdout: Stdio::Pipe, ..Process::default() };
 ///     let mut lease: Lease = pool.start(&process)?;
 ///     let mut output = String::new();

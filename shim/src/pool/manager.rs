@@ -95,7 +95,8 @@ impl PoolManager {
             removals: Mutex::default(),
             removal_wanted: Condvar::new(),
         };
-        let cgroups = manager.config.cgroups.as_ref().map(Cgroups::locate).transpose()?;
+        let (_, config) = manager.new_container_config();
+        let cgroups = config.cgroups.as_ref().map(Cgroups::locate).transpose()?;
         if cgroups.is_some_and(|cgroups| !cgroups.missing_parents().is_empty()) {
             let (id, config) = manager.new_container_config();
             manager.anchor.insert(factory.create(&id, &config)?).hold()?;
@@ -110,7 +111,7 @@ impl PoolManager {
         };
         let plan = programs.plan(process)?;
         if let Some(plan) = &plan
-            && let Some(ReadyContainer { mut container, parked }) = this.take()
+            && let Some(ReadyContainer { container, parked }) = this.take()
         {
             let started = container.assign(parked, process, plan);
             return Self::lend(this, container, started);
@@ -132,7 +133,7 @@ impl PoolManager {
         config.check_host()?;
         lsm::check_host(&config)?;
         if !needs_host(&config, process)
-            && let Some(ReadyContainer { mut container, parked }) = this.take()
+            && let Some(ReadyContainer { container, parked }) = this.take()
         {
             let config = with_id(&config, container.id());
             let started = container.configure(parked, config, process);

@@ -80,7 +80,7 @@ impl Sizes {
 /// let factory = Factory::new("/run/example", Options::default())?;
 /// let config = Config::embedded(Path::new("/"))?;
 /// let pool = Pool::new(&factory, &config, Process::default(), Sizes::new(8))?;
-/// let args = ["/bin/sh", "-c", "echo hello from $$"].map(String::from).into();
+/// let args = ["/bin/sh", "-c", "echo hello from $$"].map(Into::into).into();
 /// let mut lease = pool.start(&Process { args, ..Process::default() })?;
 /// println!("warm: {}, status {}", lease.is_warm(), lease.wait()?.status());
 /// # Ok(())

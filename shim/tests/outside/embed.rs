@@ -13,7 +13,7 @@ fn main() -> pidone::Result<()> {
     }
     pidone::fit_caller(&mut config)?;
     let mut container = factory.create("outside", &config)?;
-    let args = ["/bin/sh", "-c", "echo from outside the workspace"].map(String::from).into();
+    let args = ["/bin/sh", "-c", "echo from outside the workspace"].map(Into::into).into();
     let ended = container
         .start(&Process { args, ..Process::default() })
         .and_then(|mut process| process.wait());

@@ -42,7 +42,7 @@ fn below(sandbox: &Sandbox, mut config: Config) -> Config {
 
 fn marked(sandbox: &Sandbox, args: &[&str]) -> Process {
     let mut process = process(args);
-    process.env.push(format!("{MARK}={}", sandbox.name()));
+    process.env.push(format!("{MARK}={}", sandbox.name()).into());
     process
 }
 
@@ -152,7 +152,7 @@ fn a_dead_container_is_replaced(sandbox: &Sandbox) -> Outcome {
 fn a_damaged_container_is_replaced(sandbox: &Sandbox) -> Outcome {
     let pool = pool(sandbox, &config(sandbox), 1)?;
     let id = first_id(sandbox)?;
-    let mut stranger = sandbox.factory().load(&id)?;
+    let stranger = sandbox.factory().load(&id)?;
     stranger.kill()?;
     // Without a start that would look.
     until("another", || pool.status().discarded == 1)?;

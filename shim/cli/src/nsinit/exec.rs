@@ -1,5 +1,7 @@
 //! `nsinit exec`: runs a program in a new container, or in a running one.
 
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt as _;
 use std::time::Duration;
 
 use pidone::{Container, Factory, Running, Status};
@@ -88,7 +90,7 @@ impl Exec<'_> {
                     container => (container?, true),
                 },
             };
-            let process = self.process(container.config());
+            let process = self.process(&container.config());
             match container.start(&process) {
                 Ok(running) => {
                     // A process that joins a container that has just stopped is its first process.
@@ -143,8 +145,8 @@ impl Exec<'_> {
         let request = Request {
             file: flags.config.as_deref(),
             options: &self.options,
-            program: flags.args.first().map_or("", String::as_str),
-            search: variable(&flags.env, "PATH").unwrap_or(PATH),
+            program: flags.args.first().and_then(|name| name.to_str()).unwrap_or(""),
+            search: variable(&flags.env, "PATH").and_then(OsStr::to_str).unwrap_or(PATH),
             id: &flags.id,
             default_root: flags.global.root.is_none(),
         };
@@ -217,22 +219,22 @@ fn discard(container: &mut Container, report: &mut Report) {
 }
 
 /// Returns the environment: the defaults, and the variables of the options.
-fn environment(given: &[String], hostname: &str) -> Vec<String> {
+fn environment(given: &[OsString], hostname: &str) -> Vec<OsString> {
     let defaults = [("PATH", PATH), ("HOSTNAME", hostname), ("TERM", "xterm")];
-    let mut all: Vec<String> = defaults
+    let mut all: Vec<OsString> = defaults
         .into_iter()
         .filter(|(name, _)| variable(given, name).is_none())
-        .map(|(name, value)| format!("{name}={value}"))
+        .map(|(name, value)| format!("{name}={value}").into())
         .collect();
     all.extend(last_of_each_name(given));
     all
 }
 
 /// Returns the value of a variable. The last one counts.
-fn variable<'a>(environment: &'a [String], name: &str) -> Option<&'a str> {
+fn variable<'a>(environment: &'a [OsString], name: &str) -> Option<&'a OsStr> {
     environment.iter().rev().find_map(|variable| {
-        let (key, value) = variable.split_once('=')?;
-        (key == name).then_some(value)
+        let value = variable.as_bytes().strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
+        Some(OsStr::from_bytes(value))
     })
 }
 
@@ -242,12 +244,12 @@ mod tests {
 
     #[test]
     fn given_variables_replace_defaults_and_the_last_value_counts() {
-        let given = ["TERM=vt100", "A=1", "B=", "A=2", "bad"].map(str::to_owned);
+        let given = ["TERM=vt100", "A=1", "B=", "A=2", "bad"].map(OsString::from);
         assert_eq!(
             environment(&given, "box"),
-            [&format!("PATH={PATH}"), "HOSTNAME=box", "TERM=vt100", "B=", "A=2", "bad"]
+            [&format!("PATH={PATH}")[..], "HOSTNAME=box", "TERM=vt100", "B=", "A=2", "bad"]
         );
-        assert_eq!(variable(&given, "A"), Some("2"));
+        assert_eq!(variable(&given, "A"), Some(OsStr::new("2")));
         assert_eq!(variable(&given, "bad"), None);
     }
 }

@@ -1,5 +1,6 @@
 //! The options of `nsinit` and of its verbs. Their doc comments are the help.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -31,7 +32,7 @@ pub(super) struct Global {
 pub(super) struct Exec {
     /// Program and its arguments
     #[arg(required = true, trailing_var_arg = true, value_name = "PROGRAM")]
-    pub(super) args: Vec<String>,
+    pub(super) args: Vec<OsString>,
 
     /// Allocate a terminal for the program
     #[arg(short, long)]
@@ -55,7 +56,7 @@ pub(super) struct Exec {
 
     /// Set an environment variable, besides PATH, HOSTNAME, TERM and HOME; may be repeated
     #[arg(short, long, value_name = "NAME=VALUE")]
-    pub(super) env: Vec<String>,
+    pub(super) env: Vec<OsString>,
 
     #[arg(long, value_name = "FILE", value_parser = trace::target, help = trace::HELP)]
     pub(super) trace: Option<trace::Target>,

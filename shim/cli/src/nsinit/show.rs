@@ -10,6 +10,7 @@ use pidone_config::{Config, Error, Result};
 
 use super::{container, flags, source};
 use crate::arguments::Invocation;
+use crate::counters::stats_of_running;
 use crate::failure::Outcome;
 use crate::output;
 use crate::report::Report;
@@ -30,6 +31,7 @@ pub(super) fn config(invocation: &Invocation<'_>, report: &mut Report) -> Outcom
     };
     let mut config = Config::template(rootfs);
     CreateOptions::from(flags.create).apply(&mut config)?;
+    source::name_after_root(&mut config);
     config.validate()?;
     let text = output::json(&config)?;
     match &flags.file {
@@ -87,7 +89,7 @@ pub(super) fn unpause(invocation: &Invocation<'_>, report: &mut Report) -> Outco
 /// # Errors
 /// [`pidone_config::Code::ContainerNotRunning`] if it has stopped.
 pub(super) fn stats(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
-    let stats = container(invocation, report)?.stats()?;
+    let stats = stats_of_running(&container(invocation, report)?)?;
     output::bytes(&output::json(&stats)?)?;
     Ok(0)
 }
@@ -98,6 +100,6 @@ pub(super) fn stats(invocation: &Invocation<'_>, report: &mut Report) -> Outcome
 /// [`pidone_config::Code::ContainerNotRunning`] if it has stopped.
 pub(super) fn state(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
     let container = container(invocation, report)?;
-    output::bytes(&output::json(container.state()?)?)?;
+    output::bytes(&output::json(&*container.state()?)?)?;
     Ok(0)
 }

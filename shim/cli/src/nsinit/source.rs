@@ -90,12 +90,23 @@ impl Request<'_> {
     /// Containers with different IDs or state directories can run at the same time, and must not
     /// share the cgroup that is named after their root file system.
     fn name_cgroup(&self, config: &mut Config) {
+        name_after_root(config);
         if self.id == DEFAULT_ID && self.default_root {
             return;
         }
         if let Some(cgroup) = &mut config.cgroups {
             cgroup.name = format!("{}-{}", cgroup.name, std::process::id());
         }
+    }
+}
+
+/// Names a cgroup without a name after the root file system, as libcontainer's nsinit did.
+pub(super) fn name_after_root(config: &mut Config) {
+    if let Some(cgroup) = &mut config.cgroups
+        && cgroup.name.is_empty()
+    {
+        let name = config.rootfs.file_name().map(|name| name.to_string_lossy().into_owned());
+        cgroup.name = name.unwrap_or_else(|| "nsinit".to_owned());
     }
 }
 

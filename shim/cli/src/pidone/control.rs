@@ -42,7 +42,7 @@ pub(super) fn start(invocation: &Invocation<'_>, report: &mut Report) -> Outcome
 /// [`Code::ContainerNotRunning`] if it has stopped. containerd looks for that message.
 pub(super) fn kill(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
     let (flags, global): (flags::Kill, flags::Global) = begin(invocation, report)?;
-    let mut container = global.container(&flags.id.id)?;
+    let container = global.container(&flags.id.id)?;
     // The kernel kills all processes of a PID namespace with the first one. Without a namespace,
     // the other processes of the container would survive.
     let kills_all =
@@ -120,7 +120,7 @@ fn delete_container(
 /// [`Code::ContainerNotRunning`] if it has stopped, [`Code::ContainerPaused`] if it is paused
 /// already, and [`Code::SystemError`] if the kernel does not freeze it.
 pub(super) fn pause(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
-    let mut container = container(invocation, report)?;
+    let container = container(invocation, report)?;
     match container.status()? {
         Status::Running | Status::Created => Ok(container.pause().map(|()| 0)?),
         Status::Paused => {
@@ -136,7 +136,7 @@ pub(super) fn pause(invocation: &Invocation<'_>, report: &mut Report) -> Outcome
 /// # Errors [`Code::ContainerNotRunning`] if it has stopped, and [`Code::SystemError`] if it is not
 /// paused or the kernel does not thaw it.
 pub(super) fn resume(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
-    let mut container = container(invocation, report)?;
+    let container = container(invocation, report)?;
     match container.status()? {
         Status::Paused => Ok(container.resume().map(|()| 0)?),
         Status::Destroyed => Err(not_running("resume", container.id()).into()),

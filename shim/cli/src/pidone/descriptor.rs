@@ -1,6 +1,8 @@
 //! File descriptors of the caller, from 3 on, that are passed to a process.
 
+use std::ffi::OsString;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt as _;
 
 use pidone_config::{Code, Error, Process, Result};
 use pidone_host::proc;
@@ -34,8 +36,11 @@ pub(super) fn pass_to(process: &mut Process, preserved: u32) -> Result<()> {
     }
     if listening > 0 {
         let names = ["LISTEN_FDS=", "LISTEN_PID="];
-        process.env.retain(|variable| !names.iter().any(|name| variable.starts_with(name)));
-        process.env.extend([format!("LISTEN_FDS={listening}"), "LISTEN_PID=1".to_owned()]);
+        let is_one = |variable: &OsString| {
+            names.iter().any(|name| variable.as_bytes().starts_with(name.as_bytes()))
+        };
+        process.env.retain(|variable| !is_one(variable));
+        process.env.extend([format!("LISTEN_FDS={listening}").into(), "LISTEN_PID=1".into()]);
     }
     Ok(())
 }

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use super::{begin, flags, usage};
 use crate::arguments::Invocation;
+use crate::counters::stats_of_running;
 use crate::failure::{Failure, Outcome};
 use crate::output;
 use crate::report::Report;
@@ -25,7 +26,7 @@ pub(super) fn events(invocation: &Invocation<'_>, report: &mut Report) -> Outcom
     let (flags, global): (flags::Events, flags::Global) = begin(invocation, report)?;
     let container = global.container(&flags.id.id)?;
     if flags.stats {
-        print_event(&container, "stats", usage::event_data(&container.stats()?))?;
+        print_event(&container, "stats", usage::event_data(&stats_of_running(&container)?))?;
         return Ok(0);
     }
     let mut watcher = container.notify_oom()?;
@@ -42,7 +43,7 @@ pub(super) fn events(invocation: &Invocation<'_>, report: &mut Report) -> Outcom
         }
         if Instant::now() >= next {
             next = next.checked_add(flags.interval).unwrap_or_else(|| after(flags.interval));
-            match container.stats() {
+            match stats_of_running(&container) {
                 Ok(stats) => print_event(&container, "stats", usage::event_data(&stats))?,
                 Err(error) if error.code() == Code::ContainerNotRunning => return Ok(0),
                 Err(error) => report.warning(&error),

@@ -1,6 +1,7 @@
 //! `pidone exec`: starts a further process in a container.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::time::Duration;
 
 use pidone::{Container, Running, Status};
@@ -55,7 +56,7 @@ impl flags::Exec {
         &self,
         global: &flags::Global,
         id: &str,
-        args: &[String],
+        args: &[OsString],
     ) -> Result<(Running, ExtraFds<'_>)> {
         let mut options = flags::Global::options();
         if self.ignore_paused {
@@ -66,7 +67,7 @@ impl flags::Exec {
             let container = global.factory(options)?.load(id)?;
             Ok((container.status()?, container))
         };
-        let (status, mut container) = span_of("load the container", || id.into(), load)?;
+        let (status, container) = span_of("load the container", || id.into(), load)?;
         let refuse = |reason| Err(Error::reason(Code::ContainerNotRunning, "exec", id, reason));
         match status {
             Status::Creating => return refuse("cannot exec in a container that is being created"),
@@ -98,11 +99,12 @@ impl flags::Exec {
     }
 
     /// Returns the process of the container's bundle, overridden by the options.
-    fn bundle_process(&self, container: &Container, args: &[String]) -> Result<Process> {
+    fn bundle_process(&self, container: &Container, args: &[OsString]) -> Result<Process> {
         if args.is_empty() {
             return Err(Error::config("exec", "", "names no program, and there is no --process"));
         }
-        let bundle = &container.config().bundle;
+        let config = container.config();
+        let bundle = &config.bundle;
         let mut process = if bundle.as_os_str().is_empty() {
             Process::default()
         } else {
@@ -148,10 +150,14 @@ impl flags::Exec {
 /// Splits an argument list into the ID of the container and the rest.
 ///
 /// # Errors
-/// [`Code::ConfigInvalid`] if it is empty, which the parser does not accept.
-pub(super) fn split_line(line: &[String]) -> Result<(&str, &[String])> {
+/// [`Code::ConfigInvalid`] if it is empty, which the parser does not accept, and
+/// [`Code::InvalidIdFormat`] if the ID is not UTF-8.
+pub(super) fn split_line(line: &[OsString]) -> Result<(&str, &[OsString])> {
     let (id, rest) =
         line.split_first().ok_or_else(|| Error::config("command", "", "names no container"))?;
+    let id = id.to_str().ok_or_else(|| {
+        Error::reason(Code::InvalidIdFormat, "id", id.to_string_lossy(), "is not UTF-8")
+    })?;
     Ok((id, rest))
 }
 

@@ -1,5 +1,6 @@
 //! The options of `pidone` and of its verbs. Their doc comments are the help.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
@@ -168,7 +169,7 @@ pub(super) struct Run {
 pub(super) struct Exec {
     /// ID of the container, the program and its arguments
     #[arg(required = true, trailing_var_arg = true, value_name = "ID> <PROGRAM")]
-    pub(super) line: Vec<String>,
+    pub(super) line: Vec<OsString>,
 
     /// File with the process, in the format of config.json
     #[arg(short, long, value_name = "FILE")]
@@ -184,7 +185,7 @@ pub(super) struct Exec {
 
     /// Set an environment variable; may be repeated
     #[arg(short, long, value_name = "NAME=VALUE")]
-    pub(super) env: Vec<String>,
+    pub(super) env: Vec<OsString>,
 
     /// Allocate a terminal for the process
     #[arg(short, long)]
@@ -288,7 +289,7 @@ pub(super) struct List {
 pub(super) struct Ps {
     /// ID of the container, and options for ps(1) [default: -ef]
     #[arg(required = true, trailing_var_arg = true, value_name = "ID> <OPTION")]
-    pub(super) line: Vec<String>,
+    pub(super) line: Vec<OsString>,
 
     /// Output format
     #[arg(
@@ -433,7 +434,7 @@ mod tests {
             assert!(parse::<Delete>(line).unwrap().1.force, "{line}");
         }
         let (_, ps): (_, Ps) = parse("ps --format json x").unwrap();
-        assert_eq!((ps.format, ps.line), (Format::Json, vec!["x".to_owned()]));
+        assert_eq!((ps.format, ps.line), (Format::Json, vec!["x".into()]));
         let (_, ps): (_, Ps) = parse("ps x -o pid -f").unwrap();
         assert_eq!((ps.format, ps.line.len()), (Format::Table, 4));
         for line in [

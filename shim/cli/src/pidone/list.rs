@@ -7,7 +7,7 @@ use std::path::Path;
 
 use pidone::{Container, Status};
 use pidone_config::error::Escaped;
-use pidone_config::{Code, Error, Result};
+use pidone_config::{Code, Config, Error, Result};
 use serde::Serialize;
 
 use super::{begin, flags};
@@ -34,9 +34,8 @@ struct State<'a> {
 }
 
 impl<'a> State<'a> {
-    fn from_container(container: &'a Container) -> Result<Self> {
+    fn new(container: &'a Container, config: &'a Config) -> Result<Self> {
         let status = container.status()?;
-        let config = container.config();
         let directory = rustix::fs::fstat(container.as_fd())
             .map_err(|errno| Error::system("stat", container.id(), errno))?;
         Ok(Self {
@@ -77,7 +76,7 @@ fn user_name(uid: u32) -> String {
 pub(super) fn state(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
     let (flags, global): (flags::Id, flags::Global) = begin(invocation, report)?;
     let container = global.container(&flags.id)?;
-    output::bytes(&output::indented(&State::from_container(&container)?, b"  ")?)?;
+    output::bytes(&output::indented(&State::new(&container, &container.config())?, b"  ")?)?;
     Ok(0)
 }
 
@@ -96,9 +95,10 @@ pub(super) fn list(invocation: &Invocation<'_>, report: &mut Report) -> Outcome 
             Err(error) => warn_skipped(report, &error),
         }
     }
+    let configs: Vec<_> = containers.iter().map(Container::config).collect();
     let mut states = Vec::new();
-    for container in &containers {
-        match State::from_container(container) {
+    for (container, config) in containers.iter().zip(&configs) {
+        match State::new(container, config) {
             Ok(state) => states.push(state),
             Err(error) => warn_skipped(report, &error),
         }

@@ -8,6 +8,7 @@ use pidone_config::{Code, Error, Result};
 use super::exec::split_line;
 use super::{begin, flags};
 use crate::arguments::Invocation;
+use crate::counters::processes_of_running;
 use crate::failure::Outcome;
 use crate::output;
 use crate::report::Report;
@@ -20,7 +21,7 @@ use crate::report::Report;
 pub(super) fn ps(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
     let (flags, global): (flags::Ps, flags::Global) = begin(invocation, report)?;
     let (id, options) = split_line(&flags.line)?;
-    let pids = match global.container(id)?.processes() {
+    let pids = match processes_of_running(&global.container(id)?) {
         // It has no process.
         Err(error) if error.code() == Code::ContainerNotRunning => Vec::new(),
         pids => pids?,

@@ -145,8 +145,7 @@ impl CreateOptions {
             return;
         }
         // A limit needs a cgroup. If the file has none, it is added.
-        let rootfs = &config.rootfs;
-        let limits: &mut Cgroup = config.cgroups.get_or_insert_with(|| cgroup(rootfs));
+        let limits: &mut Cgroup = config.cgroups.get_or_insert_with(cgroup);
         set(&mut limits.cpu_shares, self.cpu_shares.as_ref());
         set(&mut limits.memory, self.memory_limit.as_ref());
         set(&mut limits.memory_swap, self.memory_swap.as_ref());
@@ -168,31 +167,11 @@ impl CreateOptions {
             (&self.mnt, NamespaceType::Mount),
         ] {
             let Some(choice) = choice else { continue };
-            match choice {
-                NamespaceChoice::Private => config.set_namespace(kind, ""),
-                NamespaceChoice::Host => config.remove_namespace(kind),
-                NamespaceChoice::Join(path) => config.set_namespace(kind, path.as_str()),
-            }
-            match (kind, choice) {
-                (NamespaceType::Network, NamespaceChoice::Private) => add_loopback(config),
-                (_, NamespaceChoice::Private) => {}
-                (NamespaceType::Network, _) => {
-                    config.networks.clear();
-                    config.routes.clear();
-                }
-                (NamespaceType::Uts, _) => config.hostname.clear(),
-                (NamespaceType::Mount, _) => {
-                    config.mounts.clear();
-                    config.links.clear();
-                    config.devices.clear();
-                    config.mask_paths.clear();
-                    config.readonly_paths.clear();
-                    config.privatefs = false;
-                    // With --read-only the two options contradict each other, and validation
-                    // reports that.
-                    config.readonlyfs = self.read_only;
-                }
-                _ => {}
+            config.choose_namespace(kind, choice);
+            if kind == NamespaceType::Mount && *choice != NamespaceChoice::Private {
+                // With --read-only the two options contradict each other, and validation reports
+                // that.
+                config.readonlyfs = self.read_only;
             }
         }
     }
@@ -262,12 +241,6 @@ impl CreateOptions {
             config.mounts.push(mount("cgroup", "cgroup", "/sys/fs/cgroup", PLAIN | RDONLY, ""));
         }
         Ok(())
-    }
-}
-
-fn add_loopback(config: &mut Config) {
-    if !config.networks.iter().any(|network| network.kind == "loopback") {
-        config.networks.insert(0, Network::loopback());
     }
 }
 

@@ -131,16 +131,10 @@ pub fn auto_created_devices() -> Vec<Device> {
     devices
 }
 
-/// Returns the cgroup of a container in a directory: `nsinit/NAME` below the caller's cgroup, where
-/// NAME is the name of the directory.
-pub(super) fn cgroup(rootfs: &Path) -> Cgroup {
-    let name = rootfs.file_name().map(|name| name.to_string_lossy().into_owned());
-    Cgroup {
-        name: name.unwrap_or_else(|| "nsinit".to_owned()),
-        parent: "nsinit".to_owned(),
-        allowed_devices: allowed_devices(),
-        ..Cgroup::default()
-    }
+/// Returns the cgroup of a container: `nsinit/ID` below the caller's cgroup, where ID is the
+/// container's id.
+pub(super) fn cgroup() -> Cgroup {
+    Cgroup { parent: "nsinit".to_owned(), allowed_devices: allowed_devices(), ..Cgroup::default() }
 }
 
 pub(super) fn mount(
@@ -175,7 +169,8 @@ impl Config {
     /// assert_eq!(config.hostname, "nsinit");
     /// assert!(config.has_new(NamespaceType::Pid));
     /// if let Some(cgroup) = &mut config.cgroups {
-    ///     assert_eq!(cgroup.name, "busybox");
+    ///     // The container's id takes its place.
+    ///     assert_eq!(cgroup.name, "");
     ///     cgroup.memory = 64 << 20;
     /// }
     /// config.validate()?;
@@ -186,7 +181,7 @@ impl Config {
         let mut config = Self {
             parent_death_signal: libc::SIGKILL,
             capabilities: capability::DEFAULT.map(str::to_owned).into(),
-            cgroups: Some(cgroup(&rootfs)),
+            cgroups: Some(cgroup()),
             rootfs,
             devices: auto_created_devices(),
             hostname: "nsinit".to_owned(),
@@ -272,7 +267,7 @@ mod tests {
         let config = Config::template("/srv/busybox".into());
         config.validate().unwrap();
         let json = serde_json::to_value(&config).unwrap();
-        assert_eq!(json["cgroups"]["name"], "busybox");
+        assert_eq!(json["cgroups"]["name"], "");
         assert_eq!(json["cgroups"]["parent"], "nsinit");
         assert_eq!(json["mounts"][0]["flags"], 14);
         assert_eq!(json["mounts"][5]["flags"], 15);

@@ -156,8 +156,8 @@ impl Process {
         let scheduler = self.scheduler.as_ref().map(Scheduler::attributes).transpose()?;
         let affinity = self.exec_cpu_affinity.as_ref().map(ExecCpuAffinity::lists).transpose()?;
         Ok(crate::Process {
-            args: self.args.clone(),
-            env: self.environment()?,
+            args: self.args.iter().map(Into::into).collect(),
+            env: self.environment()?.into_iter().map(Into::into).collect(),
             cwd: self.cwd.clone(),
             capability_sets: Some(self.capabilities.clone().unwrap_or_default().known()),
             ids: Some(self.user.ids()?),

@@ -1,5 +1,6 @@
 //! A cache of what was compiled for recent processes, for repeated starts of the same one.
 
+use std::ffi::OsString;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pidone_config::config::{CapabilitySets, CpuAffinity, Rlimit, Scheduler};
@@ -59,8 +60,8 @@ impl<T: Clone> ExecCache<T> {
 /// The fields of a process on which its plan depends: all but the descriptors themselves.
 #[derive(Debug)]
 struct ProcessKey {
-    args: Vec<String>,
-    env: Vec<String>,
+    args: Vec<OsString>,
+    env: Vec<OsString>,
     cwd: String,
     make_cwd: bool,
     user: String,

@@ -4,7 +4,7 @@ pub(crate) mod mount_command;
 mod program;
 mod run;
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
@@ -43,7 +43,7 @@ impl Hooks<'_> {
     /// and the init has not entered it yet.
     ///
     /// `plan` is that of the container, and `env` the environment of its program.
-    pub(crate) fn create(&self, child: &Child, plan: &Plan, env: &[String]) -> Result<()> {
+    pub(crate) fn create(&self, child: &Child, plan: &Plan, env: &[OsString]) -> Result<()> {
         let hooks = &self.config.hooks;
         let state = self.state(Status::Creating, child.pid)?;
         self.run_on_host(&hooks.prestart, "prestart", &state)?;

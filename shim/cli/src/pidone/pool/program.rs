@@ -66,7 +66,7 @@ fn requested_process(program: Program, base: Process, lines: &mut Lines) -> Resu
     }
     let Program { args, env, cwd, user } = program;
     if !args.is_empty() {
-        process.args = args;
+        process.args = args.into_iter().map(Into::into).collect();
     }
     for variable in env {
         process.set_variable(variable);

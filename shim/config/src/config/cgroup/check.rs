@@ -9,7 +9,10 @@ use crate::config::{Device, path};
 
 impl Cgroup {
     pub(in crate::config) fn check(&self) -> Check {
-        check_component("name", &self.name)?;
+        // Without a name, the container's id takes its place.
+        if !self.name.is_empty() {
+            check_component("name", &self.name)?;
+        }
         check_parent(&self.parent)?;
         if !self.slice.is_empty() {
             check_component("slice", &self.slice)?;
@@ -267,7 +270,6 @@ mod tests {
     #[test]
     fn errors_name_the_limit() {
         for (cgroup, field) in [
-            (Cgroup::default(), "name"),
             (Cgroup { name: "..".into(), ..named() }, "name"),
             (Cgroup { name: "a/b".into(), ..named() }, "name"),
             (Cgroup { name: "a\nb".into(), ..named() }, "name"),

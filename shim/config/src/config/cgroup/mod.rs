@@ -17,7 +17,8 @@ mod check;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Cgroup {
-    /// The last component of the path.
+    /// The last component of the path. If it is empty, the container's id takes its place, so that
+    /// containers of one configuration have different cgroups.
     pub name: String,
     /// The rest of the path. An absolute path starts at the mount point of the hierarchy, a
     /// relative one at the caller's cgroup.

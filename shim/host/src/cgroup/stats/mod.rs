@@ -249,10 +249,17 @@ impl Cgroups {
     /// may explain an end by `SIGKILL`. False if it is not known.
     #[must_use]
     pub fn oom_killed(&self) -> bool {
+        self.oom_kills() > 0
+    }
+
+    /// Returns how many processes of the container the kernel has killed because of its memory
+    /// limit, or for lack of memory on the host. 0 if it is not known.
+    #[must_use]
+    pub fn oom_kills(&self) -> u64 {
         let file = if self.mode == Mode::V2 { "memory.events" } else { "memory.oom_control" };
         let text = self.controller("memory").ok().flatten().map(|memory| memory.read(file));
-        let Some(Ok(Some(text))) = text else { return false };
-        text::keyed(&text).any(|(key, value)| key == "oom_kill" && value > 0)
+        let Some(Ok(Some(text))) = text else { return 0 };
+        text::keyed(&text).find(|(key, _)| *key == "oom_kill").map_or(0, |(_, count)| count)
     }
 }
 
