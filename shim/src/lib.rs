@@ -70,6 +70,7 @@
 //!   stdio      descriptors of the program        check          checks descriptors from the init
 //!   id_map     ids of user namespaces            id_mapped      mounts with mapped ids
 //!   network    namespaces made in parallel       seccomp_agent  sends listeners to agents
+//!   layer      the private layer of a root
 //! container/   containers by id, with a state on disk
 //!   factory    creates, loads and lists          start/         launches the first process
 //!   first      sets up the host for a start      exec/          starts further processes

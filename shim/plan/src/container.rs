@@ -8,7 +8,7 @@ use pidone_config::config::mount::flags::{
     BIND, NODEV, NOEXEC, NOSUID, PRIVATE, RDONLY, REC, REMOUNT, attributes,
 };
 use pidone_config::config::{IdMap, Mount, NamespaceType};
-use pidone_config::{Config, Result};
+use pidone_config::{Config, Error, Result};
 use pidone_proto::{Create, Op, Slot, Text};
 
 use super::barrier::{BARRIER_CREATE, BARRIER_HOST, barrier_of_mount};
@@ -376,6 +376,14 @@ fn push_attach_root(plan: &mut Plan, config: &Config, facts: &Facts<'_>) -> Resu
             ..Mount::default()
         };
         mount::push_file_system(plan, config, &tmpfs)?
+    } else if config.volatile_root {
+        if facts.by_path {
+            return Err(Error::config("volatile_root", true, "needs privileges on the host")
+                .with_hint("a read-only root needs none"));
+        }
+        let slot = plan.source(Source::Layered(config.rootfs.clone()));
+        mount::push_set_attributes(plan, slot, 0, 0, mount::inherited_propagation(config), true);
+        slot
     } else {
         let slot = mount::push_tree(plan, facts, &config.rootfs.to_string_lossy(), true)?;
         mount::push_set_attributes(plan, slot, 0, 0, mount::inherited_propagation(config), true);

@@ -83,6 +83,7 @@ impl Display for Source {
             Self::FileSystem { fstype, namespace: (_, path), .. } => {
                 write!(f, "a {fstype} of {}", path.display())
             }
+            Self::Layered(path) => write!(f, "a private layer over {}", path.display()),
             Self::Directory(path) | Self::Namespace(path) => write!(f, "{}", path.display()),
             Self::Network => f.write_str("the new network namespace"),
             Self::Container => f.write_str("the container"),

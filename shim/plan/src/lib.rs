@@ -84,6 +84,9 @@ pub enum Source {
         /// The id mapping of an id-mapped mount.
         ids: Option<MappedIds>,
     },
+    /// A detached overlay of a directory of the host, by its path, and an empty layer in memory
+    /// that takes all changes.
+    Layered(PathBuf),
     /// A detached, empty, read-only tmpfs without room for files.
     Empty,
     /// A new file system as a detached mount, made in a namespace that the init has no privilege

@@ -10,6 +10,7 @@ mod clone;
 mod id_map;
 mod id_mapped;
 pub mod image;
+mod layer;
 mod network;
 pub(crate) mod options;
 mod outbox;

@@ -12,7 +12,7 @@ use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 use rustix::mount::{MountAttrFlags, OpenTreeFlags, open_tree};
 
-use super::{Network, id_mapped, template};
+use super::{Network, id_mapped, layer, template};
 use crate::trace;
 
 /// An open source of a plan.
@@ -67,6 +67,9 @@ fn open<'a>(source: &Source, lent: Lent<'a>) -> Result<Opened<'a>> {
                 id_mapped::set_ids(tree.as_fd(), ids, path)?;
             }
             Ok(Opened::Own(tree))
+        }
+        Source::Layered(path) => {
+            trace::span("make the layer of the root", || layer::make(path)).map(Opened::Own)
         }
         Source::Empty => {
             let options = [("size", "0k"), ("nr_inodes", "2"), ("mode", "555")];

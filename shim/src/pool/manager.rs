@@ -2,13 +2,15 @@
 //! used ones.
 
 use std::collections::VecDeque;
+use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use pidone_config::config::NamespaceType;
 use pidone_config::{Config, Error, Process, Result};
 use pidone_host::cgroup::Cgroups;
 use pidone_host::deadline::after;
-use pidone_host::lsm;
+use pidone_host::{lsm, privilege};
 use rustix::io::Errno;
 use rustix::process::{Signal, getpriority_process, setpriority_process};
 
@@ -387,6 +389,14 @@ fn pool_config(config: &Config) -> Result<Config> {
     let mut config = config.clone();
     if config.parent_death_signal == 0 {
         config.parent_death_signal = Signal::KILL.as_raw();
+    }
+    // Programs must not see what others wrote before them.
+    let shared = !config.readonlyfs && !config.tmpfs_root && config.rootfs != Path::new("/");
+    config.volatile_root |= shared && config.has_new(NamespaceType::Mount);
+    if config.volatile_root && !privilege::can_copy_mounts() {
+        let reason =
+            "containers of an ordinary user's pool would share the root: make it read-only";
+        return Err(Error::config("readonlyfs", false, reason));
     }
     config.validate()?;
     Ok(config)

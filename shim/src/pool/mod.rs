@@ -6,6 +6,11 @@
 //! message, and waits for the exec. It reads and writes nothing on the host. Each container runs
 //! one program and is then removed.
 //!
+//! Nothing that a program writes comes to the next one. Where the root is writable, each container
+//! has a private layer over it in memory ([`Config::volatile_root`]), which ends with the container
+//! and counts as its memory. An ordinary user, who cannot make one, needs a read-only root. Mounts
+//! of the configuration are as it says: a writable directory of the host is shared.
+//!
 //! A ready container is recorded like any other, before anything is created for it: it is in the
 //! factory's directory under an id that begins with `pool-`, and its status is running. Its init
 //! ends when its owner does, and so does the program that it has become. What a killed owner leaves
@@ -106,7 +111,8 @@ impl Pool {
     /// # Errors
     /// [`Code::ConfigInvalid`](pidone_config::Code::ConfigInvalid) for an invalid configuration,
     /// for one that several containers cannot share, since it names addresses or interfaces of the
-    /// host, and for one with `supervise`; [`Code::SystemError`](pidone_config::Code::SystemError)
+    /// host or has a writable root that an ordinary user can put no layer over, and for one with
+    /// `supervise`; [`Code::SystemError`](pidone_config::Code::SystemError)
     /// if the host refuses a thread or a cgroup, or if the containers of the factory cannot be
     /// listed.
     pub fn new(factory: &Factory, config: &Config, model: Process, sizes: Sizes) -> Result<Self> {

@@ -24,6 +24,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(several_at_once_in_their_order).once(),
     case!(a_drained_pool_has_no_container).once(),
     case!(a_dropped_pool_leaves_running_containers).once(),
+    case!(nothing_written_comes_to_the_next).once(),
     case!(descriptors_stay_flat).once().alone(),
 ];
 
@@ -203,6 +204,52 @@ fn a_dropped_pool_leaves_running_containers(sandbox: &Sandbox) -> Outcome {
     assert_eq!(lease.container().status()?, Status::Running);
     drop(lease);
     assert!(sandbox.factory().list()?.is_empty());
+    Ok(())
+}
+
+fn nothing_written_comes_to_the_next(sandbox: &Sandbox) -> Outcome {
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+    sandbox.add_busybox()?;
+    let root = sandbox.rootfs();
+    fs::set_permissions(&root, fs::Permissions::from_mode(0o711))?;
+    std::os::unix::fs::symlink("busybox", root.join("bin/stat"))?;
+    let script = "test -e /left && echo found /left; test -e /etc/group || echo no group; \
+                  echo mine > /left && rm /etc/group && echo more >> /etc/passwd && \
+                  cat /left && stat -c %a /";
+    let mut process = marked(sandbox, &["/bin/sh", "-c", script]);
+    process.env.push("PATH=/bin".into());
+    let before = fs::read_to_string(root.join("etc/passwd"))?;
+    let mut roots = vec![config(sandbox)];
+    // A user namespace, whose root owns the files of the layer.
+    let map = vec![pidone::config::IdMap { container_id: 0, host_id: 0, size: 65536 }];
+    let mut mapped = config(sandbox);
+    mapped.set_id_maps(map.clone(), map);
+    roots.push(mapped);
+    for config in roots {
+        let one = pool(sandbox, &config, 1)?;
+        let other = Pool::without_root(sandbox.factory(), &config, Sizes::new(1))?;
+        other.wait_until_full(DEADLINE)?;
+        for warm in [true, false, true] {
+            if warm {
+                one.wait_until_full(DEADLINE)?;
+            } else {
+                one.drain()?;
+            }
+            for mut lease in [one.start(&process)?, other.start_in(&config, &process)?] {
+                let output = output(lease.running())?;
+                assert_eq!(output.stdout, "mine\n711\n", "{}", output.stderr);
+            }
+            one.resume();
+        }
+    }
+    assert!(!root.join("left").exists() && root.join("etc/group").exists());
+    assert_eq!(fs::read_to_string(root.join("etc/passwd"))?, before);
+    assert_eq!(fs::metadata(&root)?.mode() & 0o777, 0o711);
+    // The control: a container that is not of a pool writes to the root itself.
+    let mut container = sandbox.create(&sandbox.config())?;
+    assert_eq!(output(&mut container.start(&process)?)?.stdout, "mine\n711\n");
+    container.destroy()?;
+    assert!(root.join("left").exists() && !root.join("etc/group").exists());
     Ok(())
 }
 

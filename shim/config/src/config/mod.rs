@@ -101,6 +101,12 @@ pub struct Config {
     /// Addition: whether the root is a new, empty tmpfs. `rootfs` is then empty.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub tmpfs_root: bool,
+    /// Addition: whether changes of the root go to a private layer in memory, which ends with the
+    /// container: `rootfs` stays as it is, and the next container does not see them. The memory is
+    /// that of the container, and mounts below `rootfs` are not part of the root. Needs the
+    /// privilege to mount on the host.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub volatile_root: bool,
     /// Whether the root is made read-only once it is set up.
     pub readonlyfs: bool,
     /// Whether the host's mounts are first made private, instead of slave, in the container's mount

@@ -53,10 +53,16 @@ impl Config {
         let rootfs = self.rootfs.to_string_lossy();
         let refuse = |reason| Err(Fault::text("rootfs", &rootfs, reason));
         match (self.tmpfs_root, self.rootfs.as_os_str().is_empty()) {
+            (true, _) if self.volatile_root => {
+                return Err(Fault::new("volatile_root", "", "is not possible with tmpfs_root"));
+            }
             (true, true) => return Ok(()),
             (true, false) => return refuse("must be empty with tmpfs_root"),
             (false, true) => return refuse("missing"),
             (false, false) => {}
+        }
+        if self.volatile_root && rootfs == "/" {
+            return Err(Fault::new("volatile_root", "", "is not possible for the host's own root"));
         }
         path::check_absolute("rootfs", &rootfs)?;
         // Compared as text, because `Path` ignores repeated slashes in comparisons.
@@ -81,6 +87,7 @@ impl Config {
                 ("readonlyfs", self.readonlyfs),
                 ("privatefs", self.privatefs),
                 ("tmpfs_root", self.tmpfs_root),
+                ("volatile_root", self.volatile_root),
                 ("root_propagation", self.root_propagation != 0),
             ] {
                 if given {
