@@ -166,6 +166,10 @@ impl Forwarder {
     /// # Errors
     /// Those of [`Running::signal`]. It is not an error if the program has just exited.
     pub(super) fn send(&mut self, running: &Running, signal: i32) -> Result<()> {
+        // Signal 0 only tests whether the process exists, and has no default action.
+        if signal == 0 {
+            return send(running, signal);
+        }
         let fate = Dispositions::read(running.pid()).fate(signal);
         match (fate, default_action(signal)) {
             // Stop at once: this process is about to stop too.

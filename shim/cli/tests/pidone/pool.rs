@@ -22,6 +22,9 @@ pub(crate) const CASES: &[Case] = &[
     case("pool_ends_with_its_clients", &[], ends_with_its_clients),
     case("pool_ends_what_runs", &[], ends_what_runs),
     case("pool_drains", &[], drains),
+    case("pool_has_a_period_of_grace", &[], has_a_period_of_grace),
+    case("pool_serves_half_closed_clients", &[], serves_half_closed_clients),
+    case("pool_keeps_writes_apart", &[], keeps_writes_apart),
     case("pool_refuses_bad_clients", &[], refuses_bad_clients),
     case("pool_speaks_json", &[], speaks_json),
     case("a_pool_refuses_other_users", &[], is_its_owners_alone),
@@ -36,10 +39,22 @@ struct Service(Call);
 impl Service {
     #[track_caller]
     fn start(bench: &Bench, size: &str) -> Self {
-        let mut config = bench.config(&["sh", "-c", "echo from the bundle"]);
+        Self::with(bench, size, &[])
+    }
+
+    /// Starts it with further options.
+    #[track_caller]
+    fn with(bench: &Bench, size: &str, options: &[&str]) -> Self {
+        Self::of(bench, size, options, bench.config(&["sh", "-c", "echo from the bundle"]))
+    }
+
+    /// Starts it with a bundle of this configuration.
+    #[track_caller]
+    fn of(bench: &Bench, size: &str, options: &[&str], mut config: Value) -> Self {
         config["linux"]["cgroupsPath"] = json!(format!("/{}/one", bench.cgroup()));
         let bundle = bench.bundle(&config);
-        let line = ["pool", "serve", "--size", size, "--bundle", &bundle, "pool"];
+        let line = ["pool", "serve", "--size", size, "--bundle", &bundle];
+        let line = [&line[..], options, &["pool"]].concat();
         let service = Self(Call::start(&mut bench.command(&line)));
         let ready = || status(bench).is_some_and(|status| status["ready"] == status["size"]);
         assert!(eventually(ready), "{:?}", status(bench));
@@ -160,7 +175,7 @@ fn ends_with_its_clients(bench: &Bench) {
 }
 
 fn ends_what_runs(bench: &Bench) {
-    let service = Service::start(bench, "1");
+    let service = Service::with(bench, "1", &["--grace", "0"]);
     let mut command =
         bench.command(&["pool", "run", "pool", "--", "sh", "-c", "echo on; sleep 60"]);
     let out = bench.path("out");
@@ -170,6 +185,67 @@ fn ends_what_runs(bench: &Bench) {
     let outcome = client.finish();
     assert_eq!(outcome.code(), 125);
     assert!(outcome.stderr.contains("the service ends"), "{outcome:?}");
+}
+
+/// After SIGTERM no more programs are started, and those that run have time to exit. A second
+/// signal ends them.
+fn has_a_period_of_grace(bench: &Bench) {
+    for finishes in [true, false] {
+        let service = Service::with(bench, "1", &["--grace", "600"]);
+        let mut client = Client::new(bench);
+        client.say("{\"run\":{\"args\":[\"sh\",\"-c\",\"while ! test -e /tmp/go; do sleep 0.05; done; exit 3\"]}}\n");
+        let pid = client.answer().unwrap()["started"]["pid"].as_i64().unwrap();
+        service.0.signal(Signal::TERM);
+        assert!(eventually(|| !bench.path("pool/socket").exists()));
+        client.say("{\"signal\":0}\n");
+        assert_eq!(client.answer().unwrap(), json!({ "running": {} }));
+        if finishes {
+            fs::write(format!("/proc/{pid}/root/tmp/go"), "").unwrap();
+            assert_eq!(client.answer().unwrap()["exited"]["code"], 3);
+            assert_eq!(service.0.finish().ok(), "");
+        } else {
+            service.end();
+            let answer = client.answer().unwrap();
+            assert!(answer["error"]["message"].as_str().unwrap().contains("the service ends"));
+        }
+    }
+}
+
+/// A client that has closed its sending side gives no more orders, and gets the exit. One that has
+/// gone altogether loses its program.
+fn serves_half_closed_clients(bench: &Bench) {
+    let service = Service::start(bench, "1");
+    let mut client = Client::new(bench);
+    client.say("{\"run\":{\"args\":[\"sh\",\"-c\",\"while ! test -e /tmp/go; do sleep 0.05; done; exit 3\"]}}\n");
+    client.0.get_ref().shutdown(std::net::Shutdown::Write).unwrap();
+    let pid = client.answer().unwrap()["started"]["pid"].as_i64().unwrap();
+    fs::write(format!("/proc/{pid}/root/tmp/go"), "").unwrap();
+    assert_eq!(client.answer().unwrap()["exited"]["code"], 3);
+    assert_eq!(client.answer(), None);
+    let mut client = Client::new(bench);
+    client.say("{\"run\":{\"args\":[\"sleep\",\"60\"]}}\n");
+    client.0.get_ref().shutdown(std::net::Shutdown::Write).unwrap();
+    let pid = client.answer().unwrap()["started"]["pid"].as_i64().unwrap();
+    drop(client);
+    assert!(eventually(|| !std::path::Path::new(&format!("/proc/{pid}")).exists()));
+    service.end();
+}
+
+/// The root of the bundle is writable, and stays as it is.
+fn keeps_writes_apart(bench: &Bench) {
+    let script = "test -e /left && echo found; echo x > /left && echo written";
+    let mut config = bench.config(&["sh", "-c", script]);
+    config["root"]["readonly"] = json!(false);
+    let service = Service::of(bench, "1", &[], config.clone());
+    for _ in 0..3 {
+        assert_eq!(run(bench, &["sh", "-c", script]).ok(), "written\n");
+    }
+    service.end();
+    // The control: another container of the bundle writes to the root itself.
+    let bundle = bench.bundle(&config);
+    for said in ["written\n", "found\nwritten\n"] {
+        assert_eq!(bench.run(&["run", "--bundle", &bundle, "plain"]).ok(), said);
+    }
 }
 
 fn drains(bench: &Bench) {
@@ -216,13 +292,33 @@ fn refuses_bad_clients(bench: &Bench) {
     let mut flood = Client::new(bench);
     let _ = flood.0.get_mut().write_all(long.as_bytes());
     while flood.answer().is_some() {}
-    // One that lies while its program runs loses it.
+    // An order that is wrong while its program runs is answered, and kills nothing.
     let mut liar = Client::new(bench);
     liar.say("{\"run\":{\"args\":[\"sleep\",\"60\"]}}\n");
     assert!(liar.answer().unwrap()["started"]["pid"].as_i64().unwrap() > 1);
-    liar.say("{\"signal\":\"NONE\"}\n");
-    let answer = liar.answer().unwrap();
-    assert!(answer["error"]["message"].as_str().unwrap().contains("no such signal"), "{answer}");
+    for (order, reason) in [
+        ("{\"signal\":\"NONE\"}", "no such signal"),
+        ("{\"signal\":65}", "must be from 0 to 64"),
+        ("{\"signal\":[15]}", "must be a name or a number"),
+        ("{\"sginal\":\"KILL\"}", "unknown variant"),
+        ("{\"signal\":\"KILL\"", "EOF"),
+        ("", "EOF"),
+    ] {
+        liar.say(&format!("{order}\n"));
+        let answer = liar.answer().unwrap();
+        let error = &answer["error"];
+        assert!(error["message"].as_str().unwrap().contains(reason), "{order}: {answer}");
+        assert_eq!((&error["status"], &error["running"]), (&json!(125), &json!(true)));
+        liar.say("{\"signal\":0}\n");
+        assert_eq!(liar.answer().unwrap(), json!({ "running": {} }), "{order}");
+    }
+    for zero in ["0", "\"0\""] {
+        liar.say(&format!("{{\"signal\":{zero}}}\n"));
+        assert_eq!(liar.answer().unwrap(), json!({ "running": {} }));
+    }
+    liar.say("{\"signal\":9}\n");
+    let killed = json!({ "status": 137, "code": null, "signal": 9 });
+    assert_eq!(liar.answer().unwrap()["exited"], killed);
     // One that says nothing holds nobody up, nor do many.
     let silent: Vec<Client> = (0..40).map(|_| Client::new(bench)).collect();
     assert_eq!(bench.run(&["pool", "run", "pool"]).ok(), "from the bundle\n");

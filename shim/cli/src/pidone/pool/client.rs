@@ -71,6 +71,8 @@ pub(super) fn run(run: super::Run, report: &mut Report) -> Outcome {
                     let how = if warm { "waited" } else { "is new" };
                     report.debug(&format_args!("container {id} {how}"));
                 }
+                Response::Running {} => {}
+                Response::Error { message, running: true, .. } => report.warning(&message),
                 Response::Exited { status, .. } => return Ok(u8::try_from(status).unwrap_or(255)),
                 other => return report_refusal(other, report),
             }
@@ -96,7 +98,7 @@ pub(super) fn run(run: super::Run, report: &mut Report) -> Outcome {
                 continue;
             }
             // If the service has ended, the next iteration reports it.
-            let _ = lines.send(&Control::Signal(signal.to_string()), &[]);
+            let _ = lines.send(&Control::Signal(signal.into()), &[]);
             if signal == libc::SIGTSTP {
                 stop_this_process();
             }
@@ -127,7 +129,7 @@ pub(super) fn drain(client: &super::Client) -> Outcome {
 
 /// Reports why a program was not run, and returns the exit status.
 fn report_refusal(response: Response, report: &mut Report) -> Outcome {
-    if let Response::Error { message, status } = response {
+    if let Response::Error { message, status, .. } = response {
         report.error(&message);
         return Ok(status);
     }

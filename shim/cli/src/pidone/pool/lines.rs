@@ -5,9 +5,11 @@
 
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Instant;
 
 use pidone_config::{Error, Result};
 use pidone_host::unix;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, IoSlice};
 use rustix::net::ReturnFlags;
 use serde::Serialize;
@@ -62,6 +64,30 @@ impl Lines {
                 return Ok(None);
             }
             self.receive()?;
+        }
+    }
+
+    /// Returns the next line as [`Lines::next`], which has to arrive before the deadline as a whole.
+    ///
+    /// # Errors
+    /// As [`Lines::receive`].
+    pub(super) fn next_before(&mut self, deadline: Instant) -> Result<Option<Vec<u8>>> {
+        loop {
+            if let Some(line) = self.take() {
+                return Ok(Some(line));
+            }
+            if self.ended {
+                return Ok(None);
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            let timeout = Timespec::try_from(left).ok();
+            let mut fds = [PollFd::new(&self.socket, PollFlags::IN)];
+            match poll(&mut fds, timeout.as_ref()) {
+                Ok(0) => return Err(failed("receive", Errno::TIMEDOUT)),
+                Ok(_) => self.receive()?,
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(failed("poll", errno)),
+            }
         }
     }
 

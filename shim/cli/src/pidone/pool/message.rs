@@ -6,6 +6,7 @@ use pidone::pool::Status;
 use pidone_config::{Code, Error, Result};
 use pidone_host::exit::Exit;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::report::status;
 use crate::signals;
@@ -51,8 +52,9 @@ pub(super) struct Program {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub(super) enum Control {
-    /// Send this signal, by name or number.
-    Signal(String),
+    /// Send this signal: its number, or text with its name or number. Number 0 sends none, and is
+    /// answered by [`Response::Running`].
+    Signal(Value),
 }
 
 /// A line from the service.
@@ -77,17 +79,22 @@ pub(super) enum Response {
         /// The signal that killed it.
         signal: Option<i32>,
     },
+    /// The program runs, as a client has asked by signal 0.
+    Running {},
     /// The status of the pool.
-    Status(serde_json::Value),
+    Status(Value),
     /// The pool is drained.
     Drained {},
-    /// The request failed. This is the last line.
+    /// The request failed. This is the last line, unless `running` is set.
     Error {
         /// The reason, on one line.
         message: String,
         /// The exit status of `pidone pool run`: 127 if the program is not found, 126 if it cannot
         /// be executed, else 125.
         status: u8,
+        /// Whether only an order was refused, and the program runs on.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        running: bool,
     },
 }
 
@@ -97,7 +104,14 @@ impl Control {
     /// # Errors
     /// [`Code::ConfigInvalid`] if there is no such signal.
     pub(super) fn signal(self) -> Result<i32> {
-        let Self::Signal(text) = self;
+        let Self::Signal(name) = self;
+        let text = match name {
+            Value::Number(number) => number.to_string(),
+            Value::String(text) => text,
+            other => {
+                return Err(Error::config("signal", other, "must be a name or a number"));
+            }
+        };
         signals::parse(&text).map_err(|reason| Error::config("signal", text, reason))
     }
 }
@@ -121,7 +135,12 @@ impl Response {
             1 => FAILED,
             status => status,
         };
-        Self::Error { message: error.to_string(), status }
+        Self::Error { message: error.to_string(), status, running: false }
+    }
+
+    /// Returns the response for an order that was refused, while the program runs on.
+    pub(super) fn refused(error: &Error) -> Self {
+        Self::Error { message: error.to_string(), status: 125, running: true }
     }
 
     pub(super) fn status(status: &Status) -> Self {
@@ -169,14 +188,22 @@ mod tests {
     }
 
     #[test]
-    fn signals_are_strings_with_a_name_or_number() {
+    fn signals_have_a_name_or_number() {
         let number = |text: &str| {
             let control: Control = decode(text.as_bytes(), "order")?;
             control.signal()
         };
         assert_eq!(number(r#"{"signal":"15"}"#).unwrap(), 15);
         assert_eq!(number(r#"{"signal":"SIGHUP"}"#).unwrap(), 1);
-        for bad in [r#"{"signal":"65"}"#, r#"{"signal":1}"#, r#"{"signal":"X"}"#, "{}"] {
+        assert_eq!(number(r#"{"signal":9}"#).unwrap(), 9);
+        assert_eq!(number(r#"{"signal":0}"#).unwrap(), 0);
+        for bad in [
+            r#"{"signal":"65"}"#,
+            r#"{"signal":-1}"#,
+            r#"{"signal":1.5}"#,
+            r#"{"signal":"X"}"#,
+            "{}",
+        ] {
             assert!(number(bad).is_err(), "{bad}");
         }
     }

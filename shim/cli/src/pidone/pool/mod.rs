@@ -63,6 +63,10 @@ struct Serve {
     #[arg(long, value_name = "NUMBER")]
     low: Option<usize>,
 
+    /// Seconds that running programs have to exit after SIGTERM; a second signal ends them at once
+    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    grace: u32,
+
     /// Directory of the bundle
     #[arg(short, long, value_name = "BUNDLE", default_value = ".")]
     bundle: PathBuf,

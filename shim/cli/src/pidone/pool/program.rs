@@ -81,8 +81,8 @@ fn requested_process(program: Program, base: Process, lines: &mut Lines) -> Resu
     Ok(process)
 }
 
-/// Forwards the client's signals until the program exits. Returns false if the client disconnects
-/// first.
+/// Carries out the client's orders until the program exits. Returns false if the client disconnects
+/// first. A client that has only closed its sending side gives no more orders.
 fn wait_for_exit(
     lines: &mut Lines,
     lease: &mut Lease,
@@ -92,16 +92,14 @@ fn wait_for_exit(
     loop {
         // First the lines that were received together with the request.
         while let Some(line) = lines.take() {
-            let control: Control = decode(&line, "order")?;
-            forwarder.send(lease.running(), control.signal()?)?;
+            obey(&line, lines, lease, forwarder)?;
         }
-        if lines.has_ended() {
-            return Ok(false);
-        }
+        // From then on only the end of the connection is of interest, which poll(2) always reports.
+        let wanted = if lines.has_ended() { PollFlags::empty() } else { PollFlags::IN };
         let timeout = forwarder.has_held().then_some(&UNBLOCK_INTERVAL);
         let mut fds = [
             PollFd::from_borrowed_fd(lease.running().pidfd(), PollFlags::IN),
-            PollFd::from_borrowed_fd(lines.as_fd(), PollFlags::IN),
+            PollFd::from_borrowed_fd(lines.as_fd(), wanted),
             PollFd::from_borrowed_fd(end, PollFlags::IN),
         ];
         match poll(&mut fds, timeout) {
@@ -109,6 +107,7 @@ fn wait_for_exit(
             Err(Errno::INTR) => continue,
             Err(errno) => return Err(Error::system("poll", "", errno)),
         }
+        let gone = fds[1].revents().intersects(PollFlags::HUP | PollFlags::ERR);
         let [exited, received, service_ends] = fds.map(|fd| !fd.revents().is_empty());
         if service_ends {
             return Err(Error::reason(
@@ -121,10 +120,22 @@ fn wait_for_exit(
         if exited {
             return Ok(true);
         }
+        if gone {
+            return Ok(false);
+        }
         if received {
             lines.receive()?;
             drop(lines.take_files());
         }
         forwarder.retry_held(lease.running())?;
+    }
+}
+
+/// Carries out an order. One that is wrong is answered, and changes nothing.
+fn obey(line: &[u8], lines: &Lines, lease: &mut Lease, forwarder: &mut Forwarder) -> Result<()> {
+    match decode::<Control>(line, "order").and_then(Control::signal) {
+        Ok(0) => lines.send(&Response::Running {}, &[]),
+        Ok(signal) => forwarder.send(lease.running(), signal),
+        Err(error) => lines.send(&Response::refused(&error), &[]),
     }
 }

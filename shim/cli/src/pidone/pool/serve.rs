@@ -1,13 +1,14 @@
 //! The service: `pidone pool serve`.
 //!
 //! Threads accept clients and serve each until it disconnects. A thread that accepts a client while
-//! no other is idle starts another one. The service ends after a signal, which kills all
-//! containers, or after a client has drained the pool and all programs have exited.
+//! no other is idle starts another one. The service ends after a signal or after a client has
+//! drained the pool, when all programs have exited. After a signal they have a period of grace; at
+//! its end, or at a further signal, all containers are killed.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Scope};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pidone::pool::Sizes;
 use pidone::{Options, Pool};
@@ -19,7 +20,7 @@ use rustix::io::Errno;
 use rustix::net::sockopt::socket_peercred;
 use rustix::net::{Shutdown, SocketFlags, accept_with, shutdown};
 
-use super::directory::{Directory, set_timeouts};
+use super::directory::{Directory, TIMEOUT, set_timeouts};
 use super::lines::Lines;
 use super::message::{Request, Response, decode};
 use super::program::run_program;
@@ -87,8 +88,13 @@ pub(super) fn serve(flags: &super::Serve, global: &Global, report: &mut Report) 
         directory.remove_socket();
         service.stop_accepting();
         let drained = service.pool.drain();
-        // After a drain, running programs may finish.
-        if !matches!(waited, Ok(None)) || service.wait_for_threads(&signals) {
+        // After a drain, running programs may finish; after a signal, they have some time for it.
+        let deadline = match &waited {
+            Ok(None) => None,
+            Ok(Some(_)) => Some(Instant::now() + Duration::from_secs(flags.grace.into())),
+            Err(_) => Some(Instant::now()),
+        };
+        if service.wait_for_threads(&signals, deadline) {
             service.disconnect_clients();
         }
         (waited, drained)
@@ -179,7 +185,9 @@ impl Service {
     }
 
     fn handle_request(&self, lines: &mut Lines) -> Result<()> {
-        let Some(line) = lines.next()? else { return Ok(()) };
+        // The whole line: one byte at a time does not extend it.
+        let deadline = Instant::now() + TIMEOUT;
+        let Some(line) = lines.next_before(deadline)? else { return Ok(()) };
         match decode(&line, "request")? {
             Request::Run(program) => {
                 let base = self.bundle.process()?;
@@ -201,10 +209,12 @@ impl Service {
         let _ = shutdown(&self.listener, Shutdown::Both);
     }
 
-    /// Waits until all clients have disconnected. Returns true if a signal arrives first.
-    fn wait_for_threads(&self, signals: &Signals) -> bool {
+    /// Waits until all clients have disconnected. Returns true if a signal arrives or the deadline
+    /// passes first.
+    fn wait_for_threads(&self, signals: &Signals, deadline: Option<Instant>) -> bool {
         while self.threads().all > 0 {
-            if matches!(signals.next_termination(), Ok(Some(_)) | Err(_)) {
+            let is_late = deadline.is_some_and(|deadline| Instant::now() >= deadline);
+            if is_late || matches!(signals.next_termination(), Ok(Some(_)) | Err(_)) {
                 return true;
             }
             thread::sleep(PAUSE);
