@@ -16,6 +16,7 @@ pub mod filter;
 pub mod fit;
 pub mod join;
 mod mount;
+pub mod mount_name;
 mod names;
 pub mod parked;
 mod process;
@@ -363,6 +364,7 @@ pub fn subject<'a>(op: &Op<'a>, detail: u16) -> Option<Cow<'a, str>> {
             let name = Rlimit { kind, hard: 0, soft: 0 }.name();
             return Some(name.unwrap_or_else(|| kind.to_string()).into());
         }
+        Op::Affinity { .. } => return Some("execCPUAffinity".into()),
         Op::Ids { uid, gid } => return Some(format!("{uid}:{gid}").into()),
         Op::SetNamespaces { flags, .. } => {
             let joined = NamespaceType::ALL.iter().filter(|kind| kind.clone_flag() & flags != 0);

@@ -156,8 +156,10 @@ pub(super) fn push_bind(
     if set | cleared != 0 {
         push_set_attributes(plan, slot, set, cleared, 0, false);
     }
-    let create =
-        if (facts.is_directory)(mount.source.as_ref())? { Create::Directory } else { Create::File };
+    let is_directory = (facts.is_directory)(mount.source.as_ref()).map_err(|error| {
+        error.with_hint(format!("the source of the mount on {}", mount.destination))
+    })?;
+    let create = if is_directory { Create::Directory } else { Create::File };
     push_attach(plan, slot, mount, create)
 }
 

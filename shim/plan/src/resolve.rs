@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 
 use pidone_config::config::process::{bits, numbers};
 use pidone_config::config::{
-    CapabilitySets, CpuAffinity, NamespaceType, Rlimit, Scheduler, capability,
+    CapabilitySets, CpuAffinity, IdMap, NamespaceType, Rlimit, Scheduler, capability,
 };
 use pidone_config::{Config, Error, Process, Result};
 use pidone_host::{lsm, privilege, user};
@@ -65,6 +65,7 @@ pub fn resolve_with_filter(
             (user, groups)
         }
     };
+    check_mapped(config, process, (user.uid, user.gid))?;
     let mut env = process.env.clone();
     if !env.iter().any(|variable| variable.as_bytes().starts_with(b"HOME=")) {
         env.push(format!("HOME={}", user.home).into());
@@ -102,6 +103,32 @@ pub fn resolve_with_filter(
         affinity: affinity(process.affinity.as_ref())?,
         labels: lsm::exec_labels(profile, process_label),
     })
+}
+
+/// Refuses ids that the user namespace of the container does not have: no process can change to
+/// them.
+fn check_mapped(config: &Config, process: &Process, (uid, gid): (u32, u32)) -> Result<()> {
+    if !config.has_new(NamespaceType::User) {
+        return Ok(());
+    }
+    let fields = match process.ids {
+        Some(_) => ["process.user.uid", "process.user.gid"],
+        None => ["user", "group"],
+    };
+    let maps = [&config.uid_mappings, &config.gid_mappings];
+    for ((field, id), maps) in fields.into_iter().zip([uid, gid]).zip(maps) {
+        if maps.is_empty() || IdMap::host_of(maps, id).is_some() {
+            continue;
+        }
+        let range = |map: &IdMap| match map.size {
+            1 => map.container_id.to_string(),
+            size => format!("{size} ids from {}", map.container_id),
+        };
+        let ranges = maps.iter().map(range).collect::<Vec<_>>().join(", ");
+        let reason = format!("not in the id map of the user namespace, which has {ranges}");
+        return Err(Error::config(field, id, reason));
+    }
+    Ok(())
 }
 
 /// Refuses arguments and environment that `execve(2)` would refuse, "Limits on size of arguments

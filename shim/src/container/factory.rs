@@ -100,6 +100,7 @@ impl Factory {
         let make = || match mkdirat(CWD, &path, Mode::from_raw_mode(0o700)) {
             Ok(()) => Ok(()),
             Err(Errno::EXIST) => Err(Error::in_use(id)),
+            Err(Errno::NAMETOOLONG) => Err(too_long(id, "longer than a file name can be")),
             Err(errno) => Err(Error::path("mkdir", &path, errno)),
         };
         trace::span("make the directory", make)?;
@@ -133,7 +134,7 @@ impl Factory {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         match openat(CWD, &path, flags, Mode::empty()) {
             Ok(directory) => Ok(directory),
-            Err(Errno::NOENT) => {
+            Err(Errno::NOENT | Errno::NAMETOOLONG) => {
                 let reason = "container does not exist";
                 Err(Error::reason(Code::ContainerNotExists, "load", id, reason))
             }
@@ -181,9 +182,18 @@ fn check_id(id: &str) -> Result<()> {
     if well_formed {
         return Ok(());
     }
+    if id.len() > LONGEST_ID {
+        return Err(too_long(id, "longer than 1024 bytes"));
+    }
     let shown: String = id.chars().take(40).collect();
     let rule = "not 1 to 1024 of A-Z a-z 0-9 _ + . - with no leading - and not . or ..";
     Err(Error::reason(Code::InvalidIdFormat, "id", shown, rule))
+}
+
+/// Returns the error for an id that is too long, which is not shown as a whole.
+fn too_long(id: &str, reason: &'static str) -> Error {
+    let shown: String = id.chars().take(40).collect();
+    Error::reason(Code::InvalidIdFormat, "id", format!("{shown}..."), reason)
 }
 
 /// Creates a directory with its missing parents, all with mode 0700.

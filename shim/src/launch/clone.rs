@@ -37,6 +37,10 @@ pub(crate) struct Request {
     pub(crate) timed: bool,
 }
 
+/// Why a clone fails with `EAGAIN`: `clone(2)`.
+pub(super) const NO_MORE_PROCESSES: &str = "the limit of processes of the cgroup, pids.max, or of \
+                                            the user, RLIMIT_NPROC, is reached";
+
 /// A child process.
 #[derive(Debug)]
 pub(crate) struct Child {
@@ -144,7 +148,11 @@ pub(crate) fn clone_and_exec(request: &Request) -> Result<Child> {
     drop(mask);
     if answer < 0 {
         let errno = Errno::from_raw_os_error(c_int::try_from(-answer).unwrap_or(libc::EINVAL));
-        return Err(Error::system("clone3", "", errno));
+        let error = Error::system("clone3", "", errno);
+        return Err(match errno {
+            Errno::AGAIN => error.with_hint(NO_MORE_PROCESSES),
+            _ => error,
+        });
     }
     // SAFETY: the clone succeeded, so the kernel has stored a new descriptor in `pidfd`.
     let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };

@@ -14,6 +14,7 @@ mod life;
 mod limit;
 mod line;
 mod man;
+mod message;
 mod pool;
 mod signals;
 mod socket;
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
         pool::CASES,
         limit::CASES,
         bad::CASES,
+        message::CASES,
         large::CASES,
         fault::CASES,
         hook::CASES,

@@ -58,6 +58,8 @@ pub(crate) struct Names {
     pub(crate) first: &'static [(&'static str, &'static str)],
     /// The names of the other components; a component whose name is `""` is left out.
     pub(crate) inner: &'static [(&'static str, &'static str)],
+    /// The names of renamed fields that have another place.
+    pub(crate) whole: &'static [(&'static str, &'static str)],
 }
 
 impl Fault {
@@ -76,7 +78,8 @@ impl Fault {
             renamed.push_str(index);
             table = names.inner;
         }
-        self.field = renamed;
+        let whole = names.whole.iter().find(|(field, _)| *field == renamed);
+        self.field = whole.map_or(renamed, |(_, other)| (*other).to_owned());
         self
     }
 }

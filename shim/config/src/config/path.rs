@@ -7,6 +7,9 @@ use super::fault::{Check, Fault};
 /// The size limit of a path in a system call, with its NUL: `PATH_MAX`.
 const PATH_MAX: usize = 4096;
 
+/// The size limit of a file name: `NAME_MAX`.
+const NAME_MAX: usize = 255;
+
 /// Removes `.`, `..` and repeated slashes; `..` never leads above the root.
 ///
 /// The result names the same file only if no component is a symbolic link.
@@ -45,9 +48,18 @@ pub(super) fn check(field: &str, path: &str) -> Check {
     Ok(())
 }
 
+/// Refuses a path that no file can have, since a name in it is too long.
+pub(super) fn check_names(field: &str, path: &str) -> Check {
+    check(field, path)?;
+    if path.split('/').any(|name| name.len() > NAME_MAX) {
+        return Err(Fault::text(field, path, "has a name of more than 255 bytes"));
+    }
+    Ok(())
+}
+
 /// Refuses a path that is not absolute.
 pub(super) fn check_absolute(field: &str, path: &str) -> Check {
-    check(field, path)?;
+    check_names(field, path)?;
     if !path.starts_with('/') {
         return Err(Fault::text(field, path, "must be an absolute path"));
     }

@@ -71,9 +71,13 @@ const LARGEST: u32 = 8191;
 pub fn numbers(field: &str, list: &str) -> Result<Vec<u32>> {
     let refuse = || Error::config(field, list, "is not a list of numbers like 0-2,7");
     let number = |text: &str| {
-        let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-        let number: Option<u32> = digits.then(|| text.parse().ok()).flatten();
-        number.filter(|number| *number <= LARGEST).ok_or_else(refuse)
+        if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(refuse());
+        }
+        let number: Option<u32> = text.parse().ok().filter(|number| *number <= LARGEST);
+        number.ok_or_else(|| {
+            Error::config(field, list, format!("{text} is out of range: at most {LARGEST}"))
+        })
     };
     let mut all: Vec<u32> = Vec::new();
     for part in list.split(',').map(str::trim).filter(|part| !part.is_empty()) {

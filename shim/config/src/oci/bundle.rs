@@ -160,6 +160,10 @@ impl Bundle {
         if path.contains('\0') {
             return Err(Error::config("root.path", quoted(path), "contains a NUL"));
         }
+        if path.len() > 4095 || path.split('/').any(|name| name.len() > 255) {
+            let reason = "longer than 4095 bytes, or has a name of more than 255";
+            return Err(Error::config("root.path", quoted(path), reason));
+        }
         let real = real(&self.directory.join(path))
             .map_err(|error| error.with_code(Code::ConfigInvalid))?;
         if !real.is_dir() {

@@ -148,6 +148,10 @@ impl Process {
         if self.args.is_empty() {
             return Err(Error::config("process.args", "", "names no program"));
         }
+        if self.cwd.len() > 4095 || self.cwd.split('/').any(|name| name.len() > 255) {
+            let reason = "longer than 4095 bytes, or has a name of more than 255";
+            return Err(Error::config("process.cwd", quoted(&self.cwd), reason));
+        }
         if !self.cwd.starts_with('/') {
             let reason = "must be an absolute path";
             return Err(Error::config("process.cwd", quoted(&self.cwd), reason));

@@ -57,8 +57,8 @@ impl FormerValues {
     }
 }
 
-/// Returns what restores a file with this text after `value` was written to it: its lines, and for a
-/// device without a line the value that stands for no limit.
+/// Returns what restores a file with this text after `value` was written to it: its lines, and for
+/// a device without a line the value that stands for no limit.
 fn former_values(file: &str, text: &str, value: &str) -> Vec<String> {
     let lines = text.lines().filter(|line| !line.is_empty());
     let mut values: Vec<String> = lines.map(str::to_owned).collect();

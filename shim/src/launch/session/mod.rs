@@ -16,15 +16,15 @@ use pidone_host::deadline::after;
 use pidone_host::pidfd::wait_for_end;
 use pidone_host::seccomp;
 use pidone_plan::barrier::{BARRIER_CONSOLE, BARRIER_PARKED};
-use pidone_plan::{Plan, subject};
-use pidone_proto::Op;
+use pidone_plan::{Plan, mount_name, subject};
+use pidone_proto::{Call, Create, Op};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Signal, WaitId, WaitIdOptions, WaitIdStatus, pidfd_send_signal, waitid};
 
 use super::channel::{Channel, Failed, Message, violation};
 use super::check::{as_child, checked_listener, checked_terminal, keep_newlines};
-use super::clone::{Child, Request, dup_above};
+use super::clone::{Child, NO_MORE_PROCESSES, Request, dup_above};
 use super::image::{Codec, Sealed};
 use super::outbox::Outbox;
 use super::source::Lent;
@@ -469,8 +469,20 @@ pub(super) fn operation_error(failed: &Failed, plan: &Plan, before: u32, of: u32
     let about = op.as_ref().and_then(|op| subject(op, detail));
     let step = Step::Init { op: name.into(), call: call.name().into(), number: step, of };
     let about = about.map_or(Subject::None, |text| Subject::Name(text.into_owned()));
-    let errno = Errno::from_raw_os_error(errno.into());
-    Error::new(Code::SystemError, step, about, Cause::Errno(errno))
+    let mut errno = Errno::from_raw_os_error(errno.into());
+    // move_mount(2) refuses a file on a directory so; clients know the error of mount(2).
+    let binds_file = matches!(op, Some(Op::Attach { create: Create::File, .. }));
+    if binds_file && call == Call::MoveMount && errno == Errno::INVAL {
+        errno = Errno::NOTDIR;
+    }
+    let error = Error::new(Code::SystemError, step, about, Cause::Errno(errno));
+    if call == Call::Clone && errno == Errno::AGAIN {
+        return error.with_hint(NO_MORE_PROCESSES);
+    }
+    match index.and_then(|index| mount_name::name(plan, index)) {
+        Some(mount) => error.with_hint(format!("the mount of {mount}")),
+        None => error,
+    }
 }
 
 /// Whether a plan ends with a supervising init.

@@ -221,7 +221,10 @@ impl Mount {
         if self.is_bind() && !self.source.starts_with('/') {
             return Err(Fault::text("source", &self.source, "must be an absolute path"));
         }
-        path::check("destination", &self.destination)?;
+        if self.is_bind() {
+            path::check_names("source", &self.source)?;
+        }
+        path::check_names("destination", &self.destination)?;
         self.check_flags()?;
         if self.flags & flags::REMOUNT != 0 {
             return self.check_remount();

@@ -247,4 +247,8 @@ pub(super) const NAMES: config::Names = config::Names {
         ("page_size", "pageSize"),
         ("net_prio_ifpriomap", "network.priorities"),
     ],
+    whole: &[
+        ("linux.resources.name", "linux.cgroupsPath"),
+        ("linux.resources.parent", "linux.cgroupsPath"),
+    ],
 };
