@@ -78,8 +78,8 @@ impl Exec<'_> {
     /// [`Code::IdInUse`] after [`ATTEMPTS`], and those of a start.
     fn start(&self, report: &mut Report) -> Result<Started> {
         for _ in 0..ATTEMPTS {
-            let (mut container, created) = match self.find_running()? {
-                Some(container) => (container, false),
+            let (mut container, created, lost_sysfs) = match self.find_running()? {
+                Some(container) => (container, false, false),
                 None => match self.create(report) {
                     // Another process has created it meanwhile, or removed the new one as stale.
                     Err(error)
@@ -87,7 +87,10 @@ impl Exec<'_> {
                     {
                         continue;
                     }
-                    container => (container?, true),
+                    created => {
+                        let (container, lost_sysfs) = created?;
+                        (container, true, lost_sysfs)
+                    }
                 },
             };
             let process = self.process(&container.config());
@@ -95,6 +98,10 @@ impl Exec<'_> {
                 Ok(running) => {
                     // A process that joins a container that has just stopped is its first process.
                     let owned = created || running.is_first();
+                    if lost_sysfs {
+                        // Only the owner of a network namespace may mount its sysfs.
+                        report.warning(&"nothing is mounted on /sys: the network is shared");
+                    }
                     return Ok(Started { container, running, owned });
                 }
                 // Another process has removed it before it was started.
@@ -139,8 +146,8 @@ impl Exec<'_> {
         }
     }
 
-    /// Creates the container.
-    fn create(&self, report: &mut Report) -> Result<Container> {
+    /// Creates the container. Returns too whether it is without the `/sys` of its configuration.
+    fn create(&self, report: &mut Report) -> Result<(Container, bool)> {
         let flags = self.flags;
         let request = Request {
             file: flags.config.as_deref(),
@@ -152,8 +159,12 @@ impl Exec<'_> {
         };
         let (mut config, source) = span("read the configuration", || request.config())?;
         report.debug(&format_args!("configuration: {source}"));
+        let has_sysfs = |config: &Config| config.mounts.iter().any(|mount| mount.device == "sysfs");
+        let had_sysfs = has_sysfs(&config);
         fit_caller(&mut config)?;
-        self.factory.create(&flags.id, &config)
+        let lost_sysfs = had_sysfs && !has_sysfs(&config);
+        let container = self.factory.create(&flags.id, &config)?;
+        Ok((container, lost_sysfs))
     }
 
     /// Returns the process of the options.

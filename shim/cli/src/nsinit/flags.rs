@@ -195,7 +195,8 @@ pub(super) struct Create {
     #[arg(long, value_name = "UID")]
     userns_root_uid: Option<u32>,
 
-    /// Network namespace: private, host, or the path of one to join
+    /// Network namespace: private, host, or the path of one to join; with host, /sys is not mounted
+    /// for ordinary users
     #[arg(long, value_name = "NAMESPACE", value_parser = namespace)]
     net: Option<NamespaceChoice>,
 

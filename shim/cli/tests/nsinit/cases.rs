@@ -27,6 +27,7 @@ pub(crate) const CASES: &[Case] = &[
 pub(crate) const ORDINARY: &[Case] = &[
     // That of root is the host's, and not for tests.
     ordinary_case("the_default_root", &[], the_default_root),
+    ordinary_case("a_user_without_an_id_is_named", &[], a_user_without_an_id_is_named),
     ordinary_case("in_a_user_namespace", &[], in_a_user_namespace),
     ordinary_case("without_user_namespaces", &[], without_user_namespaces),
 ];
@@ -108,7 +109,7 @@ fn options_of_the_process(bench: &Bench) {
     match bench.who() {
         Who::Root => assert_eq!(who.ok(), "1\n2\n2\n"),
         // There is no such user in the user namespace.
-        Who::Ordinary => assert!(who.error(1).contains("1:2")),
+        Who::Ordinary => assert!(who.error(1).contains("`user = 1`: not in the id map")),
     }
 }
 
@@ -241,6 +242,15 @@ fn the_default_root(bench: &Bench) {
     let _ = std::fs::remove_dir(own);
 }
 
+/// An ordinary user maps few ids, if any but its own.
+fn a_user_without_an_id_is_named(bench: &Bench) {
+    for user in ["4000000", "0:4000000"] {
+        let error = bench.exec(&["--user", user, "true"]).error(1);
+        let field = if user == "4000000" { "user" } else { "group" };
+        assert!(error.contains(&format!("`{field} = 4000000`: not in the id map")), "{error}");
+    }
+}
+
 /// Who is root of a user namespace already is no root of the host.
 fn in_a_user_namespace(bench: &Bench) {
     let state = bench.text("state");
@@ -269,7 +279,11 @@ fn shared_namespaces(bench: &Bench) {
     let host = rustix::system::uname().nodename().to_str().unwrap().to_owned();
     assert_eq!(bench.exec(&["--uts", "host", "sh", "-c", "hostname"]).ok().trim(), host);
     let own = std::fs::read_link("/proc/self/ns/net").unwrap();
-    let seen = bench.exec(&["--net", "host", "readlink", "/proc/self/ns/net"]).ok();
+    let shared = bench.exec(&["--net", "host", "readlink", "/proc/self/ns/net"]);
+    // Only for the owner of a network namespace is there a sysfs.
+    let warned = shared.stderr.contains("nothing is mounted on /sys");
+    assert_eq!((shared.code(), warned), (0, bench.who() == Who::Ordinary), "{shared:?}");
+    let seen = shared.stdout;
     assert_eq!(seen.trim(), own.to_str().unwrap());
     let seen = bench.exec(&["--net=", "--ipc", "private", "readlink", "/proc/self/ns/net"]).ok();
     assert_ne!(seen.trim(), own.to_str().unwrap());
