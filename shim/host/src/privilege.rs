@@ -100,8 +100,9 @@ pub fn may_administer() -> bool {
 pub fn can_copy_mounts() -> bool {
     static CAN: OnceLock<bool> = OnceLock::new();
     *CAN.get_or_init(|| {
-        if !may_administer() || !in_user_namespace() {
-            return may_administer();
+        let may_administer = may_administer();
+        if !may_administer || !in_user_namespace() {
+            return may_administer;
         }
         // In a user namespace the mount namespace must belong to it, which only a try reveals.
         let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;

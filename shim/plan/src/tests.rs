@@ -16,6 +16,8 @@ const NEWNS: u32 = NamespaceType::Mount.clone_flag();
 const NEWUSER: u32 = NamespaceType::User.clone_flag();
 const NEWCGROUP: u32 = NamespaceType::Cgroup.clone_flag();
 const NEWNET: u32 = NamespaceType::Network.clone_flag();
+const NEWPID: u32 = NamespaceType::Pid.clone_flag();
+const NEWIPC: u32 = NamespaceType::Ipc.clone_flag();
 
 fn process() -> Process {
     Process {
@@ -145,11 +147,38 @@ fn file_systems_of_an_unknown_type_are_mounted_in_the_network_namespace() {
 #[test]
 fn in_a_user_namespace_proc_is_created_before_pivot_root() {
     let config = Config { mounts: vec![mount("proc", "/proc")], ..Config::default() };
-    let facts = Facts { new: NEWNS | NEWUSER, in_user_namespace: true, ..facts() };
+    let facts = Facts { new: NEWNS | NEWUSER | NEWPID, in_user_namespace: true, ..facts() };
     let plan = compile(&config, &process(), &facts).unwrap();
     assert_eq!(names(&plan)[0], "set ids", "before any file is created");
     assert!(position(&plan, "mount") < position(&plan, "pivot_root"));
     assert!(position(&plan, "pivot_root") < position(&plan, "attach"));
+}
+
+#[test]
+fn file_systems_of_namespaces_of_another_owner_come_from_the_host() {
+    let mounts = vec![mount("proc", "/proc"), mount("sysfs", "/sys"), mount("mqueue", "/mqueue")];
+    let config = Config { mounts, ..Config::default() };
+    let joined: Vec<(u32, PathBuf)> =
+        vec![(NEWPID, "/pid".into()), (NEWNET, "/net".into()), (NEWIPC, "/ipc".into())];
+    let of = |foreign| {
+        let joined = joined.clone();
+        let new = NEWNS | NEWUSER;
+        let facts = Facts { new, joined, foreign, in_user_namespace: true, ..facts() };
+        compile(&config, &process(), &facts).unwrap()
+    };
+    let own = of(0);
+    assert_eq!(names(&own).iter().filter(|op| **op == "mount").count(), 3);
+    let foreign = of(NEWPID | NEWNET | NEWIPC);
+    assert!(!names(&foreign).contains(&"mount"));
+    let sources: Vec<&Source> = foreign.parts().iter().flat_map(|part| &part.sources).collect();
+    let proc = Source::Tree { path: "/proc".into(), recursive: true, ids: None };
+    assert!(sources.contains(&&proc));
+    for (fstype, namespace) in
+        [("sysfs", (NEWNET, "/net".into())), ("mqueue", (NEWIPC, "/ipc".into()))]
+    {
+        let made = Source::FileSystem { fstype, attributes: 0, namespace };
+        assert!(sources.contains(&&made), "{fstype}: {sources:?}");
+    }
 }
 
 #[test]
