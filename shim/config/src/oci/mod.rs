@@ -32,6 +32,8 @@
 //!   init passes the listener on.
 //! - `mounts` with two types of propagation on one mount, a `remount` that changes anything but
 //!   attributes of the mount, and the type `none` without `bind` or `rbind`.
+//! - `mounts`, devices, masked and read-only paths, a read-only root and a propagation of the root
+//!   without a new mount namespace. runc makes the mounts in the host's then.
 //! - `mounts` on `/proc` and below, except a proc, the host's own `/proc`, and the files that lxcfs
 //!   covers.
 //!
@@ -52,6 +54,16 @@
 //!   one argument become two rules, as with runc and crun. Architectures that cannot occur on the
 //!   machine are accepted and left out.
 //! - `mounts[].destination` may be relative, to the root of the container.
+//! - `linux.namespaces`: a mount namespace with a path is joined with its root, and `root.path` is
+//!   not used. If the user namespace of the container does not own its network, ipc or pid
+//!   namespace, `/sys` and `/dev/mqueue` come from the host or from the namespace that is joined,
+//!   and `/proc` is the host's.
+//! - `hooks`: the container has the status `creating` while they run during `create`. It can be
+//!   killed, deleted and updated then, but not paused, and no process can join it. A hook without
+//!   `env` inherits the environment of the command, or in the container's namespaces that of the
+//!   program, as with runc. A failed hook of `start` destroys the container, as with crun.
+//! - A seccomp agent gets the listener during `create`, as with runc; with an init that remains
+//!   process 1, during `start`. `startContainer` hooks run without a filter that has a listener.
 //! - `annotations`: only `org.pidone.init` is interpreted. `true` selects an init that remains
 //!   process 1.
 //!
