@@ -1,4 +1,4 @@
-//! A sandbox service: runs many programs at a time, each in a container of its own with limits.
+//! A sandbox service: runs many programs at a time, each in its own container with limits.
 //!
 //! Run it with `cargo run -p pidone --example sandbox -- 50`, as root or as an ordinary user. Every
 //! program has a limit of time, memory, processes and CPU. Its output is captured up to a limit, it
@@ -103,7 +103,7 @@ fn config() -> Result<Config, Error> {
     Ok(plain)
 }
 
-/// Runs a job in a container of its own, which is removed in any case.
+/// Runs a job in its own container, which is removed in any case.
 fn run(factory: &Factory, config: &Config, number: usize, job: &Job) -> Result<Answer, Error> {
     let id = format!("pidone-sandbox-{}-{number}", std::process::id());
     let mut container = factory.create(&id, config)?;

@@ -11,8 +11,8 @@ use tokio::io::unix::AsyncFd;
 use crate::container::children;
 use crate::container::running::{Output, Pipes, Running};
 
-/// A process that an event loop of tokio can wait for, as `tokio::process::Child`. Needs the feature
-/// `tokio`.
+/// A process that an event loop of tokio can wait for, as `tokio::process::Child`. Needs the
+/// feature `tokio`.
 ///
 /// The kernel reports the end of the process through its pidfd, so that no thread waits and no
 /// signal is handled. A start still blocks, for about a millisecond: make it on a thread for

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use pidone_config::config::NamespaceType;
+use pidone_config::config::{Cgroup, NamespaceType};
 use pidone_config::{Config, Error, Process, Result};
 use pidone_host::cgroup::Cgroups;
 use pidone_host::deadline::after;
@@ -119,6 +119,33 @@ impl PoolManager {
             return Self::lend(this, container, started);
         }
         Self::start_cold(this, &this.config, process)
+    }
+
+    /// Starts a program, with other limits than those of the configuration.
+    pub(super) fn start_with_limits(
+        this: &Arc<Self>,
+        process: &Process,
+        change: impl FnOnce(Cgroup) -> Cgroup,
+    ) -> Result<Lease> {
+        let mut config = this.config.clone();
+        let refuse = |reason| Error::config("cgroups", "", reason);
+        let limits = config.cgroups.take().ok_or_else(|| refuse("the pool's have none"))?;
+        config.cgroups = Some(change(limits));
+        config.validate()?;
+        let programs = this.programs.as_ref();
+        let programs = programs.ok_or_else(|| refuse("are those of the pool"))?;
+        if let Some(plan) = programs.plan(process)?
+            && let Some(ReadyContainer { mut container, parked }) = this.take()
+        {
+            let config = with_id(&config, container.id());
+            if let Err(error) = container.set(&config) {
+                this.discard(ReadyContainer { container, parked });
+                return Err(error);
+            }
+            let started = container.assign(parked, process, &plan);
+            return Self::lend(this, container, started);
+        }
+        Self::start_cold(this, &config, process)
     }
 
     /// Starts a program in a container with the root of this configuration.

@@ -33,7 +33,7 @@ pub use ready_queue::Status;
 
 use crate::container::factory::Factory;
 use manager::PoolManager;
-use pidone_config::config::Config;
+use pidone_config::config::{Cgroup, Config};
 use pidone_config::error::{Error, Result};
 use pidone_config::process::Process;
 
@@ -179,6 +179,29 @@ impl Pool {
     /// the pool's; otherwise as [`Pool::start`].
     pub fn start_in(&self, config: &Config, process: &Process) -> Result<Lease> {
         PoolManager::start_in(&self.manager, config, process)
+    }
+
+    /// Starts a program as [`Pool::start`], with other limits of the cgroup than those of the
+    /// pool's configuration, which `change` gets.
+    ///
+    /// ```no_run
+    /// # use pidone::pool::{Lease, Pool};
+    /// # use pidone::{Process, Result};
+    /// fn run(pool: &Pool, process: &Process) -> Result<Lease> {
+    ///     pool.start_with_limits(process, |limits| limits.max_memory(64 << 20).max_pids(8))
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Code::ConfigInvalid`](pidone_config::Code::ConfigInvalid) if a limit is invalid, if the
+    /// pool's containers have no cgroup, or if it is one of [`Pool::without_root`], to which
+    /// limits belong; otherwise as [`Pool::start`].
+    pub fn start_with_limits(
+        &self,
+        process: &Process,
+        change: impl FnOnce(Cgroup) -> Cgroup,
+    ) -> Result<Lease> {
+        PoolManager::start_with_limits(&self.manager, process, change)
     }
 
     /// Starts several programs, about as many at a time as there are processors. The results are in

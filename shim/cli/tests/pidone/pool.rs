@@ -22,6 +22,10 @@ pub(crate) const CASES: &[Case] = &[
     case("pool_ends_with_its_clients", &[], ends_with_its_clients),
     case("pool_ends_what_runs", &[], ends_what_runs),
     case("pool_drains", &[], drains),
+    case("pool_kills_a_program_whose_time_is_over", &[], kills_when_time_is_over),
+    case("pool_run_has_limits_of_its_own", &[], limits_one_run),
+    case("pool_sends_output_over_the_socket", &[], sends_output),
+    case("pool_has_metrics", &[], has_metrics),
     case("pool_has_a_period_of_grace", &[], has_a_period_of_grace),
     case("pool_serves_half_closed_clients", &[], serves_half_closed_clients),
     case("pool_keeps_writes_apart", &[], keeps_writes_apart),
@@ -248,6 +252,92 @@ fn keeps_writes_apart(bench: &Bench) {
     }
 }
 
+fn kills_when_time_is_over(bench: &Bench) {
+    let service = Service::start(bench, "1");
+    let mut client = Client::new(bench);
+    client.say("{\"run\":{\"args\":[\"sleep\",\"60\"],\"timeout\":0.05}}\n");
+    client.answer().unwrap();
+    let exited = client.answer().unwrap()["exited"].take();
+    assert_eq!((&exited["timed_out"], &exited["status"]), (&json!(true), &json!(137)));
+    let line = ["pool", "run", "--timeout", "0.05", "pool", "--", "sleep", "60"];
+    let outcome = bench.run(&line);
+    assert_eq!(outcome.code(), 137);
+    assert!(outcome.stderr.contains("its time is over"), "{outcome:?}");
+    // One that ends in time is as ever.
+    let line = ["pool", "run", "--timeout", "600", "pool", "--", "sh", "-c", "echo in time"];
+    assert_eq!(bench.run(&line).ok(), "in time\n");
+    for wrong in ["0", "-1", "1e999"] {
+        let mut client = Client::new(bench);
+        client.say(&format!("{{\"run\":{{\"timeout\":{wrong}}}}}\n"));
+        assert!(client.answer().unwrap()["error"]["message"].is_string(), "{wrong}");
+    }
+    service.end();
+}
+
+fn limits_one_run(bench: &Bench) {
+    let service = Service::start(bench, "1");
+    // A fork bomb of six, and a list that grows.
+    let forks = "for n in 1 2 3 4 5 6; do sleep 0.2 & done; wait; echo all";
+    let line = ["pool", "run", "--pids", "4", "pool", "--", "sh", "-c", forks];
+    let outcome = bench.run(&line);
+    assert!(outcome.stderr.contains("fork"), "{outcome:?}");
+    let grows = "head -c 100000000 /dev/zero | tail -c 100000000 | wc -c; echo end";
+    let line = ["pool", "run", "--memory", "16m", "pool", "--", "sh", "-c", grows];
+    let outcome = bench.run(&line);
+    assert!(outcome.stderr.contains("out of memory"), "{outcome:?}");
+    // Without limits both pass, in the next containers.
+    assert_eq!(run(bench, &["sh", "-c", forks]).ok(), "all\n");
+    assert_eq!(run(bench, &["sh", "-c", grows]).ok(), "100000000\nend\n");
+    assert!(status(bench).unwrap()["warm"].as_u64().unwrap() > 0);
+    service.end();
+}
+
+fn sends_output(bench: &Bench) {
+    let service = Service::start(bench, "1");
+    let mut client = Client::new(bench);
+    let script = "printf 'a\\377'; echo b >&2; exit 6";
+    let request = json!({ "run": { "args": ["sh", "-c", script], "output": true } });
+    client.say(&format!("{request}\n"));
+    assert!(client.answer().unwrap()["started"].is_object());
+    let mut outputs = vec![client.answer().unwrap(), client.answer().unwrap()];
+    outputs.sort_by_key(|output| output["output"]["fd"].as_u64());
+    assert_eq!(outputs[0]["output"], json!({ "fd": 1, "base64": "Yf8=" }));
+    assert_eq!(outputs[1]["output"], json!({ "fd": 2, "base64": "Ygo=" }));
+    assert_eq!(client.answer().unwrap()["exited"]["code"], 6);
+    // More than pipes and sockets hold, with orders in between.
+    let mut client = Client::new(bench);
+    let script = "head -c 3000000 /dev/zero";
+    let request = json!({ "run": { "args": ["sh", "-c", script], "output": true } });
+    client.say(&format!("{request}\n{{\"signal\":0}}\n"));
+    let (mut length, mut runs) = (0, 0);
+    loop {
+        let answer = client.answer().unwrap();
+        length += answer["output"]["base64"].as_str().map_or(0, str::len);
+        runs += usize::from(answer["running"].is_object());
+        if answer["exited"].is_object() {
+            break;
+        }
+    }
+    assert!((4_000_000..4_200_000).contains(&length), "{length}");
+    assert_eq!(runs, 1);
+    service.end();
+}
+
+fn has_metrics(bench: &Bench) {
+    let service = Service::start(bench, "1");
+    run(bench, &["true"]).ok();
+    let text = bench.run(&["pool", "metrics", "pool"]).ok();
+    for line in [
+        "# TYPE pidone_pool_warm_starts_total counter",
+        "pidone_pool_warm_starts_total 1",
+        "pidone_pool_size 1",
+        "pidone_pool_failing 0",
+    ] {
+        assert!(text.lines().any(|each| each == line), "no `{line}` in:\n{text}");
+    }
+    service.end();
+}
+
 fn drains(bench: &Bench) {
     let service = Service::start(bench, "2");
     let (go, out) = (bench.path("go"), bench.path("out"));
@@ -317,8 +407,8 @@ fn refuses_bad_clients(bench: &Bench) {
         assert_eq!(liar.answer().unwrap(), json!({ "running": {} }));
     }
     liar.say("{\"signal\":9}\n");
-    let killed = json!({ "status": 137, "code": null, "signal": 9 });
-    assert_eq!(liar.answer().unwrap()["exited"], killed);
+    let exited = liar.answer().unwrap()["exited"].take();
+    assert_eq!((&exited["status"], &exited["signal"]), (&json!(137), &json!(9)));
     // One that says nothing holds nobody up, nor do many.
     let silent: Vec<Client> = (0..40).map(|_| Client::new(bench)).collect();
     assert_eq!(bench.run(&["pool", "run", "pool"]).ok(), "from the bundle\n");
@@ -345,8 +435,14 @@ fn speaks_json(bench: &Bench) {
     let mut said = String::new();
     output.read_to_string(&mut said).unwrap();
     assert_eq!(said, "bundle\n");
-    let exited = client.answer().unwrap();
-    assert_eq!(exited, json!({ "exited": { "status": 4, "code": 4, "signal": null } }));
+    let mut exited = client.answer().unwrap();
+    let usage = exited["exited"]["usage"].take();
+    let names: Vec<&str> = usage.as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!(names, ["max_rss_kib", "system_us", "user_us"]);
+    assert!(usage["max_rss_kib"].as_u64().unwrap() > 0, "{usage}");
+    let rest = json!({ "status": 4, "code": 4, "signal": null, "timed_out": false, "oom_kills": 0,
+        "usage": null });
+    assert_eq!(exited["exited"], rest);
     assert_eq!(client.answer(), None);
     // Two descriptors are not stdio.
     let mut client = Client::new(bench);

@@ -18,8 +18,9 @@ use crate::signals::{Signals, is_ignored, stop_this_process};
 
 impl From<super::Program> for Program {
     fn from(program: super::Program) -> Self {
-        let super::Program { env, cwd, user, args } = program;
-        Self { args, env, cwd, user }
+        let super::Program { env, cwd, user, timeout, memory, pids, cpus, args } = program;
+        let memory = memory.map(|size| u64::try_from(size).unwrap_or_default());
+        Self { args, env, cwd, user, timeout, memory, pids, cpus, output: false }
     }
 }
 
@@ -73,7 +74,15 @@ pub(super) fn run(run: super::Run, report: &mut Report) -> Outcome {
                 }
                 Response::Running {} => {}
                 Response::Error { message, running: true, .. } => report.warning(&message),
-                Response::Exited { status, .. } => return Ok(u8::try_from(status).unwrap_or(255)),
+                Response::Exited { status, timed_out, oom_kills, .. } => {
+                    if timed_out {
+                        report.warning(&"the program was killed: its time is over");
+                    }
+                    if oom_kills > 0 {
+                        report.warning(&"the container has run out of memory");
+                    }
+                    return Ok(u8::try_from(status).unwrap_or(255));
+                }
                 other => return report_refusal(other, report),
             }
         }
@@ -112,6 +121,18 @@ pub(super) fn status(client: &super::Client) -> Outcome {
     match receive_response(&mut lines)? {
         Response::Status(status) => {
             output::bytes(&output::json(&status)?)?;
+            Ok(0)
+        }
+        other => Err(unexpected(&other)),
+    }
+}
+
+/// Prints the counters of the pool in Prometheus' text format.
+pub(super) fn metrics(client: &super::Client) -> Outcome {
+    let mut lines = send_request(&client.directory, &Request::Metrics {}, &[])?;
+    match receive_response(&mut lines)? {
+        Response::Metrics(text) => {
+            output::print(format_args!("{text}"))?;
             Ok(0)
         }
         other => Err(unexpected(&other)),

@@ -67,7 +67,7 @@ impl Lines {
         }
     }
 
-    /// Returns the next line as [`Lines::next`], which has to arrive before the deadline as a whole.
+    /// Returns the next line as [`Lines::next`]. All of it has to arrive before the deadline.
     ///
     /// # Errors
     /// As [`Lines::receive`].

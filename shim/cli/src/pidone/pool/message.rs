@@ -2,6 +2,8 @@
 //!
 //! `manual/pool.roff` documents them for other programs. Change both together.
 
+use std::time::Duration;
+
 use pidone::pool::Status;
 use pidone_config::{Code, Error, Result};
 use pidone_host::exit::Exit;
@@ -26,6 +28,8 @@ pub(super) enum Request {
     Run(Program),
     /// Send the status of the pool.
     Status {},
+    /// Send the counters of the pool in Prometheus' text format.
+    Metrics {},
     /// Remove the ready containers and accept no more clients.
     Drain {},
 }
@@ -46,6 +50,47 @@ pub(super) struct Program {
     /// The user and group: `user`, `uid`, `user:group` or `uid:gid`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) user: Option<String>,
+    /// The seconds after which the program is killed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) timeout: Option<f64>,
+    /// The most memory in bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) memory: Option<u64>,
+    /// The most processes and threads.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) pids: Option<u64>,
+    /// The most CPU time, in processors.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) cpus: Option<f64>,
+    /// Whether the service sends what the program writes to standard output and error, for clients
+    /// that cannot pass descriptors.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(super) output: bool,
+}
+
+impl Program {
+    /// Checks the limits.
+    ///
+    /// # Errors
+    /// [`Code::ConfigInvalid`] for one that is no positive number.
+    pub(super) fn check_limits(&self) -> Result<()> {
+        for (field, number) in [("timeout", self.timeout), ("cpus", self.cpus)] {
+            if let Some(number) = number.filter(|number| !(number.is_finite() && *number > 0.0)) {
+                return Err(Error::config(field, number, "must be more than 0"));
+            }
+        }
+        for (field, number) in [("memory", self.memory), ("pids", self.pids)] {
+            if number == Some(0) {
+                return Err(Error::config(field, 0, "must be more than 0"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the program has other limits of the cgroup than the bundle.
+    pub(super) fn has_limits(&self) -> bool {
+        self.memory.is_some() || self.pids.is_some() || self.cpus.is_some()
+    }
 }
 
 /// A further line from a client while its program runs.
@@ -78,11 +123,26 @@ pub(super) enum Response {
         code: Option<i32>,
         /// The signal that killed it.
         signal: Option<i32>,
+        /// Whether it was killed since its time was over.
+        timed_out: bool,
+        /// How many processes of the container the kernel has killed for lack of memory.
+        oom_kills: u64,
+        /// What the program used.
+        usage: Usage,
+    },
+    /// What the program has written, if the request asks for it.
+    Output {
+        /// The descriptor: 1 or 2.
+        fd: u8,
+        /// The bytes.
+        base64: String,
     },
     /// The program runs, as a client has asked by signal 0.
     Running {},
     /// The status of the pool.
     Status(Value),
+    /// The counters, in Prometheus' text format.
+    Metrics(String),
     /// The pool is drained.
     Drained {},
     /// The request failed. This is the last line, unless `running` is set.
@@ -96,6 +156,17 @@ pub(super) enum Response {
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         running: bool,
     },
+}
+
+/// The resources that a program used.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Usage {
+    /// The CPU time in user mode, in microseconds.
+    user_us: u64,
+    /// The CPU time in the kernel, in microseconds.
+    system_us: u64,
+    /// The largest resident set size of one of its processes, in KiB.
+    max_rss_kib: u64,
 }
 
 impl Control {
@@ -119,13 +190,24 @@ impl Control {
 impl Response {
     /// Returns the response for an exit. `killed_for` is the signal instead of which the service
     /// sent SIGKILL.
-    pub(super) fn exited(exit: &Exit, killed_for: Option<i32>) -> Self {
+    pub(super) fn exited(
+        exit: &Exit,
+        killed_for: Option<i32>,
+        timed_out: bool,
+        oom_kills: u64,
+    ) -> Self {
         let signal = match exit.signal {
             Some(libc::SIGKILL) => killed_for.or(exit.signal),
             signal => signal,
         };
         let status = signal.map_or_else(|| exit.status(), |signal| 128 + signal);
-        Self::Exited { status, code: exit.code, signal }
+        let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        let usage = Usage {
+            user_us: micros(exit.usage.user),
+            system_us: micros(exit.usage.system),
+            max_rss_kib: exit.usage.max_rss,
+        };
+        Self::Exited { status, code: exit.code, signal, timed_out, oom_kills, usage }
     }
 
     /// Returns the response for an error.

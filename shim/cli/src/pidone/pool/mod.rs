@@ -11,6 +11,7 @@ mod directory;
 mod lines;
 mod load;
 mod message;
+mod metrics;
 mod program;
 mod serve;
 mod tally;
@@ -18,6 +19,7 @@ mod tally;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use pidone_config::config::size;
 
 use super::begin;
 use crate::arguments::Invocation;
@@ -46,6 +48,8 @@ enum Action {
     Run(Run),
     /// Print the status of the pool as JSON
     Status(Client),
+    /// Print the counters of the pool in Prometheus' text format
+    Metrics(Client),
     /// Remove the ready containers, and end the service when all programs have exited
     Drain(Client),
     /// Run a program many times, and print how long its starts took
@@ -108,6 +112,22 @@ struct Program {
     #[arg(short, long)]
     user: Option<String>,
 
+    /// Kill the program after this time
+    #[arg(long, value_name = "SECONDS")]
+    timeout: Option<f64>,
+
+    /// Limit the memory of the container, such as 64m
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    memory: Option<i64>,
+
+    /// Limit the number of processes and threads
+    #[arg(long, value_name = "NUMBER")]
+    pids: Option<u64>,
+
+    /// Limit the CPU time, in processors, such as 0.5
+    #[arg(long, value_name = "NUMBER")]
+    cpus: Option<f64>,
+
     /// Program and its arguments [default: those of the bundle]
     #[arg(trailing_var_arg = true, value_name = "PROGRAM")]
     args: Vec<String>,
@@ -137,6 +157,10 @@ struct Load {
     program: Program,
 }
 
+fn size(text: &str) -> Result<i64, &'static str> {
+    size::parse(text).ok_or("must be a number of bytes, or one with k, m, g or t as in 64m")
+}
+
 /// Serves a pool, or sends a request to one.
 ///
 /// # Errors
@@ -148,6 +172,7 @@ pub(super) fn pool(invocation: &Invocation<'_>, report: &mut Report) -> Outcome 
         Action::Serve(serve) => serve::serve(&serve, &global, report),
         Action::Run(run) => client::run(run, report),
         Action::Status(client) => client::status(&client),
+        Action::Metrics(client) => client::metrics(&client),
         Action::Drain(client) => client::drain(&client),
         Action::Load(load) => load::load(load),
     }

@@ -23,6 +23,7 @@ use rustix::net::{Shutdown, SocketFlags, accept_with, shutdown};
 use super::directory::{Directory, TIMEOUT, set_timeouts};
 use super::lines::Lines;
 use super::message::{Request, Response, decode};
+use super::metrics::metrics;
 use super::program::run_program;
 use crate::failure::Outcome;
 use crate::pidone::flags::Global;
@@ -194,6 +195,9 @@ impl Service {
                 run_program(lines, program, base, &self.pool, self.end.as_fd())
             }
             Request::Status {} => lines.send(&Response::status(&self.pool.status()), &[]),
+            Request::Metrics {} => {
+                lines.send(&Response::Metrics(metrics(&self.pool.status())), &[])
+            }
             Request::Drain {} => {
                 self.pool.drain()?;
                 let _ = rustix::io::write(&self.drained, &1_u64.to_ne_bytes());
