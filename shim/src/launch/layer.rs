@@ -3,7 +3,7 @@
 //! The layer is a tmpfs that only the overlay refers to, so it ends with the container, however
 //! that ends, and its memory counts as that of the container. The kernel makes an overlay only of
 //! directories that are mounted in the caller's mount namespace, where the host would see them. The
-//! mounts are therefore made by a thread with a mount namespace of its own, which ends with it.
+//! mounts are therefore made by a thread with its own mount namespace, which ends with it.
 
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;

@@ -26,6 +26,8 @@ pub(crate) const CASES: &[Case] = &[
     case("pool_run_has_limits_of_its_own", &[], limits_one_run),
     case("pool_sends_output_over_the_socket", &[], sends_output),
     case("pool_has_metrics", &[], has_metrics),
+    case("pool_runs_further_programs", &[], execs),
+    case("pool_sends_the_master_of_a_terminal", &[], has_terminals),
     case("pool_has_a_period_of_grace", &[], has_a_period_of_grace),
     case("pool_serves_half_closed_clients", &[], serves_half_closed_clients),
     case("pool_keeps_writes_apart", &[], keeps_writes_apart),
@@ -320,6 +322,72 @@ fn sends_output(bench: &Bench) {
     }
     assert!((4_000_000..4_200_000).contains(&length), "{length}");
     assert_eq!(runs, 1);
+    service.end();
+}
+
+/// In a container of a running program only, and not in one that is ready for another client.
+fn execs(bench: &Bench) {
+    let service = Service::start(bench, "1");
+    let mut first = Client::new(bench);
+    let waits = "while ! test -e /tmp/go; do sleep 0.05; done; exit 3";
+    first.say(&format!("{}\n", json!({ "run": { "args": ["sh", "-c", waits] } })));
+    let id = first.answer().unwrap()["started"]["id"].as_str().unwrap().to_owned();
+    let exec = |id: &str, args: &[&str]| {
+        let mut client = Client::new(bench);
+        let request = json!({ "exec": { "id": id, "args": args, "output": true, "timeout": 60 } });
+        client.say(&format!("{request}\n"));
+        client
+    };
+    let mut further = exec(&id, &["sh", "-c", "test $$ != 1 && echo in; exit 5"]);
+    assert_eq!(further.answer().unwrap()["started"]["id"], id.as_str());
+    assert_eq!(further.answer().unwrap()["output"], json!({ "fd": 1, "base64": "aW4K" }));
+    assert_eq!(further.answer().unwrap()["exited"]["code"], 5);
+    // It ends with its client.
+    let mut leaves = exec(&id, &["sleep", "60"]);
+    let pid = leaves.answer().unwrap()["started"]["pid"].as_i64().unwrap();
+    drop(leaves);
+    assert!(eventually(|| !std::path::Path::new(&format!("/proc/{pid}")).exists()));
+    // And with the container.
+    let mut stays = exec(&id, &["sleep", "60"]);
+    stays.answer().unwrap();
+    assert!(eventually(|| status(bench).is_some_and(|status| status["ready"] == 1)));
+    let listed = bench.run(&["list", "--quiet"]).ok();
+    let ready: Vec<&str> =
+        listed.lines().filter(|other| other.starts_with("pool-") && *other != id).collect();
+    assert!(!ready.is_empty(), "{listed}");
+    for other in ready.into_iter().chain(["no-such", "../x"]) {
+        let answer = exec(other, &["true"]).answer().unwrap();
+        let message = answer["error"]["message"].as_str().unwrap_or_else(|| panic!("{answer}"));
+        assert!(message.contains("no client has a program"), "{message}");
+    }
+    let mut goes = exec(&id, &["sh", "-c", "echo > /tmp/go"]);
+    assert!(goes.answer().unwrap()["started"].is_object());
+    assert_eq!(first.answer().unwrap()["exited"]["code"], 3);
+    assert_eq!(stays.answer().unwrap()["exited"]["signal"], 9);
+    service.end();
+}
+
+fn has_terminals(bench: &Bench) {
+    let service = Service::start(bench, "1");
+    let mut client = Client::new(bench);
+    let script = "test -t 0 && stty size; exit 4";
+    let request = json!({ "run": { "args": ["sh", "-c", script], "terminal": [33, 99] } });
+    client.say(&format!("{request}\n"));
+    let mut bytes = [0; 4096];
+    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = rustix::net::RecvAncillaryBuffer::new(&mut space);
+    let mut parts = [rustix::io::IoSliceMut::new(&mut bytes)];
+    let flags = rustix::net::RecvFlags::CMSG_CLOEXEC;
+    rustix::net::recvmsg(client.0.get_ref(), &mut parts, &mut ancillary, flags).unwrap();
+    let master = ancillary.drain().find_map(|message| match message {
+        rustix::net::RecvAncillaryMessage::ScmRights(mut files) => files.next(),
+        _ => None,
+    });
+    let mut said = String::new();
+    // The end of a terminal is an error.
+    let _ = fs::File::from(master.unwrap()).read_to_string(&mut said);
+    assert_eq!(said.trim_end(), "33 99");
+    assert_eq!(client.answer().unwrap()["exited"]["code"], 4);
     service.end();
 }
 

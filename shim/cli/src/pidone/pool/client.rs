@@ -20,7 +20,7 @@ impl From<super::Program> for Program {
     fn from(program: super::Program) -> Self {
         let super::Program { env, cwd, user, timeout, memory, pids, cpus, args } = program;
         let memory = memory.map(|size| u64::try_from(size).unwrap_or_default());
-        Self { args, env, cwd, user, timeout, memory, pids, cpus, output: false }
+        Self { args, env, cwd, user, timeout, memory, pids, cpus, ..Self::default() }
     }
 }
 

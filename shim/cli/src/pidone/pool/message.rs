@@ -26,6 +26,8 @@ pub(super) enum Request {
     /// Run a program. The descriptors that are sent with the line become 0, 1, 2 and so on; without
     /// descriptors, 0 to 2 are the null device.
     Run(Program),
+    /// Run a further program in the container of another client's program, named by `id`.
+    Exec(Program),
     /// Send the status of the pool.
     Status {},
     /// Send the counters of the pool in Prometheus' text format.
@@ -38,6 +40,9 @@ pub(super) enum Request {
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Program {
+    /// The container in which a further program runs, as `started` has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) id: Option<String>,
     /// The program and its arguments, or empty for those of the bundle.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) args: Vec<String>,
@@ -66,6 +71,9 @@ pub(super) struct Program {
     /// that cannot pass descriptors.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(super) output: bool,
+    /// The rows and columns of a new terminal, whose master comes with `started`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) terminal: Option<[u16; 2]>,
 }
 
 impl Program {

@@ -1,14 +1,16 @@
 //! Runs the program of one client in a container of the pool.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Read as _;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use pidone::Pool;
-use pidone::pool::Lease;
+use pidone::{Exit, Factory, Pool, Running};
 use pidone_config::config::Cgroup;
-use pidone_config::{Error, Process, Result, Stdio};
+use pidone_config::{Code, Error, Process, Result, Stdio, TerminalSize};
+use pidone_host::descriptor::any_readable;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
@@ -17,20 +19,26 @@ use super::message::{Control, Program, Response, decode};
 use crate::session::UNBLOCK_INTERVAL;
 use crate::signals::Forwarder;
 
+/// The containers whose programs run. Others may be ready, and are not for further programs.
+pub(super) type Ids = Mutex<BTreeSet<String>>;
+
 /// Runs a program for a client, and sends its exit status. The program is killed when the client
 /// disconnects or `end` becomes readable.
 ///
 /// # Errors
-/// [`pidone_config::Code::ConfigInvalid`] if the request or a later message is wrong; those of
-/// [`Pool::start`]; [`pidone_config::Code::ContainerNotRunning`] if the service ends.
+/// [`pidone_config::Code::ConfigInvalid`] if the request is wrong; those of [`Pool::start`];
+/// [`pidone_config::Code::ContainerNotRunning`] if the service ends.
 pub(super) fn run_program(
     lines: &mut Lines,
     program: Program,
     base: Process,
-    pool: &Pool,
+    (pool, ids): (&Pool, &Ids),
     end: BorrowedFd<'_>,
 ) -> Result<()> {
     program.check_limits()?;
+    if let Some(id) = &program.id {
+        return Err(Error::config("id", id, "is of a request to exec"));
+    }
     let (memory, pids, cpus) = (program.memory, program.pids, program.cpus);
     let (has_limits, timeout) = (program.has_limits(), program.timeout);
     let process = requested_process(program, base, lines)?;
@@ -41,34 +49,78 @@ pub(super) fn run_program(
     };
     // Close the descriptors of the client, which the program has now.
     drop(process);
-    let (id, pid) = (lease.container().id().to_owned(), lease.running().pid());
-    lines.send(&Response::Started { id, pid, warm: lease.is_warm() }, &[])?;
-    let running = lease.running();
-    let mut client = Client {
-        forwarder: Forwarder::default(),
-        outputs: [(1, running.stdout.take()), (2, running.stderr.take())],
-        // A time that cannot be represented never comes.
-        deadline: timeout
-            .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
-            .and_then(|timeout| Instant::now().checked_add(timeout)),
-        timed_out: false,
-        lines,
-    };
-    if !client.wait_for_exit(&mut lease, end)? {
+    let (id, warm) = (lease.container().id().to_owned(), lease.is_warm());
+    let _listed = Listed::new(ids, &id);
+    let mut client = Client::new(lines, lease.running(), timeout);
+    client.report_start(lease.running(), id, warm)?;
+    if !client.wait_for_exit(lease.running(), end)? {
         return Ok(());
     }
     let exit = lease.wait()?;
-    // Nobody writes any more.
-    while client.outputs.iter().any(|(_, pipe)| pipe.is_some()) {
-        for index in 0..client.outputs.len() {
-            client.forward_output(index)?;
-        }
-    }
     // Without a cgroup they are not counted.
     let oom_kills = lease.container().oom_kills().unwrap_or_default();
-    let killed_for = client.forwarder.killed_for();
-    let exited = Response::exited(&exit, killed_for, client.timed_out, oom_kills);
-    client.lines.send(&exited, &[])
+    client.report_exit(&exit, oom_kills)
+}
+
+/// Runs a further program in a container whose program runs. It ends as that of [`run_program`],
+/// and with the container.
+///
+/// # Errors
+/// [`pidone_config::Code::ContainerNotExists`] if no client's program runs in a container of this
+/// name; otherwise as [`run_program`].
+pub(super) fn exec_program(
+    lines: &mut Lines,
+    program: Program,
+    base: Process,
+    (factory, ids): (&Factory, &Ids),
+    end: BorrowedFd<'_>,
+) -> Result<()> {
+    program.check_limits()?;
+    if program.has_limits() {
+        return Err(Error::config("exec", "", "has the limits of its container"));
+    }
+    let id = program.id.clone().ok_or_else(|| Error::config("id", "", "is missing"))?;
+    if program.args.is_empty() {
+        return Err(Error::config("args", "", "names no program"));
+    }
+    if !lock(ids).contains(&id) {
+        let reason = "no client has a program in this container";
+        return Err(Error::reason(Code::ContainerNotExists, "exec", id, reason));
+    }
+    let timeout = program.timeout;
+    let process = requested_process(program, base, lines)?;
+    let container = factory.load(&id)?;
+    let mut running = container.exec(&process)?;
+    running.kill_on_drop(true);
+    drop(process);
+    let mut client = Client::new(lines, &mut running, timeout);
+    client.report_start(&mut running, id, false)?;
+    if !client.wait_for_exit(&mut running, end)? {
+        return Ok(());
+    }
+    let exit = running.wait()?;
+    let oom_kills = container.oom_kills().unwrap_or_default();
+    client.report_exit(&exit, oom_kills)
+}
+
+/// The name of a container among those whose programs run, until it is dropped.
+struct Listed<'a>(&'a Ids, String);
+
+impl<'a> Listed<'a> {
+    fn new(ids: &'a Ids, id: &str) -> Self {
+        lock(ids).insert(id.to_owned());
+        Self(ids, id.to_owned())
+    }
+}
+
+impl Drop for Listed<'_> {
+    fn drop(&mut self) {
+        lock(self.0).remove(&self.1);
+    }
+}
+
+fn lock(ids: &Ids) -> MutexGuard<'_, BTreeSet<String>> {
+    ids.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Returns the limits of the bundle, overridden by those of the request.
@@ -112,7 +164,13 @@ fn requested_process(program: Program, base: Process, lines: &mut Lines) -> Resu
             }
         }
     }
-    let Program { args, env, cwd, user, output, .. } = program;
+    let Program { args, env, cwd, user, output, terminal, .. } = program;
+    if let Some([rows, columns]) = terminal {
+        if output || !matches!(process.stdout, Stdio::Null) {
+            return Err(Error::config("terminal", "", "takes the place of 0, 1 and 2"));
+        }
+        process.terminal = Some(TerminalSize { rows, columns });
+    }
     if output {
         if !matches!(process.stdout, Stdio::Null) {
             return Err(Error::config("output", true, "and descriptors exclude each other"));
@@ -145,21 +203,57 @@ struct Client<'a> {
     timed_out: bool,
 }
 
-impl Client<'_> {
+impl<'a> Client<'a> {
+    fn new(lines: &'a mut Lines, running: &mut Running, timeout: Option<f64>) -> Self {
+        Self {
+            lines,
+            forwarder: Forwarder::default(),
+            outputs: [(1, running.stdout.take()), (2, running.stderr.take())],
+            // A time that cannot be represented never comes.
+            deadline: timeout
+                .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+                .and_then(|timeout| Instant::now().checked_add(timeout)),
+            timed_out: false,
+        }
+    }
+
+    /// Reports that the program runs, with the master of its terminal.
+    fn report_start(&self, running: &mut Running, id: String, warm: bool) -> Result<()> {
+        let console = running.console.take();
+        let files: Vec<BorrowedFd<'_>> = console.iter().map(AsFd::as_fd).collect();
+        self.lines.send(&Response::Started { id, pid: running.pid(), warm }, &files)
+    }
+
+    /// Sends what is left of the output, and how the program has exited.
+    fn report_exit(&mut self, exit: &Exit, oom_kills: u64) -> Result<()> {
+        // What is left in the pipes, and not what other processes may still write.
+        for index in 0..self.outputs.len() {
+            while self.outputs[index]
+                .1
+                .as_ref()
+                .is_some_and(|pipe| any_readable([pipe.as_fd()]) == Ok(true))
+            {
+                self.forward_output(index)?;
+            }
+        }
+        let killed_for = self.forwarder.killed_for();
+        self.lines.send(&Response::exited(exit, killed_for, self.timed_out, oom_kills), &[])
+    }
+
     /// Carries out the client's orders until the program exits. Returns false if the client
     /// disconnects first. A client that has only closed its sending side gives no more orders.
-    fn wait_for_exit(&mut self, lease: &mut Lease, end: BorrowedFd<'_>) -> Result<bool> {
+    fn wait_for_exit(&mut self, running: &mut Running, end: BorrowedFd<'_>) -> Result<bool> {
         loop {
             // First the lines that were received together with the request.
             while let Some(line) = self.lines.take() {
-                self.obey(&line, lease)?;
+                self.obey(&line, running)?;
             }
-            self.check_time(lease)?;
+            self.check_time(running)?;
             // After its end only the connection itself is of interest, whose end poll(2) always
             // reports.
             let wanted = if self.lines.has_ended() { PollFlags::empty() } else { PollFlags::IN };
             let mut fds = vec![
-                PollFd::from_borrowed_fd(lease.running().pidfd(), PollFlags::IN),
+                PollFd::from_borrowed_fd(running.pidfd(), PollFlags::IN),
                 PollFd::from_borrowed_fd(self.lines.as_fd(), wanted),
                 PollFd::from_borrowed_fd(end, PollFlags::IN),
             ];
@@ -177,7 +271,7 @@ impl Client<'_> {
             drop(fds);
             if ready[2] {
                 return Err(Error::reason(
-                    pidone_config::Code::ContainerNotRunning,
+                    Code::ContainerNotRunning,
                     "pool",
                     "",
                     "the service ends",
@@ -196,24 +290,24 @@ impl Client<'_> {
             for (index, _) in open.iter().zip(&ready[3..]).filter(|(_, ready)| **ready) {
                 self.forward_output(*index)?;
             }
-            self.forwarder.retry_held(lease.running())?;
+            self.forwarder.retry_held(running)?;
         }
     }
 
     /// Carries out an order. One that is wrong is answered, and changes nothing.
-    fn obey(&mut self, line: &[u8], lease: &mut Lease) -> Result<()> {
+    fn obey(&mut self, line: &[u8], running: &Running) -> Result<()> {
         match decode::<Control>(line, "order").and_then(Control::signal) {
             Ok(0) => self.lines.send(&Response::Running {}, &[]),
-            Ok(signal) => self.forwarder.send(lease.running(), signal),
+            Ok(signal) => self.forwarder.send(running, signal),
             Err(error) => self.lines.send(&Response::refused(&error), &[]),
         }
     }
 
     /// Kills the program if its time is over.
-    fn check_time(&mut self, lease: &mut Lease) -> Result<()> {
+    fn check_time(&mut self, running: &Running) -> Result<()> {
         if self.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
             (self.deadline, self.timed_out) = (None, true);
-            lease.running().kill()?;
+            running.kill()?;
         }
         Ok(())
     }

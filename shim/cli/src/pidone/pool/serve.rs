@@ -11,7 +11,7 @@ use std::thread::{self, Scope};
 use std::time::{Duration, Instant};
 
 use pidone::pool::Sizes;
-use pidone::{Options, Pool};
+use pidone::{Factory, Options, Pool};
 use pidone_config::oci::Bundle;
 use pidone_config::{Error, Result};
 use pidone_host::privilege;
@@ -24,7 +24,7 @@ use super::directory::{Directory, TIMEOUT, set_timeouts};
 use super::lines::Lines;
 use super::message::{Request, Response, decode};
 use super::metrics::metrics;
-use super::program::run_program;
+use super::program::{Ids, exec_program, run_program};
 use crate::failure::Outcome;
 use crate::pidone::flags::Global;
 use crate::report::Report;
@@ -41,7 +41,9 @@ const PAUSE: Duration = Duration::from_millis(10);
 
 /// The service.
 struct Service {
+    factory: Factory,
     pool: Pool,
+    ids: Ids,
     bundle: Bundle,
     listener: OwnedFd,
     /// An eventfd that becomes readable when all clients must be disconnected.
@@ -77,7 +79,9 @@ pub(super) fn serve(flags: &super::Serve, global: &Global, report: &mut Report) 
     let pool = Pool::new(&factory, &config, bundle.process()?, sizes)?;
     let fail = |errno| Error::system("eventfd", "", errno);
     let service = Service {
+        factory,
         pool,
+        ids: Ids::default(),
         bundle,
         listener: directory.listen()?,
         end: eventfd(0, EventfdFlags::CLOEXEC).map_err(fail)?,
@@ -192,7 +196,11 @@ impl Service {
         match decode(&line, "request")? {
             Request::Run(program) => {
                 let base = self.bundle.process()?;
-                run_program(lines, program, base, &self.pool, self.end.as_fd())
+                run_program(lines, program, base, (&self.pool, &self.ids), self.end.as_fd())
+            }
+            Request::Exec(program) => {
+                let base = self.bundle.further_process()?;
+                exec_program(lines, program, base, (&self.factory, &self.ids), self.end.as_fd())
             }
             Request::Status {} => lines.send(&Response::status(&self.pool.status()), &[]),
             Request::Metrics {} => {
