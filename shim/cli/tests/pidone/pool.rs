@@ -301,7 +301,7 @@ fn sends_output(bench: &Bench) {
     let request = json!({ "run": { "args": ["sh", "-c", script], "output": true } });
     client.say(&format!("{request}\n"));
     assert!(client.answer().unwrap()["started"].is_object());
-    let mut outputs = vec![client.answer().unwrap(), client.answer().unwrap()];
+    let mut outputs = [client.answer().unwrap(), client.answer().unwrap()];
     outputs.sort_by_key(|output| output["output"]["fd"].as_u64());
     assert_eq!(outputs[0]["output"], json!({ "fd": 1, "base64": "Yf8=" }));
     assert_eq!(outputs[1]["output"], json!({ "fd": 2, "base64": "Ygo=" }));
