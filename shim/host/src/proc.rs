@@ -243,9 +243,21 @@ pub fn in_pid_namespace_of(pid: i32) -> Result<Vec<i32>> {
 /// # Errors
 /// [`pidone_config::Code::SystemError`] with the path.
 pub fn own_id_maps(file: &str) -> Result<Vec<IdMap>> {
-    let path = format!("/proc/self/{file}");
-    let text = fs::read_to_string(&path).map_err(|error| Error::path("read", &path, error))?;
-    parse_id_maps(&text).ok_or_else(|| Error::path("read", &path, Errno::PROTO))
+    read_id_maps(&format!("/proc/self/{file}"))
+}
+
+/// Returns the id map of a process's user namespace in a file below `/proc/PID`, `uid_map` or
+/// `gid_map`. The outside is this process's namespace, unless both are the same.
+///
+/// # Errors
+/// [`pidone_config::Code::SystemError`] with the path.
+pub fn id_maps(pid: i32, file: &str) -> Result<Vec<IdMap>> {
+    read_id_maps(&format!("/proc/{pid}/{file}"))
+}
+
+fn read_id_maps(path: &str) -> Result<Vec<IdMap>> {
+    let text = fs::read_to_string(path).map_err(|error| Error::path("read", path, error))?;
+    parse_id_maps(&text).ok_or_else(|| Error::path("read", path, Errno::PROTO))
 }
 
 /// Whether processes of this process's user namespace may call `setgroups(2)`, as far as the

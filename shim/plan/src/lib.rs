@@ -220,6 +220,13 @@ impl Plan {
         self.parts.iter().flat_map(Part::operations)
     }
 
+    /// Returns the user that the program runs as; `None` if the plan does not set it.
+    #[must_use]
+    pub fn user(&self) -> Option<u32> {
+        let uid = |op| if let Op::Ids { uid, .. } = op { Some(uid) } else { None };
+        self.operations().filter_map(uid).last()
+    }
+
     /// Moves the last operation to a separate part, so that it can be sent later than the others.
     pub fn set_last_apart(&mut self) {
         let Some(part) = self.parts.last_mut().filter(|part| part.operations > 1) else { return };

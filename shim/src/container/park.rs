@@ -15,7 +15,7 @@ use crate::container::start::facts::{Compilation, Compiled, Stage};
 use crate::container::start::{ParkedFirst, ReleaseHostSide};
 use crate::container::state::lock::Lock;
 use crate::launch::stdio::Descriptors;
-use crate::launch::{self, Lent};
+use crate::launch::{self, Lent, Owner};
 
 /// An init that waits for its program.
 #[derive(Debug)]
@@ -69,9 +69,16 @@ impl Container {
 
     /// Sends the second part of the plan with its descriptors, and waits for the exec.
     fn finish(&self, parked: Parked, descriptors: Descriptors<'_>, plan: &Plan) -> Result<Running> {
+        let state = self.known();
+        // Only a model that is root sets its user in the first stage.
+        let uid = plan.user().unwrap_or_default();
+        let owner = Owner { descriptors: &descriptors, config: &state.config, uid };
+        if let Err(error) = owner.take(parked.init.ids()) {
+            parked.end();
+            return Err(error);
+        }
         let all = descriptors.all();
         let lent = Lent { others: &all, ..Lent::default() };
-        let state = self.known();
         // This program holds no lock of a container that it keeps ready.
         let mut host =
             ReleaseHostSide::new(self.hooks(&state, parked.cgroups.as_ref()), plan, None);

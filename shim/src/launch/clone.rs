@@ -51,6 +51,11 @@ pub(crate) struct Child {
 }
 
 impl Child {
+    /// Returns its pid and its pidfd.
+    pub(crate) fn ids(&self) -> (i32, BorrowedFd<'_>) {
+        (self.pid, self.pidfd.as_fd())
+    }
+
     /// Kills and reaps it.
     pub(crate) fn end(&self) {
         let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);

@@ -20,6 +20,8 @@ pub(crate) struct Descriptors<'a> {
 
 /// A descriptor of a new process.
 enum End<'a> {
+    /// The null device.
+    Null(OwnedFd),
     Own(OwnedFd),
     Lent(BorrowedFd<'a>),
 }
@@ -57,7 +59,7 @@ impl<'a> Descriptors<'a> {
     pub(crate) fn from_stdio(stdio: [&'a Stdio; 3], extra: &'a [OwnedFd]) -> Result<Self> {
         let mut all = Self::open_some(stdio, extra)?;
         for end in all.standard.iter_mut().filter(|end| end.is_none()) {
-            *end = Some(End::Own(open_null()?));
+            *end = Some(End::Null(open_null()?));
         }
         Ok(all)
     }
@@ -98,6 +100,14 @@ impl<'a> Descriptors<'a> {
         self.standard.each_ref().map(Option::is_some)
     }
 
+    /// Returns those of 0, 1 and 2 that the process requests, except the null device.
+    pub(crate) fn stdio(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.standard.iter().flatten().filter_map(|end| match end {
+            End::Null(_) => None,
+            end => Some(end.as_fd()),
+        })
+    }
+
     /// Returns the open descriptors in the order of their numbers.
     pub(crate) fn all(&self) -> Vec<BorrowedFd<'_>> {
         let standard = self.standard.iter().flatten().map(End::as_fd);
@@ -108,7 +118,7 @@ impl<'a> Descriptors<'a> {
 impl End<'_> {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
-            Self::Own(fd) => fd.as_fd(),
+            Self::Null(fd) | Self::Own(fd) => fd.as_fd(),
             Self::Lent(fd) => fd.as_fd(),
         }
     }

@@ -27,7 +27,7 @@ use crate::launch::channel::Channel;
 use crate::launch::image::Sealed;
 use crate::launch::options::{Options, image};
 use crate::launch::stdio::Descriptors;
-use crate::launch::{Child, Host, Launch, Lent, Place};
+use crate::launch::{Child, Host, Launch, Lent, Owner, Place};
 use crate::trace;
 
 /// The limit of extra files for a process that the init starts. A request can carry more, but it
@@ -161,7 +161,10 @@ impl Join<'_> {
             drop(request);
             return self.join(root);
         };
-        match request.spawn(&plan, (self.pid, self.init.pidfd()), &mut channel)? {
+        let init = (self.pid, self.init.pidfd());
+        let uid = plan.user().unwrap_or_default();
+        Owner { descriptors: &request.descriptors, config: self.config, uid }.take(init)?;
+        match request.spawn(&plan, init, &mut channel)? {
             Some(spawned) => Ok(request.running(spawned, channel, self.init.connection.clone())),
             None => {
                 drop((request, channel));
@@ -198,6 +201,7 @@ impl Join<'_> {
         .start(&mut JoinHostSide {
             oom_score_adj: self.process.oom_score_adj,
             container: Some((&self.hooks, self.pid)),
+            owner: Some(Owner { descriptors: &descriptors, config: self.config, uid: process.uid }),
         })?;
         let running = Running::from_started(started, descriptors);
         children::register_joined(self.pid, &running.child);
@@ -211,10 +215,15 @@ pub(crate) struct JoinHostSide<'a> {
     /// The container and the pid of its first process, which the seccomp agent gets to know; `None`
     /// for a hook.
     pub(crate) container: Option<(&'a Hooks<'a>, i32)>,
+    /// Who gets the descriptors of the process.
+    pub(crate) owner: Option<Owner<'a>>,
 }
 
 impl Host for JoinHostSide<'_> {
     fn on_cloned(&mut self, child: &Child) -> Result<()> {
+        if let Some(owner) = &self.owner {
+            owner.take(child.ids())?;
+        }
         adjust_oom_score(child.pid, self.oom_score_adj)
     }
 

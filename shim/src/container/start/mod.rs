@@ -25,7 +25,7 @@ use crate::container::state::{Identity, State, sockets};
 use crate::launch::image::Sealed;
 use crate::launch::options::{Options, image};
 use crate::launch::stdio::Descriptors;
-use crate::launch::{Child, Host, Launch, Lent, Maps, Network, Parked, Place, Started};
+use crate::launch::{Child, Host, Launch, Lent, Maps, Network, Owner, Parked, Place, Started};
 use crate::trace;
 
 /// The start of a container's first process.
@@ -83,8 +83,13 @@ impl Start<'_> {
         let for_init = null.as_ref().unwrap_or(&descriptors);
         let all = for_init.all();
         let early = compiled.plan.early_parts();
+        let owner = compiled.process.as_ref().filter(|_| !supervises).map(|process| Owner {
+            descriptors: &descriptors,
+            config: self.config,
+            uid: process.uid,
+        });
         let (started, identity) =
-            self.launch(&compiled, &all, early, |launch, host| launch.start(host))?;
+            self.launch(&compiled, (&all, owner), early, |launch, host| launch.start(host))?;
         drop(all);
         let Compiled { plan, process, dropped, .. } = compiled;
         let rest_of = |plan: &Plan| plan.after_wait().map(|(first, rest)| (first, rest.to_owned()));
@@ -110,8 +115,9 @@ impl Start<'_> {
         }
         let null = pidone_host::descriptor::open_null()?;
         let early = compiled.plan.parts().len();
+        let descriptors: (&[_], _) = (&[null.as_fd(); 3], None);
         let (parked, identity) =
-            self.launch(&compiled, &[null.as_fd(); 3], early, |launch, host| launch.park(host))?;
+            self.launch(&compiled, descriptors, early, |launch, host| launch.park(host))?;
         Ok(ParkedFirst { parked, identity })
     }
 
@@ -133,11 +139,12 @@ impl Start<'_> {
 
     /// Launches the init by `run`. Returns its result, and the identity of the process.
     ///
-    /// `early` is how many parts of the plan may be sent before the clone.
+    /// `early` is how many parts of the plan may be sent before the clone. The owner, if there is
+    /// one, gets the descriptors.
     fn launch<T>(
         &self,
         compiled: &Compiled,
-        descriptors: &[BorrowedFd<'_>],
+        (descriptors, owner): (&[BorrowedFd<'_>], Option<Owner<'_>>),
         early: usize,
         run: impl FnOnce(&Launch<'_>, &mut HostSide<'_>) -> Result<T>,
     ) -> Result<(T, Identity)> {
@@ -146,7 +153,7 @@ impl Start<'_> {
         let takes_more = self.supervisor.is_some() || compiled.process.is_none();
         let entrance = self.cgroups.map(Cgroups::entrance).transpose()?.unwrap_or_default();
         let moved = net::MovedDevices::default();
-        let mut host = HostSide { start: self, plan, identity: None, moved };
+        let mut host = HostSide { start: self, plan, identity: None, owner, moved };
         let launch = Launch {
             plan,
             image: image(self.image, self.options, takes_more)?,
@@ -195,9 +202,11 @@ impl Start<'_> {
             keep_newlines: self.process.keep_newlines,
             timeout: self.options.timeout,
         };
-        let spawned = program.compile_plan(self.config, process, dropped).and_then(|plan| {
-            let init = (child.pid, child.pidfd.as_fd());
-            let spawned = program.spawn(&plan, init, &mut channel)?;
+        let owner =
+            Owner { descriptors: &program.descriptors, config: self.config, uid: process.uid };
+        let spawned = owner.take(child.ids()).and_then(|()| {
+            let plan = program.compile_plan(self.config, process, dropped)?;
+            let spawned = program.spawn(&plan, child.ids(), &mut channel)?;
             let none = || Error::system("spawn", "the init takes no request", Errno::AGAIN);
             Ok((spawned.ok_or_else(none)?, plan))
         });
@@ -250,6 +259,8 @@ struct HostSide<'a> {
     start: &'a Start<'a>,
     plan: &'a Plan,
     identity: Option<Identity>,
+    /// Who gets the descriptors.
+    owner: Option<Owner<'a>>,
     /// Interfaces that were moved from the host into the container.
     moved: net::MovedDevices,
 }
@@ -266,6 +277,9 @@ impl Host for HostSide<'_> {
         if config.has_new(NamespaceType::User) {
             let maps = Maps { users: &config.uid_mappings, groups: &config.gid_mappings };
             trace::span("map ids", || maps.write(child.pid))?;
+        }
+        if let Some(owner) = &self.owner {
+            owner.take(child.ids())?;
         }
         adjust_oom_score(child.pid, self.start.process.oom_score_adj)
     }

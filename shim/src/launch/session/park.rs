@@ -3,7 +3,7 @@
 //! It waits as for any further part of a plan. It exits when the host's end of the socket closes,
 //! with the host's process or by [`Parked::end`].
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use pidone_config::Result;
@@ -37,6 +37,11 @@ impl Launch<'_> {
 }
 
 impl Parked {
+    /// Returns the pid and the pidfd of the init.
+    pub(crate) fn ids(&self) -> (i32, BorrowedFd<'_>) {
+        self.child.ids()
+    }
+
     /// Whether the init still waits: it has neither ended nor reported anything.
     pub(crate) fn waits(&self) -> bool {
         any_readable([self.child.pidfd.as_fd(), self.channel.as_fd()]) == Ok(false)
