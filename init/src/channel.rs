@@ -20,7 +20,8 @@ pub(crate) type Wire = pidone_proto::Postcard;
 /// The space for a header and the longest report: a batch of times, and its integers.
 const REPORT: usize = HEADER_LENGTH + 8 * limits::TIMES_PER_REPORT + 64;
 
-/// The socket to the host.
+/// The socket to the host. No call on it is interrupted (`EINTR`): this program has no handlers for
+/// signals, and the socket no time limits.
 pub(crate) struct Channel {
     socket: OwnedFd,
     received: u32,
@@ -66,12 +67,8 @@ impl Channel {
             slots.put_received(descriptors, fd);
             descriptors += 1;
         };
-        let (length, cut) = loop {
-            match socket::receive(self.socket.as_fd(), buffer, &mut keep) {
-                Err(Errno::INTR) => {}
-                other => break other.during(Call::Receive)?,
-            }
-        };
+        let (length, cut) =
+            socket::receive(self.socket.as_fd(), buffer, &mut keep).during(Call::Receive)?;
         if length == 0 {
             return Err(Failure::new(Call::Receive, Errno::PIPE));
         }
@@ -108,12 +105,10 @@ impl Channel {
         head.copy_from_slice(&header.to_bytes());
         let message = message.get(..HEADER_LENGTH + length).unwrap_or_default();
 
-        loop {
-            match socket::send(self.socket.as_fd(), message, descriptor) {
-                Err(Errno::INTR) => {}
-                other => break other.during(Call::Send)?,
-            }
-        }
+        // These may be sent under the seccomp filter of the program. No others are written, since
+        // an error would be a signal.
+        let written = matches!(report, Report::Executing | Report::Failed { .. });
+        socket::send(self.socket.as_fd(), message, descriptor, written).during(Call::Send)?;
         self.sent += 1;
         Ok(())
     }

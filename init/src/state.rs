@@ -27,6 +27,10 @@ pub(crate) struct Init {
     /// Descriptors by slot.
     pub(crate) slots: Slots,
     root: Option<Root>,
+    /// All descriptors from this number up are close-on-exec.
+    pub(crate) fixed: u32,
+    /// The first candidate for the program to try, counted from 1, or 0: `Op::FindProgram`.
+    pub(crate) found: u16,
     /// The directory of the last node or link that was made.
     place: Option<Place>,
     /// The times of the operations so far, if the host wants them.
@@ -54,6 +58,8 @@ impl Init {
             channel,
             slots: Slots::new(),
             root: None,
+            fixed: 3,
+            found: 0,
             place: None,
             times: None,
             step: 0,

@@ -464,7 +464,8 @@ message! {
         /// Fails as [`Op::Exec`] would if none of the files can be executed.
         ///
         /// It comes early in a plan with [`Op::AwaitStart`], so that a missing program is an error
-        /// of `create` rather than of `start`.
+        /// of `create` rather than of `start`, and before a seccomp filter. [`Op::Exec`] then
+        /// begins with the first candidate that was found, so that an agent sees no others.
         FindProgram {
             /// The paths to try, in order.
             candidates: Strings<'a>,

@@ -7,12 +7,13 @@
 mod tests;
 
 use pidone_proto::{Call, FrameType, Op, Part, Text, limits};
+use rustix::fd::AsRawFd as _;
 use rustix::fs::Mode;
-use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 
-use crate::channel::{Channel, decode};
+use crate::channel::decode;
 use crate::failure::{Context as _, Failure, Result};
+use crate::kernel::descriptor::close_on_exec_from;
 use crate::kernel::memory::{Mapping, allocate};
 use crate::kernel::signal;
 #[cfg(feature = "supervise")]
@@ -34,7 +35,7 @@ pub(crate) enum Next {
 ///
 /// `begun` is when this program began, as [`now`](crate::kernel::now) returns it, or 0.
 pub(crate) fn run_plan(init: &mut Init, begun: u64) -> Result<Next> {
-    prepare(&init.channel)?;
+    prepare(init)?;
     let buffer = allocate(limits::FRAME).during(Call::Memory)?;
     loop {
         let (header, body) = init.channel.receive(buffer, &mut init.slots)?;
@@ -66,9 +67,12 @@ pub(crate) fn run_plan(init: &mut Init, begun: u64) -> Result<Next> {
 }
 
 /// Sets up what every plan relies on.
-fn prepare(channel: &Channel) -> Result {
+fn prepare(init: &mut Init) -> Result {
     // The host takes end-of-file for exec: the socket closes whatever the plan says to preserve.
-    fcntl_setfd(channel.as_fd(), FdFlags::CLOEXEC).during(Call::Receive)?;
+    // Descriptors above it are unknown. All that the init opens from now on is close-on-exec.
+    let socket = init.channel.as_fd().as_raw_fd().cast_unsigned();
+    close_on_exec_from(socket).during(Call::CloseRange)?;
+    init.fixed = socket;
     // Files get the exact modes of the plan.
     rustix::process::umask(Mode::empty());
     signal::reset();

@@ -219,8 +219,8 @@ fn own_group() -> usize {
 /// Sets the signal that this process gets when its parent ends: `PR_SET_PDEATHSIG`.
 ///
 /// Rustix takes only signals that have a name.
-pub(crate) fn set_parent_death(signal: u8) -> Result<(), Errno> {
-    let args = [PR_SET_PDEATHSIG as usize, usize::from(signal), 0, 0, 0, 0];
+pub(crate) fn set_parent_death(signal: u32) -> Result<(), Errno> {
+    let args = [PR_SET_PDEATHSIG as usize, signal as usize, 0, 0, 0, 0];
     // SAFETY: no memory is involved.
     unsafe { syscall(__NR_prctl, args) }.map(drop)
 }

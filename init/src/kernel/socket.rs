@@ -7,7 +7,7 @@
 use core::ffi::{c_char, c_void};
 use core::ptr;
 
-use linux_raw_sys::general::{__NR_ioctl, __NR_recvmsg, __NR_sendmsg, iovec};
+use linux_raw_sys::general::{__NR_ioctl, __NR_recvmsg, __NR_sendmsg, __NR_write, iovec};
 use linux_raw_sys::ioctl::SIOCSIFFLAGS;
 use linux_raw_sys::net::{
     MSG_CMSG_CLOEXEC, MSG_CTRUNC, MSG_NOSIGNAL, MSG_TRUNC, SCM_RIGHTS, SOL_SOCKET, cmsghdr, ifreq,
@@ -28,10 +28,14 @@ struct Rights<const N: usize> {
 
 /// Sends one message, with or without a descriptor: `sendmsg(2)`. If the other end is gone, this is
 /// an error and not a signal.
+///
+/// With `written` it is sent by `write(2)`, which every seccomp profile allows, and without a
+/// descriptor. If the other end is gone, this is a signal, unless the process ignores it.
 pub(crate) fn send(
     socket: BorrowedFd<'_>,
     message: &[u8],
     descriptor: Option<BorrowedFd<'_>>,
+    written: bool,
 ) -> Result<(), Errno> {
     let number = descriptor.map_or(-1, |descriptor| descriptor.as_raw_fd());
     // The length is without the padding at the end.
@@ -49,9 +53,13 @@ pub(crate) fn send(
         iov_len: u64::try_from(message.len()).unwrap_or(u64::MAX),
     };
     let header = header(&piece, (&raw const control).cast_mut().cast(), length);
-    let args = [raw(socket), (&raw const header) as usize, MSG_NOSIGNAL as usize, 0, 0, 0];
+    let (number, data, last) = if written {
+        (__NR_write, message.as_ptr() as usize, message.len())
+    } else {
+        (__NR_sendmsg, (&raw const header) as usize, MSG_NOSIGNAL as usize)
+    };
     // SAFETY: the kernel only reads the structures and what they point to, which outlive the call.
-    unsafe { syscall(__NR_sendmsg, args) }.map(drop)
+    unsafe { syscall(number, [raw(socket), data, last, 0, 0, 0]) }.map(drop)
 }
 
 /// Receives one message: `recvmsg(2)`. Passes its descriptors, which are close-on-exec, to `each`.

@@ -5,7 +5,7 @@ use core::ffi::{CStr, c_char};
 use core::ptr;
 
 use pidone_proto::{Call, Strings};
-use rustix::fs::{AtFlags, CWD, FileType, OFlags, Stat, fstat, statat};
+use rustix::fs::{FileType, OFlags, Stat, fstat};
 use rustix::io::Errno;
 
 use crate::failure::{Context, Failure, Result};
@@ -37,8 +37,11 @@ pub(crate) fn execute(
     let [some, others] = &mut few;
     let arguments = pointers(init, program.arguments, some)?;
     let environment = pointers(init, program.environment, others)?;
-    // All descriptors of the init are close-on-exec; this is for those that it does not know.
-    descriptor::close_on_exec_from(3_u32.saturating_add(preserved)).during(Call::CloseRange)?;
+    // Not for nothing: this may be under a filter that refuses the call.
+    let first = 3_u32.saturating_add(preserved);
+    if first < init.fixed {
+        descriptor::close_on_exec_from(first).during(Call::CloseRange)?;
+    }
     init.report_executing()?;
     if !filter.is_empty() {
         install_filter(init, filter_flags, filter)?;
@@ -46,6 +49,9 @@ pub(crate) fn execute(
 
     let mut worst = Failure::new(Call::Exec, Errno::NOENT);
     for (path, detail) in program.candidates.iter().zip(1..) {
+        if detail < init.found {
+            continue;
+        }
         // SAFETY: every pointer was made from a string that ends with NUL and is still borrowed.
         let errno = unsafe { process::execve(path, arguments.as_ptr(), environment.as_ptr()) };
         let failure = Failure { call: Call::Exec, detail, errno };
@@ -63,18 +69,21 @@ pub(crate) fn execute(
     Err(worst)
 }
 
-/// Checks that one of the candidates can be executed, as far as its type and mode show.
+/// Finds the first candidate that can be executed, as far as its type and mode show. [`execute`]
+/// begins with it, so that an agent that is asked about `execve(2)` sees no other.
 pub(crate) fn find_program(init: &mut Init, candidates: Strings<'_>) -> Result {
     const EXECUTE: u32 = 0o111;
     let mut worst = Failure::new(Call::Exec, Errno::NOENT);
     for (path, detail) in candidates.iter().zip(1..) {
+        init.found = detail;
         let failure = |errno| Failure { call: Call::Exec, detail, errno };
         match init.open(path, OFlags::PATH, true).and_then(fstat) {
             Ok(stat) if is_file(&stat) && stat.st_mode & EXECUTE != 0 => return Ok(()),
-            // A link that is not followed here may lead to a program at exec.
-            Err(Errno::LOOP) => return Ok(()),
+            // A link that is not followed here may lead to a program at exec, and the user may have
+            // access to a directory that root has none to.
+            Err(Errno::LOOP | Errno::ACCESS) => return Ok(()),
             Err(Errno::NOENT | Errno::NOTDIR) => {}
-            Ok(_) | Err(Errno::ACCESS) => worst = failure(Errno::ACCESS),
+            Ok(_) => worst = failure(Errno::ACCESS),
             Err(errno) => return Err(failure(errno)),
         }
     }
@@ -113,5 +122,5 @@ fn pointers<'a>(
 
 /// Returns whether a file exists.
 fn exists(path: &CStr) -> bool {
-    statat(CWD, path, AtFlags::empty()).is_ok()
+    rustix::fs::access(path, rustix::fs::Access::EXISTS).is_ok()
 }

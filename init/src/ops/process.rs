@@ -5,8 +5,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::AsFd;
 use rustix::fs::{Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
-use rustix::process::Signal;
-use rustix::process::{fchdir, set_parent_process_death_signal};
+use rustix::process::fchdir;
 use rustix::thread::{
     CapabilitySet, CapabilitySets, clear_ambient_capability_set,
     configure_capability_in_ambient_set, remove_capability_from_bounding_set,
@@ -14,7 +13,7 @@ use rustix::thread::{
 };
 
 use crate::failure::{Context, Failure, Result};
-use crate::kernel::attributes;
+use crate::kernel::{self, attributes};
 use crate::state::Init;
 
 /// Sets a resource limit.
@@ -136,10 +135,7 @@ pub(crate) fn change_directory(init: &mut Init, path: Text<'_>) -> Result {
 /// This comes after the change of ids, which clears it. The parent has no pid in this namespace if
 /// it is in another one, but the socket is closed when it ends.
 pub(crate) fn set_parent_death(init: &mut Init, signal: u32) -> Result {
-    let number = i32::try_from(signal).unwrap_or(0);
-    let signal =
-        Signal::from_named_raw(number).ok_or(Failure::new(Call::ParentDeath, Errno::INVAL))?;
-    set_parent_process_death_signal(Some(signal)).during(Call::ParentDeath)?;
+    kernel::process::set_parent_death(signal).during(Call::ParentDeath)?;
     let socket = init.channel.as_fd();
     let mut fds = [PollFd::from_borrowed_fd(socket, PollFlags::empty())];
     let no_wait = Timespec { tv_sec: 0, tv_nsec: 0 };

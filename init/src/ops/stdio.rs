@@ -25,6 +25,7 @@ pub(crate) fn install(init: &mut Init, count: u32) -> Result {
     init.slots.move_above(above).during(Call::Duplicate)?;
     init.channel.move_above(above)?;
     init.close_root();
+    init.fixed = init.fixed.max(count.into());
     for number in 0..count {
         let fd = init.slots.take(Slot(number))?;
         // SAFETY: everything that the init owns was moved above these numbers.

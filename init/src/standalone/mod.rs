@@ -45,7 +45,7 @@ fn supervise(options: &Options, environment: Strings) -> u8 {
     let saved = signal::block();
     if options.parent_death != 0 {
         // It cannot fail: the number is a signal.
-        let _ = process::set_parent_death(options.parent_death);
+        let _ = process::set_parent_death(options.parent_death.into());
     }
     // As PID 1 it gets the orphans anyway.
     let _ = set_child_subreaper(Some(Pid::INIT));

@@ -16,7 +16,7 @@ use rustix::fs::CWD;
 use rustix::io::Errno;
 use rustix::mount::{OpenTreeFlags, open_tree};
 use rustix::process::{getegid, geteuid};
-use rustix::thread::{CapabilitySet, capabilities};
+use rustix::thread::{CapabilitySet, capabilities, capability_is_in_bounding_set};
 
 use crate::proc;
 
@@ -108,6 +108,16 @@ pub fn can_copy_mounts() -> bool {
         let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
         open_tree(CWD, c"/proc", flags).is_ok()
     })
+}
+
+/// Returns the capability by which root of a container enters any directory, as a mask: 0 if it has
+/// none. Root of a container's user namespace has all capabilities, any other root those of this
+/// process.
+pub fn search_capability(own_user_namespace: bool) -> u64 {
+    [CapabilitySet::DAC_READ_SEARCH, CapabilitySet::DAC_OVERRIDE]
+        .into_iter()
+        .find(|one| own_user_namespace || capability_is_in_bounding_set(*one).unwrap_or(false))
+        .map_or(0, |one| one.bits())
 }
 
 /// Whether this process may map any user ids of its namespace into a new one. Root of a user

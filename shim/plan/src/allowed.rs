@@ -35,6 +35,7 @@ const CALLS_BEFORE_EXEC: &[libc::c_long] = &[
     libc::SYS_setrlimit,
     libc::SYS_setsid,
     libc::SYS_umask,
+    libc::SYS_write,
 ];
 
 /// The system calls that an init makes while it serves requests, besides those of

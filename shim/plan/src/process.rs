@@ -31,6 +31,8 @@ pub struct Process {
     pub groups: Option<Vec<u32>>,
     /// The capability sets.
     pub capabilities: Capabilities,
+    /// The capability by which root enters directories that the user may not, as a mask.
+    pub search: u64,
     /// The resource limits, as `(resource, soft, hard)`.
     pub rlimits: Vec<(u32, u64, u64)>,
     /// A new terminal of the container's devpts.
@@ -86,6 +88,9 @@ pub struct Terminal {
 
 /// The search path if the environment has no `PATH`.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// `CAP_SYS_ADMIN`, which loads a seccomp filter without `no_new_privs`.
+const SYS_ADMIN: u64 = 1 << 21;
 
 /// The longest argument that Linux accepts, in bytes with the NUL: `MAX_ARG_STRLEN`.
 const ARGUMENT: usize = 128 * 1024;
@@ -143,8 +148,15 @@ impl Process {
     ///
     /// The kernel determines the order: limits and scheduling while they may be raised; the
     /// bounding set while `CAP_SETPCAP` is left; the supplementary groups before the group before
-    /// the user; the capabilities once the user is set; the parent-death signal after all of these,
-    /// since they clear it.
+    /// the user; the parent-death signal after these, since they clear it; the capabilities last,
+    /// which clears nothing as long as they only become fewer.
+    ///
+    /// A seccomp filter comes as late as possible, since the init needs system calls that profiles
+    /// refuse: without `no_new_privs` right before the capabilities, which are then all that is
+    /// left to do, and otherwise right before exec.
+    ///
+    /// The working directory is entered as the user, but with root's access to directories: what
+    /// either of them may enter can be one.
     ///
     /// # Errors
     /// [`pidone_config::Code::ConfigInvalid`] for what `execve(2)` would refuse, and for a NUL
@@ -159,55 +171,69 @@ impl Process {
         self.check()?;
         self.prepare(plan, config, wait, done);
         let mut seccomp = self.seccomp.as_ref().filter(|_| !done.filter);
+        let listens = |(flags, _): &mut &(u32, _)| flags & flag::NEW_LISTENER != 0;
+        // As in runc, the agent gets the listener during `create`.
+        if wait.for_start
+            && wait.listens_before
+            && let Some((flags, filter)) = seccomp.take_if(listens)
+        {
+            plan.push(Op::Seccomp { flags: *flags, filter });
+        }
+        let candidates = self.candidates();
+        // Under a filter, every try is a call that the filter or its agent sees.
+        if wait.for_start || (seccomp.is_some() && candidates.len() > 1) {
+            // The working directory is entered later.
+            let absolute = candidates.iter().map(|path| match path.as_bytes() {
+                [b'/', ..] => path.clone(),
+                _ => [OsStr::new(&self.cwd), OsStr::new("/"), path].into_iter().collect(),
+            });
+            plan.push(Op::FindProgram { candidates: view(&strings("args", absolute)?) });
+        }
         if wait.for_start {
-            // As in runc, the agent gets the listener during `create`.
-            let listens = |(flags, _): &mut &(u32, _)| flags & flag::NEW_LISTENER != 0;
-            if wait.listens_before
-                && let Some((flags, filter)) = seccomp.take_if(listens)
-            {
-                plan.push(Op::Seccomp { flags: *flags, filter });
-            }
-            let candidates = self.candidates();
-            // A relative path begins at a working directory that is entered later.
-            if candidates.iter().all(|path| path.as_bytes().starts_with(b"/")) {
-                plan.push(Op::FindProgram { candidates: view(&strings("args", candidates)?) });
-            }
             let listener = plan.source(Source::Listener);
             plan.push(Op::AwaitStart { listener });
         }
         if let Some(id) = wait.for_hooks {
             plan.push(Op::Barrier { id });
         }
-        let filter_with_privileges = !self.no_new_privileges;
         if done.bounding != Some(self.capabilities.bounding) {
             plan.push(Op::Bounding { keep: self.capabilities.bounding });
         }
-        if let Some((flags, filter)) = seccomp.filter(|_| filter_with_privileges) {
-            plan.push(Op::Seccomp { flags: *flags, filter });
-        }
+        let early = seccomp.filter(|_| !self.no_new_privileges);
+        let directory = !(done.root && self.cwd == "/");
         if !done.user {
             self.become_user(plan);
+        }
+        let Capabilities { effective, permitted, inheritable, ambient, .. } = self.capabilities;
+        // A user other than root is left with no effective capability.
+        let needed =
+            if directory { self.search } else { 0 } | if early.is_some() { SYS_ADMIN } else { 0 };
+        if self.uid != 0 && needed != 0 {
+            let permitted = permitted | needed;
+            plan.push(Op::Capabilities { effective: needed, permitted, inheritable, ambient: 0 });
         }
         if !done.umask {
             plan.push(Op::Umask { mask: self.umask });
         }
-        if !(done.root && self.cwd == "/") {
+        if directory {
             let cwd = text("cwd", &self.cwd)?;
             plan.push(Op::ChangeDirectory { path: Text(&cwd) });
         }
-        let Capabilities { effective, permitted, inheritable, ambient, .. } = self.capabilities;
-        plan.push(Op::Capabilities { effective, permitted, inheritable, ambient });
         if !done.user {
             self.end_with_parent(plan);
         }
+        if let Some((flags, filter)) = early {
+            plan.push(Op::Seccomp { flags: *flags, filter });
+        }
+        plan.push(Op::Capabilities { effective, permitted, inheritable, ambient });
         if self.no_new_privileges && !done.no_new_privileges {
             plan.push(Op::NoNewPrivileges);
         }
-        let last = seccomp.filter(|_| !filter_with_privileges);
+        let last = seccomp.filter(|_| self.no_new_privileges);
         let (filter_flags, filter) =
             last.map_or((0, &[][..]), |(flags, filter)| (*flags, filter.as_slice()));
         plan.push(Op::Exec {
-            candidates: view(&strings("args", self.candidates())?),
+            candidates: view(&strings("args", candidates)?),
             arguments: view(&strings("args", &self.args)?),
             environment: view(&strings("env", &self.env)?),
             preserved: self.preserved,

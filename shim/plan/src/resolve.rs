@@ -84,6 +84,11 @@ pub fn resolve_with_filter(
         gid: user.gid,
         groups: settable(config, process, groups)?,
         capabilities: capabilities(config, process)?,
+        search: match user.uid {
+            // Root needs nothing to be raised.
+            0 => 0,
+            _ => privilege::search_capability(config.namespace(NamespaceType::User).is_some()),
+        },
         rlimits: rlimits.iter().map(|limit| (limit.kind, limit.soft, limit.hard)).collect(),
         terminal: process.terminal.map(|size| Terminal {
             rows: size.rows,

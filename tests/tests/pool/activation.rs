@@ -149,7 +149,7 @@ fn a_warm_start_under_a_filter(sandbox: &Sandbox) -> Outcome {
 fn a_strict_filter_is_set_before_the_activation(sandbox: &Sandbox) -> Outcome {
     const CALLS: &str = "capset close close_range dup3 execve exit_group fchdir fchownat fcntl \
         fstat mkdirat mmap newfstatat openat openat2 ppoll prctl prlimit64 read recvmsg sendmsg \
-        setgroups setresgid setresuid setrlimit setsid umask";
+        setgroups setresgid setresuid setrlimit setsid umask write";
     let mut config = config(sandbox);
     config.rlimits = vec![Rlimit { kind: libc::RLIMIT_NOFILE, soft: 100, hard: 200 }];
     let missing = ["", "setsid", "umask"];
