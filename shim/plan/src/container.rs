@@ -156,8 +156,9 @@ pub(super) fn configure(
         plan.push(Op::Close { slot: PROC });
     }
     if facts.new & CLONE_NEWNS != 0 {
-        if process.make_cwd {
-            let path = text("cwd", clean(&process.cwd))?;
+        let cwd = clean(&process.cwd);
+        if process.make_cwd && cwd != "/" {
+            let path = text("cwd", cwd)?;
             plan.push(Op::MakeDirectory { path: Text(&path), mode: 0o755 });
         }
         push_path_protection(plan, config, facts)?;

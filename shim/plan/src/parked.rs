@@ -92,7 +92,9 @@ impl Model {
         if !fits(process, model, config, *done) || count > SOURCES - 3 {
             return Ok(None);
         }
-        let make_cwd = process.make_cwd && !(model.make_cwd && process.cwd == model.cwd);
+        let make_cwd = process.make_cwd
+            && clean(&process.cwd) != "/"
+            && !(model.make_cwd && process.cwd == model.cwd);
         let mut plan = Plan::default();
         if make_cwd {
             let path = text("cwd", clean(&process.cwd))?;
@@ -178,8 +180,10 @@ fn take_descriptors(plan: &mut Plan, extra: usize) {
 fn fits(process: &Process, model: &Process, config: &Config, done: Done) -> bool {
     let dropped = done.bounding.map_or(0, |bounding| !bounding);
     // The first stage has made the root read-only.
-    let directory_fits =
-        !process.make_cwd || (model.make_cwd && process.cwd == model.cwd) || !config.readonlyfs;
+    let directory_fits = !process.make_cwd
+        || clean(&process.cwd) == "/"
+        || (model.make_cwd && process.cwd == model.cwd)
+        || !config.readonlyfs;
     let filter_fits = !done.filter
         || (is_plain(process, config)
             && process.seccomp == model.seccomp

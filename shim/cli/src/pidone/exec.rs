@@ -118,6 +118,9 @@ impl flags::Exec {
             process.set_variable(variable);
         }
         if let Some(cwd) = &self.cwd {
+            if !cwd.starts_with('/') {
+                return Err(Error::config("--cwd", cwd, "must be an absolute path"));
+            }
             process.cwd.clone_from(cwd);
         }
         if self.apparmor.is_some() {

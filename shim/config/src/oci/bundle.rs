@@ -111,14 +111,14 @@ impl Bundle {
         Ok(config)
     }
 
-    /// Lowers the bundle to the first process of the container, to which `process.execCPUAffinity`
-    /// does not apply.
+    /// Lowers the bundle to the first process of the container. Its working directory is created if
+    /// it is missing, and `process.execCPUAffinity` does not apply to it.
     ///
     /// # Errors
     /// [`Code::ConfigInvalid`] with the path of the property in `config.json`, and if `process` is
     /// absent.
     pub fn process(&self) -> Result<crate::Process> {
-        Ok(crate::Process { affinity: None, ..self.further_process()? })
+        Ok(crate::Process { affinity: None, make_cwd: true, ..self.further_process()? })
     }
 
     /// Lowers the bundle to a further process with the properties of the first one.
