@@ -67,9 +67,7 @@ pub fn resolve_with_filter(
     };
     check_mapped(config, process, (user.uid, user.gid))?;
     let mut env = process.env.clone();
-    if !env.iter().any(|variable| variable.as_bytes().starts_with(b"HOME=")) {
-        env.push(format!("HOME={}", user.home).into());
-    }
+    set_home(&mut env, &user.home);
     let rlimits = process.rlimits.as_ref().unwrap_or(&config.rlimits);
     let profile = process.apparmor_profile.as_ref().unwrap_or(&config.apparmor_profile);
     let process_label = process.label.as_ref().unwrap_or(&config.process_label);
@@ -134,6 +132,16 @@ fn check_mapped(config: &Config, process: &Process, (uid, gid): (u32, u32)) -> R
         return Err(Error::config(field, id, reason));
     }
     Ok(())
+}
+
+/// Sets `HOME` unless the environment has it. As in runc, the last one counts, and an empty one is
+/// unset.
+fn set_home(env: &mut Vec<OsString>, home: &str) {
+    let last = env.iter().rev().find_map(|variable| variable.as_bytes().strip_prefix(b"HOME="));
+    if last.is_none_or(<[u8]>::is_empty) {
+        env.retain(|variable| !variable.as_bytes().starts_with(b"HOME="));
+        env.push(format!("HOME={home}").into());
+    }
 }
 
 /// Refuses arguments and environment that `execve(2)` would refuse, "Limits on size of arguments
