@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use pidone_config::config::mount::flags::{
     BIND, NODEV, NOEXEC, NOSUID, PRIVATE, RDONLY, REC, REMOUNT, attributes,
 };
-use pidone_config::config::{IdMap, Mount, NamespaceType};
+use pidone_config::config::{IdMap, Mount, NamespaceType, sysctl};
 use pidone_config::{Config, Error, Result};
 use pidone_proto::{Create, Op, Slot, Text};
 
@@ -506,7 +506,7 @@ fn push_cgroup_mount(
 /// Appends the sysctls, while `/proc/sys` is not yet read-only.
 fn push_sysctls(plan: &mut Plan, config: &Config) -> Result<()> {
     for (key, value) in &config.system_properties {
-        let path = text("system_properties", key.replace('.', "/"))?;
+        let path = text("system_properties", sysctl::path(key).unwrap_or_default())?;
         let value = text("system_properties", value)?;
         plan.push(Op::Sysctl { proc: PROC, path: Text(&path), value: Text(&value) });
     }

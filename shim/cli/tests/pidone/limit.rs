@@ -7,10 +7,11 @@ use std::process::Stdio;
 use serde_json::{Value, json};
 
 use crate::{Case, case};
-use pidone_tests::{Bench, Call, Need, eventually};
+use pidone_tests::{Bench, Call, Need, eventually, set};
 
 pub(crate) const CASES: &[Case] = &[
     case("update_that_fails_changes_nothing", &[Need::Memory], update_that_fails_changes_nothing),
+    case("sysctls_of_interfaces_and_users", &[], sysctls_of_interfaces_and_users),
     case("update_changes_limits", &[Need::Memory], update_changes_limits),
     case("update_refuses_wrong_values", &[Need::Memory], update_refuses_wrong_values),
     case("statistics_have_runcs_names", &[Need::Memory], statistics_have_runcs_names),
@@ -153,4 +154,38 @@ fn oom_events_are_reported(bench: &Bench) {
     assert!(eventually(|| told("oom")));
     bench.delete("o");
     assert_eq!(program.finish().code(), 0);
+}
+
+/// A dot in the name of an interface is a slash in a key with dots, as for sysctl(8).
+fn sysctls_of_interfaces_and_users(bench: &Bench) {
+    let mut config = bench.config(&[
+        "cat",
+        "/proc/sys/net/ipv4/conf/lo/rp_filter",
+        "/proc/sys/net/ipv4/conf/default/rp_filter",
+        "/proc/sys/user/max_net_namespaces",
+    ]);
+    let ids = json!([{ "containerID": 0, "hostID": 100_000, "size": 65536 }]);
+    set(&mut config, "linux/uidMappings", ids.clone());
+    set(&mut config, "linux/gidMappings", ids);
+    set(
+        &mut config,
+        "linux/sysctl",
+        json!({
+            "net.ipv4.conf.lo.rp_filter": "2",
+            "net/ipv4/conf/default/rp_filter": "1",
+            "user.max_net_namespaces": "7",
+        }),
+    );
+    let bundle = bench.bundle(&config);
+    let line = ["run", "--bundle", &bundle, "c"];
+    let error = bench.run(&line).error(1);
+    assert!(error.contains("user"), "{error}");
+    config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({ "type": "user" }));
+    bench.bundle(&config);
+    assert_eq!(bench.run(&line).ok(), "2\n1\n7\n");
+    // There is no such interface: the error has the path of the file, with the dot.
+    set(&mut config, "linux/sysctl", json!({ "net.ipv4.conf.eth0/1.rp_filter": "1" }));
+    bench.bundle(&config);
+    let error = bench.run(&line).error(1);
+    assert!(error.contains("net/ipv4/conf/eth0.1/rp_filter"), "{error}");
 }

@@ -37,6 +37,7 @@ pub fn path(key: &str) -> Option<String> {
 fn namespace(path: &str) -> Option<NamespaceType> {
     match path.split_once('/')? {
         ("net", _) => Some(NamespaceType::Network),
+        ("user", _) => Some(NamespaceType::User),
         ("fs", rest) if rest.starts_with("mqueue/") => Some(NamespaceType::Ipc),
         ("kernel", "domainname") => Some(NamespaceType::Uts),
         ("kernel", name) if IPC.contains(&name) => Some(NamespaceType::Ipc),
@@ -110,10 +111,14 @@ mod tests {
     #[test]
     fn sysctl_needs_its_namespace() {
         let mut config = Config::default();
-        for kind in [NamespaceType::Ipc, NamespaceType::Network, NamespaceType::Uts] {
+        for kind in
+            [NamespaceType::Ipc, NamespaceType::Network, NamespaceType::User, NamespaceType::Uts]
+        {
             config.set_namespace(kind, "");
         }
         for (key, without) in [
+            ("user.max_net_namespaces", Some(NamespaceType::User)),
+            ("user", None),
             ("net.ipv4.ip_forward", Some(NamespaceType::Network)),
             ("net/core/somaxconn", Some(NamespaceType::Network)),
             ("kernel.msgmax", Some(NamespaceType::Ipc)),
