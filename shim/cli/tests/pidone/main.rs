@@ -9,6 +9,7 @@ mod care;
 mod exec;
 mod fault;
 mod hook;
+mod identity;
 mod large;
 mod life;
 mod limit;
@@ -50,6 +51,7 @@ fn main() -> ExitCode {
         large::CASES,
         fault::CASES,
         hook::CASES,
+        identity::CASES,
         trace::CASES,
     ])
 }
