@@ -88,18 +88,18 @@ impl Init {
         self.root()?.open(path, flags, follow)
     }
 
-    /// Opens, below the root, the directory of a path's last component: [`Root::parent`].
-    pub(crate) fn parent<'p>(
-        &mut self,
-        path: &'p CStr,
-        follow: bool,
-    ) -> Result<(OwnedFd, &'p CStr)> {
-        self.root().during(Call::Open)?.parent(path, follow)
+    /// Opens a path below the root, and makes what is missing: [`Root::make`].
+    #[inline(never)]
+    pub(crate) fn make(&mut self, path: &[u8], file: bool, follow: bool) -> Result<OwnedFd> {
+        self.root().during(Call::Open)?.make(path, file, follow)
     }
 
-    /// Does the same as [`Init::parent`], without links in the directories, for one of a series of
-    /// operations: a directory is opened once for all nodes and links that are made in it in
-    /// sequence.
+    /// Opens the directory that contains the last component of a path, and returns it with that
+    /// component, which is not looked at. Makes the directory and those above it if they are
+    /// missing; none of them may be a link.
+    ///
+    /// For one of a series of operations: a directory is opened once for all nodes and links that
+    /// are made in it in sequence.
     #[inline(never)]
     pub(crate) fn parent_in_series<'p>(
         &mut self,
@@ -108,7 +108,7 @@ impl Init {
         let (above, name) = Root::split(path)?;
         let place = match self.place.take() {
             Some(place) if place.is_at(above) => place,
-            _ => Place::new(above, self.parent(path, false)?.0),
+            _ => Place::new(above, self.make(above, false, false)?),
         };
         let place: &Place = self.place.insert(place);
         Ok((place.directory.as_fd(), name))

@@ -217,11 +217,12 @@ message! {
             /// The permission bits.
             mode: u32,
         },
-        /// Creates a device node or a FIFO: `mknodat(2)`. An existing one must be the same device.
+        /// Creates a device node, a FIFO or an empty file: `mknodat(2)`. An existing file is left
+        /// as it is.
         MakeNode {
             /// The path below the root. Missing directories above it are created.
             path: Text<'a>,
-            /// `S_IFCHR`, `S_IFBLK` or `S_IFIFO` with permission bits: `inode(7)`.
+            /// `S_IFCHR`, `S_IFBLK`, `S_IFIFO` or `S_IFREG` with permission bits: `inode(7)`.
             mode: u32,
             /// The major device number.
             major: u32,

@@ -3,14 +3,15 @@
 use std::fs;
 
 use pidone::config::{Device, IdMap};
-use pidone_tests::{Case, DeviceNode, Outcome, Report, Sandbox, Stop, case, process};
+use pidone_tests::{Case, DeviceNode, Outcome, Read, Report, Sandbox, Stop, case};
 
 pub(crate) const CASES: &[Case] = &[
     case!(the_template_has_seven).and_unified(),
     case!(kinds_modes_and_owners),
     case!(links_lead_to_descriptors),
     case!(in_a_user_namespace_they_are_the_hosts),
-    case!(those_of_the_image_must_be_the_same),
+    case!(those_of_the_image_are_kept),
+    case!(a_multiplexer_is_always_that_of_the_terminals),
     case!(what_is_listed_can_be_used),
 ];
 
@@ -126,24 +127,52 @@ fn in_a_user_namespace_they_are_the_hosts(sandbox: &Sandbox) -> Outcome {
     Ok(())
 }
 
-fn those_of_the_image_must_be_the_same(sandbox: &Sandbox) -> Outcome {
+/// What the image has in the place of a device stays, as with runc.
+fn those_of_the_image_are_kept(sandbox: &Sandbox) -> Outcome {
     use nix::sys::stat::{Mode, SFlag, makedev, mknod};
     let mut config = sandbox.config();
     // No /dev of the runtime's: the image's own is used.
     config.mounts.retain(|mount| !mount.destination.starts_with("/dev"));
     let dev = sandbox.rootfs().join("dev");
     let mode = Mode::from_bits_truncate(0o666);
-    mknod(&dev.join("null"), SFlag::S_IFCHR, mode, makedev(1, 3))?;
-    let report = sandbox.report(&config)?;
-    assert_eq!(node(&report, "/dev/null")?.minor, 3);
-    // A file, or another device, in its place.
-    fs::remove_file(dev.join("null"))?;
-    mknod(&dev.join("null"), SFlag::S_IFCHR, mode, makedev(1, 5))?;
-    assert!(sandbox.start(&config, process(&["/guest"])).is_err());
-    fs::remove_file(dev.join("null"))?;
+    for minor in [3, 5] {
+        mknod(&dev.join("null"), SFlag::S_IFCHR, mode, makedev(1, u64::from(minor)))?;
+        let report = sandbox.report(&config)?;
+        assert_eq!(node(&report, "/dev/null")?.minor, minor);
+        assert_eq!(node(&report, "/dev/zero")?.minor, 5);
+        fs::remove_file(dev.join("null"))?;
+    }
+    // Nothing of stdio goes to a file in its place.
     fs::write(dev.join("null"), "a file")?;
-    assert!(sandbox.start(&config, process(&["/guest"])).is_err());
+    config.mask_paths.push("/guest-secret".into());
+    fs::write(sandbox.rootfs().join("guest-secret"), "secret")?;
+    let output = sandbox.guest(&config, &["read", "/dev/null", ",", "read", "/guest-secret"])?;
+    let texts: Vec<String> = output.lines::<Read>()?.into_iter().map(|read| read.text).collect();
+    assert_eq!(texts, ["a file", ""]);
     assert_eq!(fs::read_to_string(dev.join("null"))?, "a file");
+    Ok(())
+}
+
+fn a_multiplexer_is_always_that_of_the_terminals(sandbox: &Sandbox) -> Outcome {
+    for in_user_namespace in [false, true] {
+        let mut config = sandbox.config();
+        if in_user_namespace {
+            let map = vec![IdMap { container_id: 0, host_id: 100_000, size: 65536 }];
+            config.set_id_maps(map.clone(), map);
+            config.devices.retain(|device| std::path::Path::new(&device.path).exists());
+        }
+        config.devices.push(Device {
+            kind: 'c',
+            path: "/dev/ptmx".into(),
+            major: 5,
+            minor: 2,
+            file_mode: 0o666,
+            ..Device::default()
+        });
+        let report = sandbox.report(&config)?;
+        let ptmx = node(&report, "/dev/ptmx")?;
+        assert_eq!((ptmx.kind.as_str(), ptmx.target.as_deref()), ("l", Some("pts/ptmx")));
+    }
     Ok(())
 }
 

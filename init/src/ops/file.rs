@@ -2,18 +2,19 @@
 
 use pidone_proto::{Call, Text};
 use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, Uid, chownat, makedev, mkdirat, mknodat, statat, symlinkat,
-    unlinkat,
+    AtFlags, FileType, Gid, Mode, Uid, chownat, makedev, mkdirat, mknodat, symlinkat, unlinkat,
 };
 use rustix::io::Errno;
 
-use crate::failure::{Context, Failure, Result};
+use crate::failure::{Context, Result};
+use crate::root::Root;
 use crate::state::Init;
 
 /// Makes a directory, unless the path exists.
 pub(crate) fn make_directory(init: &mut Init, path: Text<'_>, mode: u32) -> Result {
     let path = path.as_c_str();
-    let (parent, name) = init.parent(path, true)?;
+    let (above, name) = Root::split(path)?;
+    let parent = init.make(above, false, true)?;
     match mkdirat(&parent, name, Mode::from_raw_mode(mode)) {
         Ok(()) | Err(Errno::EXIST) => Ok(()),
         Err(errno) => Err(errno).during(Call::MakeDirectory),
@@ -30,7 +31,8 @@ pub(crate) struct Node {
     pub(crate) gid: u32,
 }
 
-/// Makes a device node with exactly this mode: the umask of the init is empty.
+/// Makes a device node with exactly this mode: the umask of the init is empty. Whatever exists is
+/// kept as it is.
 pub(crate) fn make_node(init: &mut Init, path: Text<'_>, node: Node) -> Result {
     // No links in the directories: if the image has /dev as a link, nodes would be made elsewhere.
     let (parent, name) = init.parent_in_series(path.0)?;
@@ -38,14 +40,7 @@ pub(crate) fn make_node(init: &mut Init, path: Text<'_>, node: Node) -> Result {
     let device = makedev(node.major, node.minor);
     match mknodat(parent, name, file_type, Mode::from_raw_mode(node.mode), device) {
         Ok(()) => {}
-        Err(Errno::EXIST) => {
-            let existing = statat(parent, name, AtFlags::SYMLINK_NOFOLLOW).during(Call::Stat)?;
-            let same = FileType::from_raw_mode(existing.st_mode) == file_type
-                && (file_type == FileType::Fifo || existing.st_rdev == device);
-            if !same {
-                return Err(Failure::new(Call::NodeDiffers, Errno::EXIST));
-            }
-        }
+        Err(Errno::EXIST) => return Ok(()),
         Err(errno) => return Err(errno).during(Call::MakeNode),
     }
     if node.uid != 0 || node.gid != 0 {
@@ -87,8 +82,8 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
+    use crate::failure::Failure;
     use crate::peer::Peer;
-    use crate::root::Root;
 
     const FIFO: u32 = 0o010_640;
 
@@ -138,21 +133,20 @@ mod tests {
     }
 
     #[test]
-    fn an_existing_node_must_be_the_same() {
+    fn what_exists_in_the_place_of_a_node_is_kept() {
         let (base, root, mut init) = init_with_root();
         make_node(&mut init, Text(c"/dev/pipe"), node(FIFO)).unwrap();
         let made = fs::symlink_metadata(root.join("dev/pipe")).unwrap();
         assert!(made.file_type().is_fifo());
         make_node(&mut init, Text(c"/dev/pipe"), node(FIFO)).unwrap();
-        fs::write(root.join("file"), "").unwrap();
-        let differs = Failure::new(Call::NodeDiffers, Errno::EXIST);
+        fs::write(root.join("file"), "content").unwrap();
         for path in [c"file", c"out", c"new", c"dev"] {
-            let failure = make_node(&mut init, Text(path), node(FIFO)).unwrap_err();
-            assert_eq!(failure, differs, "{path:?}");
+            // Its owner is kept, too.
+            let other = Node { uid: 1, gid: 1, ..node(FIFO) };
+            make_node(&mut init, Text(path), other).unwrap();
         }
-        // A character device differs from a pipe with the same number.
-        let failure = make_node(&mut init, Text(c"dev/pipe"), node(0o020_640)).unwrap_err();
-        assert!([differs, Failure::new(Call::MakeNode, Errno::PERM)].contains(&failure));
+        assert_eq!(fs::read(root.join("file")).unwrap(), b"content");
+        assert!(fs::symlink_metadata(root.join("out")).unwrap().is_symlink());
         assert_untouched(base.path());
     }
 

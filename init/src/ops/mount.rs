@@ -4,7 +4,7 @@ use core::ffi::CStr;
 
 use pidone_proto::{Call, Create, Slot, Strings, Text};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::{CWD, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags,
@@ -128,19 +128,12 @@ pub(crate) fn clone_mount(
 
 /// Opens the target of a mount, and makes it if `create` says so.
 fn open_target(init: &mut Init, at: &CStr, create: Create, follow: bool) -> Result<OwnedFd> {
-    if matches!(create, Create::Directory) {
-        return init.root().during(Call::Open)?.make_directories(at, follow);
-    }
-    match (init.open(at, OFlags::PATH, follow), create) {
-        (Err(Errno::NOENT), Create::File) => {
-            let (parent, name) = init.parent(at, follow)?;
-            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-            rustix::fs::openat(&parent, name, flags, Mode::from_raw_mode(0o644))
-                .during(Call::MakeFile)?;
-            init.open(at, OFlags::PATH, follow).during(Call::Open)
-        }
-        (opened, _) => opened.during(Call::Open),
-    }
+    let file = match create {
+        Create::Nothing => return init.open(at, OFlags::PATH, follow).during(Call::Open),
+        Create::Directory => false,
+        Create::File => true,
+    };
+    init.make(at.to_bytes(), file, follow)
 }
 
 /// Mounts with options that are too long for `fsconfig(2)`.
@@ -153,7 +146,7 @@ pub(crate) fn legacy_mount(
     at: Text<'_>,
 ) -> Result {
     let at = at.as_c_str();
-    let directory = init.root().during(Call::Open)?.make_directories(at, true)?;
+    let directory = init.make(at.to_bytes(), false, true)?;
     // mount(2) takes a path for its target: "." in the directory that was resolved.
     rustix::process::fchdir(&directory).during(Call::ChangeDirectory)?;
     let flags = MountFlags::from_bits_retain(flags);

@@ -64,16 +64,7 @@ fn open_pair(init: &mut Init) -> Result<(OwnedFd, OwnedFd)> {
 /// Binds the terminal to `/dev/console`.
 fn bind_console(init: &mut Init, terminal: BorrowedFd<'_>) -> Result {
     const PATH: &core::ffi::CStr = c"/dev/console";
-    let target = match init.open(PATH, OFlags::PATH, false) {
-        Err(Errno::NOENT) => {
-            let (parent, name) = init.parent(PATH, false)?;
-            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-            openat(&parent, name, flags, Mode::from_raw_mode(0o600)).during(Call::MakeFile)?;
-            init.open(PATH, OFlags::PATH, false)
-        }
-        other => other,
-    }
-    .during(Call::Open)?;
+    let target = init.make(PATH.to_bytes(), true, false)?;
     let mount = clone_mount(terminal, false).during(Call::OpenTree)?;
     attach_to(mount.as_fd(), target.as_fd()).during(Call::MoveMount)
 }

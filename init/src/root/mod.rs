@@ -5,13 +5,16 @@
 //! never followed.
 
 use core::ffi::CStr;
+use core::ops::Range;
 
 use pidone_proto::Call;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, mkdirat, openat2};
+use rustix::fs::{
+    CWD, FileType, Mode, OFlags, ResolveFlags, mkdirat, mknodat, openat2, readlinkat_raw,
+};
 use rustix::io::Errno;
 
-use crate::failure::{Failure, Result};
+use crate::failure::{Context, Failure, Result};
 
 /// How often a resolution that raced with a rename (`EAGAIN`) is tried. With 128 tries a determined
 /// attacker makes about one in a thousand fail, with 32 three in a hundred.
@@ -57,70 +60,95 @@ impl Root {
         }
     }
 
-    /// Opens the directory that contains the last component of `path`, and returns it with that
-    /// component. Makes it and its parents if they are missing.
-    ///
-    /// `follow` is about links in the directories. The last component is not looked at.
-    pub(crate) fn parent<'p>(&self, path: &'p CStr, follow: bool) -> Result<(OwnedFd, &'p CStr)> {
-        let (above, name) = Self::split(path)?;
-        let directory = self.directories(path, above.len(), follow)?;
-        Ok((directory, name))
-    }
-
     /// Splits `path` into the path of its directory and its last component.
     pub(crate) fn split(path: &CStr) -> Result<(&[u8], &CStr)> {
         let bytes = path.to_bytes();
         let cut = bytes.iter().rposition(|&b| b == b'/').map_or(0, |slash| slash + 1);
-        let name = bytes_from(path, cut);
+        let name = c_str(path.to_bytes_with_nul(), cut);
         if name.is_empty() || name == c"." || name == c".." {
             return Err(Failure::new(Call::Open, Errno::INVAL));
         }
         Ok((bytes.get(..cut).unwrap_or_default(), name))
     }
 
-    /// Opens the directory at `path`. Makes it and its parents if they are missing.
-    pub(crate) fn make_directories(&self, path: &CStr, follow: bool) -> Result<OwnedFd> {
-        self.directories(path, path.count_bytes(), follow)
-    }
-
-    /// Opens the directory at the first `length` bytes of `path`.
+    /// Opens the directory at `path`, or a file of any type if `file` is set. Makes it and the
+    /// directories above it if they are missing.
     ///
-    /// Missing directories are made one at a time, each below a descriptor. A name that becomes a
-    /// link meanwhile is an error, since `mkdirat(2)` does not follow it.
-    fn directories(&self, path: &CStr, length: usize, follow: bool) -> Result<OwnedFd> {
+    /// What is missing is made one component at a time, each below a descriptor, and no link is
+    /// followed to make it. A link to nothing is replaced by its content instead, in the path:
+    /// where it leads is then resolved and made in the same way, inside the root.
+    #[inline(never)]
+    pub(crate) fn make(&self, path: &[u8], file: bool, follow: bool) -> Result<OwnedFd> {
         const DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY);
-        let bytes = path.to_bytes().get(..length).unwrap_or_default();
-        let mut buffer = [0; PATH];
-        let mut start = bytes.len();
-        let mut directory = loop {
-            let path = prefix(&mut buffer, bytes.get(..start).unwrap_or_default())
-                .ok_or(Failure::new(Call::Open, Errno::NAMETOOLONG))?;
-            match self.open(path, DIRECTORY, follow) {
-                Ok(directory) => break directory,
-                // Usually its parent exists.
-                Err(Errno::NOENT) if start > 0 => start -= 1,
-                Err(errno) => return Err(Failure::new(Call::Open, errno)),
-            }
-            while start > 0 && bytes.get(start - 1) != Some(&b'/') {
-                start -= 1;
-            }
-        };
-        while start < bytes.len() {
-            let rest = bytes.get(start..).unwrap_or_default();
-            let end = start + rest.iter().position(|&b| b == b'/').unwrap_or(rest.len());
-            if end > start {
-                let path = prefix(&mut buffer, bytes.get(..end).unwrap_or_default()).unwrap_or(c"");
-                match mkdirat(&directory, bytes_from(path, start), Mode::from_raw_mode(0o755)) {
-                    Ok(()) | Err(Errno::EXIST) => {}
-                    Err(errno) => return Err(Failure::new(Call::MakeDirectory, errno)),
+        // The path with a slash in front. The byte at `cut` is NUL while what is before it is used.
+        let mut names = [0; PATH];
+        names[0] = b'/';
+        let first = usize::from(path.first() != Some(&b'/'));
+        let mut length = insert(&mut names, first, first..first, path)?;
+        for _ in 0..TRIES {
+            let mut cut = length;
+            let open = |names: &[u8], cut| {
+                let flags = if file && cut == length { OFlags::PATH } else { DIRECTORY };
+                self.open(c_str(names, 0), flags, follow)
+            };
+            let mut directory = loop {
+                match open(&names, cut) {
+                    // Usually its parent exists.
+                    Err(Errno::NOENT) if cut > 0 => {}
+                    other => break other,
                 }
-                directory = self
-                    .open(path, DIRECTORY, follow)
-                    .map_err(|errno| Failure::new(Call::Open, errno))?;
+                put(&mut names, cut, b'/');
+                while {
+                    cut = cut.wrapping_sub(1);
+                    names.get(cut).is_some_and(|&byte| byte != b'/')
+                } {}
+                put(&mut names, cut, 0);
             }
-            start = end + 1;
+            .during(Call::Open)?;
+            loop {
+                if cut >= length {
+                    return Ok(directory);
+                }
+                put(&mut names, cut, b'/');
+                let start = cut + 1;
+                while {
+                    cut = cut.wrapping_add(1);
+                    names.get(cut).is_some_and(|&byte| byte != b'/')
+                } {}
+                put(&mut names, cut, 0);
+                let name = c_str(&names, start);
+                if name.is_empty() {
+                    continue;
+                }
+                let (made, call) = if file && cut == length {
+                    let mode = Mode::from_raw_mode(0o644);
+                    let made = mknodat(&directory, name, FileType::RegularFile, mode, 0);
+                    (made, Call::MakeFile)
+                } else {
+                    let made = mkdirat(&directory, name, Mode::from_raw_mode(0o755));
+                    (made, Call::MakeDirectory)
+                };
+                if made != Err(Errno::EXIST) {
+                    made.during(call)?;
+                }
+                match open(&names, cut) {
+                    // It exists, and where it leads does not.
+                    Err(Errno::NOENT) if follow => {}
+                    other => {
+                        directory = other.during(Call::Open)?;
+                        continue;
+                    }
+                }
+                let mut link = [0; PATH];
+                let read = readlinkat_raw(&directory, name, &mut link).during(Call::Open)?;
+                let link = link.get(..read).unwrap_or_default();
+                put(&mut names, cut, b'/');
+                let at = if link.first() == Some(&b'/') { 0 } else { start };
+                length = insert(&mut names, at, cut..length, link)?;
+                break;
+            }
         }
-        Ok(directory)
+        Err(Failure::new(Call::Open, Errno::LOOP))
     }
 }
 
@@ -130,20 +158,31 @@ impl AsFd for Root {
     }
 }
 
-/// Returns a string without its first `skip` bytes; it is at least that long.
-fn bytes_from(string: &CStr, skip: usize) -> &CStr {
-    string
-        .to_bytes_with_nul()
-        .get(skip..)
-        .and_then(|bytes| CStr::from_bytes_until_nul(bytes).ok())
-        .unwrap_or(c"")
+/// Returns the string that begins at an index and ends at the next NUL.
+fn c_str(bytes: &[u8], start: usize) -> &CStr {
+    bytes.get(start..).and_then(|bytes| CStr::from_bytes_until_nul(bytes).ok()).unwrap_or(c"")
 }
 
-/// Copies bytes without NUL into the buffer and adds a NUL; `None` if they do not fit.
-fn prefix<'b>(buffer: &'b mut [u8; PATH], bytes: &[u8]) -> Option<&'b CStr> {
-    buffer.get_mut(..bytes.len())?.copy_from_slice(bytes);
-    *buffer.get_mut(bytes.len())? = 0;
-    CStr::from_bytes_until_nul(buffer.get(..=bytes.len())?).ok()
+/// Sets a byte, if the buffer has it.
+fn put(buffer: &mut [u8], at: usize, byte: u8) {
+    if let Some(place) = buffer.get_mut(at) {
+        *place = byte;
+    }
+}
+
+/// Cuts a path at `at`, and continues it with `text` and with what it had in the range `kept`.
+/// Returns its length, after which there is a NUL.
+fn insert(names: &mut [u8; PATH], at: usize, kept: Range<usize>, text: &[u8]) -> Result<usize> {
+    let long = Failure::new(Call::Open, Errno::NAMETOOLONG);
+    let end = at + text.len();
+    let length = end + kept.len();
+    if length >= PATH {
+        return Err(long);
+    }
+    names.copy_within(kept, end);
+    names.get_mut(at..end).ok_or(long)?.copy_from_slice(text);
+    put(names, length, 0);
+    Ok(length)
 }
 
 #[cfg(test)]

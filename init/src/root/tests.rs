@@ -62,6 +62,17 @@ impl Tree {
         Self { base, root: Root::new(directory) }
     }
 
+    /// Opens the directory at a path, and makes it if it is missing.
+    fn make_directories(&self, path: &CStr, follow: bool) -> Result<OwnedFd> {
+        self.root.make(path.to_bytes(), false, follow)
+    }
+
+    /// Opens the directory of a path's last component, as operations do that make something in it.
+    fn parent<'p>(&self, path: &'p CStr, follow: bool) -> Result<(OwnedFd, &'p CStr)> {
+        let (above, name) = Root::split(path)?;
+        Ok((self.root.make(above, false, follow)?, name))
+    }
+
     fn path(&self, below: &str) -> PathBuf {
         self.base.path().join("root").join(below)
     }
@@ -143,7 +154,7 @@ fn a_path_below_a_file_is_not_a_directory() {
     let tree = Tree::new();
     for path in ["file/x", "fifo/x", "to-file/x", "file/", "fifo/.", "file/.."] {
         assert_eq!(tree.inode(path, true), Err(Errno::NOTDIR), "{path:?}");
-        let failure = tree.root.make_directories(&name(path), true).unwrap_err();
+        let failure = tree.make_directories(&name(path), true).unwrap_err();
         assert_eq!(failure, Failure::new(Call::Open, Errno::NOTDIR), "{path:?}");
     }
     // With O_PATH, opening a pipe does not wait for its other end.
@@ -174,21 +185,22 @@ fn long_paths_and_names_are_errors() {
     let component = "n".repeat(255);
     let too_long = "n".repeat(256);
     let long = Failure::new(Call::Open, Errno::NAMETOOLONG);
-    // 16 components of 255 bytes and their slashes: 4096 bytes with the NUL, the kernel's limit.
+    // With the slash that is put in front and the NUL, 4096 bytes: the kernel's limit.
     let longest = Vec::from_iter(std::iter::repeat_n(component.as_str(), 16)).join("/");
-    assert_eq!(longest.len(), 4095);
-    let made = tree.root.make_directories(&name(&longest), true).unwrap();
-    assert_eq!(fstat(&made).unwrap().st_ino, tree.inode(&longest, false).unwrap());
+    let longest = longest.strip_suffix('n').unwrap();
+    assert_eq!(longest.len(), 4094);
+    let made = tree.make_directories(&name(longest), true).unwrap();
+    assert_eq!(fstat(&made).unwrap().st_ino, tree.inode(longest, false).unwrap());
     for path in [too_long.clone(), format!("d/{too_long}"), format!("{too_long}/x")] {
         assert_eq!(tree.inode(&path, true), Err(Errno::NAMETOOLONG));
-        assert_eq!(tree.root.make_directories(&name(&path), true).unwrap_err(), long);
+        assert_eq!(tree.make_directories(&name(&path), true).unwrap_err(), long);
     }
     let path: String = format!("{longest}/");
-    assert_eq!(tree.root.make_directories(&name(&path), true).unwrap_err(), long);
+    assert_eq!(tree.make_directories(&name(&path), true).unwrap_err(), long);
     let path = format!("{longest}/x/y");
-    assert_eq!(tree.root.parent(&name(&path), true).unwrap_err(), long);
+    assert_eq!(tree.parent(&name(&path), true).unwrap_err(), long);
     let path = "x/".repeat(100_000);
-    assert_eq!(tree.root.make_directories(&name(&path), true).unwrap_err(), long);
+    assert_eq!(tree.make_directories(&name(&path), true).unwrap_err(), long);
 }
 
 #[test]
@@ -196,7 +208,7 @@ fn directories_are_made_below_the_root() {
     let tree = Tree::new();
     let before = tree.outside();
     let make = |path: &str| {
-        let made = tree.root.make_directories(&name(path), true).unwrap();
+        let made = tree.make_directories(&name(path), true).unwrap();
         let made = fstat(&made).unwrap();
         assert_eq!(FileType::from_raw_mode(made.st_mode), FileType::Directory);
         made.st_ino
@@ -216,25 +228,92 @@ fn directories_are_made_below_the_root() {
     assert_eq!(tree.outside(), before);
 }
 
+/// A link that leads outside leads to a place inside, which is made.
 #[test]
-fn nothing_is_made_through_a_link_that_leads_outside() {
+fn what_a_link_leads_to_is_made_inside() {
     let tree = Tree::new();
     let before = tree.outside();
-    for path in ["up/x", "absolute/x", "dangling/x", "up", "absolute", "dangling", "up/x/y/z"] {
-        let failure = tree.root.make_directories(&name(path), true).unwrap_err();
-        assert_eq!(failure, Failure::new(Call::Open, Errno::NOENT), "{path:?}");
-        let failure = tree.root.make_directories(&name(path), false).unwrap_err();
-        assert_eq!(failure, Failure::new(Call::Open, Errno::LOOP), "{path:?}");
+    let base = tree.base.path().strip_prefix("/").unwrap();
+    for (link, target) in [
+        ("run", Path::new("/late/run")),
+        ("relative", Path::new("below/relative")),
+        ("d/beside", Path::new("../beside")),
+        ("one", Path::new("two")),
+        ("two", Path::new("d/three")),
+        ("d/three", Path::new("/four")),
+        ("climbs", Path::new("../../../../climbed")),
+    ] {
+        symlink(target, tree.path(link)).unwrap();
     }
-    let failure = tree.root.make_directories(c"loop/x", true).unwrap_err();
+    for (path, place) in [
+        ("dangling", PathBuf::from("nowhere")),
+        ("/run", "late/run".into()),
+        ("run/x/y", "late/run/x/y".into()),
+        ("relative/z", "below/relative/z".into()),
+        ("to-d/beside/z", "beside/z".into()),
+        ("one/x", "four/x".into()),
+        ("climbs", "climbed".into()),
+        ("up/x/y/z", "outside/x/y/z".into()),
+        ("absolute/x", base.join("outside/x")),
+    ] {
+        let failure = tree.make_directories(&name(path), false).unwrap_err();
+        assert_eq!(failure, Failure::new(Call::Open, Errno::LOOP), "{path:?}");
+        let made = fstat(tree.make_directories(&name(path), true).unwrap()).unwrap();
+        assert_eq!(FileType::from_raw_mode(made.st_mode), FileType::Directory, "{path:?}");
+        assert_eq!(made.st_ino, tree.inode_of(place.to_str().unwrap()), "{path:?}");
+    }
+    // The links are as they were.
+    assert_eq!(fs::read_link(tree.path("run")).unwrap(), Path::new("/late/run"));
+    let failure = tree.make_directories(c"loop/x", true).unwrap_err();
     assert_eq!(failure, Failure::new(Call::Open, Errno::LOOP));
     for (path, follow) in [("to-d/new", false), ("a/../to-d/new", false)] {
-        let failure = tree.root.make_directories(&name(path), follow).unwrap_err();
+        let failure = tree.make_directories(&name(path), follow).unwrap_err();
         assert_eq!(failure, Failure::new(Call::Open, Errno::LOOP), "{path:?}");
     }
     assert_eq!(tree.outside(), before);
-    assert!(!tree.path("nowhere").exists());
     assert!(!tree.path("d/new").exists());
+}
+
+#[test]
+fn files_are_made_where_links_lead() {
+    let tree = Tree::new();
+    let before = tree.outside();
+    symlink("../run/systemd/resolve/stub.conf", tree.path("d/resolv.conf")).unwrap();
+    symlink("/nowhere/deep", tree.path("below")).unwrap();
+    for (path, place) in [
+        ("d/resolv.conf", "run/systemd/resolve/stub.conf"),
+        ("below/x", "nowhere/deep/x"),
+        ("new/file", "new/file"),
+        ("up/secret", "outside/secret"),
+        ("dangling/file", "nowhere/file"),
+    ] {
+        let made = tree.root.make(path.as_bytes(), true, true).unwrap();
+        assert_eq!(fstat(&made).unwrap().st_ino, tree.inode_of(place), "{path}");
+        let metadata = fs::symlink_metadata(tree.path(place)).unwrap();
+        assert!(metadata.is_file() && metadata.len() == 0, "{path}");
+        // Again: it exists now.
+        let again = tree.root.make(path.as_bytes(), true, true).unwrap();
+        assert_eq!(fstat(&again).unwrap().st_ino, metadata.ino(), "{path}");
+    }
+    // What exists is opened, whatever it is.
+    for (path, place) in [("to-file", "file"), ("to-d", "d"), ("fifo", "fifo")] {
+        let opened = tree.root.make(path.as_bytes(), true, true).unwrap();
+        assert_eq!(fstat(&opened).unwrap().st_ino, tree.inode_of(place), "{path}");
+    }
+    assert_eq!(tree.root.make(b"loop", true, true).unwrap_err().errno, Errno::LOOP);
+    assert_eq!(tree.outside(), before);
+}
+
+/// The path that a link is replaced in may become too long.
+#[test]
+fn a_link_that_makes_a_path_too_long_is_an_error() {
+    let tree = Tree::new();
+    let component = "n".repeat(255);
+    let long = Vec::from_iter(std::iter::repeat_n(component.as_str(), 15)).join("/");
+    symlink(&long, tree.path("long")).unwrap();
+    let failure = tree.make_directories(&name(format!("long/{long}")), true).unwrap_err();
+    assert_eq!(failure, Failure::new(Call::Open, Errno::NAMETOOLONG));
+    assert!(tree.make_directories(c"long/x", true).is_ok());
 }
 
 #[test]
@@ -242,7 +321,7 @@ fn the_last_component_must_be_a_name() {
     let tree = Tree::new();
     let invalid = Failure::new(Call::Open, Errno::INVAL);
     for path in ["", "/", "//", ".", "..", "d/", "d/.", "d/..", "x/y/", "/.."] {
-        assert_eq!(tree.root.parent(&name(path), true).unwrap_err(), invalid, "{path:?}");
+        assert_eq!(tree.parent(&name(path), true).unwrap_err(), invalid, "{path:?}");
     }
     assert!(!tree.path("x").exists(), "nothing is made for a name that cannot be");
     for (path, directory, last) in [
@@ -256,13 +335,11 @@ fn the_last_component_must_be_a_name() {
         ("up", "", c"up"),
     ] {
         let path = name(path);
-        let (parent, name) = tree.root.parent(&path, true).unwrap();
+        let (parent, name) = tree.parent(&path, true).unwrap();
         assert_eq!(fstat(&parent).unwrap().st_ino, tree.inode_of(directory), "{path:?}");
         assert_eq!(name, last);
     }
-    let failure = tree.root.parent(c"up/x", true).unwrap_err();
-    assert_eq!(failure, Failure::new(Call::Open, Errno::NOENT));
-    let failure = tree.root.parent(c"to-d/x", false).unwrap_err();
+    let failure = tree.parent(c"to-d/x", false).unwrap_err();
     assert_eq!(failure, Failure::new(Call::Open, Errno::LOOP));
 }
 
@@ -288,7 +365,7 @@ fn a_race_with_a_link_does_not_lead_outside() {
         for number in 0..2000 {
             let path = name(format!("swap/x{number}/y"));
             // It is made below the directory, or fails while that is a link.
-            if tree.root.make_directories(&path, true).is_ok() {
+            if tree.make_directories(&path, true).is_ok() {
                 through += 1;
             }
         }
