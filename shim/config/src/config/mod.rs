@@ -87,6 +87,9 @@ pub use security::Security;
 pub struct Config {
     /// Whether the root is moved over `/` and entered with `chroot(2)` instead of `pivot_root(2)`:
     /// for a host whose root is the initial ramfs.
+    ///
+    /// The mounts of the host then stay below, out of reach. Its procs and sysfs are covered first:
+    /// while one is bare, user namespaces in the container may mount a proc that has no masks.
     pub no_pivot_root: bool,
     /// The signal that the container gets when the thread that started it ends; 0 for none.
     pub parent_death_signal: i32,

@@ -53,7 +53,6 @@
 //! - `linux.seccomp`: absent `flags` mean `SECCOMP_FILTER_FLAG_SPEC_ALLOW`, and two conditions on
 //!   one argument become two rules, as with runc and crun. Architectures that cannot occur on the
 //!   machine are accepted and left out.
-//! - `mounts[].destination` may be relative, to the root of the container.
 //! - `linux.namespaces`: a mount namespace with a path is joined with its root, and `root.path` is
 //!   not used. If the user namespace of the container does not own its network, ipc or pid
 //!   namespace, `/sys` and `/dev/mqueue` come from the host or from the namespace that is joined,
@@ -64,6 +63,12 @@
 //!   program, as with runc. A failed hook of `start` destroys the container, as with crun.
 //! - A seccomp agent gets the listener during `create`, as with runc; with an init that remains
 //!   process 1, during `start`. `startContainer` hooks run without a filter that has a listener.
+//! - `mounts[].destination`, `linux.maskedPaths` and `readonlyPaths` may be relative, to the
+//!   container's root.
+//! - `null` means the same as an absent property.
+//! - With `--no-pivot`, the host's procs and sysfs are covered before the mounts are made, so
+//!   `createContainer` hooks do not see them. If one cannot be covered, because another mount hides
+//!   it, the container does not start.
 //! - `annotations`: only `org.pidone.init` is interpreted. `true` selects an init that remains
 //!   process 1.
 //!

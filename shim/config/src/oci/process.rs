@@ -136,7 +136,7 @@ impl Process {
     /// # Errors
     /// [`Code::ConfigInvalid`](crate::Code::ConfigInvalid), with the position.
     pub fn from_json(text: &[u8]) -> Result<Self> {
-        json::parse(text, "")
+        json::parse_with_nulls(text, "")
     }
 
     /// Lowers the object to a process to start, with the caller's standard descriptors.

@@ -67,6 +67,7 @@ pub struct Spec {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Root {
     /// The directory. A relative path is resolved against the bundle.
+    #[serde(default)]
     pub path: String,
     /// Whether the container cannot write to it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -93,7 +94,7 @@ impl Spec {
     }
 
     fn parse(text: &[u8], origin: &str) -> Result<Self> {
-        let spec: Self = json::parse(text, origin)?;
+        let spec: Self = json::parse_with_nulls(text, origin)?;
         if spec.oci_version.is_empty() {
             return Err(Error::config("ociVersion", "", "missing"));
         }

@@ -3,6 +3,8 @@
 //! It reads libcontainer's files unchanged: numbers for flags and types, `null` for empty lists.
 //! The types of the fields document what else is accepted, such as names in place of numbers.
 
+mod null;
+
 use std::fmt;
 use std::fs::File;
 use std::io::Read;
@@ -111,6 +113,15 @@ pub(crate) fn read(file: &Path) -> Result<Vec<u8>> {
     }
     let name = file.to_string_lossy();
     Err(Error::reason(Code::ConfigInvalid, "configuration", name, "larger than 16 MiB"))
+}
+
+/// Reads a JSON document in which `null` is the same as an absent member, as for runc.
+pub(crate) fn parse_with_nulls<T: DeserializeOwned>(json: &[u8], origin: &str) -> Result<T> {
+    // Most documents have no `null`, or only where it is expected.
+    if let Ok(Object(value)) = serde_json::from_slice(json) {
+        return Ok(value);
+    }
+    parse(null::without_nulls(json).as_deref().unwrap_or(json), origin)
 }
 
 /// Reads a JSON document. `origin` is the name of the file, or empty.

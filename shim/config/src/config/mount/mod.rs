@@ -15,7 +15,8 @@ use super::path;
 
 /// The values of `device` that `container.json` accepts: file systems, and `bind`.
 ///
-/// `cgroup` mounts the container's own cgroups, read-only, on both versions of cgroups.
+/// `cgroup` mounts the cgroups that the container may see, on both versions of cgroups: its own, or
+/// without a cgroup namespace on cgroup v2 all that the host shows.
 const DEVICES: [&str; 11] = [
     "bind",
     "cgroup",
@@ -304,12 +305,6 @@ impl Mount {
         let refuse = |reason| Err(Fault::text("destination", &self.destination, reason));
         if target == Path::new("/") {
             return refuse("must not be the root itself");
-        }
-        if target == Path::new("/sys") {
-            return match self.device.as_str() {
-                "sysfs" | "bind" => Ok(()),
-                _ => refuse("only sysfs or a bind may be mounted on /sys"),
-            };
         }
         if target == Path::new("/proc") {
             // Where the kernel refuses a new proc, in a user namespace that shares the host's

@@ -52,8 +52,9 @@ impl Device {
             major: self.major,
             minor: self.minor,
             permissions: String::new(),
-            // Clients include the file type of stat(2).
-            file_mode: self.file_mode.unwrap_or(MODE) & !libc::S_IFMT,
+            // Clients include the file type of stat(2), or the bits of Go's `os.FileMode`. mknod(2)
+            // in runc drops the latter.
+            file_mode: self.file_mode.unwrap_or(MODE) & 0o7777,
             uid: self.uid.unwrap_or(0),
             gid: self.gid.unwrap_or(0),
         })

@@ -30,6 +30,59 @@ fn sample(name: &str) -> (TempDir, Bundle) {
     (directory, bundle.unwrap())
 }
 
+/// `null` is what an absent property is, wherever one may be absent: Go's decoder does the same.
+#[test]
+fn null_is_an_absent_property() {
+    /// Sets each member to `null` in turn, at every depth.
+    fn each(value: &mut Value, document: &dyn Fn(&Value) -> Value, check: &dyn Fn(&Value, &Value)) {
+        let names: Vec<String> = match value {
+            Value::Object(object) => object.keys().cloned().collect(),
+            Value::Array(list) => (0..list.len()).map(|index| index.to_string()).collect(),
+            _ => return,
+        };
+        for name in names {
+            if let Value::Object(object) = value {
+                let own = object.insert(name.clone(), Value::Null).unwrap();
+                let with_null = document(&Value::Object(object.clone()));
+                object.remove(&name);
+                check(&with_null, &document(&Value::Object(object.clone())));
+                object.insert(name.clone(), own);
+            }
+            let copy = value.clone();
+            let place = match value {
+                Value::Object(object) => object.get_mut(&name),
+                Value::Array(list) => list.get_mut(name.parse::<usize>().unwrap()),
+                _ => None,
+            };
+            let within = |inner: &Value| {
+                let mut outer = copy.clone();
+                match &mut outer {
+                    Value::Object(object) => object[&name] = inner.clone(),
+                    Value::Array(list) => list[name.parse::<usize>().unwrap()] = inner.clone(),
+                    _ => {}
+                }
+                document(&outer)
+            };
+            each(place.unwrap(), &within, check);
+        }
+    }
+    for name in ["docker.json", "podman.json", "containerd.json"] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../samples/oci").join(name);
+        let mut value: Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
+        each(&mut value, &Value::clone, &|with_null, without| {
+            let read = |value: &Value| Spec::from_json(value.to_string().as_bytes());
+            match (read(with_null), read(without)) {
+                (Ok(with_null), Ok(without)) => assert_eq!(with_null, without),
+                (Err(with_null), Err(without)) => {
+                    let missing = |error: &Error| error.to_string().contains("missing");
+                    assert!(missing(&with_null) && missing(&without), "{with_null}");
+                }
+                (with_null, without) => panic!("{with_null:?} and {without:?}"),
+            }
+        });
+    }
+}
+
 /// Returns the default configuration with one property replaced; `null` removes it.
 fn changed(pointer: &str, value: Value) -> String {
     let mut document = serde_json::to_value(default::spec(None)).unwrap();

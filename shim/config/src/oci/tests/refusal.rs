@@ -202,11 +202,7 @@ pub(super) fn all() -> Vec<(&'static str, Value, &'static str)> {
             json!("rbind"),
             "`linux.rootfsPropagation = \"rbind\"`: unknown propagation",
         ),
-        (
-            "/linux/maskedPaths/0",
-            json!("proc"),
-            "`linux.maskedPaths[0] = \"proc\"`: must be an absolute path",
-        ),
+        ("/linux/maskedPaths/0", json!(""), "`linux.maskedPaths[0] = \"\"`: missing"),
         (
             "/linux/sysctl",
             json!({"kernel.core_pattern": "|/x"}),
