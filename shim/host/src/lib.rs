@@ -13,6 +13,7 @@
 //! - [`descriptor`]: the null device, and whether a descriptor is readable.
 //! - [`unix`]: Unix sockets at paths of any length, and messages with descriptors.
 //! - [`proc`]: parsers and readers of the files of `proc(5)`.
+//! - [`mounts`]: the mounts that the calling process sees.
 //! - [`span`]: the recorder of timed steps.
 
 pub mod cgroup;
@@ -20,6 +21,7 @@ pub mod deadline;
 pub mod descriptor;
 pub mod exit;
 pub mod lsm;
+pub mod mounts;
 pub mod namespace;
 pub mod net;
 pub mod pidfd;
