@@ -26,7 +26,11 @@ pub(super) fn push_devices(plan: &mut Plan, config: &Config, facts: &Facts<'_>) 
     let at_dev = |mount: &&Mount| clean(&mount.destination) == "/dev";
     let dev = config.mounts.iter().rev().find(at_dev);
     let from_host = dev.is_some_and(|mount| mount.device == "bind" || mount.flags & BIND != 0);
-    let wanted = |device: &&Device| !(from_host && clean(&device.path).starts_with("/dev/"));
+    // A given /dev/ptmx is the link below, as in runc.
+    let wanted = |device: &&Device| match clean(&device.path).as_str() {
+        "/dev/ptmx" => false,
+        path => !(from_host && path.starts_with("/dev/")),
+    };
     for device in config.devices.iter().filter(wanted) {
         if facts.in_user_namespace && device.kind != 'p' {
             // mknod(2) is refused in a user namespace: the host's node is bound instead.
@@ -37,7 +41,7 @@ pub(super) fn push_devices(plan: &mut Plan, config: &Config, facts: &Facts<'_>) 
                 flags: BIND,
                 ..Mount::default()
             };
-            mount::push_bind(plan, config, &node, facts)?;
+            mount::push_bind(plan, config, &node, None, facts)?;
         } else {
             push_node(plan, device)?;
         }
