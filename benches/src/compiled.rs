@@ -66,7 +66,9 @@ pub fn plan(config: &Config, process: &Process) -> Result<Plan> {
         barrier: false,
         waits: false,
         keyring: None,
+        bare: vec![],
         is_directory: &|_| Ok(true),
+        attributes: &|_| Ok(0),
     };
     Ok(compile(config, process, &facts)?)
 }

@@ -6,18 +6,21 @@ use pidone_tests::Case;
 
 mod capability;
 mod cgroup;
+mod cgroup_mount;
 mod clock;
 mod copy_up;
 mod credential;
 mod device;
 mod exec;
 mod hook;
+mod host_path;
 mod id_map;
 mod identity;
 mod init;
 mod lifecycle;
 mod limit;
 mod mount;
+mod mount_point;
 mod namespace;
 mod network;
 mod ordinary;
@@ -26,6 +29,7 @@ mod pool;
 mod process;
 mod propagation;
 mod python;
+mod read_only;
 mod resources;
 mod role;
 mod root;
@@ -47,11 +51,13 @@ fn main() -> ExitCode {
     let whole: &[&[Case]] = &[
         capability::CASES,
         cgroup::CASES,
+        cgroup_mount::CASES,
         clock::CASES,
         copy_up::CASES,
         credential::CASES,
         device::CASES,
         exec::CASES,
+        host_path::CASES,
         hook::CASES,
         id_map::CASES,
         identity::CASES,
@@ -59,6 +65,7 @@ fn main() -> ExitCode {
         lifecycle::CASES,
         limit::CASES,
         mount::CASES,
+        mount_point::CASES,
         namespace::CASES,
         network::CASES,
         ordinary::CASES,
@@ -69,6 +76,7 @@ fn main() -> ExitCode {
         process::CASES,
         propagation::CASES,
         python::CASES,
+        read_only::CASES,
         resources::CASES,
         root::CASES,
         rootless::CASES,

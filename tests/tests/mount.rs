@@ -1,6 +1,5 @@
 //! Mounts: kinds, flags, propagation, and what they do to those inside.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
@@ -9,9 +8,7 @@ use nix::mount::{MsFlags, mount as host_mount};
 use pidone::Config;
 use pidone::config::mount::flags;
 use pidone::config::{Command, Mount, NamespaceType};
-use pidone_tests::{
-    Case, Mount as Mounted, Outcome, Read, Report, Sandbox, Stop, case, mounts_and_reads, process,
-};
+use pidone_tests::{Case, Outcome, Read, Report, Sandbox, Stop, case, mounts_and_reads, process};
 
 pub(crate) const CASES: &[Case] = &[
     case!(the_template_has_seven).and_unified(),
@@ -25,8 +22,6 @@ pub(crate) const CASES: &[Case] = &[
     case!(changes_of_the_host_come_in_unless_private).alone(),
     case!(propagation_is_as_asked).alone(),
     case!(options_reach_the_file_system),
-    case!(long_options_are_mounted_too),
-    case!(cgroups_are_shown_read_only).and_unified(),
     case!(commands_run_around_a_mount),
     case!(a_command_that_fails_ends_the_start),
     case!(a_thousand).once(),
@@ -357,75 +352,6 @@ fn options_reach_the_file_system(sandbox: &Sandbox) -> Outcome {
     config.mounts.push(file_system("tmpfs", "/m", 0, "no_such_option=1"));
     let error = sandbox.start(&config, process(&["/guest"])).err().ok_or("accepted")?;
     assert_eq!(error.errno().map(|errno| errno.raw_os_error()), Some(libc::EINVAL));
-    Ok(())
-}
-
-/// `fsconfig(2)` takes 255 bytes for a value; overlays have more.
-fn long_options_are_mounted_too(sandbox: &Sandbox) -> Outcome {
-    let mut config = sandbox.config();
-    let layers: Vec<String> = (0..30).map(|index| format!("/layers/number-{index:04}")).collect();
-    for (index, layer) in layers.iter().enumerate() {
-        let layer = sandbox.rootfs().join(&layer[1..]);
-        fs::create_dir_all(&layer)?;
-        fs::write(layer.join(format!("of-{index}")), "x")?;
-    }
-    let data = format!("lowerdir={}", layers.join(":"));
-    assert!(data.len() > 255);
-    config.mounts.push(file_system("overlay", "/m", flags::RDONLY | flags::NODEV, &data));
-    let output = sandbox
-        .guest(&config, &["open", "/m/of-0", "0", ",", "open", "/m/of-29", "0", ",", "report"])?;
-    let lines: Vec<&str> = output.stdout.lines().collect();
-    assert_eq!(lines[..2], ["0", "0"]);
-    let report: Report = serde_json::from_str(lines[2])?;
-    let mount = report.mount("/m").ok_or("no mount")?;
-    assert!(mount.has("ro") && mount.has("nodev"), "{:?}", mount.options);
-    Ok(())
-}
-
-fn cgroups_are_shown_read_only(sandbox: &Sandbox) -> Outcome {
-    for new in [false, true] {
-        let mut config = sandbox.config();
-        if new {
-            config.set_namespace(NamespaceType::Cgroup, "");
-        }
-        let flags = flags::RDONLY | flags::NOSUID | flags::NODEV | flags::NOEXEC;
-        config.mounts.push(file_system("cgroup", "/sys/fs/cgroup", flags, ""));
-        let mut live = sandbox.start(&config, process(&["/guest", "report", ",", "sleep"]))?;
-        let report: Report = live.say()?;
-        // A read-only copy may cover one that is writable.
-        let mounts = report.mounts();
-        let points = mounts.iter().map(|mount| mount.point.as_str());
-        let points: BTreeSet<&str> =
-            points.filter(|point| point.starts_with("/sys/fs/cgroup")).collect();
-        let groups: Vec<Mounted> = points.iter().filter_map(|point| report.mount(point)).collect();
-        assert!(!groups.is_empty());
-        for mount in &groups {
-            assert!(mount.has("ro"), "{mount:?}");
-        }
-        // What is shown is the container's own: its process is listed in each.
-        let shown = groups.iter().filter(|mount| mount.fstype.starts_with("cgroup"));
-        let mut count = 0;
-        for mount in shown {
-            let path = format!("{}/cgroup.procs", mount.point);
-            let mkdir = libc::SYS_mkdir.to_string();
-            let directory = format!("@{}/new", mount.point);
-            let mut running = sandbox.join(
-                &mut live.container,
-                process(&[
-                    "/guest", "read", &path, ",", "open", &path, "1", ",", "syscall", &mkdir,
-                    &directory, "0755",
-                ]),
-            )?;
-            let output = pidone_tests::output(&mut running)?;
-            let lines: Vec<&str> = output.stdout.lines().collect();
-            let read: Read = serde_json::from_str(lines[0])?;
-            assert!(read.text.lines().any(|pid| pid == "1"), "{path}: {read:?}");
-            assert_eq!(lines[1..], [libc::EROFS.to_string(), libc::EROFS.to_string()], "{path}");
-            count += 1;
-        }
-        assert!(count > 0);
-        live.kill()?;
-    }
     Ok(())
 }
 

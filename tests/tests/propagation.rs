@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use nix::mount::{MsFlags, mount as host_mount, umount};
 use pidone::Config;
-use pidone::config::Mount;
 use pidone::config::mount::flags;
+use pidone::config::{IdMap, Mount};
 use pidone_tests::leftover::host_mounts;
 use pidone_tests::{Case, Outcome, Read, Sandbox, Stop, case, mounts_and_reads};
 
@@ -17,7 +17,8 @@ pub(crate) const CASES: &[Case] = &[
     case!(mounts_pass_as_a_bind_asks).alone(),
     case!(propagation_below_a_bind).alone(),
     case!(attributes_of_a_source_are_cleared).alone(),
-    case!(a_remembered_attribute_stays).alone(),
+    case!(with_an_option_a_bind_has_what_is_asked).alone(),
+    case!(attributes_are_locked_in_a_user_namespace).alone(),
     case!(attributes_hold_below).alone(),
     case!(attributes_are_cleared_below).alone(),
     case!(a_device_directory_of_the_host).alone(),
@@ -155,7 +156,8 @@ fn attributes_of_a_source_are_cleared(sandbox: &Sandbox) -> Outcome {
     // As it is on the host, unless it is said otherwise.
     assert_eq!(of(&mounted(0, 0))?, names);
     assert_eq!(errnos(sandbox, &mounted(0, 0), &["open", "/m/file", "1"])?, [libc::EROFS]);
-    assert_eq!(of(&mounted(flags::RDONLY, 0))?, names[1..]);
+    // With an option it has nothing but what the options say, as in runc; the access time stays.
+    assert_eq!(of(&mounted(flags::RDONLY, 0))?, ["noatime"]);
     assert_eq!(errnos(sandbox, &mounted(flags::RDONLY, 0), &["open", "/m/file", "1"])?, [0]);
     let most = flags::RDONLY | flags::NOSUID | flags::NODEV | flags::NOEXEC;
     assert_eq!(of(&mounted(most, 0))?, ["noatime"]);
@@ -168,15 +170,46 @@ fn attributes_of_a_source_are_cleared(sandbox: &Sandbox) -> Outcome {
     Ok(umount(&source)?)
 }
 
-/// One more flag does not take away those that the source has.
-fn a_remembered_attribute_stays(sandbox: &Sandbox) -> Outcome {
+/// One option takes away the others that the source has, as in mount(8) and runc.
+fn with_an_option_a_bind_has_what_is_asked(sandbox: &Sandbox) -> Outcome {
     let source = tmpfs(sandbox, "source", MsFlags::MS_PRIVATE)?;
     let remount = MsFlags::MS_REMOUNT | MsFlags::MS_BIND;
     change(&source, remount | MsFlags::MS_NOSUID | MsFlags::MS_NODEV)?;
     let mut config = sandbox.config();
     config.mounts.push(bind(&source, "/m", flags::RDONLY));
     let mount = sandbox.report(&config)?.mount("/m").ok_or("no mount")?;
-    assert!(mount.has("ro") && mount.has("nosuid") && mount.has("nodev"), "{:?}", mount.options);
+    assert!(mount.has("ro") && !mount.has("nosuid") && !mount.has("nodev"), "{mount:?}");
+    Ok(umount(&source)?)
+}
+
+/// In a user namespace the attributes of the source stay, and one that is to be cleared is an
+/// error.
+fn attributes_are_locked_in_a_user_namespace(sandbox: &Sandbox) -> Outcome {
+    let source = tmpfs(sandbox, "source", MsFlags::MS_PRIVATE)?;
+    let remount = MsFlags::MS_REMOUNT | MsFlags::MS_BIND;
+    change(&source, remount | MsFlags::MS_RDONLY | MsFlags::MS_NODEV)?;
+    // Root of the user namespace makes nothing in the image.
+    fs::create_dir(sandbox.rootfs().join("m"))?;
+    let mounted = |cleared: u64, set: u64| {
+        let mut config = sandbox.config();
+        let map = vec![IdMap { container_id: 0, host_id: 100_000, size: 65536 }];
+        config.set_id_maps(map.clone(), map);
+        config.mounts.push(Mount { cleared, ..bind(&source, "/m", set) });
+        config
+    };
+    for set in [0, flags::NOEXEC, flags::RDONLY] {
+        let mount = sandbox.report(&mounted(0, set))?.mount("/m").ok_or("no mount")?;
+        assert!(mount.has("ro") && mount.has("nodev"), "{mount:?}");
+        assert_eq!(mount.has("noexec"), set == flags::NOEXEC);
+    }
+    for cleared in [flags::RDONLY, flags::NODEV, flags::RDONLY | flags::NODEV] {
+        let error = sandbox.report(&mounted(cleared, 0)).err().ok_or("it was cleared")?;
+        let text = format!("{error:?}");
+        assert!(text.contains("locked in a user namespace"), "{text}");
+    }
+    // What the source does not have can be cleared.
+    let mount = sandbox.report(&mounted(flags::NOSUID, 0))?.mount("/m").ok_or("no mount")?;
+    assert!(mount.has("ro") && mount.has("nodev"), "{mount:?}");
     Ok(umount(&source)?)
 }
 

@@ -1,6 +1,5 @@
 //! The plan of a container's first process.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -13,8 +12,10 @@ use pidone_proto::{Create, Op, Slot, Text};
 
 use super::barrier::{BARRIER_CREATE, BARRIER_HOST, barrier_of_mount};
 use super::facts::Facts;
+pub use super::mount::names_host_paths;
 use super::process::{Done, Wait};
-use super::{NULL, PROC, Plan, Process, Source, clean, devices, mount, text};
+use super::provided::{Destinations, Provided, is_new, provided_source};
+use super::{NULL, PROC, Plan, Process, Source, cgroup_mount, clean, devices, mount, text};
 
 /// The device that covers masked files.
 const NULL_DEVICE: &std::ffi::CStr = c"/dev/null";
@@ -59,7 +60,9 @@ pub(super) const CLONE_NEWUSER: u32 = NamespaceType::User.clone_flag();
 ///     waits: false,
 ///     keyring: None,
 ///     dropped: DroppedPrivileges::default(),
+///     bare: Vec::new(),
 ///     is_directory: &|path| Ok(path.is_dir()),
+///     attributes: &|_| Ok(0),
 /// };
 /// // Without a new mount namespace the root is entered by chroot(2).
 /// let plan = container::compile(&config, &process, &facts)?;
@@ -160,6 +163,9 @@ pub(super) fn configure(
         if process.make_cwd && cwd != "/" {
             let path = text("cwd", cwd)?;
             plan.push(Op::MakeDirectory { path: Text(&path), mode: 0o755 });
+        }
+        if process.terminal.as_ref().is_some_and(|terminal| terminal.console) {
+            push_console_place(plan, config);
         }
         push_path_protection(plan, config, facts)?;
     }
@@ -272,23 +278,17 @@ fn push_root(
     // commands or hooks see them.
     let commands = config.mounts.iter().any(has_commands);
     let hooks = config.hooks.need_host_mounts();
-    let late_pivot = facts.by_path || commands || hooks;
-    // A user namespace can only mount these while it sees fully visible ones.
-    let mut ready: Vec<Option<Slot>> = vec![None; config.mounts.len()];
-    if facts.in_user_namespace && !late_pivot {
-        for (slot, mount) in ready.iter_mut().zip(&config.mounts) {
-            let early = matches!(mount.device.as_str(), "proc" | "sysfs" | "mqueue");
-            if early && bound_instead(mount, facts).is_none() {
-                *slot = Some(mount::push_file_system(plan, config, mount)?);
-            }
-        }
-    }
+    let host_paths = config.mounts.iter().any(names_host_paths);
+    let late_pivot = facts.by_path || commands || hooks || host_paths;
+    let ready = push_early_mounts(plan, config, late_pivot, facts)?;
     push_attach_root(plan, config, facts)?;
     let pivot = if config.no_pivot_root { Op::MoveRoot } else { Op::PivotRoot };
     if !late_pivot {
         plan.push(pivot);
     }
     let network_mount = first_network_mount(config, facts);
+    let mut inner = Vec::new();
+    let mut destinations = Destinations::default();
     for (index, (entry, ready)) in config.mounts.iter().zip(ready).enumerate() {
         if network_mount == Some(index) {
             enter_network(plan, facts);
@@ -296,7 +296,24 @@ fn push_root(
         if has_commands(entry) {
             plan.push(Op::Barrier { id: barrier_of_mount(index) });
         }
-        push_mount(plan, config, entry, ready, facts)?;
+        let provided = provided_source(config, entry, &destinations, facts)?;
+        // The path leads to this mount from now on.
+        let covered = destinations.add(entry, index).map(|covered| &config.mounts[covered]);
+        if let Some(covered) = covered.filter(|covered| mount::is_read_only_last(covered)) {
+            mount::push_read_only_last(plan, covered)?;
+        }
+        if let Some(provided) = provided {
+            if late_pivot {
+                inner.push((entry, provided));
+            } else {
+                push_inner_bind(plan, config, entry, &provided, facts)?;
+            }
+        } else if mount::is_read_only_last(entry) {
+            let writable = Mount { flags: entry.flags & !RDONLY, ..entry.clone() };
+            push_mount(plan, config, &writable, ready, facts)?;
+        } else {
+            push_mount(plan, config, entry, ready, facts)?;
+        }
         if has_commands(entry) {
             plan.push(Op::Barrier { id: barrier_of_mount(index) + 1 });
         }
@@ -313,11 +330,85 @@ fn push_root(
     if late_pivot {
         plan.push(pivot);
     }
+    for (mount, provided) in inner {
+        push_inner_bind(plan, config, mount, &provided, facts)?;
+    }
+    for mount in config.mounts.iter().filter(|mount| is_new(mount) && mount::is_legacy(mount)) {
+        mount::push_legacy_propagation(plan, mount)?;
+    }
     if config.root_propagation != 0 {
         let flags = u32::try_from(config.root_propagation).unwrap_or(0);
         plan.push(Op::Propagation { flags });
     }
     Ok(())
+}
+
+/// Appends what must be done while the init still sees the host's mounts without the root among
+/// them. Returns the slots of the mounts that are made here.
+fn push_early_mounts(
+    plan: &mut Plan,
+    config: &Config,
+    late_pivot: bool,
+    facts: &Facts<'_>,
+) -> Result<Vec<Option<Slot>>> {
+    let mut ready: Vec<Option<Slot>> = vec![None; config.mounts.len()];
+    let covers = config.no_pivot_root && !facts.bare.is_empty();
+    // A user namespace can only mount these while it sees fully visible ones.
+    if facts.in_user_namespace && (!late_pivot || covers) {
+        for (slot, mount) in ready.iter_mut().zip(&config.mounts) {
+            let early = matches!(mount.device.as_str(), "proc" | "sysfs" | "mqueue");
+            if early && bound_instead(mount, facts).is_none() {
+                *slot = Some(mount::push_file_system(plan, config, mount)?);
+            }
+        }
+    }
+    if !covers {
+        return Ok(ready);
+    }
+    if facts.by_path {
+        let covered = |path: &str| facts.bare.iter().any(|bare| Path::new(path).starts_with(bare));
+        for (slot, mount) in ready.iter_mut().zip(&config.mounts) {
+            let source = match bound_instead(mount, facts) {
+                Some(source) => source,
+                None if mount.device == "bind" || mount.flags & BIND != 0 => &mount.source,
+                None => continue,
+            };
+            if covered(source) {
+                let recursive = mount.flags & REC != 0 || bound_instead(mount, facts).is_some();
+                *slot = Some(mount::push_tree(plan, facts, source, recursive)?);
+            }
+        }
+    }
+    // Without pivot_root(2) the mounts of the host stay in the namespace, out of reach. The kernel
+    // still counts them when a user namespace in the container mounts a new proc or sysfs, which
+    // has none of the masks: it permits that while a bare one exists. So each is covered for good.
+    for point in &facts.bare {
+        let slot = push_empty(plan, config)?;
+        let at = text("no_pivot_root", point)?;
+        plan.push(Op::Attach { mount: slot, at: Text(&at), create: Create::Nothing, follow: true });
+    }
+    Ok(ready)
+}
+
+/// Appends a bind whose source is below the root, after the change of root.
+fn push_inner_bind(
+    plan: &mut Plan,
+    config: &Config,
+    mount: &Mount,
+    provided: &Provided,
+    facts: &Facts<'_>,
+) -> Result<()> {
+    let into = plan.mount_slot();
+    let path = text("mounts.source", &provided.path)?;
+    plan.push(Op::OpenTree { into, path: Text(&path), recursive: mount.flags & REC != 0 });
+    mount::push_copy(plan, config, into, mount, provided.create, facts)
+}
+
+/// Whether the init must see the host's mounts while it sets the container up: for commands around
+/// a mount, and for file systems that are made of files of the host.
+#[must_use]
+pub fn needs_host_view(config: &Config) -> bool {
+    config.mounts.iter().any(|mount| has_commands(mount) || names_host_paths(mount))
 }
 
 /// Returns the directory of the host that is bound instead of a new file system, which a user
@@ -408,10 +499,10 @@ fn push_mount(
         return mount::push_remount(plan, mount);
     }
     if mount.device == "bind" || mount.flags & BIND != 0 {
-        return mount::push_bind(plan, config, mount, facts);
+        return mount::push_bind(plan, config, mount, ready, facts);
     }
     if mount.device == "cgroup" || mount.device == "cgroup2" {
-        return push_cgroup_mount(plan, config, mount, facts);
+        return cgroup_mount::push(plan, config, mount, facts);
     }
     if let Some((fstype, namespace)) = made_by_host(mount, facts) {
         return mount::push_made_by_host(plan, fstype, namespace, mount);
@@ -427,7 +518,7 @@ fn push_mount(
             data: String::new(),
             ..mount.clone()
         };
-        return mount::push_bind(plan, config, &host, facts);
+        return mount::push_bind(plan, config, &host, ready, facts);
     }
     if mount::is_legacy(mount) {
         return mount::push_legacy(plan, config, mount);
@@ -437,70 +528,6 @@ fn push_mount(
         None => mount::push_file_system(plan, config, mount)?,
     };
     mount::push_attach(plan, slot, mount, Create::Directory)
-}
-
-/// Appends a mount of the container's cgroups: a cgroup2 file system, or binds of their directories
-/// on the host.
-fn push_cgroup_mount(
-    plan: &mut Plan,
-    config: &Config,
-    mount: &Mount,
-    facts: &Facts<'_>,
-) -> Result<()> {
-    let unified = facts.cgroups.keys().all(String::is_empty);
-    if facts.new & CLONE_NEWCGROUP != 0 && unified {
-        let cgroup2 = Mount { device: "cgroup2".into(), data: String::new(), ..mount.clone() };
-        let slot = mount::push_file_system(plan, config, &cgroup2)?;
-        return mount::push_attach(plan, slot, &cgroup2, Create::Directory);
-    }
-    // Writable at most where a cgroup namespace limits the view to the container's own cgroups.
-    let read_only = if facts.new & CLONE_NEWCGROUP == 0 { RDONLY } else { 0 };
-    let bind = |source: &Path, destination: String| Mount {
-        source: source.to_string_lossy().into_owned(),
-        destination,
-        device: "bind".into(),
-        flags: mount.flags | BIND | REC | read_only,
-        ..Mount::default()
-    };
-    if let (true, Some(directory)) = (unified, facts.cgroups.get("")) {
-        let directory = bind(directory, mount.destination.clone());
-        return mount::push_bind(plan, config, &directory, facts);
-    }
-    let tmpfs = Mount {
-        source: "tmpfs".into(),
-        device: "tmpfs".into(),
-        data: "mode=755".into(),
-        flags: mount.flags & !RDONLY,
-        ..mount.clone()
-    };
-    let slot = mount::push_file_system(plan, config, &tmpfs)?;
-    mount::push_attach(plan, slot, &tmpfs, Create::Directory)?;
-    // Controllers that share a hierarchy share a directory.
-    let mut hierarchies: BTreeMap<&Path, Vec<&str>> = BTreeMap::new();
-    for (controller, directory) in &facts.cgroups {
-        let name = match controller.strip_prefix("name=").unwrap_or(controller) {
-            "" => "unified",
-            name => name,
-        };
-        hierarchies.entry(directory).or_default().push(name);
-    }
-    for (directory, names) in &hierarchies {
-        let joined = names.join(",");
-        let hierarchy = bind(directory, format!("{}/{joined}", mount.destination));
-        mount::push_bind_directory(plan, config, &hierarchy, facts)?;
-        for name in names.iter().filter(|name| **name != joined) {
-            let path = text("mounts.destination", clean(&format!("{}/{name}", mount.destination)))?;
-            let target = text("mounts.destination", &joined)?;
-            plan.push(Op::MakeLink { target: Text(&target), path: Text(&path), replace: false });
-        }
-    }
-    if mount.flags & RDONLY != 0 {
-        // Not recursive: the hierarchies below have their own attributes.
-        let at = text("mounts.destination", clean(&mount.destination))?;
-        let set = attributes(RDONLY);
-        plan.push(Op::Remount { at: Text(&at), set, clear: 0, recursive: false });
-    }
-    Ok(())
 }
 
 /// Appends the sysctls, while `/proc/sys` is not yet read-only.
@@ -513,8 +540,31 @@ fn push_sysctls(plan: &mut Plan, config: &Config) -> Result<()> {
     Ok(())
 }
 
-/// Appends read-only and masked paths, and the read-only root.
+/// Appends the file on which the terminal will be mounted, where `/dev` is read-only by then.
+fn push_console_place(plan: &mut Plan, config: &Config) {
+    const S_IFREG: u32 = 0o100_000;
+    let at_dev = |mount: &Mount| clean(&mount.destination) == "/dev";
+    let read_only = match config.mounts.iter().rfind(|mount| at_dev(mount)) {
+        Some(mount) => mount::is_read_only_last(mount),
+        None => config.readonlyfs,
+    };
+    if read_only {
+        let (path, mode) = (Text(c"/dev/console"), S_IFREG | 0o600);
+        plan.push(Op::MakeNode { path, mode, major: 0, minor: 0, uid: 0, gid: 0 });
+    }
+}
+
+/// Appends read-only mounts and paths, masked paths, and the read-only root.
 fn push_path_protection(plan: &mut Plan, config: &Config, facts: &Facts<'_>) -> Result<()> {
+    let mut destinations = Destinations::default();
+    for (index, mount) in config.mounts.iter().enumerate() {
+        destinations.add(mount, index);
+    }
+    for (index, mount) in config.mounts.iter().enumerate() {
+        if mount::is_read_only_last(mount) && destinations.leads_to(mount) == Some(index) {
+            mount::push_read_only_last(plan, mount)?;
+        }
+    }
     for path in &config.readonly_paths {
         let path = text("readonly_paths", clean(path))?;
         plan.push(Op::ReadOnly { path: Text(&path) });
@@ -528,18 +578,23 @@ fn push_path_protection(plan: &mut Plan, config: &Config, facts: &Facts<'_>) -> 
     Ok(())
 }
 
+/// Appends the creation of a file system that is empty and stays so, and returns its slot.
+fn push_empty(plan: &mut Plan, config: &Config) -> Result<Slot> {
+    let empty = Mount {
+        source: "tmpfs".into(),
+        device: "tmpfs".into(),
+        data: "size=0k,nr_inodes=2,mode=555".into(),
+        flags: RDONLY | NOSUID | NODEV | NOEXEC,
+        ..Mount::default()
+    };
+    mount::push_file_system(plan, config, &empty)
+}
+
 /// Appends the masked paths. They share one null device and one empty directory.
 fn push_masks(plan: &mut Plan, config: &Config, facts: &Facts<'_>) -> Result<()> {
     plan.reserve_sources(2);
     let directory = if facts.by_path || facts.in_user_namespace || !config.mount_label.is_empty() {
-        let empty = Mount {
-            source: "tmpfs".into(),
-            device: "tmpfs".into(),
-            data: "size=0k,nr_inodes=2,mode=555".into(),
-            flags: RDONLY | NOSUID | NODEV | NOEXEC,
-            ..Mount::default()
-        };
-        mount::push_file_system(plan, config, &empty)?
+        push_empty(plan, config)?
     } else {
         // It is copied for each path. The host closes it, after the start.
         plan.source(Source::Empty)

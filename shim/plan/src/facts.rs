@@ -37,6 +37,12 @@ pub struct Facts<'a> {
     pub keyring: Option<String>,
     /// The privileges that a supervising init drops before it serves requests.
     pub dropped: DroppedPrivileges,
+    /// The mount points of the complete procs and sysfs that the init sees, those below others
+    /// first. Only needed for a container without `pivot_root(2)`.
+    pub bare: Vec<PathBuf>,
     /// Returns whether a file of the host is a directory.
     pub is_directory: &'a dyn Fn(&Path) -> Result<bool>,
+    /// Returns the attributes of the mount that a file of the host is on: flags of
+    /// [`attribute`](pidone_config::config::mount::flags::attribute).
+    pub attributes: &'a dyn Fn(&Path) -> Result<u64>,
 }

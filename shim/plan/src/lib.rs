@@ -7,6 +7,7 @@
 
 mod allowed;
 pub mod barrier;
+mod cgroup_mount;
 pub mod container;
 mod devices;
 mod display;
@@ -20,6 +21,7 @@ pub mod mount_name;
 mod names;
 pub mod parked;
 mod process;
+mod provided;
 pub mod resolve;
 pub mod spawn;
 #[cfg(test)]

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use pidone_config::config::mount::flags::{
-    PRIVATE, PROPAGATION, RDONLY, REC, RELATIME, SHARED, SLAVE, SUPERBLOCK, attribute, attributes,
+    BIND, PRIVATE, PROPAGATION, RDONLY, REC, RELATIME, REMOUNT, SHARED, SLAVE, SUPERBLOCK,
+    attribute, attributes,
 };
 use pidone_config::config::{Mount, MountIdMap, NamespaceType};
 use pidone_config::{Config, Error, Result};
@@ -20,8 +21,7 @@ pub(super) fn push_file_system(plan: &mut Plan, config: &Config, mount: &Mount) 
     let into = plan.mount_slot();
     let fstype = text("mounts.device", &mount.device)?;
     let options = options(config, mount)?;
-    let later = if begins_with_copy(mount) { RDONLY } else { 0 };
-    let attributes = u32::try_from(attributes(mount.flags & !later)).unwrap_or(0);
+    let attributes = u32::try_from(attributes(mount.flags)).unwrap_or(0);
     plan.push(Op::MakeMount { into, fstype: Text(&fstype), options: view(&options), attributes });
     let propagation = requested_propagation(mount);
     if propagation != 0 {
@@ -69,6 +69,38 @@ fn begins_with_copy(mount: &Mount) -> bool {
     mount.device == "tmpfs" && (mount.copy_up || !has_mode())
 }
 
+/// Returns whether a mount becomes read-only only when everything below it has been made: a tmpfs,
+/// and a file system on `/dev`, as in runc.
+pub(super) fn is_read_only_last(mount: &Mount) -> bool {
+    mount.flags & RDONLY != 0
+        && mount.flags & (BIND | REMOUNT) == 0
+        && mount.device != "bind"
+        && (mount.device == "tmpfs" || clean(&mount.destination) == "/dev")
+}
+
+/// Appends the change that makes a mount read-only for which [`is_read_only_last`] holds.
+pub(super) fn push_read_only_last(plan: &mut Plan, mount: &Mount) -> Result<()> {
+    let at = text("mounts.destination", clean(&mount.destination))?;
+    let set = attributes(RDONLY);
+    plan.push(Op::Remount { at: Text(&at), set, clear: 0, recursive: false });
+    Ok(())
+}
+
+/// Whether the source of a mount, or one of its options, is a path on the host: the layers of an
+/// overlay, a block device. The kernel resolves it when the file system is made.
+pub fn names_host_paths(mount: &Mount) -> bool {
+    /// File systems without a device, whose source is only a name.
+    const NAMED: [&str; 9] =
+        ["cgroup", "cgroup2", "devpts", "hugetlbfs", "mqueue", "proc", "ramfs", "sysfs", "tmpfs"];
+    let is_new = mount.flags & (BIND | REMOUNT) == 0 && mount.device != "bind";
+    // `//server/share` is a path on another machine.
+    let is_path = |text: &str| text.starts_with('/') && !text.starts_with("//");
+    let mut values = mount.data.split(',').filter_map(|option| option.split_once('='));
+    is_new
+        && !NAMED.contains(&mount.device.as_str())
+        && (is_path(&mount.source) || values.any(|(_, value)| is_path(value)))
+}
+
 /// Appends the creation of a proc that only the init sees, for sysctls and labels: the container's
 /// `/proc` may be anything.
 pub(super) fn push_private_proc(plan: &mut Plan, into: Slot) {
@@ -86,10 +118,6 @@ pub(super) fn push_attach(
     let at = text("mounts.destination", clean(&mount.destination))?;
     if begins_with_copy(mount) {
         plan.push(Op::CopyUp { mount: slot, from: Text(&at), contents: mount.copy_up });
-        // Only now, since nothing could be copied into a read-only mount.
-        if mount.flags & RDONLY != 0 {
-            push_set_attributes(plan, slot, attributes(RDONLY), 0, 0, false);
-        }
     }
     push_recursive_attributes(plan, slot, mount);
     // An image with a symbolic link as /proc or /sys would have them mounted elsewhere.
@@ -103,11 +131,10 @@ pub(super) fn is_legacy(mount: &Mount) -> bool {
     mount.data.split(',').any(|option| option.len() > VALUE)
 }
 
-/// Appends a mount by `mount(2)`.
+/// Appends a mount by `mount(2)`. Its propagation follows in [`push_legacy_propagation`].
 pub(super) fn push_legacy(plan: &mut Plan, config: &Config, mount: &Mount) -> Result<()> {
-    let propagation = requested_propagation(mount);
-    if propagation | mount.recursive_set | mount.recursive_clear != 0 || mount.copy_up {
-        let reason = "propagation, recursive attributes and copies need options of up to 255 bytes";
+    if mount.copy_up {
+        let reason = "a copy needs options of up to 255 bytes";
         return Err(Error::config("mounts.data", &mount.destination, reason));
     }
     let source = text("mounts.source", &mount.source)?;
@@ -121,6 +148,28 @@ pub(super) fn push_legacy(plan: &mut Plan, config: &Config, mount: &Mount) -> Re
         data: Text(&data),
         at: Text(&at),
     });
+    let (set, clear) = (mount.recursive_set, mount.recursive_clear);
+    if set | clear != 0 {
+        let clear = with_atime(set, clear);
+        plan.push(Op::Remount { at: Text(&at), set, clear, recursive: true });
+    }
+    Ok(())
+}
+
+/// Appends the propagation of a mount by `mount(2)`, after the change of root.
+///
+/// No operation changes it on a mount that is attached. So a copy with the propagation is attached
+/// over the mount.
+pub(super) fn push_legacy_propagation(plan: &mut Plan, mount: &Mount) -> Result<()> {
+    let propagation = requested_propagation(mount);
+    if propagation == 0 {
+        return Ok(());
+    }
+    let at = text("mounts.destination", clean(&mount.destination))?;
+    let into = plan.mount_slot();
+    plan.push(Op::OpenTree { into, path: Text(&at), recursive: true });
+    push_set_attributes(plan, into, 0, 0, propagation, mount.propagation & REC != 0);
+    plan.push(Op::Attach { mount: into, at: Text(&at), create: Create::Nothing, follow: true });
     Ok(())
 }
 
@@ -139,27 +188,43 @@ pub(super) fn push_remount(plan: &mut Plan, mount: &Mount) -> Result<()> {
     Ok(())
 }
 
-/// Appends a bind mount: a copy of a mount of the host with its own attributes.
+/// Appends a bind mount: a copy of a mount of the host with its own attributes. `ready` is the slot
+/// of the copy, if that was made earlier.
 pub(super) fn push_bind(
     plan: &mut Plan,
     config: &Config,
     mount: &Mount,
+    ready: Option<Slot>,
     facts: &Facts<'_>,
 ) -> Result<()> {
+    check_locked(config, mount, facts)?;
     let recursive = mount.flags & REC != 0;
-    let slot = match &mount.id_map {
-        Some(ids) => push_mapped_tree(plan, config, facts, mount, ids)?,
-        None => push_tree(plan, facts, &mount.source, recursive)?,
+    let slot = match (ready, &mount.id_map) {
+        (Some(slot), _) => slot,
+        (None, Some(ids)) => push_mapped_tree(plan, config, facts, mount, ids)?,
+        (None, None) => push_tree(plan, facts, &mount.source, recursive)?,
     };
-    push_bind_propagation(plan, config, slot, mount);
-    let (set, cleared) = changed_attributes(mount);
-    if set | cleared != 0 {
-        push_set_attributes(plan, slot, set, cleared, 0, false);
-    }
     let is_directory = (facts.is_directory)(mount.source.as_ref()).map_err(|error| {
         error.with_hint(format!("the source of the mount on {}", mount.destination))
     })?;
     let create = if is_directory { Create::Directory } else { Create::File };
+    push_copy(plan, config, slot, mount, create, facts)
+}
+
+/// Appends the attributes of a copy of a mount, and its attachment.
+pub(super) fn push_copy(
+    plan: &mut Plan,
+    config: &Config,
+    slot: Slot,
+    mount: &Mount,
+    create: Create,
+    facts: &Facts<'_>,
+) -> Result<()> {
+    push_bind_propagation(plan, config, slot, mount);
+    let (set, cleared) = bind_attributes(mount, facts);
+    if set | cleared != 0 {
+        push_set_attributes(plan, slot, set, cleared, 0, false);
+    }
     push_attach(plan, slot, mount, create)
 }
 
@@ -171,9 +236,44 @@ pub(super) fn push_bind_directory(
     facts: &Facts<'_>,
 ) -> Result<()> {
     let slot = push_tree(plan, facts, &mount.source, false)?;
-    let (set, cleared) = changed_attributes(mount);
+    let (set, cleared) = bind_attributes(mount, facts);
     push_set_attributes(plan, slot, set, cleared, inherited_propagation(config), false);
     push_attach(plan, slot, mount, Create::Directory)
+}
+
+/// Returns the attributes that a bind sets and clears.
+///
+/// Without an option it has the attributes of its source; with one, only those of its options, as
+/// in mount(8) and runc. The access time is kept unless an option changes it. In a user namespace
+/// attributes of the source are locked and stay: `mount_namespaces(7)`.
+fn bind_attributes(mount: &Mount, facts: &Facts<'_>) -> (u64, u64) {
+    let (set, cleared) = changed_attributes(mount);
+    let options = mount.flags & !(BIND | REC | REMOUNT | PROPAGATION) | mount.cleared;
+    if facts.in_user_namespace || options == 0 {
+        return (set, cleared);
+    }
+    (set, cleared | LOCKABLE & !set)
+}
+
+/// The attributes that a mount namespace of a user namespace cannot clear on mounts of another.
+const LOCKABLE: u64 = attribute::RDONLY
+    | attribute::NOSUID
+    | attribute::NODEV
+    | attribute::NOEXEC
+    | attribute::NOSYMFOLLOW;
+
+/// Refuses a bind in a new user namespace that clears an attribute of its source. The kernel does
+/// so itself where the init makes the copy, but nothing is locked on a copy that the host makes.
+fn check_locked(config: &Config, mount: &Mount, facts: &Facts<'_>) -> Result<()> {
+    if config.namespace(NamespaceType::User).is_none() || facts.by_path {
+        return Ok(());
+    }
+    let cleared = attributes(mount.cleared & !mount.flags) & LOCKABLE;
+    if cleared != 0 && (facts.attributes)(mount.source.as_ref())? & cleared != 0 {
+        let reason = "clears a flag of the source, which is locked in a user namespace";
+        return Err(Error::config("mounts.flags", &mount.destination, reason));
+    }
+    Ok(())
 }
 
 /// Returns the attributes that an existing mount sets and clears. `MS_RELATIME` has no attribute

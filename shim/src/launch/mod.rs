@@ -30,5 +30,5 @@ pub(crate) use owner::Owner;
 pub(crate) use session::{Host, Launch, Parked, Resume, Started};
 pub(crate) use source::Lent;
 pub(crate) use spawn::{Spawn, Spawned};
-pub(crate) use template::ROOT as TEMPLATE_ROOT;
+pub(crate) use template::{BARE as TEMPLATE_BARE, ROOT as TEMPLATE_ROOT};
 pub(crate) use worker::{Place, start_clone_threads, template_error};

@@ -21,6 +21,9 @@ use rustix::process::{chdir, fchdir, pivot_root};
 /// The directory where the root of a container is attached.
 pub(crate) const ROOT: &str = "/r";
 
+/// Where its proc and its sysfs are mounted.
+pub(crate) const BARE: [&str; 2] = ["/proc", "/sys"];
+
 /// Creates the namespace, in a thread that ends afterwards.
 ///
 /// # Errors

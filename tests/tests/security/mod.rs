@@ -9,6 +9,7 @@ mod image;
 mod kernel;
 mod link;
 mod naive;
+mod no_pivot;
 mod race;
 mod supervise;
 
@@ -17,8 +18,15 @@ use std::process::ExitCode;
 use pidone_tests::Case;
 
 /// The cases of all files.
-pub(crate) const CASES: &[&[Case]] =
-    &[descriptor::CASES, image::CASES, kernel::CASES, link::CASES, race::CASES, supervise::CASES];
+pub(crate) const CASES: &[&[Case]] = &[
+    descriptor::CASES,
+    image::CASES,
+    kernel::CASES,
+    link::CASES,
+    no_pivot::CASES,
+    race::CASES,
+    supervise::CASES,
+];
 
 /// Plays the role of a naive runtime, if this process was started for it.
 pub(crate) fn play() -> Option<ExitCode> {

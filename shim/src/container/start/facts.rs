@@ -6,8 +6,10 @@ use std::path::{Path, PathBuf};
 use pidone_config::config::NamespaceType;
 use pidone_config::{Config, Error, Process, Result};
 use pidone_host::cgroup::Cgroups;
-use pidone_host::{namespace, net, privilege};
-use pidone_plan::container::{CLONE_NEWCGROUP, CLONE_NEWNET, CLONE_NEWTIME, has_commands};
+use pidone_host::{mounts, namespace, net, privilege};
+use pidone_plan::container::{
+    CLONE_NEWCGROUP, CLONE_NEWNET, CLONE_NEWTIME, has_commands, names_host_paths, needs_host_view,
+};
 use pidone_plan::dropped::DroppedPrivileges;
 use pidone_plan::facts::Facts;
 use pidone_plan::parked::{self, Model};
@@ -17,7 +19,7 @@ use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 
 use crate::launch::options::Strategy;
-use crate::launch::{Place, TEMPLATE_ROOT, has_other_processor, template_error};
+use crate::launch::{Place, TEMPLATE_BARE, TEMPLATE_ROOT, has_other_processor, template_error};
 use crate::trace;
 
 /// The input of a compilation.
@@ -114,14 +116,13 @@ impl Compilation<'_> {
         let (new, joined) = namespaces(config);
         let new_mounts = config.has_new(NamespaceType::Mount);
         let by_path = new_mounts && !privilege::can_copy_mounts();
-        let commands = config.mounts.iter().any(has_commands);
         let hooks = config.hooks.need_host_mounts();
         let place = self.place(if !new_mounts {
             Some("no new mount namespace")
         } else if by_path {
             Some("the caller may not copy mounts")
-        } else if commands || hooks {
-            Some("commands around mounts, or hooks, need the host's in sight")
+        } else if needs_host_view(config) || hooks {
+            Some("commands around mounts, hooks, or paths of the host need its mounts in sight")
         } else {
             None
         });
@@ -141,7 +142,13 @@ impl Compilation<'_> {
             waits: self.waits,
             keyring: self.keyring.clone(),
             dropped: DroppedPrivileges::default(),
+            bare: match place {
+                _ if !config.no_pivot_root || !new_mounts => Vec::new(),
+                Place::Template => TEMPLATE_BARE.map(PathBuf::from).into(),
+                _ => mounts::bare()?,
+            },
             is_directory: &is_directory,
+            attributes: &mounts::attributes,
             joined,
         };
         let resolve = || resolve(config, self.process, user_root(config)?.as_fd());
@@ -216,7 +223,10 @@ impl Compilation<'_> {
     /// the init may open it by its path.
     fn binds_below(&self, directory: &Path) -> bool {
         let mut mounts = self.config.mounts.iter();
-        mounts.any(|mount| mount.is_bind() && Path::new(&mount.source).starts_with(directory))
+        mounts.any(|mount| {
+            names_host_paths(mount)
+                || mount.is_bind() && Path::new(&mount.source).starts_with(directory)
+        })
     }
 }
 
