@@ -137,8 +137,14 @@ pub struct Running {
 impl Running {
     /// Starts a command that prints `ready` when it is.
     #[track_caller]
-    pub fn start(mut command: Command, place: Place) -> Self {
-        let mut child = command.stderr(Stdio::null()).spawn().unwrap();
+    pub fn start(command: Command, place: Place) -> Self {
+        Self::start_saying_to(Stdio::null(), command, place)
+    }
+
+    /// The same, with this standard error.
+    #[track_caller]
+    pub fn start_saying_to(stderr: Stdio, mut command: Command, place: Place) -> Self {
+        let mut child = command.stderr(stderr).spawn().unwrap();
         let output = BufReader::new(child.stdout.take().unwrap());
         let mut running = Self { pid: child.id(), child, output };
         assert_eq!(running.line(), "ready");

@@ -6,9 +6,9 @@
 use core::ptr;
 
 use linux_raw_sys::general::{
-    __NR_kill, __NR_rt_sigaction, __NR_rt_sigprocmask, __NR_rt_sigtimedwait, __NR_signalfd4, _NSIG,
-    O_CLOEXEC, O_NONBLOCK, SIG_SETMASK, SIGCHLD, SIGINT, SIGKILL, SIGSTOP, SIGTERM,
-    kernel_sigaction, kernel_sigset_t,
+    __NR_kill, __NR_rt_sigaction, __NR_rt_sigprocmask, __NR_rt_sigtimedwait, __NR_signalfd4,
+    __kernel_timespec, _NSIG, O_CLOEXEC, O_NONBLOCK, SIG_SETMASK, SIGCHLD, SIGINT, SIGKILL,
+    SIGPIPE, SIGSTOP, SIGTERM, kernel_sigaction, kernel_sigset_t,
 };
 use rustix::fd::{BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
 use rustix::io::Errno;
@@ -98,16 +98,27 @@ fn set_mask(new: u64, old: *mut u64) {
 
 /// Waits for the next signal and takes it: `sigtimedwait(2)`. All must be blocked.
 pub(crate) fn wait() -> u8 {
-    let all = u64::MAX;
     loop {
-        let args = [(&raw const all) as usize, 0, 0, SET, 0, 0];
-        // SAFETY: the kernel reads the set and writes nothing.
-        let taken = unsafe { syscall(__NR_rt_sigtimedwait, args) };
         // An error means that the process was stopped and continued.
-        if let Some(signal) = taken.ok().and_then(|signal| u8::try_from(signal).ok()) {
+        if let Some(signal) = take(u64::MAX, ptr::null()) {
             return signal;
         }
     }
+}
+
+/// Takes the `SIGPIPE` that a write of this process to a closed pipe has raised: it is not for the
+/// program. All signals must be blocked.
+pub(crate) fn discard_pipe() {
+    take(1 << (SIGPIPE - 1), &__kernel_timespec { tv_sec: 0, tv_nsec: 0 });
+}
+
+/// Takes a signal of a set. Waits for no longer than `timeout`, which is null for ever.
+#[inline(never)]
+fn take(set: u64, timeout: *const __kernel_timespec) -> Option<u8> {
+    let args = [(&raw const set) as usize, 0, timeout as usize, SET, 0, 0];
+    // SAFETY: the kernel reads the set and the timeout, and writes nothing.
+    let taken = unsafe { syscall(__NR_rt_sigtimedwait, args) };
+    taken.ok().and_then(|signal| u8::try_from(signal).ok())
 }
 
 /// Blocks all signals and opens a descriptor to read them from: `signalfd(2)`.

@@ -1,6 +1,9 @@
 //! Messages on standard error, one call for each line.
 
+use rustix::io::Errno;
+
 use crate::kernel::descriptor::stdio;
+use crate::kernel::signal;
 
 /// The level of a message: the lowest verbosity at which it is written.
 #[derive(Clone, Copy)]
@@ -49,7 +52,9 @@ pub(super) fn note(level: Level, text: &[u8], number: i32) {
 pub(super) fn print(descriptor: u8, text: &[u8]) {
     if let Some(output) = stdio(descriptor) {
         // If it is closed, nothing can be reported.
-        let _ = rustix::io::write(output, text);
+        if rustix::io::write(output, text) == Err(Errno::PIPE) {
+            signal::discard_pipe();
+        }
     }
 }
 

@@ -85,15 +85,15 @@ fn supervise(options: &Options, environment: Strings) -> u8 {
 /// program (0), returns at `SIGTERM` and `SIGINT`.
 fn wait_for_program(options: &Options, program: i32) -> u8 {
     loop {
-        let signal = signal::wait();
-        if signal == signal::CHLD {
-            if let Some(status) = reap(options, program) {
-                return status;
-            }
-        } else if program != 0 {
-            forward(options, program, signal);
-        } else if matches!(signal, signal::INT | signal::TERM) {
-            return 0;
+        match signal::wait() {
+            signal::CHLD => {}
+            signal if program != 0 => forward(options, program, signal),
+            signal::INT | signal::TERM => return 0,
+            _ => {}
+        }
+        // At every signal: those with lower numbers come before `SIGCHLD`, however many they are.
+        if let Some(status) = reap(options, program) {
+            return status;
         }
     }
 }

@@ -21,6 +21,11 @@ pub(crate) const CASES: &[Case] = &[
     ),
     case("a_pause_ends_by_a_signal", CATATONIT, a_pause_ends_by_a_signal),
     case(
+        "messages_to_a_closed_pipe_are_no_signal",
+        &[Subject::Image],
+        messages_to_a_closed_pipe_are_no_signal,
+    ),
+    case(
         "a_program_that_may_not_be_signalled_is_waited_for",
         ALL,
         a_program_that_may_not_be_signalled_is_waited_for,
@@ -228,4 +233,43 @@ os._exit(8)
     fs::write(go, "").unwrap();
     // tini gives up.
     assert_eq!(running.finish().0, subject.pick(8, 1, 8));
+}
+
+/// Leaves orphans, one after another, until each was reaped. SIGPIPE kills it.
+const ORPHANS: &str = "
+import os, signal, sys, time
+signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+print('ready', flush=True)
+for _ in range(20):
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        orphan = os.fork()
+        if orphan == 0:
+            os._exit(0)
+        os.write(writer, str(orphan).encode())
+        os._exit(0)
+    os.waitpid(child, 0)
+    orphan = os.read(reader, 20).decode()
+    while os.path.exists('/proc/' + orphan):
+        time.sleep(0.001)
+sys.exit(7)
+";
+
+/// The init raises SIGPIPE in itself by its own message: that is not for the program. tini forwards
+/// it, and with it the next message raises the next one.
+fn messages_to_a_closed_pipe_are_no_signal(&subject: &Subject) {
+    let closed = || Stdio::from(std::io::pipe().unwrap().1);
+    let command = subject.command(&["-vvv", "--", "python3", "-c", REPORTER]);
+    let mut running = Running::start_saying_to(closed(), command, Place::Child);
+    for signal in [TERM, 13, 1] {
+        // One that somebody sends is forwarded, SIGPIPE too.
+        running.signal(signal);
+        assert_eq!(running.line(), signal.to_string());
+    }
+    running.signal(ALRM);
+    assert_eq!(running.finish(), (7, String::new()));
+    let command = subject.command(&["-w", "-s", "--", "python3", "-c", ORPHANS]);
+    let running = Running::start_saying_to(closed(), command, Place::Child);
+    assert_eq!(running.finish(), (7, String::new()));
 }
