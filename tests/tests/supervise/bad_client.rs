@@ -10,12 +10,14 @@ use pidone_proto::{FrameType, Request, limits};
 use pidone_tests::{Case, DEADLINE, GUEST, Outcome, Sandbox, Stop, case, until};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
 use rustix::io::{Errno, ioctl_fionbio};
+use rustix::process::{Pid, Signal, kill_process};
 
 use super::client::{Client, Init, Said, Spawn, encoded};
 
 pub(crate) const CASES: &[Case] = &[
     case!(that_die).once(),
     case!(that_die_in_the_midst_of_a_spawn).once(),
+    case!(that_give_up).once(),
     case!(that_stall).once(),
     case!(that_flood).once(),
     case!(that_lie).once(),
@@ -104,6 +106,25 @@ fn that_die_in_the_midst_of_a_spawn(sandbox: &Sandbox) -> Outcome {
         }
         Ok(())
     })
+}
+
+/// What one has requested before it went is not served later, unlike that of one that stays.
+fn that_give_up(sandbox: &Sandbox) -> Outcome {
+    for stays in [true, false] {
+        let (init, _first) = Init::start(sandbox)?;
+        let pid = Pid::from_raw(init.pid()?).ok_or("no pid")?;
+        kill_process(pid, Signal::STOP)?;
+        let mut passing = init.connect()?;
+        Spawn::new(&[GUEST, "sleep"]).send(&mut passing)?;
+        let passing = stays.then_some(passing);
+        // Accepted after it.
+        let mut later = init.connect()?;
+        kill_process(pid, Signal::CONT)?;
+        is_served(&mut later)?;
+        assert_eq!(running(&mut later)?.len(), usize::from(stays));
+        drop(passing);
+    }
+    Ok(())
 }
 
 /// Asks for something and never reads an answer, until the connection is closed.
