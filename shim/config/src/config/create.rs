@@ -350,7 +350,8 @@ mod tests {
         let options = CreateOptions { memory_limit: Some(1), ..CreateOptions::default() };
         options.apply(&mut config).unwrap();
         let cgroup = config.cgroups.unwrap();
-        assert_eq!((&*cgroup.name, &*cgroup.parent, cgroup.memory), ("box", "nsinit", 1));
+        // The id of the container takes the place of the name.
+        assert_eq!((&*cgroup.name, &*cgroup.parent, cgroup.memory), ("", "nsinit", 1));
     }
 
     #[test]

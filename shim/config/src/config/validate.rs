@@ -446,7 +446,9 @@ mod tests {
             ("pivot_dir", |c| c.pivot_dir = "\0".into()),
             ("namespaces[5].type", |c| c.namespaces.push(c.namespaces[0].clone())),
             ("uid_mappings", |c| c.set_namespace(NamespaceType::User, "")),
-            ("cgroups.name", |c| c.cgroups = Some(Cgroup::default())),
+            ("cgroups.name", |c| {
+                c.cgroups = Some(Cgroup { name: "..".into(), ..Cgroup::default() });
+            }),
             ("system_properties.kernel.core_pattern", |c| {
                 c.system_properties.insert("kernel.core_pattern".into(), "|/x".into());
             }),
