@@ -30,12 +30,14 @@ use sockets::{REMAINING_PLAN, START, SUPERVISOR};
 /// marked as additions.
 ///
 /// ```no_run
+/// use std::sync::Arc;
+///
 /// use pidone::{Factory, Options, State};
 ///
 /// # fn main() -> pidone::Result<()> {
 /// let factory = Factory::new("/run/example", Options::default())?;
 /// let container = factory.load("web")?;
-/// let state: &State = container.state()?;
+/// let state: Arc<State> = container.state()?;
 /// println!("process {}, cgroups {:?}", state.init_process_pid, state.cgroup_paths);
 /// # Ok(())
 /// # }
