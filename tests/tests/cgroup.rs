@@ -170,7 +170,7 @@ fn kernel_memory_where_the_kernel_has_it(sandbox: &Sandbox) -> Outcome {
 
 fn processes_are_limited(sandbox: &Sandbox) -> Outcome {
     need::controller("pids")?;
-    let config = with(sandbox, |cgroup| cgroup.pids_limit = 5)?;
+    let config = with(sandbox, |cgroup| cgroup.pids_limit = Some(5))?;
     let mut live = sandbox.start(&config, process(&["/guest", "fork", "10", ",", "sleep"]))?;
     let forked: Forked = live.say()?;
     assert_eq!((forked.forked, forked.errno), (4, libc::EAGAIN));
@@ -235,7 +235,7 @@ fn wrong_limits_are_refused(sandbox: &Sandbox) -> Outcome {
     let wrong: [fn(&mut Cgroup); 12] = [
         |cgroup| cgroup.memory = -2,
         |cgroup| cgroup.memory_swappiness = 101,
-        |cgroup| cgroup.pids_limit = -5,
+        |cgroup| cgroup.pids_limit = Some(-5),
         |cgroup| cgroup.cpuset_cpus = "0-".into(),
         |cgroup| cgroup.cpuset_mems = "x".into(),
         |cgroup| cgroup.name = "..".into(),
@@ -259,7 +259,7 @@ fn controllers_that_are_missing_are_refused(sandbox: &Sandbox) -> Outcome {
     for (controller, change) in [
         ("memory", (|cgroup| cgroup.memory = 64 * MIB) as fn(&mut Cgroup)),
         ("cpu", |cgroup| cgroup.cpu_shares = 512),
-        ("pids", |cgroup| cgroup.pids_limit = 10),
+        ("pids", |cgroup| cgroup.pids_limit = Some(10)),
         ("cpuset", |cgroup| cgroup.cpuset_cpus = "0".into()),
     ] {
         if enabled.split_whitespace().any(|own| own == controller) {
@@ -279,7 +279,7 @@ fn limits_change_while_it_runs(sandbox: &Sandbox) -> Outcome {
     let mut live = sleeper(sandbox, &config)?;
     if let Some(cgroup) = &mut config.cgroups {
         cgroup.memory = 32 * MIB;
-        cgroup.pids_limit = 7;
+        cgroup.pids_limit = Some(7);
     }
     live.container.set(&config)?;
     assert_eq!(value(&live, "memory", "memory.limit_in_bytes")?, (32 * MIB).to_string());

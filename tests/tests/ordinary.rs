@@ -165,7 +165,7 @@ fn cannot_have_limits_without_a_cgroup(sandbox: &Sandbox) -> Outcome {
     let mut config = config(sandbox);
     config.cgroups = sandbox.config().cgroups;
     if let Some(cgroup) = &mut config.cgroups {
-        cgroup.pids_limit = 5;
+        cgroup.pids_limit = Some(5);
     }
     assert!(sandbox.start(&config, process(&["/guest"])).is_err());
     Ok(())

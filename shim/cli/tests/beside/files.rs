@@ -202,7 +202,7 @@ pub(crate) const SITUATIONS: &[Situation] = &[
         ("linux/namespaces/+", r#"{ "type": "user" }"#),
         ("linux/uidMappings", r#"[{ "containerID": 0, "hostID": 100000, "size": 65536 }]"#),
         ("linux/gidMappings", r#"[{ "containerID": 0, "hostID": 100000, "size": 65536 }]"#),
-    ]).image("chown -R 100000:100000 . && chmod 755 .. ../.."),
+    ]).image("chown -R 100000:100000 . && chmod 755 .."),
     inside("the_network_of_the_host", "test $(readlink /proc/self/ns/net) = $(cat /etc/net) && echo same")
         .config(&[("linux/namespaces", r#"[{ "type": "pid" }, { "type": "mount" }, { "type": "ipc" }, { "type": "uts" }]"#)])
         .image("readlink /proc/self/ns/net >etc/net"),

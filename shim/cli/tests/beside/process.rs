@@ -15,7 +15,7 @@ const USER_NAMESPACE: [(&str, &str); 3] = [
     ("linux/uidMappings", r#"[{ "containerID": 0, "hostID": 100000, "size": 65536 }]"#),
     ("linux/gidMappings", r#"[{ "containerID": 0, "hostID": 100000, "size": 65536 }]"#),
 ];
-const OPEN: &str = "chown -R 100000:100000 . && chmod 755 .. ../..";
+const OPEN: &str = "chown -R 100000:100000 . && chmod 755 ..";
 
 /// A filter that refuses one system call, as localhost profiles do.
 macro_rules! refusing {

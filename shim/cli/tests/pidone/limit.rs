@@ -4,6 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Stdio;
 
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use serde_json::{Value, json};
 
 use crate::{Case, case};
@@ -11,6 +12,9 @@ use pidone_tests::{Bench, Call, Need, eventually, set};
 
 pub(crate) const CASES: &[Case] = &[
     case("update_that_fails_changes_nothing", &[Need::Memory], update_that_fails_changes_nothing),
+    case("processors_of_the_caller_do_not_count", &[], processors_of_the_caller_do_not_count),
+    case("exec_at_the_limit_of_processes", &[], exec_at_the_limit_of_processes),
+    case("no_processes_is_a_limit", &[], no_processes_is_a_limit),
     case("sysctls_of_interfaces_and_users", &[], sysctls_of_interfaces_and_users),
     case("update_changes_limits", &[Need::Memory], update_changes_limits),
     case("update_refuses_wrong_values", &[Need::Memory], update_refuses_wrong_values),
@@ -188,4 +192,73 @@ fn sysctls_of_interfaces_and_users(bench: &Bench) {
     bench.bundle(&config);
     let error = bench.run(&line).error(1);
     assert!(error.contains("net/ipv4/conf/eth0.1/rp_filter"), "{error}");
+}
+
+/// The caller may run on fewer processors than the container.
+fn processors_of_the_caller_do_not_count(bench: &Bench) {
+    let all = sched_getaffinity(None).unwrap();
+    let mut one = CpuSet::new();
+    let first = (0..CpuSet::MAX_CPU).find(|cpu| all.is_set(*cpu)).unwrap();
+    one.set(first);
+    // Of this thread, and of what it starts.
+    let narrowly = |arguments: &[&str]| {
+        sched_setaffinity(None, &one).unwrap();
+        let outcome = bench.run(arguments);
+        sched_setaffinity(None, &all).unwrap();
+        outcome.ok()
+    };
+    let list = |status: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+        line.unwrap().trim().to_owned()
+    };
+    let mine = list(&fs::read_to_string("/proc/thread-self/status").unwrap());
+    let bundle = bench.bundle(&bench.config(&["cat", "/proc/self/status"]));
+    for init in [&[][..], &["--init"]] {
+        let run = [&["run", "--bundle", &bundle, "c"], init].concat();
+        assert_eq!(list(&narrowly(&run)), mine, "{init:?}");
+    }
+    bench.keep("c", &bench.staying());
+    assert_eq!(list(&narrowly(&["exec", "c", "cat", "/proc/self/status"])), mine);
+    // What the process asks for counts more.
+    let process = json!({
+        "args": ["cat", "/proc/self/status"],
+        "cwd": "/",
+        "env": ["PATH=/bin"],
+        "user": { "uid": 0, "gid": 0 },
+        "execCPUAffinity": { "initial": first.to_string() },
+    });
+    let file = bench.write("process.json", process.to_string());
+    let exec = ["exec", "--process", &file, "c"];
+    assert_eq!(list(&bench.run(&exec).ok()), first.to_string());
+    bench.delete("c");
+}
+
+/// As in runc, a further process enters the cgroup when it exists, which no limit refuses.
+fn exec_at_the_limit_of_processes(bench: &Bench) {
+    for (init, limit) in [(&[][..], 1), (&["--init"], 2)] {
+        let mut config = bench.config(&["sleep", "1000"]);
+        set(&mut config, "linux/resources", json!({ "pids": { "limit": limit } }));
+        let bundle = bench.bundle(&config);
+        bench.detached(&[&["run", "--detach", "--bundle", &bundle, "c"], init].concat());
+        let cgroups = bench.run(&["exec", "c", "cat", "/proc/self/cgroup"]).ok();
+        assert!(cgroups.contains(bench.cgroup()), "{init:?}: {cgroups}");
+        // The control: it has no room for a child.
+        let forks = bench.run(&["exec", "c", "sh", "-c", "cat /proc/self/cgroup; true"]);
+        assert!(forks.stderr.contains("fork"), "{init:?}: {}", forks.stderr);
+        bench.delete("c");
+    }
+}
+
+/// A limit of 0 processes: the first one still starts, and has no children.
+fn no_processes_is_a_limit(bench: &Bench) {
+    let mut config = bench.config(&["sh", "-c", "echo one; cat /proc/self/cgroup; exit 3"]);
+    set(&mut config, "linux/resources", json!({ "pids": { "limit": 0 } }));
+    let bundle = bench.bundle(&config);
+    let outcome = bench.run(&["run", "--bundle", &bundle, "c"]);
+    assert_eq!(outcome.stdout, "one\n");
+    assert!(outcome.stderr.contains("fork"), "{}", outcome.stderr);
+    set(&mut config, "linux/resources/pids/limit", json!(-1));
+    bench.bundle(&config);
+    let outcome = bench.run(&["run", "--bundle", &bundle, "c"]);
+    assert!(outcome.stdout.contains(bench.cgroup()), "{}", outcome.stdout);
 }

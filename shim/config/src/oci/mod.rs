@@ -47,12 +47,15 @@
 //! Where the specification leaves a choice:
 //!
 //! - `linux.cgroupsPath`: a relative path starts at the calling process's cgroup, as with runc.
-//! - `linux.resources`: 0 means "not set" in shares, quotas, periods, weights, and limits of memory
-//!   and processes, as with runc. Device rules are followed by those of the default devices and
-//!   ptys.
+//! - `linux.resources`: 0 means "not set" in shares, quotas, periods, weights, and limits of
+//!   memory, as with runc. In `pids.limit` it is a limit, as in version 1.3 of the specification
+//!   and in runc 1.4. Device rules are followed by those of the default devices and ptys.
 //! - `linux.seccomp`: absent `flags` mean `SECCOMP_FILTER_FLAG_SPEC_ALLOW`, and two conditions on
 //!   one argument become two rules, as with runc and crun. Architectures that cannot occur on the
 //!   machine are accepted and left out.
+//! - Standard input, output and error get the user of the process as their owner, as with runc, if
+//!   they are pipes, sockets or files. Devices, terminals of the caller, and files of proc, sysfs
+//!   and cgroups keep theirs.
 //! - `linux.namespaces`: a mount namespace with a path is joined with its root, and `root.path` is
 //!   not used. If the user namespace of the container does not own its network, ipc or pid
 //!   namespace, `/sys` and `/dev/mqueue` come from the host or from the namespace that is joined,

@@ -32,6 +32,8 @@ pub struct Entrance<'a> {
     /// The cgroup into which the caller must move the process after the clone, if the process
     /// cannot move itself.
     late: Option<&'a Cgroups>,
+    /// Whether the cgroup v2 is among those, too.
+    unified: bool,
 }
 
 impl Entrance<'_> {
@@ -40,13 +42,15 @@ impl Entrance<'_> {
         self.late.is_some()
     }
 
-    /// Moves the new process into the cgroups of cgroup v1 that it could not enter itself.
+    /// Moves the new process into the cgroups that it could not enter itself.
     ///
     /// # Errors
     /// Those of [`Cgroups::attach`].
     pub fn finish(&self, pid: i32) -> Result<()> {
         let Some(cgroups) = self.late else { return Ok(()) };
-        span("move to cgroups", || cgroups.attach_v1(pid))
+        span("move to cgroups", || {
+            if self.unified { cgroups.attach(pid) } else { cgroups.attach_v1(pid) }
+        })
     }
 }
 
@@ -136,10 +140,17 @@ impl Cgroups {
         span("open cgroups", || {
             let directory = self.directory()?;
             if self.keeps_memory_nodes()? {
-                return Ok(Entrance { directory, tasks: self.tasks_files()?, late: None });
+                let tasks = self.tasks_files()?;
+                return Ok(Entrance { directory, tasks, ..Entrance::default() });
             }
-            Ok(Entrance { directory, tasks: Vec::new(), late: Some(self) })
+            Ok(Entrance { directory, late: Some(self), ..Entrance::default() })
         })
+    }
+
+    /// Prepares the entrance of a process that the caller moves after the clone. Only a clone is
+    /// refused at the limit of processes, a move is not.
+    pub fn late_entrance(&self) -> Entrance<'_> {
+        Entrance { late: Some(self), unified: true, ..Entrance::default() }
     }
 
     /// Whether a process that shares the caller's memory may enter without changing that memory.

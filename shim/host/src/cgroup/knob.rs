@@ -198,6 +198,14 @@ pub(super) fn limit(
     }
 }
 
+/// Returns the limit of processes. Unlike other limits, 0 is one.
+pub(super) fn pids(value: Option<i64>) -> Result<Option<Knob>> {
+    match value {
+        Some(0) => Ok(Some(Knob::new("pids_limit", "pids", "pids.max", "0"))),
+        value => limit("pids_limit", "pids", "pids.max", value.unwrap_or_default(), "max"),
+    }
+}
+
 /// Returns a number that is within a range, `None` for 0, which leaves the kernel's value.
 pub(super) fn within(field: &'static str, value: i64, low: i64, high: i64) -> Result<Option<u64>> {
     match value {

@@ -316,10 +316,10 @@ mod tests {
             "configuration `cgroups.unified.memory.high`: needs cgroup v2, which is not mounted"
         );
 
-        config.pids_limit = -1;
+        config.pids_limit = Some(-1);
         assert_eq!(first_limit(&config).unwrap(), None);
         none.create(&config).unwrap();
-        config.pids_limit = 5;
+        config.pids_limit = Some(5);
         assert_eq!(first_limit(&config).unwrap(), Some("pids_limit"));
         let error = none.create(&config).unwrap_err().to_string();
         assert_eq!(

@@ -17,7 +17,7 @@ pub(super) fn knobs(config: &config::Cgroup) -> Result<Vec<Knob>> {
     cpu(config, &mut knobs)?;
     memory(config, &mut knobs)?;
     blkio(config, &mut knobs)?;
-    knobs.extend(knob::limit("pids_limit", "pids", "pids.max", config.pids_limit, "max")?);
+    knobs.extend(knob::pids(config.pids_limit)?);
     for limit in &config.hugetlb_limit {
         let (field, size) = ("hugetlb_limit", knob::page_size(&limit.page_size)?);
         // Since Linux 5.7 reservations are charged separately. Without a limit for them a mapping
@@ -272,7 +272,7 @@ mod tests {
             hugetlb_limit: vec![HugetlbLimit { page_size: "2MB".into(), limit: 4 << 20 }],
             net_prio_ifpriomap: vec![InterfacePriority { interface: "eth0".into(), priority: 5 }],
             net_cls_classid: "0x10001".into(),
-            pids_limit: -1,
+            pids_limit: Some(-1),
             ..config::Cgroup::default()
         };
         assert_eq!(

@@ -26,7 +26,7 @@ pub(super) fn knobs(config: &config::Cgroup) -> Result<Vec<Knob>> {
     cpu(config, &mut knobs)?;
     memory(config, &mut knobs)?;
     io(config, &mut knobs)?;
-    knobs.extend(knob::limit("pids_limit", "pids", "pids.max", config.pids_limit, "max")?);
+    knobs.extend(knob::pids(config.pids_limit)?);
     for limit in &config.hugetlb_limit {
         let (field, size) = ("hugetlb_limit", knob::page_size(&limit.page_size)?);
         for (kind, if_absent) in [("", IfAbsent::Refuse), (".rsvd", IfAbsent::Skip)] {
@@ -247,7 +247,7 @@ mod tests {
             blkio_weight: 1000,
             blkio_weight_device: "8:0 10".into(),
             hugetlb_limit: vec![HugetlbLimit { page_size: "2MB".into(), limit: 4 << 20 }],
-            pids_limit: 7,
+            pids_limit: Some(7),
             cpu_burst: Some(5_000),
             cpu_idle: Some(false),
             rdma: [("mlx5_0".into(), RdmaLimit { hca_handles: Some(2), hca_objects: None })].into(),

@@ -129,7 +129,7 @@ fn limits(config: &mut config::Cgroup) {
     config.cpu_quota = 50_000;
     config.cpu_period = 100_000;
     config.cpuset_cpus = "0".into();
-    config.pids_limit = 40;
+    config.pids_limit = Some(40);
     config.blkio_weight = 300;
 }
 
@@ -163,7 +163,7 @@ fn writes_limits() -> Outcome {
     ensure!(weight.as_deref() == Some("300"), "the weight is {weight:?}");
 
     sandbox.config.oom_kill_disable = false;
-    sandbox.config.pids_limit = -1;
+    sandbox.config.pids_limit = Some(-1);
     sandbox.config.cpu_quota = -1;
     sandbox.cgroups.set(&sandbox.config)?;
     check(
@@ -343,7 +343,7 @@ fn kills_what_is_frozen() -> Outcome {
 }
 
 fn kills_a_fork_bomb() -> Outcome {
-    let sandbox = TestCgroup::new(|config| config.pids_limit = 400)?;
+    let sandbox = TestCgroup::new(|config| config.pids_limit = Some(400))?;
     for cgroups in [sandbox.cgroups.clone(), without_v2(&sandbox)?] {
         let _process = sandbox.run("bomb() { bomb | bomb & }; bomb; sleep 1000")?;
         until("many processes", || Ok(sandbox.cgroups.processes()?.len() > 100))?;
@@ -445,7 +445,7 @@ fn memory_pressure_is_reported() -> Outcome {
 fn usage_is_counted() -> Outcome {
     let sandbox = TestCgroup::new(|config| {
         config.memory = 64 << 20;
-        config.pids_limit = 40;
+        config.pids_limit = Some(40);
     })?;
     let script = "i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done; sleep 1000";
     let _process = sandbox.run(script)?;

@@ -67,7 +67,7 @@ fn refuses_limits_of_v1() -> Outcome {
 type Limit = (&'static str, fn(&mut config::Cgroup), &'static str, &'static str);
 
 const LIMITS: [Limit; 7] = [
-    ("pids", |config| config.pids_limit = 5, "pids.max", "5"),
+    ("pids", |config| config.pids_limit = Some(5), "pids.max", "5"),
     ("memory", |config| config.memory = 64 << 20, "memory.max", "67108864"),
     ("memory", |config| config.memory_reservation = 32 << 20, "memory.low", "33554432"),
     (

@@ -7,7 +7,7 @@ use pidone_config::config::NamespaceType;
 use pidone_config::oci::Status;
 use pidone_config::seccomp::flag::NEW_LISTENER;
 use pidone_config::{Config, Error, Process, Result};
-use pidone_host::cgroup::Cgroups;
+use pidone_host::cgroup::{Cgroups, Entrance};
 use pidone_host::proc;
 use pidone_host::unix::path_in;
 use pidone_plan as plan;
@@ -21,7 +21,7 @@ use crate::container::exec::running_init::RunningInit;
 use crate::container::exec::supervised::SpawnRequest;
 use crate::container::hook::Hooks;
 use crate::container::running::Running;
-use crate::container::start::adjust_oom_score;
+use crate::container::start::{adjust_oom_score, reset_affinity};
 use crate::container::state::sockets::SUPERVISOR;
 use crate::launch::channel::Channel;
 use crate::launch::image::Sealed;
@@ -164,12 +164,21 @@ impl Join<'_> {
         let init = (self.pid, self.init.pidfd());
         let uid = plan.user().unwrap_or_default();
         Owner { descriptors: &request.descriptors, config: self.config, uid }.take(init)?;
-        match request.spawn(&plan, init, &mut channel)? {
-            Some(spawned) => Ok(request.running(spawned, channel, self.init.connection.clone())),
-            None => {
+        match request.spawn(&plan, init, &mut channel) {
+            Ok(Some(spawned)) => {
+                Ok(request.running(spawned, channel, self.init.connection.clone()))
+            }
+            Ok(None) => {
                 drop((request, channel));
                 self.join(root)
             }
+            // The init is at the limit of processes, which a process from outside is not.
+            Err(error) if error.errno() == Some(Errno::AGAIN) => {
+                self.init.connection.keep(channel);
+                drop(request);
+                self.join(root)
+            }
+            Err(error) => Err(error),
         }
     }
 
@@ -184,25 +193,37 @@ impl Join<'_> {
         })?;
         let sub_cgroups = self.sub_cgroups()?;
         let cgroups = sub_cgroups.as_ref().or(self.cgroups);
-        let entrance = cgroups.map(Cgroups::entrance).transpose()?.unwrap_or_default();
         let descriptors = trace::span("open descriptors", || Descriptors::open(self.process))?;
-        let started = Launch {
-            plan: &plan,
-            image: image(self.image, self.options, false)?,
-            place: Place::Caller,
-            namespaces: 0,
-            forks: true,
-            descriptors: &descriptors.all(),
-            cgroup: &entrance,
-            lent: Lent { container: Some(self.init.pidfd()), ..Lent::default() },
-            early: usize::MAX,
-            timeout: self.options.timeout,
-        }
-        .start(&mut JoinHostSide {
-            oom_score_adj: self.process.oom_score_adj,
-            container: Some((&self.hooks, self.pid)),
-            owner: Some(Owner { descriptors: &descriptors, config: self.config, uid: process.uid }),
-        })?;
+        let owner = Owner { descriptors: &descriptors, config: self.config, uid: process.uid };
+        let start = |entrance: &Entrance<'_>| {
+            Launch {
+                plan: &plan,
+                image: image(self.image, self.options, false)?,
+                place: Place::Caller,
+                namespaces: 0,
+                forks: true,
+                descriptors: &descriptors.all(),
+                cgroup: entrance,
+                lent: Lent { container: Some(self.init.pidfd()), ..Lent::default() },
+                early: usize::MAX,
+                timeout: self.options.timeout,
+            }
+            .start(&mut JoinHostSide {
+                oom_score_adj: self.process.oom_score_adj,
+                container: Some((&self.hooks, self.pid)),
+                owner: Some(owner),
+                process: Some(self.process),
+            })
+        };
+        let entrance = cgroups.map(Cgroups::entrance).transpose()?.unwrap_or_default();
+        let started = match (start(&entrance), cgroups) {
+            // The limit of processes has no room for this one and the init that forks it. As in
+            // runc, the process then enters when it exists.
+            (Err(error), Some(cgroups)) if error.errno() == Some(Errno::AGAIN) => {
+                start(&cgroups.late_entrance())?
+            }
+            (started, _) => started?,
+        };
         let running = Running::from_started(started, descriptors);
         children::register_joined(self.pid, &running.child);
         Ok(running)
@@ -217,12 +238,17 @@ pub(crate) struct JoinHostSide<'a> {
     pub(crate) container: Option<(&'a Hooks<'a>, i32)>,
     /// Who gets the descriptors of the process.
     pub(crate) owner: Option<Owner<'a>>,
+    /// The process; `None` for a hook.
+    pub(crate) process: Option<&'a Process>,
 }
 
 impl Host for JoinHostSide<'_> {
     fn on_cloned(&mut self, child: &Child) -> Result<()> {
         if let Some(owner) = &self.owner {
             owner.take(child.ids())?;
+        }
+        if let Some(process) = self.process {
+            reset_affinity(child.pid, process);
         }
         adjust_oom_score(child.pid, self.oom_score_adj)
     }

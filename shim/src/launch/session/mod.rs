@@ -113,12 +113,12 @@ impl Launch<'_> {
         drop(theirs);
         let mut session = Session {
             forks: self.forks,
+            cgroup: Some(self.cgroup),
             claims,
             parks,
             ..Session::new((self.plan, 0), outbox, (channel, child), self.timeout)
         };
-        let entered = self.cgroup.finish(session.child.pid);
-        let outcome = entered.and_then(|()| session.run_from_clone(host));
+        let outcome = session.run_from_clone(host);
         if let Some(claims) = session.claims.take() {
             claims.record(self.plan, outcome.as_ref().err());
         }
@@ -226,6 +226,8 @@ struct Session<'a> {
     total: u32,
     /// Whether the init has yet to fork.
     forks: bool,
+    /// How the process enters its cgroup.
+    cgroup: Option<&'a Entrance<'a>>,
     /// The times that the init reports, if they were requested.
     claims: Option<Claims>,
     timeout: Duration,
@@ -256,6 +258,7 @@ impl<'a> Session<'a> {
             before,
             total: before.saturating_add(plan.len()),
             forks: false,
+            cgroup: None,
             claims: None,
             timeout,
             channel,
@@ -290,6 +293,7 @@ impl<'a> Session<'a> {
     fn run_from_clone(&mut self, host: &mut impl Host) -> Result<()> {
         let forks = self.forks;
         if !forks {
+            self.enter_cgroup()?;
             host.on_cloned(&self.child)?;
         }
         self.send_parts()?;
@@ -297,6 +301,11 @@ impl<'a> Session<'a> {
             host.while_running(&self.child)?;
         }
         self.handle_reports(host)
+    }
+
+    /// Moves the process to its cgroup, if it could not enter itself.
+    fn enter_cgroup(&self) -> Result<()> {
+        self.cgroup.map_or(Ok(()), |cgroup| cgroup.finish(self.child.pid))
     }
 
     /// Handles the reports of the init until the start is complete or has failed.
@@ -401,7 +410,7 @@ impl<'a> Session<'a> {
         if let Some(claims) = &mut self.claims {
             claims.read_offset(self.child.pid);
         }
-        let prepared = host.on_cloned(&self.child);
+        let prepared = self.enter_cgroup().and_then(|()| host.on_cloned(&self.child));
         let proceeded = prepared.and_then(|()| self.outbox.proceed(&mut self.channel));
         // The init has nothing left to do. It is killed, since it cannot be trusted to exit.
         init.end();

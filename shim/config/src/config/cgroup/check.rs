@@ -40,7 +40,7 @@ impl Cgroup {
             let reason = "must be a 32-bit number, decimal or with 0x";
             return Err(Fault::text("net_cls_classid", classid, reason));
         }
-        at_least_no_limit("pids_limit", self.pids_limit)?;
+        at_least_no_limit("pids_limit", self.pids_limit.unwrap_or_default())?;
         for (device, limit) in &self.rdma {
             check_rdma(device, *limit)?;
         }
@@ -292,7 +292,7 @@ mod tests {
             (Cgroup { blkio_weight_device: "8:0".into(), ..named() }, "blkio_weight_device"),
             (Cgroup { net_cls_classid: "0x".into(), ..named() }, "net_cls_classid"),
             (Cgroup { net_cls_classid: "+1".into(), ..named() }, "net_cls_classid"),
-            (Cgroup { pids_limit: -2, ..named() }, "pids_limit"),
+            (Cgroup { pids_limit: Some(-2), ..named() }, "pids_limit"),
             (Cgroup { cpu_quota: 1000, cpu_burst: Some(1001), ..named() }, "cpu_burst"),
             (Cgroup { blkio_leaf_weight: 1001, ..named() }, "blkio_leaf_weight"),
             (

@@ -102,9 +102,10 @@ pub struct Cgroup {
     pub net_prio_ifpriomap: Vec<InterfacePriority>,
     /// The class of the container's packets, as a decimal or `0x` number.
     pub net_cls_classid: String,
-    /// Addition: the maximum number of processes; -1 for no limit.
-    #[serde(skip_serializing_if = "is_zero")]
-    pub pids_limit: i64,
+    /// Addition: the maximum number of processes; -1 for no limit. With 0 or 1, the first process
+    /// starts and cannot fork.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pids_limit: Option<i64>,
     /// Addition: the limits of RDMA resources by the name of the device.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub rdma: BTreeMap<String, RdmaLimit>,
@@ -159,7 +160,7 @@ impl Default for Cgroup {
             hugetlb_limit: Vec::new(),
             net_prio_ifpriomap: Vec::new(),
             net_cls_classid: String::new(),
-            pids_limit: 0,
+            pids_limit: None,
             rdma: BTreeMap::new(),
             unified: BTreeMap::new(),
             freezer: Freezer::Undefined,

@@ -31,7 +31,7 @@ impl Resources {
         }
         if let Some(limit) = self.pids.and_then(|pids| pids.limit) {
             // Clients use any number below 0 for "unlimited", `Cgroup` uses -1.
-            set(&mut cgroup.pids_limit, Some(limit.max(-1)));
+            cgroup.pids_limit = Some(limit.max(-1));
         }
         if let Some(block_io) = &self.block_io {
             block_io.apply(cgroup);
@@ -277,7 +277,7 @@ mod tests {
             cpuset_cpus: "0-1".into(),
             cpuset_mems: "0".into(),
             cpu_idle: Some(true),
-            pids_limit: 7,
+            pids_limit: Some(7),
             blkio_weight: 10,
             blkio_leaf_weight: 20,
             blkio_weight_device: "8:0 500\n".into(),
@@ -299,13 +299,14 @@ mod tests {
             "memory": {"limit": 0, "reservation": 0, "swap": 0, "kernel": 0, "kernelTCP": 0},
             "cpu": {"shares": 0, "quota": 0, "period": 0, "realtimeRuntime": 0,
                 "realtimePeriod": 0, "cpus": "", "mems": ""},
-            "pids": {"limit": 0}, "blockIO": {"weight": 0, "leafWeight": 0},
+            "blockIO": {"weight": 0, "leafWeight": 0},
             "network": {"classID": 0}
         }"#;
         for json in ["{}", zeros] {
             assert_eq!(overlaid(json, &expected), expected);
             assert_eq!(overlaid(json, &config::Cgroup::default()), config::Cgroup::default());
         }
+        assert_eq!(overlaid(r#"{"pids": {"limit": 0}}"#, &expected).pids_limit, Some(0));
     }
 
     #[test]
@@ -322,7 +323,7 @@ mod tests {
             "pids": {"limit": -3}, "hugepageLimits": [{"pageSize": "2MB", "limit": 2}],
             "unified": {"c.d": "3"}}"#;
         let after = overlaid(json, &before);
-        assert_eq!((after.memory, after.pids_limit), (-1, -1));
+        assert_eq!((after.memory, after.pids_limit), (-1, Some(-1)));
         assert_eq!((after.oom_kill_disable, after.cpu_idle), (false, Some(false)));
         assert_eq!(after.hugetlb_limit[0].limit, 2);
         assert_eq!(after.hugetlb_limit.len(), 1);

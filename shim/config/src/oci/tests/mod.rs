@@ -155,7 +155,7 @@ fn configuration_of_podman_is_lowered() {
     assert_eq!(shm.propagation, PRIVATE | REC);
     let cgroup = mount(&config, "/sys/fs/cgroup");
     assert_eq!(cgroup.device, "cgroup");
-    assert_eq!(config.cgroups.as_ref().unwrap().pids_limit, 2048);
+    assert_eq!(config.cgroups.as_ref().unwrap().pids_limit, Some(2048));
     assert_eq!(config.annotations["io.container.manager"], "libpod");
     let process = bundle.process().unwrap();
     assert_eq!(process.ids.unwrap().umask, Some(0o22));
