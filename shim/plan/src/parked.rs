@@ -258,7 +258,7 @@ mod tests {
     fn a_root_models_ids_are_set_in_the_first_stage() {
         let short = finish(process(0), &process(0));
         assert_eq!(short, ["capabilities", "exec"]);
-        let long = ["setgroups", "set ids", "capabilities", "parent-death signal", "exec"];
+        let long = ["setgroups", "set ids", "parent-death signal", "capabilities", "exec"];
         // Other ids than the model's, or a model whose ids could not be changed again.
         assert_eq!(finish(process(0), &process(7)), long);
         let other = Process { groups: Some(Vec::new()), ..process(0) };

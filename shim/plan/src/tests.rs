@@ -28,6 +28,7 @@ fn process() -> Process {
         gid: 0,
         search: 0,
         groups: Some(vec![]),
+        search: 0,
         capabilities: Capabilities::default(),
         rlimits: vec![],
         terminal: None,
@@ -512,4 +513,39 @@ fn the_init_takes_the_smallest_mapped_ids() {
     let plan = compile(&config, &process(), &facts).unwrap();
     assert_eq!(plan.operations().next(), Some(Op::Ids { uid: 0, gid: 7 }));
     assert_eq!(NEWUSER, 0x1000_0000);
+}
+
+/// What is done under a filter must be allowed by it.
+#[test]
+fn little_is_done_after_the_filter() {
+    let config = Config { rootfs: "/root".into(), ..Config::default() };
+    for (uid, no_new_privileges) in [(0, false), (7, false), (7, true)] {
+        let process = Process {
+            cwd: "/work".into(),
+            seccomp: Some((0, vec![6, 0, 0, 0, 0, 0, 0, 0])),
+            parent_death_signal: 9,
+            search: 4,
+            uid,
+            no_new_privileges,
+            ..process()
+        };
+        let plan = crate::container::compile(&config, &process, &facts()).unwrap();
+        let ops: Vec<_> = plan.operations().collect();
+        let Some(Op::Exec { filter, .. }) = ops.last() else { panic!("{plan}") };
+        assert_eq!(filter.is_empty(), !no_new_privileges);
+        let at = |name| ops.iter().position(|op| op.name() == name).unwrap();
+        // The program is found, and so tried once.
+        assert!(matches!(ops[at("exec")], Op::FindProgram { .. }), "{plan}");
+        assert!(at("set ids") < at("chdir"), "{plan}");
+        if !no_new_privileges {
+            let names: Vec<_> = ops[at("seccomp")..].iter().map(Op::name).collect();
+            assert_eq!(names, ["seccomp", "capabilities", "exec"], "{plan}");
+        }
+        let raised = ops.iter().find_map(|op| match *op {
+            Op::Capabilities { effective, .. } => Some(effective),
+            _ => None,
+        });
+        let load = if no_new_privileges { 0 } else { 1 << 21 };
+        assert_eq!(raised, Some(if uid == 0 { 0 } else { 4 | load }), "{plan}");
+    }
 }
