@@ -74,7 +74,14 @@ struct Group {
 const NONE: [[usize; 3]; 2] = [[0; 3]; 2];
 
 /// A few more are allowed than there are, where their number depends on the moment or the kernel.
-const GROUPS: [Group; 10] = [
+const GROUPS: [Group; 11] = [
+    Group {
+        work: "lets the process run on all processors of its cpuset",
+        calls: &["sched_setaffinity"],
+        host: [1, 1, 1],
+        init: [0, 0, 0],
+        v1: NONE,
+    },
     Group {
         work: "looks up names: bundle, state, cgroups, every place of a mount or device",
         calls: &[
@@ -90,7 +97,8 @@ const GROUPS: [Group; 10] = [
             "readlink",
             "getdents64",
         ],
-        host: [36, 59, 40],
+        // Two of them are about who owns standard output and error.
+        host: [38, 59, 40],
         init: [38, 38, 3],
         v1: [[2, 3, 1], [4, 4, 0]],
     },
@@ -123,7 +131,8 @@ const GROUPS: [Group; 10] = [
             "symlinkat",
         ],
         host: [10, 20, 3],
-        init: [15, 15, 0],
+        // The last report is written: `write(2)` is what every seccomp profile allows.
+        init: [16, 16, 1],
         v1: [[2, 3, 0], [3, 3, 1]],
     },
     Group {
@@ -173,7 +182,7 @@ const GROUPS: [Group; 10] = [
             "memfd_create",
         ],
         host: [10, 16, 20],
-        init: [5, 5, 4],
+        init: [4, 4, 3],
         v1: NONE,
     },
     Group {

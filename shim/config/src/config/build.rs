@@ -92,10 +92,10 @@ impl Cgroup {
         self
     }
 
-    /// The most processes and threads; 0 for no limit.
+    /// The most processes and threads. With 0 the first process cannot fork.
     #[must_use]
     pub fn max_pids(mut self, count: u64) -> Self {
-        self.pids_limit = i64::try_from(count).unwrap_or(i64::MAX);
+        self.pids_limit = Some(i64::try_from(count).unwrap_or(i64::MAX));
         self
     }
 
@@ -154,7 +154,7 @@ mod tests {
     #[test]
     fn limits_are_in_the_units_of_the_cgroup() {
         let limits = Cgroup::default().max_memory(5).max_memory_and_swap(6).max_pids(7);
-        assert_eq!((limits.memory, limits.memory_swap, limits.pids_limit), (5, 6, 7));
+        assert_eq!((limits.memory, limits.memory_swap, limits.pids_limit), (5, 6, Some(7)));
         for (cpus, quota) in [(0.5, 50_000), (2.0, 200_000), (0.001, 1000), (f64::MAX, i64::MAX)] {
             let limits = Cgroup::default().max_cpus(cpus);
             assert_eq!((limits.cpu_quota, limits.cpu_period), (quota, 100_000), "{cpus}");
@@ -166,7 +166,7 @@ mod tests {
         let config = config.with_limits(|limits| limits.max_pids(1));
         assert_eq!(
             config.cgroups.map(|limits| (limits.pids_limit, limits.name)),
-            Some((1, String::new()))
+            Some((Some(1), String::new()))
         );
     }
 

@@ -3,10 +3,8 @@
 pub(crate) mod facts;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::OnceLock;
 
 use pidone_config::config::NamespaceType;
-use pidone_config::config::process::numbers;
 use pidone_config::oci::Status;
 use pidone_config::{Config, Error, Process, Result, Stdio};
 use pidone_host::cgroup::{Cgroups, Entrance};
@@ -15,7 +13,7 @@ use pidone_plan::barrier::{BARRIER_CREATE, BARRIER_START, mount_of_barrier};
 use pidone_plan::dropped::DroppedPrivileges;
 use pidone_plan::{self as plan, Plan};
 use rustix::io::Errno;
-use rustix::thread::{CpuSet, Pid, sched_getaffinity, sched_setaffinity};
+use rustix::thread::{CpuSet, Pid, sched_setaffinity};
 
 use crate::container::children;
 use crate::container::exec::supervised::SpawnRequest;
@@ -353,28 +351,17 @@ impl HostSide<'_> {
     }
 }
 
-/// Lets a process run on all processors of its cpuset, if the caller may not, as runc does: from
-/// Linux 6.2 on, the affinity of the caller holds in the cpuset of the container, too.
+/// Lets a process run on all processors of its cpuset, as runc does: from Linux 6.2 on, the
+/// affinity of the caller holds in the cpuset of the container, too.
 ///
 /// A process with `execCPUAffinity` keeps what that says. A failure is none of the start: the
 /// process runs, on fewer processors.
 pub(crate) fn reset_affinity(pid: i32, process: &Process) {
-    if process.affinity.is_none() && !runs_everywhere() {
+    if process.affinity.is_none() {
         let mut all = CpuSet::new();
         (0..CpuSet::MAX_CPU).for_each(|cpu| all.set(cpu));
         let _ = sched_setaffinity(Pid::from_raw(pid), &all);
     }
-}
-
-/// Whether this thread may run on all processors that are online.
-fn runs_everywhere() -> bool {
-    static ONLINE: OnceLock<usize> = OnceLock::new();
-    let online = *ONLINE.get_or_init(|| {
-        let list = std::fs::read_to_string("/sys/devices/system/cpu/online").unwrap_or_default();
-        numbers("online", list.trim()).map_or(usize::MAX, |all| all.len())
-    });
-    sched_getaffinity(None)
-        .is_ok_and(|mine| usize::try_from(mine.count()).is_ok_and(|mine| mine >= online))
 }
 
 /// Writes the OOM score adjustment of a process, -1000 to 1000: `proc_pid_oom_score_adj(5)`.
