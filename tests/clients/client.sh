@@ -86,7 +86,7 @@ prepare() {
     printf '%s\n' root:x:0: user:x:1000: staff:x:50:user >"$rootfs/etc/group"
     chmod 1777 "$rootfs/tmp"
     touch "$rootfs/etc/plain"
-    # What ordinary images have: a directory that only root may enter, and the link of systemd-resolved.
+    # What ordinary images have: a directory for root alone, and the link of systemd-resolved.
     mkdir -m 700 "$rootfs/closed"
     ln -s ../run/systemd/resolve/stub-resolv.conf "$rootfs/etc/resolv.conf"
     tar -C "$rootfs" -cf "$work/rootfs.tar" .
@@ -129,7 +129,7 @@ old_profile() {
 END
 }
 
-# Runs a command on a terminal that hangs up as soon as a condition holds: hung_up CONDITION COMMAND...
+# hung_up CONDITION COMMAND...: runs a command on a terminal that hangs up once a condition holds.
 hung_up() {
     local condition=$1 terminal
     shift

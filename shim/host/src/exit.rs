@@ -37,7 +37,7 @@ pub struct Usage {
     /// The largest resident set size, in KiB, of one process: the program or a child that it has
     /// waited for. It is not that of all processes together, which a cgroup counts (the `max_usage`
     /// of its memory statistics). What a process had before its exec counts too, so it can be
-    /// that of the init.
+    /// that of the init, or of the program that started the container.
     pub max_rss: u64,
     /// Page faults without I/O.
     pub minor_faults: u64,

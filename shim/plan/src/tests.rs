@@ -28,7 +28,6 @@ fn process() -> Process {
         gid: 0,
         search: 0,
         groups: Some(vec![]),
-        search: 0,
         capabilities: Capabilities::default(),
         rlimits: vec![],
         terminal: None,
@@ -375,7 +374,7 @@ fn bare_mounts_are_covered_before_the_root_is_attached() {
     let config =
         Config { mounts: vec![mount("proc", "/proc")], no_pivot_root: true, ..Config::default() };
     let bare = vec![PathBuf::from("/chroot/proc"), PathBuf::from("/proc")];
-    let facts = Facts { in_user_namespace: true, bare, ..facts() };
+    let facts = Facts { new: NEWNS | NEWPID, in_user_namespace: true, bare, ..facts() };
     let plan = compile(&config, &process(), &facts).unwrap();
     assert_eq!(
         names(&plan)[..6],
@@ -529,7 +528,7 @@ fn little_is_done_after_the_filter() {
             no_new_privileges,
             ..process()
         };
-        let plan = crate::container::compile(&config, &process, &facts()).unwrap();
+        let plan = compile(&config, &process, &facts()).unwrap();
         let ops: Vec<_> = plan.operations().collect();
         let Some(Op::Exec { filter, .. }) = ops.last() else { panic!("{plan}") };
         assert_eq!(filter.is_empty(), !no_new_privileges);

@@ -41,6 +41,13 @@ pub(crate) struct Request {
 pub(super) const NO_MORE_PROCESSES: &str = "the limit of processes of the cgroup, pids.max, or of \
                                             the user, RLIMIT_NPROC, is reached";
 
+/// Returns the error for a thread that cannot be started.
+pub(super) fn no_thread(name: &str, error: std::io::Error) -> Error {
+    let is_full = error.raw_os_error() == Some(Errno::AGAIN.raw_os_error());
+    let error = Error::system("start a thread", name, error);
+    if is_full { error.with_hint(NO_MORE_PROCESSES) } else { error }
+}
+
 /// A child process.
 #[derive(Debug)]
 pub(crate) struct Child {

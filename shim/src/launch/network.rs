@@ -17,6 +17,8 @@ use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 use rustix::thread::sched_getaffinity;
 
+use super::clone::no_thread;
+
 /// A network namespace that a thread creates or has created.
 pub(crate) struct Network {
     thread: RefCell<Option<JoinHandle<Result<OwnedFd>>>>,
@@ -34,7 +36,7 @@ impl Network {
         let thread = thread::Builder::new()
             .name(name.into())
             .spawn(make_namespace)
-            .map_err(|error| Error::system("start a thread", name, error))?;
+            .map_err(|error| no_thread(name, error))?;
         Ok(Self { thread: RefCell::new(Some(thread)), namespace: OnceCell::new() })
     }
 

@@ -18,6 +18,8 @@ use rustix::mount::{
 };
 use rustix::process::{chdir, fchdir, pivot_root};
 
+use super::clone::no_thread;
+
 /// The directory where the root of a container is attached.
 pub(crate) const ROOT: &str = "/r";
 
@@ -32,7 +34,7 @@ pub(crate) fn make_namespace() -> Result<OwnedFd> {
     let thread = thread::Builder::new()
         .name("pidone-template".into())
         .spawn(fill_namespace)
-        .map_err(|error| Error::system("start a thread", "pidone-template", error))?;
+        .map_err(|error| no_thread("pidone-template", error))?;
     thread.join().unwrap_or_else(|_| Err(Error::system("template", "", Errno::CANCELED)))
 }
 

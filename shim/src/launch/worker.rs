@@ -12,7 +12,7 @@ use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::signal::SigSet;
 use pidone_config::{Error, Result};
 
-use super::clone::{Child, Request, clone_and_exec};
+use super::clone::{Child, Request, clone_and_exec, no_thread};
 use super::template;
 
 /// The thread that clones, which determines the mounts that the init sees a copy of.
@@ -101,7 +101,7 @@ impl CloneThreads {
                         serve(&queue);
                     }
                 })
-                .map_err(|error| Error::system("start a thread", "pidone-clone", error))?;
+                .map_err(|error| no_thread("pidone-clone", error))?;
             is_ready.recv().map_err(|_| {
                 Error::system("start a thread", "pidone-clone", rustix::io::Errno::SRCH)
             })??;

@@ -117,8 +117,8 @@ impl Bench {
     }
 }
 
-/// Sets a property of a document, by the names and numbers on the way to it. The name `+` appends to
-/// an array.
+/// Sets a property of a document, by the names and numbers on the way to it. The name `+` appends
+/// to an array.
 pub fn set(document: &mut Value, place: &str, value: Value) {
     let mut at = document;
     for name in place.split('/') {

@@ -143,7 +143,8 @@ fn processes_that_join_hold_none(sandbox: &Sandbox) -> Outcome {
     }
     std::fs::write(&stop, "")?;
     let peeked: Peeked = live.say()?;
-    assert!(peeked.looks > 1000, "{peeked:?}");
+    // On average at least one look at each, on a machine with much other work too.
+    assert!(peeked.looks > joined, "{peeked:?}");
     assert_eq!(peeked.found, 0, "{peeked:?} of {joined}");
     live.finish()?;
     Ok(())

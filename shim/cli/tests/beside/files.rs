@@ -160,11 +160,11 @@ pub(crate) const SITUATIONS: &[Situation] = &[
     )]),
     inside("a_redundant_ptmx", "ls -l /dev/ptmx | cut -c1; readlink /dev/ptmx").config(&[(
         "linux/devices",
-        r#"[{ "path": "/dev/ptmx", "type": "c", "major": 5, "minor": 2 }]"#,
+        r#"[{ "path": "/dev/ptmx", "type": "c", "major": 5, "minor": 2, "fileMode": 438 }]"#,
     )]),
     inside("a_redundant_null", "stat -c '%t:%T' /dev/null").config(&[(
         "linux/devices",
-        r#"[{ "path": "/dev/null", "type": "c", "major": 1, "minor": 3 }]"#,
+        r#"[{ "path": "/dev/null", "type": "c", "major": 1, "minor": 3, "fileMode": 438 }]"#,
     )]),
     inside("a_file_in_the_place_of_null", "stat -c '%F' /dev/null")
         .config(&[("mounts/1", r#"{ "destination": "/tmp", "type": "tmpfs", "source": "tmpfs" }"#), WRITABLE])

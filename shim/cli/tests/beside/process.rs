@@ -33,17 +33,19 @@ macro_rules! refusing {
 
 pub(crate) const SITUATIONS: &[Situation] = &[
     // Standard streams.
-    inside("stdout_of_a_user_can_be_opened", "echo hi >/dev/stdout").config(&[USER]),
-    inside("stderr_of_a_user_can_be_opened", "echo hi >/dev/stderr").config(&[USER]),
-    inside("a_pipe_of_a_user_can_be_opened", "echo hi >/dev/stdout")
+    inside("stdout_of_a_user_can_be_opened", "echo hi >/dev/stdout")
         .config(&[USER])
         .by("t r run c | cat"),
+    inside("stderr_of_a_user_can_be_opened", "echo hi >/dev/stderr")
+        .config(&[USER])
+        .by("t r run c 2>&1 | cat"),
     inside("stdout_of_a_user_namespace", "echo hi >/dev/stdout")
         .config(&USER_NAMESPACE)
-        .image(OPEN),
+        .image(OPEN)
+        .by("t r run c | cat"),
     Situation::steps(
         "stdout_of_a_further_user",
-        "up; t r exec -u 1000 c sh -c 'echo hi >/dev/stdout'",
+        "up; t r exec -u 1000 c sh -c 'echo hi >/dev/stdout' | cat",
     ),
     inside("stdin_is_passed", "cat").by("echo words | t r run c"),
     // The user.

@@ -84,9 +84,9 @@ pub(crate) fn run(situation: &Situation, runtime: Runtime) -> Result<Seen, Stop>
     let code = Call::start(&mut command).finish().code();
     let read = |path: &Path| {
         fs::read(path).map(|bytes| {
-            let text = String::from_utf8_lossy(&bytes).replace(runtime.name, "RUNTIME");
-            let text =
-                text.replace(&*bundle.to_string_lossy(), "BUNDLE").replace(&cgroup, "CGROUP");
+            let text = String::from_utf8_lossy(&bytes);
+            let text = text.replace(&*bundle.to_string_lossy(), "BUNDLE");
+            let text = text.replace(&cgroup, "CGROUP").replace(runtime.name, "RUNTIME");
             text.trim_end().escape_debug().to_string().replace("\\\"", "\"").replace("\\'", "'")
         })
     };

@@ -2,8 +2,8 @@
 
 /// A container, and what is done with it.
 ///
-/// The container's configuration is that of `pidone spec` without a terminal. `@BUNDLE` in a changed
-/// value stands for the directory of the bundle, `@CGROUP` for the path of the container's cgroup.
+/// The container's configuration is that of `pidone spec` without a terminal. In a changed value,
+/// `@BUNDLE` is the directory of the bundle, and `@CGROUP` the path of the container's cgroup.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Situation {
     pub(crate) name: &'static str,

@@ -48,8 +48,6 @@ pub(crate) const SITUATIONS: &[Situation] = &[
     steps("update_from_a_file", "up; echo '{ \"pids\": { \"limit\": 55 } }' >r.json; t r update -r r.json c; t r update -r missing.json c"),
     steps("a_limit_of_processes", "t r run c").first("for i in 1 2 3 4 5 6 7 8; do sleep 1 & done 2>&1 | grep -c fork; true")
         .config(&[("linux/resources/pids", r#"{ "limit": 4 }"#)]),
-    steps("a_further_process_at_the_limit", "r run --detach c >out 2>&1; t r exec c true")
-        .config(&[("linux/resources/pids", r#"{ "limit": 1 }"#)]).first("exec sleep 60"),
     steps("a_memory_limit", "r run c; cat limit").first("true").config(&[
         ("linux/resources/memory", r#"{ "limit": 33554432 }"#),
         ("hooks/createRuntime", r#"[{ "path": "/bin/sh", "args": ["sh", "-c", "cat /sys/fs/cgroup/memory@CGROUP/memory.limit_in_bytes >@BUNDLE/limit"] }]"#),

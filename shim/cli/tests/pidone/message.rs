@@ -5,6 +5,7 @@ use std::fs;
 use serde_json::{Value, json};
 
 use crate::{Case, case};
+use pidone_tests::need::controller;
 use pidone_tests::{Bench, set};
 
 pub(crate) const CASES: &[Case] = &[
@@ -133,14 +134,19 @@ fn ids_outside_of_the_map_are_named(bench: &Bench) {
     assert_eq!(bench.run(&["run", "--bundle", &bundle, "x"]).ok(), "");
 }
 
+/// The caller's own cgroup is full. That of the container limits only what the container forks.
 fn a_full_pids_limit_is_named(bench: &Bench) {
-    let mut config = bench.config(&["sh", "-c", "while :; do sleep 1000; done"]);
-    config["linux"]["resources"] = json!({ "pids": { "limit": 2 } });
-    bench.keep("p", &config);
-    let full = || bench.run(&["exec", "p", "true"]);
-    assert!(pidone_tests::eventually(|| full().code() != 0));
-    let error = full().error(255);
+    let Ok(hierarchy) = controller("pids") else { return };
+    let full = hierarchy.join(bench.new_cgroup());
+    fs::create_dir(&full).unwrap();
+    let bundle = bench.bundle(&bench.config(&["true"]));
+    let pidone = bench.command(&["run", "--bundle", &bundle, "x"]);
+    let script = "echo 1 >$0/pids.max; echo $$ >$0/cgroup.procs; exec \"$@\"";
+    let mut command = bench.command_of("/bin/sh".as_ref(), &["-c", script]);
+    command.arg(&full).arg(pidone.get_program()).args(pidone.get_args());
+    let error = bench.finish(&mut command).error(1);
+    fs::remove_dir(&full).unwrap();
     assert!(error.contains("Resource temporarily unavailable"), "{error}");
     assert!(error.contains("the limit of processes of the cgroup"), "{error}");
-    bench.delete("p");
+    bench.check_nothing_is_left();
 }

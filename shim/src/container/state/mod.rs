@@ -158,13 +158,21 @@ const OTHERS: [&str; 5] = [NEW, START, SUPERVISOR, REMAINING_PLAN, "notify"];
 /// # Errors
 /// [`Code::SystemError`] if it cannot be read.
 pub(crate) fn is_containers(directory: BorrowedFd<'_>, path: &Path) -> Result<bool> {
-    let has = |name| statat(directory, name, AtFlags::SYMLINK_NOFOLLOW).is_ok();
-    if has(STATE) || has(JOURNAL) {
-        return Ok(true);
+    for name in [STATE, JOURNAL] {
+        match statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(_) => return Ok(true),
+            Err(Errno::NOENT) => {}
+            Err(errno) => return Err(Error::path("stat", path.join(name), errno)),
+        }
     }
     let fail = |error| Error::path("read", path, error);
     let mut empty = true;
-    for entry in std::fs::read_dir(path).map_err(fail)? {
+    let entries = match std::fs::read_dir(path) {
+        // It was removed just now.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+        entries => entries.map_err(fail)?,
+    };
+    for entry in entries {
         let name = entry.map_err(fail)?.file_name();
         if !OTHERS.iter().any(|other| name == *other) {
             return Ok(false);
