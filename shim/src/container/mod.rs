@@ -10,7 +10,8 @@
 //! start     compiles its plan and launches it         state     state.json, journal, lock, sockets
 //! park      the same in two parts, for a pool         hook      OCI hooks, commands around mounts
 //! exec      starts further processes                  children  waits for processes, reaps them
-//! running   handles for processes                     asynchronous   the same for tokio
+//! running   handles for processes                     snapshot  what a handle knows
+//! asynchronous   the handles for tokio
 //! ```
 
 #[cfg(feature = "tokio")]
@@ -24,12 +25,12 @@ mod first;
 mod hook;
 mod park;
 pub(crate) mod running;
+mod snapshot;
 pub(crate) mod start;
 pub(crate) mod state;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::ops::Deref;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -39,7 +40,6 @@ use pidone_config::{Code, Config, Error, Process, Result};
 use pidone_host::cgroup::{self, Cgroups};
 use pidone_host::net;
 use pidone_plan::dropped::DroppedPrivileges;
-use pidone_plan::resolve::Filter;
 use serde::Serialize;
 
 use crate::container::exec::join::Join;
@@ -47,14 +47,15 @@ use crate::container::exec::running_init::RunningInit;
 use crate::container::first::Unreleased;
 use crate::container::hook::Hooks;
 use crate::container::running::Running;
-use crate::container::state::journal::Journal;
+use crate::container::snapshot::{Snapshot, read_state};
 use crate::container::state::lock::Lock;
-use crate::container::state::{State, Version, is_containers, sockets};
+use crate::container::state::{State, is_containers, sockets};
 use crate::launch::image::Sealed;
 use crate::launch::options::Options;
 use crate::trace;
 
 pub(crate) use park::Parked;
+pub use snapshot::ConfigRef;
 
 /// A handle for a container.
 ///
@@ -94,47 +95,6 @@ pub struct Container {
     image: Option<Sealed>,
     /// Errors of `poststop` hooks.
     poststop: Mutex<Vec<Error>>,
-}
-
-/// What a handle knows about its container. Threads that share the handle work on copies, and
-/// change it only while they hold the [`Lock`].
-#[derive(Debug, Clone)]
-struct Snapshot {
-    state: Arc<State>,
-    /// The version of the file that `state` was read from or written to.
-    version: Option<Version>,
-    /// The compiled seccomp filter, cached for further processes.
-    filter: Arc<Filter>,
-    /// The first process, with caches for further ones, if this handle has used it.
-    init: Option<Arc<RunningInit>>,
-    /// Whether neither the state nor the journal says what there is on the host.
-    is_damaged: bool,
-}
-
-impl Snapshot {
-    /// Returns what is known from the files of a state, with nothing cached.
-    fn new((state, is_damaged): (State, bool), version: Option<Version>) -> Self {
-        let state = Arc::new(state);
-        Self { state, version, filter: Arc::default(), init: None, is_damaged }
-    }
-}
-
-/// The configuration of a container, as it was when [`Container::config`] returned it.
-#[derive(Debug)]
-pub struct ConfigRef(Arc<State>);
-
-impl Deref for ConfigRef {
-    type Target = Config;
-
-    fn deref(&self) -> &Config {
-        &self.0.config
-    }
-}
-
-impl PartialEq<&Config> for ConfigRef {
-    fn eq(&self, other: &&Config) -> bool {
-        **self == **other
-    }
 }
 
 /// The status of a container.
@@ -255,7 +215,7 @@ impl Container {
     /// Returns the configuration.
     #[must_use]
     pub fn config(&self) -> ConfigRef {
-        ConfigRef(self.known())
+        ConfigRef::new(self.known())
     }
 
     /// Returns the state, as in `state.json`, at the time of the call.
@@ -625,41 +585,6 @@ fn owner(path: &Path) -> Cow<'_, str> {
 fn network(config: &Config, path: &Path) -> Result<net::Plan> {
     let Config { networks, net_devices, routes, .. } = config;
     net::Plan::new(networks, net_devices, routes, &owner(path))
-}
-
-/// Reads a container's state. What it lacks comes from the journal, which is written first. Returns
-/// too whether neither of them says which processes and cgroups the container has.
-fn read_state(directory: BorrowedFd<'_>, id: &str) -> Result<(State, bool)> {
-    let read = State::read(directory);
-    let state = match read {
-        Ok(Some(state)) if state.init_process_pid > 0 => return Ok((state, false)),
-        Ok(state) => state,
-        Err(_) => None,
-    };
-    let whole = state.is_some();
-    let journal = Journal::read(directory)?;
-    let is_damaged = journal.is_damaged() && state.is_none();
-    // A missing or damaged state is replaced by one that suffices to clean up.
-    let mut state = state.unwrap_or_else(|| State {
-        id: id.to_owned(),
-        init_process_pid: 0,
-        init_process_start: 0,
-        boot_id: String::new(),
-        cgroup_paths: journal.cgroups.unwrap_or_default(),
-        namespace_paths: BTreeMap::new(),
-        created: 0,
-        host_links: journal.host_links,
-        dropped: DroppedPrivileges::default(),
-        creating: false,
-        config: Config::default(),
-    });
-    // An interrupted start may have left its process running.
-    if let Some(process) = journal.process {
-        state.set_first(&process);
-        // The process is in the state once the container is created.
-        state.creating = whole;
-    }
-    Ok((state, is_damaged))
 }
 
 impl AsFd for Container {

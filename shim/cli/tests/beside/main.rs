@@ -17,6 +17,7 @@ mod run;
 mod situation;
 mod verbs;
 
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 
@@ -45,17 +46,19 @@ fn main() -> ExitCode {
     });
     let mut trials: Vec<Trial> = trials.collect();
     trials.push(Trial::test("every_listed_difference_has_a_situation", || {
-        Ok(deliberate::DIFFERENCES.iter().for_each(|(name, _)| {
-            let named = TABLES.into_iter().flatten().any(|situation| situation.name == *name);
-            assert!(named, "no situation {name}");
-        }))
+        for (name, _) in deliberate::DIFFERENCES {
+            let mut all = TABLES.into_iter().flatten();
+            assert!(all.any(|situation| situation.name == *name), "no situation {name}");
+        }
+        Ok(())
     }));
     let conclusion = libtest_mimic::run(&Arguments::from_args(), trials);
     let mut rows = rows.lock().unwrap();
     rows.sort();
+    let mut output = io::stdout().lock();
     for (name, runc, own) in &*rows {
         let equal = if runc == own { "=" } else { "#" };
-        println!("{equal} {name}\n    runc   {runc}\n    pidone {own}");
+        writeln!(output, "{equal} {name}\n    runc   {runc}\n    pidone {own}").unwrap();
     }
     conclusion.exit_code()
 }
