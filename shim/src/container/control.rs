@@ -3,7 +3,7 @@
 use std::os::fd::AsFd;
 
 use pidone_config::config::NamespaceType;
-use pidone_config::{Code, Config, Error, Result};
+use pidone_config::{Code, Config, Result};
 use pidone_host::{cgroup, net, pidfd, proc};
 use pidone_plan::dropped::Filtered;
 use rustix::process::Signal;
@@ -57,13 +57,6 @@ impl Container {
     /// As [`Container::stats`].
     pub fn oom_kills(&self) -> Result<u64> {
         Ok(self.started_cgroups("oom kills")?.map_or(0, |cgroups| cgroups.oom_kills()))
-    }
-
-    /// Whether the container has not been destroyed.
-    fn exists(&self) -> Result<bool> {
-        rustix::fs::fstat(&self.directory)
-            .map(|stat| stat.st_nlink > 0)
-            .map_err(|errno| Error::system("stat", self.id(), errno))
     }
 
     /// Returns the cgroups of a container that was started, or `None` if it has none and its first

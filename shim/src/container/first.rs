@@ -238,7 +238,7 @@ impl Container {
     /// container's.
     pub(super) fn clean_failed_start(&self) -> Result<()> {
         // Another process has removed the container, and its id may be another container's by now.
-        if self.is_gone() {
+        if matches!(self.exists(), Ok(false)) {
             return Ok(());
         }
         self.clean()?;

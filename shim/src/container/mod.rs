@@ -410,7 +410,7 @@ impl Container {
         let lock = Lock::take(self.directory.as_fd(), self.id())?;
         self.refresh()?;
         self.release_first(&lock).map_err(|Unreleased { error, hook_failed }| {
-            if !hook_failed || self.is_gone() {
+            if !hook_failed || matches!(self.exists(), Ok(false)) {
                 return error;
             }
             match self.destroy_locked() {
@@ -452,9 +452,11 @@ impl Container {
         sockets::is_waiting(directory) || sockets::is_starting(directory)
     }
 
-    /// Whether the container's directory has been removed, and with it the container.
-    fn is_gone(&self) -> bool {
-        rustix::fs::fstat(&self.directory).is_ok_and(|stat| stat.st_nlink == 0)
+    /// Whether the container has not been destroyed: its directory is removed last.
+    fn exists(&self) -> Result<bool> {
+        rustix::fs::fstat(&self.directory)
+            .map(|stat| stat.st_nlink > 0)
+            .map_err(|errno| Error::system("stat", self.id(), errno))
     }
 
     /// Returns the hooks of the container.

@@ -172,7 +172,7 @@ impl Container {
 
     /// Whether the container's directory and cgroups still exist.
     pub(crate) fn is_whole(&self) -> bool {
-        rustix::fs::fstat(&self.directory).is_ok_and(|stat| stat.st_nlink > 0)
+        matches!(self.exists(), Ok(true))
             && self.known().cgroup_paths.values().all(|path| path.is_dir())
     }
 }
