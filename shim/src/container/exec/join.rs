@@ -208,12 +208,12 @@ impl Join<'_> {
                 early: usize::MAX,
                 timeout: self.options.timeout,
             }
-            .start(&mut JoinHostSide {
-                oom_score_adj: self.process.oom_score_adj,
-                container: Some((&self.hooks, self.pid)),
-                owner: Some(owner),
-                process: Some(self.process),
-            })
+            .start(&mut JoinHostSide(Some(Further {
+                process: self.process,
+                owner,
+                hooks: &self.hooks,
+                first: self.pid,
+            })))
         };
         let entrance = cgroups.map(Cgroups::entrance).transpose()?.unwrap_or_default();
         let started = match (start(&entrance), cgroups) {
@@ -230,27 +230,25 @@ impl Join<'_> {
     }
 }
 
-/// The host's side of the start of a process that joins a container.
-pub(crate) struct JoinHostSide<'a> {
-    pub(crate) oom_score_adj: Option<i32>,
-    /// The container and the pid of its first process, which the seccomp agent gets to know; `None`
-    /// for a hook.
-    pub(crate) container: Option<(&'a Hooks<'a>, i32)>,
-    /// Who gets the descriptors of the process.
-    pub(crate) owner: Option<Owner<'a>>,
-    /// The process; `None` for a hook.
-    pub(crate) process: Option<&'a Process>,
+/// The host's side of the start of a process that joins a container; `None` for a hook.
+pub(crate) struct JoinHostSide<'a>(pub(crate) Option<Further<'a>>);
+
+/// A further process of a container.
+pub(crate) struct Further<'a> {
+    process: &'a Process,
+    /// Who gets its descriptors.
+    owner: Owner<'a>,
+    hooks: &'a Hooks<'a>,
+    /// The pid of the first process, which the seccomp agent gets to know.
+    first: i32,
 }
 
 impl Host for JoinHostSide<'_> {
     fn on_cloned(&mut self, child: &Child) -> Result<()> {
-        if let Some(owner) = &self.owner {
-            owner.take(child.ids())?;
-        }
-        if let Some(process) = self.process {
-            reset_affinity(child.pid, process);
-        }
-        adjust_oom_score(child.pid, self.oom_score_adj)
+        let Some(Further { process, owner, .. }) = &self.0 else { return Ok(()) };
+        owner.take(child.ids())?;
+        reset_affinity(child.pid, process);
+        adjust_oom_score(child.pid, process.oom_score_adj)
     }
 
     fn while_running(&mut self, _: &Child) -> Result<()> {
@@ -262,9 +260,9 @@ impl Host for JoinHostSide<'_> {
     }
 
     fn listener(&mut self, listener: OwnedFd, child: &Child) -> Result<()> {
-        match self.container {
-            Some((hooks, first)) => {
-                let state = hooks.state_object(Status::Running, first);
+        match &self.0 {
+            Some(Further { hooks, first, .. }) => {
+                let state = hooks.state_object(Status::Running, *first);
                 hooks.hand_over_listener(listener.as_fd(), child.pid, state)
             }
             // A hook is not the container's program, and does not wait for an agent.

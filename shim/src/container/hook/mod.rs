@@ -158,12 +158,7 @@ impl Hooks<'_> {
             early: usize::MAX,
             timeout: self.options.timeout,
         }
-        .start(&mut JoinHostSide {
-            oom_score_adj: None,
-            container: None,
-            owner: None,
-            process: None,
-        })?;
+        .start(&mut JoinHostSide(None))?;
         let group = Pid::from_raw(started.child.pid)
             .ok_or_else(|| Error::system("setsid", "", Errno::SRCH))?;
         Ok(WatchedChild { pidfd: started.child.pidfd, group, stderr: Some(stderr) })
