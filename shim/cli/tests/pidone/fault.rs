@@ -5,7 +5,7 @@ use std::fs;
 use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Instant;
 
@@ -58,10 +58,30 @@ fn has_ended(pid: &str) -> bool {
     stat.is_empty() || stat.contains(") Z ")
 }
 
+/// When a process began, in ticks since the boot: field 22 of `/proc/PID/stat`, proc_pid_stat(5).
+fn start_time(pid: &str) -> String {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let (_, after_name) = stat.rsplit_once(") ").unwrap();
+    after_name.split(' ').nth(19).unwrap().to_owned()
+}
+
+/// A process that did not begin in the same tick as `pid`, as a later owner of its number would
+/// not: a tick is 10 ms, and a start takes less.
+fn stranger_to(pid: &str) -> Child {
+    loop {
+        let mut stranger = Command::new("sleep").arg("1000").spawn().unwrap();
+        if start_time(&stranger.id().to_string()) != start_time(pid) {
+            return stranger;
+        }
+        stranger.kill().unwrap();
+        stranger.wait().unwrap();
+    }
+}
+
 fn reused_pid(bench: &Bench) {
     bench.keep("r", &bench.staying());
     let path = bench.path("state/r/state.json");
-    let mut stranger = Command::new("sleep").arg("1000").spawn().unwrap();
+    let mut stranger = stranger_to(&bench.state("r")["pid"].to_string());
     let mut state: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
     let own = state["init_process_pid"].clone();
     state["init_process_pid"] = json!(stranger.id());
