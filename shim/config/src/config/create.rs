@@ -30,6 +30,8 @@ pub struct CreateOptions {
     pub tmpfs: Vec<String>,
     /// `--cgroup`: mounts the container's cgroups.
     pub mount_cgroup: bool,
+    /// `--systemd`: systemd makes the cgroup.
+    pub systemd: bool,
     /// `--cpushares`.
     pub cpu_shares: Option<i64>,
     /// `--memory-limit`, in bytes.
@@ -141,11 +143,13 @@ impl CreateOptions {
         let given = [self.cpu_shares, self.memory_limit, self.memory_swap, self.memory_swappiness]
             .iter()
             .any(Option::is_some);
-        if !given && self.cpuset_cpus.is_none() && self.cpuset_mems.is_none() {
+        let given = given || self.cpuset_cpus.is_some() || self.cpuset_mems.is_some();
+        if !given && !self.systemd {
             return;
         }
         // A limit needs a cgroup. If the file has none, it is added.
         let limits: &mut Cgroup = config.cgroups.get_or_insert_with(cgroup);
+        limits.systemd |= self.systemd;
         set(&mut limits.cpu_shares, self.cpu_shares.as_ref());
         set(&mut limits.memory, self.memory_limit.as_ref());
         set(&mut limits.memory_swap, self.memory_swap.as_ref());

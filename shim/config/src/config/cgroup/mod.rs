@@ -115,8 +115,18 @@ pub struct Cgroup {
     pub unified: BTreeMap<String, String>,
     /// The state of the freezer to set.
     pub freezer: Freezer,
-    /// The systemd slice.
+    /// Addition: whether systemd makes the cgroup, as a scope. It is named `parent-name.scope`, or
+    /// `name.scope` without a parent. Needs cgroup v2.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub systemd: bool,
+    /// The systemd slice of the scope, such as `machine-build.slice`. If it is empty:
+    /// `system.slice`, or `user.slice` in the service manager of a user.
     pub slice: String,
+    /// Addition: further properties of the scope by name, as in `org.freedesktop.systemd1(5)`. The
+    /// values are text in the format of `GVariant`: `uint64 5`, `'text'`, `@as []`. Of a name
+    /// that ends in `Sec`, the value is in seconds.
+    #[serde(with = "map", skip_serializing_if = "BTreeMap::is_empty")]
+    pub systemd_properties: BTreeMap<String, String>,
 }
 
 fn is_zero(number: &i64) -> bool {
@@ -164,7 +174,9 @@ impl Default for Cgroup {
             rdma: BTreeMap::new(),
             unified: BTreeMap::new(),
             freezer: Freezer::Undefined,
+            systemd: false,
             slice: String::new(),
+            systemd_properties: BTreeMap::new(),
         }
     }
 }
