@@ -15,6 +15,7 @@
 //! - [`proc`]: parsers and readers of the files of `proc(5)`.
 //! - [`mounts`]: the mounts that the calling process sees.
 //! - [`span`]: the recorder of timed steps.
+//! - [`systemd`]: the service manager, over D-Bus.
 
 pub mod cgroup;
 pub mod deadline;
@@ -29,5 +30,6 @@ pub mod privilege;
 pub mod proc;
 pub mod seccomp;
 pub mod span;
+pub mod systemd;
 pub mod unix;
 pub mod user;

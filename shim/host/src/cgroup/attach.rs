@@ -10,7 +10,7 @@ use pidone_config::{Error, Result};
 use rustix::io::Errno;
 
 use super::directory::{Directory, open_to_write};
-use super::{Cgroups, tree};
+use super::{Cgroups, Scope, tree};
 use crate::proc;
 use crate::span::span;
 
@@ -61,7 +61,15 @@ impl Cgroups {
     /// The file and the errno: `ESRCH` if the process has ended, `EBUSY` or `EOPNOTSUPP` on cgroup
     /// v2 if the container has enabled controllers for sub-cgroups.
     pub fn attach(&self, pid: i32) -> Result<()> {
-        move_into(self.directories(), pid)
+        match (move_into(self.directories(), pid), &self.scope, self.v2()) {
+            (Err(error), Some(scope), Some(path))
+                if scope.attaches()
+                    && matches!(error.errno(), Some(Errno::ACCESS | Errno::PERM)) =>
+            {
+                scope.attach(path, pid)
+            }
+            (moved, ..) => moved,
+        }
     }
 
     /// Moves a process in the hierarchies of cgroup v1 only, after it was cloned into
@@ -138,6 +146,10 @@ impl Cgroups {
     /// A directory or file of the cgroup cannot be opened.
     pub fn entrance(&self) -> Result<Entrance<'_>> {
         span("open cgroups", || {
+            // A user may clone only into cgroups below one that belongs to the user.
+            if self.scope.as_ref().is_some_and(Scope::attaches) {
+                return Ok(self.late_entrance());
+            }
             let directory = self.directory()?;
             if self.keeps_memory_nodes()? {
                 let tasks = self.tasks_files()?;

@@ -110,7 +110,9 @@ impl Cgroups {
         }
         let knobs = self.knobs(config)?;
         let former = self.former_values(&knobs)?;
-        self.change(config, &knobs).inspect_err(|_| former.restore())
+        self.change(config, &knobs)
+            .and_then(|()| self.set_scope(config))
+            .inspect_err(|_| former.restore())
     }
 
     /// Writes all limits, and changes the freezer last.
@@ -167,7 +169,12 @@ impl Cgroups {
 
 /// Whether the caller may create the cgroup of a configuration in all hierarchies and move
 /// processes into it.
+///
+/// For a scope, systemd decides when it is asked.
 pub fn can_create(config: &config::Cgroup) -> bool {
+    if config.systemd {
+        return true;
+    }
     let writable = |path: &Path| {
         let parent = path.ancestors().skip(1).find(|ancestor| ancestor.exists());
         // Moving a process needs write permission on `cgroup.procs` of the common ancestor too.

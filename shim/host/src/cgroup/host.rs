@@ -7,7 +7,7 @@ use std::path::{Component, Path, PathBuf};
 
 use pidone_config::{Code, Error, Result, config};
 
-use super::{Cgroups, Mode};
+use super::{Cgroups, Mode, scope};
 use crate::proc::{self, unescape};
 
 /// The controllers of cgroup v1 that a container uses, and systemd's hierarchy without a
@@ -107,6 +107,13 @@ impl Host {
     /// cannot express; `Code::SystemError` for a relative parent if the cgroup of the calling
     /// process is outside of the mounts.
     pub fn locate(&self, config: &config::Cgroup) -> Result<Cgroups> {
+        if config.systemd {
+            let is_v2 = |mount: &&Mount| mount.controllers.iter().any(String::is_empty);
+            let point = self.mounts.iter().find(is_v2).map_or(Path::new(""), |mount| &mount.point);
+            let cgroups = scope::locate(config, self.mode(), point)?;
+            cgroups.check(config)?;
+            return Ok(cgroups);
+        }
         let (absolute, path) = path(config)?;
         let mut paths = BTreeMap::new();
         for mount in &self.mounts {
@@ -115,7 +122,7 @@ impl Host {
                 paths.entry(controller.clone()).or_insert_with(|| base.join(&path));
             }
         }
-        let cgroups = Cgroups { mode: self.mode(), paths, made_parents: Vec::new() };
+        let cgroups = Cgroups { mode: self.mode(), paths, ..Cgroups::default() };
         cgroups.check(config)?;
         Ok(cgroups)
     }
@@ -153,7 +160,8 @@ impl Host {
 
 /// Locates a cgroup on this host with as few reads as possible.
 pub(super) fn locate(config: &config::Cgroup) -> Result<Cgroups> {
-    let unified = if config.parent.starts_with('/') { Host::unified() } else { None };
+    let is_absolute = config.systemd || config.parent.starts_with('/');
+    let unified = if is_absolute { Host::unified() } else { None };
     match unified {
         Some(host) => host.locate(config),
         None => Host::read()?.locate(config),

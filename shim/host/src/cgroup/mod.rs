@@ -4,6 +4,8 @@
 //! cgroup v1, one for cgroup v2, or both on a hybrid host. It holds paths and no descriptors, so
 //! that it can be stored with the container and restored by [`Cgroups::from_paths`].
 //!
+//! A cgroup that systemd makes has a [`Scope`].
+//!
 //! The life of a cgroup: [`locate`](Cgroups::locate), which changes nothing,
 //! [`create`](Cgroups::create), [`delegate`](Cgroups::delegate) for a container that creates
 //! cgroups itself, [`attach`](Cgroups::attach) or `CLONE_INTO_CGROUP` with
@@ -25,6 +27,7 @@ mod host;
 mod kill;
 mod knob;
 mod remove;
+mod scope;
 mod stats;
 mod tree;
 mod undo;
@@ -43,6 +46,7 @@ pub use create::can_create;
 pub use events::{Notice, PressureLevel, Watcher};
 pub use freezer::Freezer;
 pub use host::{Host, has_only_v2};
+pub use scope::{Scope, Starting};
 pub use stats::{
     BlkioEntry, BlkioStats, BurstData, CpuStats, CpuUsage, CpusetStats, HugetlbStats, MemoryData,
     MemoryStats, MiscStats, PageUsage, PageUsageByNuma, Pages, PidsStats, Pressure, Psi, RdmaEntry,
@@ -113,6 +117,8 @@ pub struct Cgroups {
     paths: BTreeMap<String, PathBuf>,
     /// The parent directories that were created, outermost first.
     made_parents: Vec<PathBuf>,
+    /// The scope, if systemd makes the cgroup.
+    scope: Option<Scope>,
 }
 
 impl Cgroups {
@@ -140,7 +146,12 @@ impl Cgroups {
                 return Err(not_a_containers(path, "the path is not absolute"));
             }
         }
-        Ok(Self { mode: Mode::from_controllers(paths.keys()), paths, made_parents: Vec::new() })
+        Ok(Self {
+            mode: Mode::from_controllers(paths.keys()),
+            paths,
+            made_parents: Vec::new(),
+            scope: None,
+        })
     }
 
     /// Checks that the paths can belong to a container, before everything in them is killed.
@@ -218,7 +229,7 @@ impl Cgroups {
 
     /// Refuses a configuration that this host's cgroups cannot express, before anything is created.
     fn check(&self, config: &config::Cgroup) -> Result<()> {
-        if !config.slice.is_empty() {
+        if !config.systemd && !config.slice.is_empty() {
             let reason = "needs the systemd cgroup driver; this is the cgroupfs driver";
             return Err(Error::config("cgroups.slice", &config.slice, reason));
         }
@@ -234,7 +245,11 @@ impl Cgroups {
     /// enabled yet.
     fn knobs(&self, config: &config::Cgroup) -> Result<Vec<Knob>> {
         if self.mode == Mode::V2 {
-            return v2::knobs(config);
+            let mut knobs = v2::knobs(config)?;
+            if config.systemd {
+                scope::round(&mut knobs)?;
+            }
+            return Ok(knobs);
         }
         let mut knobs = v1::knobs(config)?;
         knobs.retain(|knob| {

@@ -7,7 +7,7 @@ use pidone_config::{Code, Error, Result};
 use rustix::io::Errno;
 
 use super::directory::{Directory, is_gone};
-use super::{Cgroups, tree};
+use super::{Cgroups, Scope, tree};
 
 /// How long a cgroup may stay busy. Processes leave it a little after they have ended.
 const TIMEOUT: Duration = Duration::from_secs(2);
@@ -28,7 +28,8 @@ impl Cgroups {
         all && self.destroy_parents().is_ok()
     }
 
-    /// Removes the cgroup and everything below it from every hierarchy, then the parents that
+    /// Removes the cgroup and everything below it from every hierarchy, after systemd has ended its
+    /// scope, if it has one. Then the parents that
     /// [`Cgroups::create`] had created, if they are empty. Cgroups that do not exist count as
     /// removed.
     ///
@@ -36,8 +37,8 @@ impl Cgroups {
     /// A cgroup that still has processes after two seconds, with their ids. It is still removed
     /// from the other hierarchies.
     pub fn destroy(&self) -> Result<()> {
+        let mut outcome = self.scope().map_or(Ok(()), Scope::stop);
         let deadline = Instant::now() + TIMEOUT;
-        let mut outcome = Ok(());
         for path in self.directories() {
             outcome = outcome.and(remove(path, deadline));
         }

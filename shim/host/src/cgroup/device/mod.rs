@@ -7,6 +7,7 @@ mod bpf;
 mod list;
 mod policy;
 mod program;
+mod systemd;
 
 use pidone_config::{Code, Error, Result};
 use rustix::io::Errno;
@@ -16,6 +17,7 @@ use super::directory::Directory;
 use crate::privilege::is_host_root;
 
 pub(super) use policy::Policy;
+pub(super) use systemd::properties;
 
 /// Refuses rules that the container's version of cgroups cannot express.
 pub(super) fn check(cgroups: &Cgroups, policy: &Policy) -> Result<()> {
