@@ -63,6 +63,7 @@ pub fn plan(config: &Config, process: &Process) -> Result<Plan> {
         sees_host: false,
         at: "/r".into(),
         cgroups: BTreeMap::from([(String::new(), "/sys/fs/cgroup/parent/name".into())]),
+        awaits_cgroup: false,
         barrier: false,
         waits: false,
         keyring: None,

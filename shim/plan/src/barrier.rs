@@ -17,6 +17,10 @@ pub const BARRIER_START: u32 = u32::MAX - 1;
 /// write to it.
 pub const BARRIER_CONSOLE: u32 = u32::MAX - 3;
 
+/// The process must be in its cgroup before it goes on. The host waits for the service manager that
+/// moves it there.
+pub const BARRIER_CGROUP: u32 = u32::MAX - 4;
+
 /// Returns the id of the barrier before the mount with this index. The barrier after the mount has
 /// the next id.
 pub(super) fn barrier_of_mount(index: usize) -> u32 {
@@ -27,7 +31,7 @@ pub(super) fn barrier_of_mount(index: usize) -> u32 {
 /// mount; `None` for a barrier that belongs to no mount.
 #[must_use]
 pub fn mount_of_barrier(id: u32) -> Option<(usize, bool)> {
-    if id >= BARRIER_CONSOLE {
+    if id >= BARRIER_CGROUP {
         return None;
     }
     let number = id.checked_sub(barrier_of_mount(0))?;

@@ -8,6 +8,7 @@ use pidone_config::config::{Mount, NamespaceType};
 use pidone_config::{Config, Result};
 use pidone_proto::{Create, Op, Text};
 
+use super::barrier::BARRIER_CGROUP;
 use super::facts::Facts;
 use super::{Plan, clean, mount, text};
 
@@ -15,6 +16,41 @@ const CLONE_NEWCGROUP: u32 = NamespaceType::Cgroup.clone_flag();
 
 /// Where cgroup v2 is mounted on the host.
 const CGROUP2: &str = "/sys/fs/cgroup";
+
+/// Appends the wait for the entry into a cgroup that the host is still making, and a new cgroup
+/// namespace, whose root is that cgroup.
+pub(super) fn push_late_entrance(plan: &mut Plan, facts: &Facts<'_>) {
+    plan.push(Op::Barrier { id: BARRIER_CGROUP });
+    push_namespace(plan, facts);
+}
+
+/// Appends a new cgroup namespace whose root is the container's cgroup.
+///
+/// The clone itself cannot create the namespace: with `CLONE_INTO_CGROUP`, `clone3(2)` would make
+/// the caller's cgroup its root.
+pub(super) fn push_namespace(plan: &mut Plan, facts: &Facts<'_>) {
+    if facts.new & CLONE_NEWCGROUP != 0 {
+        plan.push(Op::Unshare { flags: CLONE_NEWCGROUP });
+    }
+}
+
+/// Whether a mount shows cgroups.
+pub(super) fn is(mount: &Mount) -> bool {
+    mount.device.starts_with("cgroup")
+}
+
+/// Whether a mount of cgroups can be made after all others: none of them is below it or covers it.
+pub(super) fn can_wait(mounts: &[Mount], index: usize) -> bool {
+    let Some((mount, later)) = mounts.get(index..).and_then(<[Mount]>::split_first) else {
+        return false;
+    };
+    let own = clean(&mount.destination);
+    let apart = |other: &Mount| {
+        let other = clean(&other.destination);
+        !Path::new(&other).starts_with(&own) && !Path::new(&own).starts_with(&other)
+    };
+    !mount::has_commands(mount) && later.iter().all(|other| is(other) || apart(other))
+}
 
 /// Appends a mount of cgroups: a cgroup2 file system, or binds of directories on the host.
 ///

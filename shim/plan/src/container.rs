@@ -12,7 +12,7 @@ use pidone_proto::{Create, Op, Slot, Text};
 
 use super::barrier::{BARRIER_CREATE, BARRIER_HOST, barrier_of_mount};
 use super::facts::Facts;
-pub use super::mount::names_host_paths;
+pub use super::mount::{has_commands, names_host_paths};
 use super::process::{Done, Wait};
 use super::provided::{Destinations, Provided, is_new, provided_source};
 use super::{NULL, PROC, Plan, Process, Source, cgroup_mount, clean, devices, mount, text};
@@ -56,6 +56,7 @@ pub(super) const CLONE_NEWUSER: u32 = NamespaceType::User.clone_flag();
 ///     sees_host: true,
 ///     at: "/srv/root".into(),
 ///     cgroups: Default::default(),
+///     awaits_cgroup: false,
 ///     barrier: false,
 ///     waits: false,
 ///     keyring: None,
@@ -124,7 +125,7 @@ pub(super) fn configure(
 ) -> Result<()> {
     // A cgroup file system shows the tree below the cgroup that the process is in when the cgroup
     // namespace is created.
-    let cgroup_first = config.mounts.iter().any(|mount| mount.device.starts_with("cgroup"));
+    let cgroup_first = !facts.awaits_cgroup && config.mounts.iter().any(cgroup_mount::is);
     if cgroup_first {
         push_cgroup_namespace(plan, facts);
     }
@@ -230,16 +231,13 @@ fn enter_network(plan: &mut Plan, facts: &Facts<'_>) {
     }
 }
 
-/// Appends the wait for the host, and a new cgroup namespace whose root is the container's cgroup.
-///
-/// The clone itself cannot create the namespace: with `CLONE_INTO_CGROUP`, `clone3(2)` would make
-/// the caller's cgroup its root.
+/// Appends the wait for the host, and a new cgroup namespace, unless that has to wait longer.
 fn push_cgroup_namespace(plan: &mut Plan, facts: &Facts<'_>) {
     if facts.barrier {
         plan.push(Op::Barrier { id: BARRIER_HOST });
     }
-    if facts.new & CLONE_NEWCGROUP != 0 {
-        plan.push(Op::Unshare { flags: CLONE_NEWCGROUP });
+    if !facts.awaits_cgroup {
+        cgroup_mount::push_namespace(plan, facts);
     }
 }
 
@@ -251,6 +249,9 @@ fn push_root(
     facts: &Facts<'_>,
 ) -> Result<()> {
     if facts.new & CLONE_NEWNS == 0 {
+        if facts.awaits_cgroup {
+            cgroup_mount::push_late_entrance(plan, facts);
+        }
         if config.hooks.need_host_mounts() {
             plan.push(Op::Barrier { id: BARRIER_CREATE });
         }
@@ -289,6 +290,8 @@ fn push_root(
     let network_mount = first_network_mount(config, facts);
     let mut inner = Vec::new();
     let mut destinations = Destinations::default();
+    let mut awaits_cgroup = facts.awaits_cgroup;
+    let mut late = Vec::new();
     for (index, (entry, ready)) in config.mounts.iter().zip(ready).enumerate() {
         if network_mount == Some(index) {
             enter_network(plan, facts);
@@ -301,6 +304,14 @@ fn push_root(
         let covered = destinations.add(entry, index).map(|covered| &config.mounts[covered]);
         if let Some(covered) = covered.filter(|covered| mount::is_read_only_last(covered)) {
             mount::push_read_only_last(plan, covered)?;
+        }
+        if awaits_cgroup && cgroup_mount::is(entry) {
+            if cgroup_mount::can_wait(&config.mounts, index) {
+                late.push((entry, ready));
+                continue;
+            }
+            cgroup_mount::push_late_entrance(plan, facts);
+            awaits_cgroup = false;
         }
         if let Some(provided) = provided {
             if late_pivot {
@@ -323,6 +334,12 @@ fn push_root(
         let target = text("links.target", &link.target)?;
         let path = text("links.path", clean(&link.path))?;
         plan.push(Op::MakeLink { target: Text(&target), path: Text(&path), replace: false });
+    }
+    if awaits_cgroup {
+        cgroup_mount::push_late_entrance(plan, facts);
+    }
+    for (mount, ready) in late {
+        push_mount(plan, config, mount, ready, facts)?;
     }
     if hooks {
         plan.push(Op::Barrier { id: BARRIER_CREATE });
@@ -451,11 +468,6 @@ fn push_private_proc(plan: &mut Plan, facts: &Facts<'_>) {
     } else {
         mount::push_private_proc(plan, PROC);
     }
-}
-
-/// Whether the host runs commands before or after a mount.
-pub fn has_commands(mount: &Mount) -> bool {
-    !mount.premount_cmds.is_empty() || !mount.postmount_cmds.is_empty()
 }
 
 /// Appends the attachment of the root: a copy of the mount of `rootfs`, or a new tmpfs.

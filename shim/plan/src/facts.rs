@@ -29,6 +29,9 @@ pub struct Facts<'a> {
     pub at: PathBuf,
     /// The container's cgroup on each hierarchy, by the controllers; an empty name for cgroup v2.
     pub cgroups: BTreeMap<String, PathBuf>,
+    /// Whether the process enters its cgroup only while it is set up. Then the init waits for that
+    /// as late as possible: before hooks, and before it looks at cgroups.
+    pub awaits_cgroup: bool,
     /// Whether the init must wait for the host to finish its part of the setup.
     pub barrier: bool,
     /// Whether the program waits until the container is started.

@@ -86,6 +86,11 @@ pub(super) fn push_read_only_last(plan: &mut Plan, mount: &Mount) -> Result<()> 
     Ok(())
 }
 
+/// Whether the host runs commands before or after a mount.
+pub fn has_commands(mount: &Mount) -> bool {
+    !mount.premount_cmds.is_empty() || !mount.postmount_cmds.is_empty()
+}
+
 /// Whether the source of a mount, or one of its options, is a path on the host: the layers of an
 /// overlay, a block device. The kernel resolves it when the file system is made.
 pub fn names_host_paths(mount: &Mount) -> bool {

@@ -2,11 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use pidone_config::config::{Command, Device, IdMap, Mount, NamespaceType};
+use pidone_config::config::{Command, Device, Hook, IdMap, Mount, NamespaceType};
 use pidone_config::{Code, Config};
 use pidone_proto::{Create, Op};
 
-use super::barrier::{BARRIER_HOST, mount_of_barrier};
+use super::barrier::{BARRIER_CGROUP, BARRIER_HOST, mount_of_barrier};
 use super::container::compile;
 use super::dropped::DroppedPrivileges;
 use super::facts::Facts;
@@ -55,6 +55,7 @@ fn facts() -> Facts<'static> {
         sees_host: false,
         at: "/r".into(),
         cgroups: std::collections::BTreeMap::new(),
+        awaits_cgroup: false,
         barrier: false,
         dropped: DroppedPrivileges::default(),
         bare: vec![],
@@ -304,6 +305,38 @@ fn a_cgroup_mount_comes_after_the_cgroup_namespace() {
         op,
         Op::MakeMount { fstype, .. } if fstype.0 == c"cgroup2"
     )));
+}
+
+/// The order of the operations about cgroups, and of the mounts at the paths.
+fn late_order(config: &Config) -> Vec<String> {
+    let cgroups = [(String::new(), PathBuf::from("/sys/fs/cgroup/x"))].into();
+    let facts = Facts { new: NEWNS | NEWCGROUP, awaits_cgroup: true, cgroups, ..facts() };
+    let plan = compile(config, &process(), &facts).unwrap();
+    let one = |op: Op<'_>| match op {
+        Op::Barrier { id: BARRIER_CGROUP } => Some("wait".to_owned()),
+        Op::Barrier { .. } => Some("hooks".to_owned()),
+        Op::Unshare { .. } => Some("namespace".to_owned()),
+        Op::Attach { at, .. } => Some(at.0.to_string_lossy().into_owned()),
+        _ => None,
+    };
+    plan.operations().filter_map(one).collect()
+}
+
+#[test]
+fn the_wait_for_the_cgroup_comes_after_the_other_mounts_and_before_hooks() {
+    let mounts = vec![mount("cgroup", "/sys/fs/cgroup"), mount("tmpfs", "/data")];
+    let mut config = Config { mounts, ..Config::default() };
+    assert_eq!(late_order(&config), ["/data", "wait", "namespace", "/sys/fs/cgroup"]);
+    config.hooks.create_runtime.push(Hook { path: "/hook".into(), ..Hook::default() });
+    assert_eq!(late_order(&config), ["/data", "wait", "namespace", "/sys/fs/cgroup", "hooks"]);
+    // A mount below it needs it.
+    config.mounts.push(mount("tmpfs", "/sys/fs/cgroup/x"));
+    assert_eq!(
+        late_order(&config),
+        ["wait", "namespace", "/sys/fs/cgroup", "/data", "/sys/fs/cgroup/x", "hooks"]
+    );
+    config = Config::default();
+    assert_eq!(late_order(&config), ["wait", "namespace"]);
 }
 
 #[test]
