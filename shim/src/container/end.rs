@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::PoisonError;
 
 use pidone_config::{Code, Error, Result};
-use pidone_host::cgroup::Cgroups;
+use pidone_host::cgroup::{Cgroups, Scope};
 use pidone_host::{net, pidfd};
 use rustix::fs::{AtFlags, Mode, OFlags, openat, unlinkat};
 use rustix::io::Errno;
@@ -89,7 +89,7 @@ impl Container {
     pub(super) fn clean(&self) -> Result<()> {
         let journal = Journal::read(self.directory.as_fd())?;
         if let Some(cgroups) = self.own_cgroups(&journal)? {
-            if !cgroups.destroy_if_empty() {
+            if cgroups.scope().is_some() || !cgroups.destroy_if_empty() {
                 cgroups.verify()?;
                 cgroups.kill()?;
                 cgroups.destroy()?;
@@ -100,6 +100,10 @@ impl Container {
             let leaves = journal.cgroups.iter().flat_map(BTreeMap::values);
             for path in leaves.chain(journal.cgroups_missing.iter().rev()) {
                 let _ = std::fs::remove_dir(path);
+            }
+            // Its process has ended, and with it the scope, unless systemd remembers it as failed.
+            if let Some(unit) = &journal.scope {
+                Scope::from_unit(unit).forget_failure()?;
             }
         }
         let state = self.known();
@@ -116,7 +120,13 @@ impl Container {
             (None, _) if state.init_process_pid > 0 => (&state.cgroup_paths, Vec::new()),
             _ => return Ok(None),
         };
-        Ok(Some(Cgroups::from_paths(paths.clone())?.with_made_parents(parents)))
+        let scope = match (&journal.scope, &state.config.cgroups) {
+            (Some(unit), _) => Some(Scope::from_unit(unit)),
+            (None, Some(limits)) if journal.cgroups.is_none() => Scope::of(limits)?,
+            _ => None,
+        };
+        let cgroups = Cgroups::from_paths(paths.clone())?;
+        Ok(Some(cgroups.with_made_parents(parents).with_scope(scope)))
     }
 
     /// Removes the container's directory, which frees the id.

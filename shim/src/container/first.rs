@@ -1,11 +1,12 @@
 //! Starting the first process of a container, and setting up what it needs on the host.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use pidone_config::config::{self, NamespaceType};
 use pidone_config::{Code, Config, Error, Process, Result};
-use pidone_host::cgroup::Cgroups;
+use pidone_host::cgroup::{self, Cgroups};
 use pidone_host::pidfd;
 use pidone_host::unix::path_in;
 use pidone_plan::container::has_commands;
@@ -14,7 +15,7 @@ use rustix::process::Signal;
 use super::{Container, network};
 use crate::container::running::Running;
 use crate::container::start::facts::can_make_netns_in_parallel;
-use crate::container::start::{ReleaseHostSide, Start, StartedFirst};
+use crate::container::start::{ReleaseHostSide, Start, StartedFirst, delegate};
 use crate::container::state::journal::{Entry, Journal};
 use crate::container::state::lock::Lock;
 use crate::container::state::sockets::{RemainingPlan, START, SUPERVISOR};
@@ -144,11 +145,8 @@ impl Container {
         let in_parallel = priority && can_make_netns_in_parallel(config, &network);
         let begin = || trace::span("begin the network namespace", Network::start);
         let parallel_netns = in_parallel.then(begin).transpose()?;
-        let mut cgroups = config
-            .cgroups
-            .as_ref()
-            .map(|_| Cgroups::from_paths(state.cgroup_paths.clone()))
-            .transpose()?;
+        let mut cgroups = self.cgroups()?;
+        let mut scope = None;
         let supervisor = config
             .supervise
             .then(|| sockets::listen(self.directory.as_fd(), SUPERVISOR))
@@ -158,7 +156,7 @@ impl Container {
             trace::span("journal", || Journal::append(self.directory.as_fd(), &links))?;
         }
         if let (Some(cgroups), Some(limits)) = (&mut cgroups, &config.cgroups) {
-            self.make_cgroups(cgroups, limits)?;
+            scope = self.make_cgroups(cgroups, limits)?;
         }
         let started = run(&Start {
             state: &state,
@@ -169,6 +167,7 @@ impl Container {
             image: self.image.as_ref(),
             directory: self.directory.as_fd(),
             cgroups: cgroups.as_ref(),
+            scope: RefCell::new(scope),
             network: &network,
             parallel_netns: parallel_netns.as_ref(),
             listener,
@@ -193,45 +192,42 @@ impl Container {
         let _ = self.clean_failed_start();
     }
 
-    /// Creates the cgroups with their limits, recording each step in the journal.
+    /// Creates the cgroups with their limits, recording each step in the journal. A cgroup that
+    /// systemd makes is only announced: the returned scope still needs its process.
     ///
     /// Until the journal says that they were made, they may belong to another container.
     pub(super) fn make_cgroups(
         &self,
         cgroups: &mut Cgroups,
         limits: &config::Cgroup,
-    ) -> Result<()> {
+    ) -> Result<Option<cgroup::Starting>> {
         let directory = self.directory.as_fd();
-        let announced = [
-            Entry::Cgroups(cgroups.paths().clone()),
-            Entry::CgroupsMissing(cgroups.missing_parents()),
-        ];
+        let paths = Entry::Cgroups(cgroups.paths().clone());
+        let announced = match cgroups.scope() {
+            Some(scope) => [paths, Entry::Scope(scope.unit().to_owned())],
+            None => [paths, Entry::CgroupsMissing(cgroups.missing_parents())],
+        };
         trace::span("journal", || Journal::append(directory, &announced))?;
+        let none = || Entry::Cgroups(BTreeMap::new());
+        if let Some(scope) = cgroups.scope() {
+            let begun = trace::span("connect to systemd", || scope.begin(limits, self.id()));
+            if begun.is_err() {
+                Journal::append(directory, &[none()])?;
+            }
+            return begun.map(Some);
+        }
         let made = trace::span("make cgroups", || cgroups.create(limits));
         let entry = match &made {
             Ok(()) => Entry::CgroupsMade(cgroups.made_parents().to_owned()),
-            Err(_) => Entry::Cgroups(BTreeMap::new()),
+            Err(_) => none(),
         };
         let written = trace::span("journal", || Journal::append(directory, &[entry]));
         made.and(written)?;
-        self.delegate(cgroups).inspect_err(|_| {
+        delegate(&self.known().config, cgroups).inspect_err(|_| {
             // The error of the delegation is reported, not one of the cleanup.
             let _ = self.clean_failed_start();
-        })
-    }
-
-    /// Gives the cgroup to the container's root user, if the container has its own user and cgroup
-    /// namespaces and therefore sees no other cgroup.
-    fn delegate(&self, cgroups: &Cgroups) -> Result<()> {
-        let state = self.known();
-        let config = &state.config;
-        let mut needed = [NamespaceType::User, NamespaceType::Cgroup].into_iter();
-        match (config.host_uid(), config.host_gid()) {
-            (Some(uid), Some(gid)) if needed.all(|kind| config.has_new(kind)) => {
-                cgroups.delegate(uid, gid)
-            }
-            _ => Ok(()),
-        }
+        })?;
+        Ok(None)
     }
 
     /// Removes what a failed start has made, and records that the cgroups are no longer this

@@ -556,7 +556,8 @@ impl Container {
         if state.cgroup_paths.is_empty() {
             return Ok(None);
         }
-        Cgroups::from_paths(state.cgroup_paths.clone()).map(Some)
+        let scope = state.config.cgroups.as_ref().map_or(Ok(None), cgroup::Scope::of)?;
+        Ok(Some(Cgroups::from_paths(state.cgroup_paths.clone())?.with_scope(scope)))
     }
 
     /// Returns the container's cgroups, or an error if it has none.

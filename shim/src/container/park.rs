@@ -144,6 +144,7 @@ impl Container {
             process,
             strategy: self.options.strategy,
             cgroups: cgroups.as_ref(),
+            awaits_cgroup: false,
             parallel_netns: false,
             network: &network,
             keyring: self.hooks(&state, None).keyring(),
@@ -164,7 +165,7 @@ impl Container {
         match &state.config.cgroups {
             Some(limits) => {
                 let mut cgroups = Cgroups::from_paths(state.cgroup_paths.clone())?;
-                self.make_cgroups(&mut cgroups, limits)
+                self.make_cgroups(&mut cgroups, limits).map(drop)
             }
             None => Ok(()),
         }

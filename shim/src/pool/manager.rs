@@ -98,6 +98,11 @@ impl PoolManager {
             removal_wanted: Condvar::new(),
         };
         let (_, config) = manager.new_container_config();
+        if config.cgroups.as_ref().is_some_and(|cgroup| cgroup.systemd) {
+            let reason = "a pool makes its cgroups itself, below the cgroup of its caller";
+            return Err(Error::config("cgroups.systemd", true, reason)
+                .with_hint("start the pool in a scope, by systemd-run --scope -p Delegate=yes"));
+        }
         let cgroups = config.cgroups.as_ref().map(Cgroups::locate).transpose()?;
         if cgroups.is_some_and(|cgroups| !cgroups.missing_parents().is_empty()) {
             let (id, config) = manager.new_container_config();

@@ -39,10 +39,6 @@ const GRACE: Duration = Duration::from_millis(5);
 pub(super) fn exec(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
     let mut flags: flags::Exec = invocation.parse()?;
     let factory = factory(&flags.global, &Caller::current(), report)?;
-    if flags.systemd {
-        let reason = "the systemd cgroup driver does not exist yet";
-        return Err(Error::config("--systemd", "", reason).into());
-    }
     let signals = Signals::block()?;
     let create = std::mem::take(&mut flags.create);
     let exec = Exec { options: create.into(), flags: &flags, factory: &factory };

@@ -61,10 +61,6 @@ pub(super) struct Exec {
     #[arg(long, value_name = "FILE", value_parser = trace::target, help = trace::HELP)]
     pub(super) trace: Option<trace::Target>,
 
-    /// Use systemd to manage cgroups (not supported yet)
-    #[arg(long)]
-    pub(super) systemd: bool,
-
     #[command(flatten)]
     pub(super) create: Create,
 
@@ -126,6 +122,10 @@ pub(super) struct Create {
     /// Mount a tmpfs; may be repeated
     #[arg(long, value_name = "DST")]
     tmpfs: Vec<String>,
+
+    /// Have systemd make the cgroup, as a scope
+    #[arg(long)]
+    systemd: bool,
 
     /// Mount the cgroups of the container
     #[arg(long)]
@@ -244,6 +244,7 @@ impl From<Create> for CreateOptions {
             binds: flags.bind,
             tmpfs: flags.tmpfs,
             mount_cgroup: flags.cgroup,
+            systemd: flags.systemd,
             cpu_shares: flags.cpushares,
             memory_limit: flags.memory_limit,
             memory_swap: flags.memory_swap,
@@ -337,6 +338,7 @@ mod tests {
             "--bind=/c:/d:ro",
             "--tmpfs",
             "/t",
+            "--systemd",
             "--cgroup",
             "--hostname",
             "h",
@@ -400,6 +402,7 @@ mod tests {
                 binds: vec!["/a:/b".into(), "/c:/d:ro".into()],
                 tmpfs: vec!["/t".into()],
                 mount_cgroup: true,
+                systemd: true,
                 supervise: true,
                 cpu_shares: Some(2),
                 memory_limit: Some(64 << 20),

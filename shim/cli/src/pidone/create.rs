@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use pidone::{Container, Factory, Running};
-use pidone_config::oci::Bundle;
+use pidone_config::oci::{Bundle, resources};
 use pidone_config::{Code, Config, Error, Process, Result};
 use pidone_host::cgroup::{can_create, first_limit};
 use pidone_host::privilege::Caller;
@@ -191,21 +191,30 @@ impl Global {
     /// Adjusts the cgroup of a configuration to the options and to what the caller may create.
     ///
     /// # Errors
-    /// [`Code::ConfigInvalid`] for the systemd driver, or if the configuration names or needs a
-    /// cgroup and the caller cannot create it.
+    /// [`Code::ConfigInvalid`] for a path that is not that of a scope with the systemd driver, or
+    /// if the configuration names or needs a cgroup and the caller cannot create it.
     pub(super) fn fit_cgroup(&self, config: &mut Config, id: &str) -> Result<()> {
-        let systemd = self.cgroup_manager == CgroupManager::Systemd;
-        if self.systemd_cgroup || systemd {
-            let option = if systemd { "--cgroup-manager" } else { "--systemd-cgroup" };
-            let reason = "the systemd cgroup driver does not exist yet";
-            return Err(Error::config(option, "", reason)
-                .with_hint("set the client's cgroup driver to cgroupfs"));
+        let manager = match self.cgroup_manager {
+            None if self.systemd_cgroup => Some(CgroupManager::Systemd),
+            manager => manager,
+        };
+        let Some(cgroup) = &mut config.cgroups else { return Ok(()) };
+        match manager {
+            Some(CgroupManager::Disabled) => {
+                config.cgroups = None;
+                return Ok(());
+            }
+            Some(CgroupManager::Systemd) => resources::use_scope(cgroup)?,
+            Some(CgroupManager::Cgroupfs) => resources::use_directory(cgroup),
+            None => {}
         }
-        if self.cgroup_manager == CgroupManager::Disabled {
-            config.cgroups = None;
+        if cgroup.systemd {
+            if cgroup.name.is_empty() {
+                id.clone_into(&mut cgroup.name);
+            }
+            cgroup.systemd_properties = resources::scope_properties(&config.annotations);
             return Ok(());
         }
-        let Some(cgroup) = &mut config.cgroups else { return Ok(()) };
         let is_named = !cgroup.name.is_empty();
         if !is_named {
             id.clone_into(&mut cgroup.name);

@@ -27,7 +27,7 @@ pub(super) struct Global {
     #[arg(long)]
     pub(super) debug: bool,
 
-    /// Use systemd to manage cgroups (not supported yet)
+    /// Have systemd make the cgroup, as a scope
     #[arg(long)]
     pub(super) systemd_cgroup: bool,
 
@@ -40,14 +40,9 @@ pub(super) struct Global {
     )]
     pub(super) rootless: Rootless,
 
-    /// How cgroups are managed
-    #[arg(
-        long,
-        value_name = "cgroupfs|disabled|systemd",
-        default_value = "cgroupfs",
-        hide_possible_values = true
-    )]
-    pub(super) cgroup_manager: CgroupManager,
+    /// How cgroups are managed [default: systemd for a path of a scope, else cgroupfs]
+    #[arg(long, value_name = "cgroupfs|disabled|systemd", hide_possible_values = true)]
+    pub(super) cgroup_manager: Option<CgroupManager>,
 
     /// Accepted and ignored
     #[arg(long, hide = true)]
@@ -69,14 +64,13 @@ pub(super) enum Rootless {
 }
 
 /// How cgroups are managed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum CgroupManager {
     /// By this program.
-    #[default]
     Cgroupfs,
     /// Not at all: the container stays in the cgroup of the caller.
     Disabled,
-    /// By systemd, which is not supported yet.
+    /// By systemd.
     Systemd,
 }
 
@@ -413,7 +407,7 @@ mod tests {
             "--log-format=json --log=/l --cgroup-manager disabled --rootless=true create x -b /b",
         )
         .unwrap();
-        assert_eq!(global.cgroup_manager, CgroupManager::Disabled);
+        assert_eq!(global.cgroup_manager, Some(CgroupManager::Disabled));
         assert_eq!(global.rootless, Rootless::True);
         assert_eq!((create.id.id.as_str(), create.bundle), ("x", "/b".into()));
 

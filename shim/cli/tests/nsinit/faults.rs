@@ -30,7 +30,6 @@ fn wrong_options(bench: &Bench) {
         (&["exec", "--id", "..", "sh"], "id `..`: not 1 to 1024 of"),
         (&["exec", "--id", &long, "sh"], "id `xxxx"),
         (&["exec", "--id=-x", "sh"], "id `-x`: not 1 to 1024 of"),
-        (&["exec", "--systemd", "sh"], "configuration `--systemd`: the systemd cgroup driver"),
         (&["exec", "--env", "NOVALUE", "sh"], "configuration `env = NOVALUE`: not of the form"),
         (&["exec", "--user", "nobody-here", "sh"], "user `nobody-here`: no such user"),
         (&["exec", "--user", "1:2:3", "sh"], "user `1:2:3`: must be user, uid"),

@@ -76,8 +76,6 @@ fn wrong_lines_are_refused(bench: &Bench) {
         (&["checkpoint", "--image-path", "/x", "a"], "checkpoint and restore are not supported"),
         (&["restore", "a"], "checkpoint and restore are not supported"),
         (&["init"], "the init of containers is a program of its own"),
-        (&["--systemd-cgroup", "create", "-b", &bundle, "a"], "the systemd cgroup driver"),
-        (&["--cgroup-manager", "systemd", "run", "-b", &bundle, "a"], "the systemd cgroup driver"),
         (&["create", "-b", "/nonexistent", "a"], "/nonexistent"),
         (&["state", "none"], "container does not exist"),
         (&["start", "none"], "container does not exist"),

@@ -108,6 +108,9 @@ impl Bundle {
         if let Some(cgroup) = config.cgroups.as_mut().filter(|_| cgroups_path.is_empty()) {
             cgroup.name.clear();
         }
+        if let Some(cgroup) = config.cgroups.as_mut().filter(|cgroup| cgroup.systemd) {
+            cgroup.systemd_properties = resources::scope_properties(&spec.annotations);
+        }
         Ok(config)
     }
 

@@ -134,7 +134,7 @@ pub fn features() -> Features {
         linux: Linux {
             namespaces: words(&linux::NAMESPACES),
             capabilities: capabilities.into_iter().map(ToString::to_string).collect(),
-            cgroup: Cgroup { v1: true, v2: true, systemd: false, systemd_user: false, rdma: true },
+            cgroup: Cgroup { v1: true, v2: true, systemd: true, systemd_user: true, rdma: true },
             seccomp: Seccomp {
                 enabled: true,
                 actions: words(&seccomp::ACTIONS),

@@ -17,8 +17,7 @@
 //!   document without `linux`.
 //! - `linux.intelRdt`.
 //! - `linux.personality.flags`: the specification defines none.
-//! - `linux.cgroupsPath` in the form of the systemd driver, `slice:prefix:name`, a path with `..`,
-//!   and the root of a hierarchy.
+//! - `linux.cgroupsPath` with `..`, and the root of a hierarchy.
 //! - `linux.resources.memory.kernelTCP`, except 0 and -1.
 //! - `linux.resources.memory.useHierarchy`, if false.
 //! - `linux.resources.memory.kernel` where the kernel has no such limit, and on cgroup v2 all
@@ -37,7 +36,7 @@
 //! - `mounts` on `/proc` and below, except a proc, the host's own `/proc`, and the files that lxcfs
 //!   covers.
 //!
-//! The verbs `checkpoint` and `restore` and the option `--systemd-cgroup` of runc are refused, too.
+//! The verbs `checkpoint` and `restore` are refused, too.
 //!
 //! These are ignored, and [`Bundle::warnings`] reports them:
 //!
@@ -77,8 +76,12 @@
 //!   entry of it is the working directory, as with execvp(3). runc finds no program there.
 //! - `process.user`: the home directory comes from the root file system as it is before the mounts;
 //!   a further process sees the mounts.
-//! - `annotations`: only `org.pidone.init` is interpreted. `true` selects an init that remains
-//!   process 1.
+//! - `annotations`: only these are interpreted. `org.pidone.init`: `true` selects an init that
+//!   remains process 1. `org.systemd.property.NAME`: a property of the scope, if systemd makes the
+//!   cgroup, as text in GLib's format of `GVariant`.
+//! - `linux.cgroupsPath` of the form `slice:prefix:name` names a scope, which systemd makes, also
+//!   without `--systemd-cgroup`: containerd sends such a path to every runtime. runc then makes a
+//!   directory with this name, and so does `--cgroup-manager cgroupfs`.
 //!
 //! `cargo test --test beside` runs two hundred situations with the distribution's runc beside this
 //! runtime. `shim/cli/tests/beside/deliberate.rs` lists every difference and its reason.

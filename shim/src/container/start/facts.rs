@@ -29,6 +29,8 @@ pub(crate) struct Compilation<'a> {
     pub(crate) strategy: Strategy,
     pub(crate) cgroups: Option<&'a Cgroups>,
     pub(crate) network: &'a net::Plan,
+    /// Whether the process enters its cgroup while it is set up.
+    pub(crate) awaits_cgroup: bool,
     /// Whether another thread makes the network namespace: [`can_make_netns_in_parallel`].
     pub(crate) parallel_netns: bool,
     /// The name of a new session keyring.
@@ -93,6 +95,7 @@ pub fn first_plan(config: &Config, process: &Process) -> Result<Plan> {
         strategy: Strategy::Host,
         cgroups: cgroups.as_ref(),
         network: &network,
+        awaits_cgroup: cgroups.as_ref().is_some_and(|cgroups| cgroups.scope().is_some()),
         parallel_netns: false,
         keyring: config.new_keyring.then(|| "_ses".to_owned()),
         waits: false,
@@ -137,6 +140,7 @@ impl Compilation<'_> {
             sees_host: place != Place::Template,
             at: self.root_mount_point(place)?,
             cgroups: self.cgroups.map(|cgroups| cgroups.paths().clone()).unwrap_or_default(),
+            awaits_cgroup: self.awaits_cgroup,
             // A parked init has waited for the host in the first part.
             barrier: !self.network.is_empty() && !matches!(self.stage, Stage::Rest),
             waits: self.waits,

@@ -2,14 +2,15 @@
 
 pub(crate) mod facts;
 
+use std::cell::RefCell;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use pidone_config::config::NamespaceType;
 use pidone_config::oci::Status;
 use pidone_config::{Config, Error, Process, Result, Stdio};
-use pidone_host::cgroup::{Cgroups, Entrance};
+use pidone_host::cgroup::{self, Cgroups, Entrance};
 use pidone_host::{lsm, net, privilege, proc};
-use pidone_plan::barrier::{BARRIER_CREATE, BARRIER_START, mount_of_barrier};
+use pidone_plan::barrier::{BARRIER_CGROUP, BARRIER_CREATE, BARRIER_START, mount_of_barrier};
 use pidone_plan::dropped::DroppedPrivileges;
 use pidone_plan::{self as plan, Plan};
 use rustix::io::Errno;
@@ -41,6 +42,8 @@ pub(crate) struct Start<'a> {
     /// The directory of the container's state.
     pub(crate) directory: BorrowedFd<'a>,
     pub(crate) cgroups: Option<&'a Cgroups>,
+    /// The scope, if systemd makes the cgroup. It is taken when the process is in it.
+    pub(crate) scope: RefCell<Option<cgroup::Starting>>,
     pub(crate) network: &'a net::Plan,
     /// The network namespace, if another thread makes it.
     pub(crate) parallel_netns: Option<&'a Network>,
@@ -130,6 +133,7 @@ impl Start<'_> {
             strategy: self.options.strategy,
             cgroups: self.cgroups,
             network: self.network,
+            awaits_cgroup: self.awaits_cgroup(),
             parallel_netns: self.parallel_netns.is_some(),
             keyring: self.hooks().keyring(),
             waits: self.listener.is_some() && self.supervisor.is_none(),
@@ -155,8 +159,10 @@ impl Start<'_> {
         // With the init itself, or with its fork, the process would exceed a smaller limit.
         let pids = self.config.cgroups.as_ref().and_then(|limits| limits.pids_limit);
         let is_full = pids.is_some_and(|limit| (0..=1).contains(&limit));
+        let by_systemd = self.scope.borrow().is_some();
         let entrance = match self.cgroups {
             None => Entrance::default(),
+            Some(_) if by_systemd => Entrance::default(),
             Some(cgroups) if is_full => cgroups.late_entrance(),
             Some(cgroups) => cgroups.entrance()?,
         };
@@ -176,7 +182,11 @@ impl Start<'_> {
                 network: self.parallel_netns,
                 ..Lent::default()
             },
-            early: if self.ids_written_first() { 0 } else { early },
+            early: if self.ids_written_first() || (by_systemd && !self.awaits_cgroup()) {
+                0
+            } else {
+                early
+            },
             timeout: self.options.timeout,
         };
         let started = run(&launch, &mut host).map_err(|error| {
@@ -239,6 +249,26 @@ impl Start<'_> {
         self.config.has_new(NamespaceType::User) || score
     }
 
+    /// Whether the process enters its cgroup while it is set up.
+    ///
+    /// In a cgroup namespace that it joins, the plan may bind the cgroup by its path, which does
+    /// not exist before the entry.
+    fn awaits_cgroup(&self) -> bool {
+        let joins = self.config.namespace(NamespaceType::Cgroup).is_some()
+            && !self.config.has_new(NamespaceType::Cgroup);
+        self.scope.borrow().is_some() && !joins
+    }
+
+    /// Waits until systemd has moved the process into its cgroup, and records that.
+    fn enter_scope(&self, child: &Child) -> Result<()> {
+        let (Some(starting), Some(cgroups)) = (self.scope.take(), self.cgroups) else {
+            return Ok(());
+        };
+        let record = || Journal::append(self.directory, &[Entry::CgroupsMade(Vec::new())]);
+        trace::span("wait for systemd", || starting.finish(cgroups, child.pidfd.as_fd(), record))?;
+        delegate(self.config, cgroups)
+    }
+
     /// Returns the hooks of the container.
     fn hooks(&self) -> Hooks<'_> {
         Hooks {
@@ -262,6 +292,18 @@ impl Start<'_> {
     }
 }
 
+/// Gives the cgroup to the container's root user, if the container has its own user and cgroup
+/// namespaces and therefore sees no other cgroup.
+pub(crate) fn delegate(config: &Config, cgroups: &Cgroups) -> Result<()> {
+    let mut needed = [NamespaceType::User, NamespaceType::Cgroup].into_iter();
+    match (config.host_uid(), config.host_gid()) {
+        (Some(uid), Some(gid)) if needed.all(|kind| config.has_new(kind)) => {
+            cgroups.delegate(uid, gid)
+        }
+        _ => Ok(()),
+    }
+}
+
 /// The host's side of the start of a first process.
 struct HostSide<'a> {
     start: &'a Start<'a>,
@@ -281,6 +323,13 @@ impl Host for HostSide<'_> {
             Ok(identity)
         })?;
         self.identity = Some(identity);
+        if let Some(scope) = self.start.scope.borrow_mut().as_mut() {
+            let ask = || scope.start(child.pid, child.pidfd.as_fd());
+            trace::span("ask systemd for the scope", ask)?;
+        }
+        if !self.start.awaits_cgroup() {
+            self.start.enter_scope(child)?;
+        }
         let config = self.start.config;
         if config.has_new(NamespaceType::User) {
             let maps = Maps { users: &config.uid_mappings, groups: &config.gid_mappings };
@@ -313,6 +362,7 @@ impl Host for HostSide<'_> {
         let Start { process, directory, .. } = *self.start;
         let hooks = self.start.hooks();
         match id {
+            BARRIER_CGROUP => self.start.enter_scope(child),
             BARRIER_CREATE => self.unlocked(true, || hooks.create(child, self.plan, &process.env)),
             BARRIER_START => {
                 sockets::mark_starting(directory)?;

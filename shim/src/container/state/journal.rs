@@ -29,6 +29,8 @@ const LARGEST: u64 = 1024 * 1024;
 pub(crate) enum Entry {
     /// Cgroups that are about to be made; empty once they are no longer this container's.
     Cgroups(BTreeMap<String, PathBuf>),
+    /// The unit of systemd that the cgroup is of.
+    Scope(String),
     /// Missing parents of the cgroups, which are about to be made, outermost first.
     CgroupsMissing(Vec<PathBuf>),
     /// The cgroups were made, and these parents of them. Without this entry, the cgroups may be
@@ -45,6 +47,8 @@ pub(crate) enum Entry {
 pub(crate) struct Journal {
     /// The cgroups; `None` if there is no entry, empty if they are no longer this container's.
     pub(crate) cgroups: Option<BTreeMap<String, PathBuf>>,
+    /// The unit of systemd that the cgroup is of.
+    pub(crate) scope: Option<String>,
     /// Parents of the cgroups that were missing before, outermost first.
     pub(crate) cgroups_missing: Vec<PathBuf>,
     /// Parents that were made for the cgroups; `None` if the cgroups may be another container's.
@@ -92,9 +96,11 @@ impl Journal {
             match serde_json::from_slice(line) {
                 Ok(Entry::Cgroups(paths)) => {
                     journal.cgroups = Some(paths);
+                    journal.scope = None;
                     journal.cgroups_missing = Vec::new();
                     journal.cgroups_made = None;
                 }
+                Ok(Entry::Scope(unit)) => journal.scope = Some(unit),
                 Ok(Entry::CgroupsMissing(paths)) => journal.cgroups_missing = paths,
                 Ok(Entry::CgroupsMade(parents)) => journal.cgroups_made = Some(parents),
                 Ok(Entry::HostLinks(links)) => journal.host_links = links,

@@ -375,7 +375,7 @@ fn features_list_what_is_supported() {
     assert_eq!(features["linux"]["capabilities"][0], "CAP_CHOWN");
     assert_eq!(features["linux"]["capabilities"].as_array().unwrap().len(), 41);
     assert_eq!(features["linux"]["namespaces"].as_array().unwrap().len(), 8);
-    assert_eq!(features["linux"]["cgroup"]["systemdUser"], false);
+    assert_eq!(features["linux"]["cgroup"]["systemdUser"], true);
     assert_eq!(features["linux"]["seccomp"]["archs"].as_array().unwrap().len(), 23);
     assert_eq!(features["linux"]["intelRdt"]["enabled"], false);
 }

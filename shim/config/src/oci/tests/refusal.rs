@@ -188,9 +188,9 @@ pub(super) fn all() -> Vec<(&'static str, Value, &'static str)> {
         ),
         (
             "/linux/cgroupsPath",
-            json!("a.slice:b:c"),
-            "`linux.cgroupsPath = a.slice:b:c`: \
-             needs the systemd cgroup driver; this is the cgroupfs driver",
+            json!("a.slice:b:"),
+            "`linux.cgroupsPath = a.slice:b:`: \
+             expected cgroupsPath to be of format \"slice:prefix:name\"",
         ),
         (
             "/linux/resources/cpu",
