@@ -12,7 +12,7 @@ use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use nix::sys::signal::{SigHandler, Signal};
 
 use crate::leftover::Baseline;
-use crate::{DEADLINE, Need, Sandbox, View};
+use crate::{DEADLINE, Need, Sandbox, View, systemd};
 
 /// How a case ended.
 pub type Outcome = Result<(), Stop>;
@@ -284,6 +284,7 @@ pub fn run_trials(trials: Vec<Trial>) -> ExitCode {
     let arguments = Arguments::from_args();
     let baseline = (!arguments.list).then(Baseline::take);
     let conclusion = libtest_mimic::run(&arguments, trials);
+    systemd::end();
     let left = baseline.map(|baseline| baseline.left()).unwrap_or_default();
     for item in &left {
         eprintln!("left by the tests: {item}");

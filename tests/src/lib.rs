@@ -25,6 +25,7 @@ mod python;
 mod report;
 mod sandbox;
 mod subject;
+pub mod systemd;
 pub mod trace;
 pub mod uml;
 mod view;
