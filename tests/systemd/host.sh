@@ -24,6 +24,8 @@ until pid=$(tr -d ' ' <"/proc/$outer/task/$outer/children") && [ -n "$pid" ]; do
 done
 echo "$pid" >"$share/pid"
 cat >/dev/null || true
+# A shell reports that a child was killed.
+exec 2>/dev/null
 echo 1 >"$group/cgroup.kill"
 wait "$outer" || true
 # A cgroup has processes until the last one is reaped.

@@ -76,6 +76,12 @@ impl Runtime {
         self
     }
 
+    /// The path of the program.
+    #[must_use]
+    pub fn program(&self) -> &'static str {
+        self.program
+    }
+
     /// The name of the program.
     #[must_use]
     pub fn name(&self) -> &'static str {
@@ -136,7 +142,9 @@ impl Ground for Tenant {
     }
 
     fn close(self) -> Vec<String> {
-        leftover::settled(|| self.left())
+        let states = leftover::states(&self.path("state"));
+        // Without a container, the manager may still have to see that a cgroup is empty.
+        if states.is_empty() { leftover::settled(|| self.left()) } else { states }
     }
 }
 
@@ -165,12 +173,11 @@ impl Drop for Tenant {
 }
 
 impl Tenant {
-    /// The states, units, and cgroups that are left. Slices that systemd made for units remain, as
+    /// The units and cgroups that are left. Slices that systemd made for units remain, as
     /// they do with every runtime.
     fn left(&self) -> Vec<String> {
-        let mut left = leftover::states(&self.path("state"));
-        let units = self.host.units(self.runtime.user, &self.name);
-        left.extend(units.into_iter().filter(|unit| !unit.ends_with(".slice")));
+        let mut left = self.host.units(self.runtime.user, &self.name);
+        left.retain(|unit| !unit.ends_with(".slice"));
         let root = self.host.cgroup("").display().to_string();
         let cgroups = leftover::cgroups(&self.name).into_iter();
         let ours = cgroups.filter(|cgroup| cgroup.contains(&root) && !cgroup.ends_with(".slice"));
@@ -340,6 +347,11 @@ impl Tenant {
     pub fn start(&self, id: &str, config: &Value) {
         self.create(id, config);
         self.run(&["start", id]).ok();
+        if self.runtime.name == "crun" && self.runtime.user == User::Person {
+            // It returns before the program is executed, and until then an ordinary user cannot
+            // join the user namespace.
+            eventually(|| self.run(&["exec", id, "true"]).code() == 0);
+        }
     }
 
     /// Removes a container, whatever it does.
@@ -357,7 +369,12 @@ impl Tenant {
     /// The cgroup of cgroup v2 of a container's first process, as the host calls it.
     #[track_caller]
     pub fn cgroup_of(&self, id: &str) -> String {
-        let pid = self.state(id)["pid"].to_string();
+        self.cgroup_of_process(&self.state(id)["pid"].to_string())
+    }
+
+    /// The cgroup of cgroup v2 of a process, whose id is that in the host.
+    #[track_caller]
+    pub fn cgroup_of_process(&self, pid: &str) -> String {
         let text = self.host.run(User::Root, &["cat", &format!("/proc/{pid}/cgroup")]).ok();
         let line = text.lines().find_map(|line| line.strip_prefix("0::"));
         line.expect(&text).to_owned()

@@ -2,13 +2,19 @@
 //! reference.
 //!
 //! Every case runs with each runtime, as root or as an ordinary user with a manager of the user.
-//! What a runtime does differently on purpose is in the case.
+//! What runc alone defines is not asked of crun.
 //!
 //! Needs root, busybox, systemd with D-Bus, and the runtimes.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod annotation;
+mod device;
+mod fault;
 mod life;
+mod limit;
+mod path;
+mod property;
 
 use std::process::ExitCode;
 
@@ -16,15 +22,18 @@ use pidone_tests::systemd::{Runtime, Tenant};
 
 type Case = pidone_tests::Case<Tenant>;
 
-/// By root.
+/// runc, and what takes its place: by root.
+const RUNC: &[Runtime] = &[Runtime::RUNC];
+
+/// All runtimes: by root.
 const ROOT: &[Runtime] = &[Runtime::RUNC, Runtime::CRUN];
 
-/// By an ordinary user.
-const PERSON: &[Runtime] =
-    &[Runtime::RUNC.by_person("::runc::user"), Runtime::CRUN.by_person("::crun::user")];
+/// runc, and what takes its place: by an ordinary user.
+const RUNC_PERSON: &[Runtime] = &[Runtime::RUNC.by_person("::runc::user")];
 
-/// By both.
-const BOTH: &[Runtime] = &[ROOT[0], ROOT[1], PERSON[0], PERSON[1]];
+/// All runtimes: by root and by an ordinary user.
+const ALL: &[Runtime] =
+    &[Runtime::RUNC, Runtime::CRUN, RUNC_PERSON[0], Runtime::CRUN.by_person("::crun::user")];
 
 /// Shorthand for the tables of cases.
 const fn case(name: &'static str, ways: &'static [Runtime], run: fn(&Tenant)) -> Case {
@@ -32,5 +41,13 @@ const fn case(name: &'static str, ways: &'static [Runtime], run: fn(&Tenant)) ->
 }
 
 fn main() -> ExitCode {
-    pidone_tests::main(&[life::CASES])
+    pidone_tests::main(&[
+        path::CASES,
+        property::CASES,
+        annotation::CASES,
+        limit::CASES,
+        device::CASES,
+        life::CASES,
+        fault::CASES,
+    ])
 }
