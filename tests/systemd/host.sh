@@ -12,6 +12,13 @@ unified=/sys/fs/cgroup/unified
 [ -d "$unified" ] || unified=/sys/fs/cgroup
 group=$unified/$name
 mkdir "$group"
+# Where cgroup v2 has these controllers and gives them to nobody yet.
+for controller in cpu io memory pids cpuset; do
+    if grep -qw "$controller" "$unified/cgroup.controllers" &&
+        ! grep -qw "$controller" "$group/cgroup.controllers"; then
+        echo "+$controller" >"$unified/cgroup.subtree_control"
+    fi
+done
 # The namespaces are made in the cgroup, which is the root of the cgroup namespace then.
 sh -c 'echo 0 >"$1/cgroup.procs"; shift; exec "$@"' - "$group" \
     unshare --mount --propagation private --uts --ipc --net --cgroup --pid --fork --kill-child -- \

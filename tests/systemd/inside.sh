@@ -1,6 +1,8 @@
 # The inside of host.sh: the file system, the few units that the host starts, and systemd.
 set -eu
 share=$1 programs=$2
+# Only if this script fails: systemd takes its place in the end.
+trap 'touch "$share/failed"' EXIT
 units=$(dirname "$(readlink -f "$0")")/units
 base=$share/base
 mkdir "$base"
@@ -56,7 +58,7 @@ ln -s "$share" "$root/run/share"
 ip link set lo up
 cd "$root"
 mkdir -p oldroot
-pivot_root . oldroot
+busybox pivot_root . oldroot
 umount -l /oldroot
 exec env -i container=oci PATH=/usr/sbin:/usr/bin:/sbin:/bin /lib/systemd/systemd \
     --unit=tests.target --log-target=console --show-status=0

@@ -56,20 +56,17 @@ pub struct Host {
     script: Child,
 }
 
-static HOST: Mutex<Option<Arc<Host>>> = Mutex::new(None);
+/// The host of this test program, or why there is none.
+static HOST: Mutex<Option<Result<Arc<Host>, String>>> = Mutex::new(None);
 
 /// Returns the host of this test program, which the first call boots.
 ///
 /// # Errors
 /// [`Stop::Lacking`] if the machine lacks what it needs; it did not boot.
 pub fn host() -> Result<Arc<Host>, Stop> {
+    check()?;
     let mut slot = HOST.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(host) = &*slot {
-        return Ok(Arc::clone(host));
-    }
-    let host = Arc::new(Host::boot()?);
-    *slot = Some(Arc::clone(&host));
-    Ok(host)
+    slot.get_or_insert_with(|| Host::boot().map(Arc::new)).clone().map_err(Stop::Failed)
 }
 
 /// Ends the host of this test program.
@@ -84,6 +81,7 @@ pub(crate) fn end() {
 pub fn check() -> Result<(), Stop> {
     let files = [
         Need::Root,
+        Need::Busybox,
         Need::File(SYSTEMD, "systemd"),
         Need::File("/usr/bin/dbus-daemon", "dbus"),
         Need::File("/usr/lib/systemd/user/dbus.socket", "dbus-user-session"),
@@ -96,12 +94,22 @@ pub fn check() -> Result<(), Stop> {
 }
 
 impl Host {
-    fn boot() -> Result<Self, Stop> {
-        check()?;
+    fn boot() -> Result<Self, String> {
+        let host = Self::try_boot().map_err(|error| format!("no systemd: {error}"))?;
+        let ended = || host.path("failed").exists();
+        if eventually(|| host.path("ready").exists() || ended()) && !ended() {
+            return Ok(host);
+        }
+        let console = fs::read_to_string(host.path("console")).unwrap_or_default();
+        Err(format!("systemd did not boot:\n{console}"))
+    }
+
+    /// Starts the script, and waits until it knows the process id.
+    fn try_boot() -> std::io::Result<Self> {
         let directory = tempfile::Builder::new().prefix("pidone-systemd-").tempdir()?;
         fs::set_permissions(directory.path(), Permissions::from_mode(0o755))?;
         let own = std::env::current_exe()?;
-        let programs = own.ancestors().nth(2).ok_or("no directory of a profile")?;
+        let programs = own.ancestors().nth(2).unwrap_or(&own);
         // The name by which what a test program leaves is found.
         let name = format!("pidone-test-{}-systemd", std::process::id());
         let unified = Path::new(CGROUPS).join("unified");
@@ -116,16 +124,9 @@ impl Host {
             .spawn()?;
         let cgroup = unified.join(name);
         let mut host = Self { directory, pid: String::new(), cgroup, script };
-        let mut ended = None;
-        let answered = eventually(|| {
-            ended = host.script.try_wait().ok().flatten();
-            ended.is_some() || host.path("ready").exists()
-        });
-        if !answered || ended.is_some() {
-            let console = fs::read_to_string(host.path("console")).unwrap_or_default();
-            return Err(Stop::Failed(format!("systemd did not boot: {ended:?}\n{console}")));
-        }
-        host.pid = fs::read_to_string(host.path("pid"))?.trim().to_owned();
+        let pid = || fs::read_to_string(host.path("pid")).unwrap_or_default();
+        eventually(|| pid().ends_with('\n') || host.path("failed").exists());
+        pid().trim().clone_into(&mut host.pid);
         Ok(host)
     }
 
