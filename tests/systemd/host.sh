@@ -19,9 +19,10 @@ for controller in cpu io memory pids cpuset; do
         echo "+$controller" >"$unified/cgroup.subtree_control"
     fi
 done
-# The namespaces are made in the cgroup, which is the root of the cgroup namespace then.
-sh -c 'echo 0 >"$1/cgroup.procs"; shift; exec "$@"' - "$group" \
-    unshare --mount --propagation private --uts --ipc --net --cgroup --pid --fork --kill-child -- \
+# The cgroup is the root of the cgroup namespace. It has no process but systemd, which leaves it:
+# only then can controllers be enabled for those below.
+unshare --mount --propagation private --uts --ipc --net --pid --fork --kill-child -- \
+    sh -c 'echo 0 >"$1/cgroup.procs"; shift; exec unshare --cgroup -- "$@"' - "$group" \
     sh "$here/inside.sh" "$share" "$programs" >"$share/console" 2>&1 </dev/null &
 outer=$!
 # The child of unshare is the host's process 1.

@@ -3,7 +3,7 @@
 use pidone_tests::eventually;
 use pidone_tests::systemd::Tenant;
 
-use crate::{ALL, Case, case};
+use crate::{ALL, Case, PERSON, case};
 
 pub(crate) const CASES: &[Case] = &[
     case("delete_leaves_no_unit", ALL, delete_leaves_no_unit),
@@ -14,6 +14,7 @@ pub(crate) const CASES: &[Case] = &[
     case("run_leaves_no_unit", ALL, run_leaves_no_unit),
     case("stopping_the_unit_ends_the_container", ALL, stopping_the_unit_ends_the_container),
     case("the_container_sees_its_own_cgroup", ALL, the_container_sees_its_own_cgroup),
+    case("called_in_a_user_namespace", PERSON, called_in_a_user_namespace),
 ];
 
 /// The scope exists as long as the container, with its process in it.
@@ -124,4 +125,31 @@ fn the_container_sees_its_own_cgroup(tenant: &Tenant) {
     let processes = tenant.run(&["exec", id, "cat", "/sys/fs/cgroup/cgroup.procs"]).ok();
     assert!(processes.lines().any(|pid| pid == "1"), "{processes}");
     tenant.delete(id);
+}
+
+/// As podman calls it for an ordinary user: it is root there, the bus is the user's, and the user
+/// id that the bus must hear is the one outside.
+fn called_in_a_user_namespace(tenant: &Tenant) {
+    let id = tenant.name();
+    let (place, unit) = tenant.place("c");
+    let mut config = tenant.config(&place);
+    let linux = config["linux"].as_object_mut().unwrap();
+    linux.remove("uidMappings");
+    linux.remove("gidMappings");
+    linux["namespaces"].as_array_mut().unwrap().retain(|one| one["type"] != "user");
+    let bundle = tenant.bundle(&config);
+    let state = tenant.text("state");
+    let within = |arguments: &[&str]| {
+        let unshare = ["unshare", "--user", "--map-root-user", "--map-auto", "--mount"];
+        let all = [&unshare[..], &[tenant.runtime().program(), "--root", &state], arguments];
+        tenant.detached(&mut tenant.host().command(tenant.user(), &all.concat()))
+    };
+    within(&["--systemd-cgroup", "create", "--bundle", &bundle, id]).ok();
+    assert_eq!(tenant.unit(&unit)["ActiveState"], "active");
+    let found = within(&["state", id]).ok();
+    let state: serde_json::Value = serde_json::from_str(&found).unwrap();
+    let cgroup = tenant.cgroup_of_process(&state["pid"].to_string());
+    assert!(cgroup.contains(&format!("/user@2000.service/user.slice/{unit}")), "{cgroup}");
+    within(&["delete", "--force", id]).ok();
+    assert_eq!(tenant.unit(&unit)["LoadState"], "not-found");
 }

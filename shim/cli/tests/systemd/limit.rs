@@ -84,7 +84,8 @@ fn limits_are_properties(tenant: &Tenant) -> Result<(), Stop> {
         &[("memory.max", "67108864"), ("memory.low", "33554432"), ("pids.max", "50")],
     );
     if tenant.runtime().name() != "crun" {
-        expect(tenant, &unit, &[("MemorySwapMax", "67108864")]);
+        expect(tenant, &unit, &[("MemorySwapMax", "67108864"), ("CPUWeight", "59")]);
+        expect_values(tenant, &[("memory.swap.max", "67108864"), ("cpu.weight", "59")]);
         expect_values(tenant, &[("cpu.max", "56000 100000")]);
     }
     // A manager that reads its files again gives the cgroup the same limits.
@@ -149,6 +150,11 @@ fn the_values_of_a_limit(tenant: &Tenant) -> Result<(), Stop> {
             ("memory.min", "16777216"),
         ),
         (json!({ "unified": { "cpu.weight": "77" } }), ("CPUWeight", "77"), ("cpu.weight", "77")),
+        (
+            json!({ "unified": { "memory.swap.max": "33554432" } }),
+            ("MemorySwapMax", "33554432"),
+            ("memory.swap.max", "33554432"),
+        ),
         (json!({ "unified": { "pids.max": "44" } }), ("TasksMax", "44"), ("pids.max", "44")),
         (
             json!({ "cpu": { "quota": 50_000, "period": 100_000 } }),

@@ -25,15 +25,17 @@ type Case = pidone_tests::Case<Tenant>;
 /// runc, and what takes its place: by root.
 const RUNC: &[Runtime] = &[Runtime::RUNC];
 
-/// All runtimes: by root.
-const ROOT: &[Runtime] = &[Runtime::RUNC, Runtime::CRUN];
-
-/// runc, and what takes its place: by an ordinary user.
+/// The same by an ordinary user.
 const RUNC_PERSON: &[Runtime] = &[Runtime::RUNC.by_person("::runc::user")];
 
+/// All runtimes: by root.
+const ROOT: &[Runtime] = &[RUNC[0], Runtime::CRUN];
+
+/// All runtimes: by an ordinary user.
+const PERSON: &[Runtime] = &[RUNC_PERSON[0], Runtime::CRUN.by_person("::crun::user")];
+
 /// All runtimes: by root and by an ordinary user.
-const ALL: &[Runtime] =
-    &[Runtime::RUNC, Runtime::CRUN, RUNC_PERSON[0], Runtime::CRUN.by_person("::crun::user")];
+const ALL: &[Runtime] = &[ROOT[0], ROOT[1], PERSON[0], PERSON[1]];
 
 /// Shorthand for the tables of cases.
 const fn case(name: &'static str, ways: &'static [Runtime], run: fn(&Tenant)) -> Case {
