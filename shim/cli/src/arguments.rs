@@ -47,7 +47,8 @@ pub struct Verb {
     pub notes: &'static str,
     /// Further sections of the manual page, in roff.
     pub manual: &'static [&'static str],
-    /// Whether the help and the manual pages leave the verb out.
+    /// Whether the verb is always refused: help and manual pages leave it out, and it has no help
+    /// itself. Clients take a successful `checkpoint --help` as support for the verb.
     pub hidden: bool,
     /// Adds the options of the verb.
     pub options: fn(Command) -> Command,
@@ -67,7 +68,7 @@ impl Verb {
         Self { name, alias: None, about, notes: "", manual: &[], hidden: false, options, run }
     }
 
-    /// Returns a verb like [`Verb::new`] that the help leaves out.
+    /// Returns a verb like [`Verb::new`] that is always refused, see [`Verb::hidden`].
     #[must_use]
     pub const fn hidden(
         name: &'static str,
@@ -87,15 +88,25 @@ impl Program {
             .after_help(self.notes)
             .disable_help_subcommand(true)
             .subcommand_required(!self.verbs.is_empty())
-            .subcommands(self.verbs.iter().map(|verb| self.verb_command(verb)))
+            .subcommands(self.shown_verbs().map(|verb| self.verb_command(verb)))
+    }
+
+    /// Returns the verbs that have a help and a manual page.
+    pub(super) fn shown_verbs(&self) -> impl Iterator<Item = &Verb> {
+        self.verbs.iter().filter(|verb| !verb.hidden)
     }
 
     fn verb_command(&self, verb: &Verb) -> Command {
-        (verb.options)(self.versioned(Command::new(verb.name)))
+        let command = Command::new(verb.name);
+        let command = if verb.hidden {
+            command.hide(true).disable_help_flag(true).disable_version_flag(true)
+        } else {
+            self.versioned(command)
+        };
+        (verb.options)(command)
             .visible_aliases(verb.alias)
             .about(verb.about)
             .after_help(verb.notes)
-            .hide(verb.hidden)
             .args_override_self(true)
     }
 
@@ -115,6 +126,19 @@ impl Program {
                 .with_hint(format!("see {} --help", self.name))
                 .into()
         })
+    }
+
+    /// Returns the verb with a name or alias whose help or manual page is wanted.
+    ///
+    /// # Errors
+    /// [`Code::ConfigInvalid`] if the program has no such verb, or always refuses it.
+    pub(super) fn find_shown_verb(&self, name: &str) -> Result<&Verb, Failure> {
+        let verb = self.find_verb(name)?;
+        if verb.hidden {
+            let reason = "always refused, and has no help";
+            return Err(Error::reason(Code::ConfigInvalid, "command", name, reason).into());
+        }
+        Ok(verb)
     }
 
     fn versioned(&self, command: Command) -> Command {

@@ -44,12 +44,12 @@ pub(super) struct Completions {
 /// Prints the help of the program or of a verb.
 ///
 /// # Errors
-/// [`pidone_config::Code::ConfigInvalid`] if the program has no such verb.
+/// [`pidone_config::Code::ConfigInvalid`] if the program has no such verb, or always refuses it.
 pub(super) fn help(invocation: &Invocation<'_>, _: &mut Report) -> Outcome {
     let flags: Help = invocation.parse_verb()?;
     let program = invocation.program();
     let mut command = match &flags.command {
-        Some(name) => program.standalone_command(program.find_verb(name)?),
+        Some(name) => program.standalone_command(program.find_shown_verb(name)?),
         None => program.command(),
     };
     output::styled(&command.render_help())?;
@@ -59,7 +59,7 @@ pub(super) fn help(invocation: &Invocation<'_>, _: &mut Report) -> Outcome {
 /// Prints the manual page of the program or of a verb, or writes all manual pages to a directory.
 ///
 /// # Errors
-/// [`pidone_config::Code::ConfigInvalid`] if the program has no such verb;
+/// [`pidone_config::Code::ConfigInvalid`] if the program has no such verb, or always refuses it;
 /// [`pidone_config::Code::SystemError`] with the path if a file cannot be written.
 pub(super) fn man(invocation: &Invocation<'_>, _: &mut Report) -> Outcome {
     let flags: Manual = invocation.parse_verb()?;
@@ -70,7 +70,7 @@ pub(super) fn man(invocation: &Invocation<'_>, _: &mut Report) -> Outcome {
     }
     let page = match &flags.command {
         Some(name) => {
-            let verb = program.find_verb(name)?;
+            let verb = program.find_shown_verb(name)?;
             Page::of_verb(program, program.standalone_command(verb), verb.manual)
         }
         None => Page::of_program(program),
@@ -97,7 +97,7 @@ pub(super) fn completions(invocation: &Invocation<'_>, _: &mut Report) -> Outcom
 fn write_pages(program: &Program, directory: &Path) -> Result<()> {
     fs::read_dir(directory).map_err(|error| Error::path("open", directory, error))?;
     let mut pages = vec![Page::of_program(program)];
-    for verb in program.verbs.iter().filter(|verb| !verb.hidden) {
+    for verb in program.shown_verbs() {
         let page = Page::of_verb(program, program.standalone_command(verb), verb.manual);
         let nested: Vec<_> = page.command.get_subcommands().cloned().collect();
         pages.push(page);

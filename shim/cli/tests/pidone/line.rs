@@ -12,6 +12,7 @@ use pidone_tests::Bench;
 pub(crate) const CASES: &[Case] = &[
     case("the_version_has_runcs_lines", &[], the_version_has_runcs_lines),
     case("help_is_everywhere", &[], help_is_everywhere),
+    case("verbs_that_are_always_refused_have_no_help", &[], verbs_without_help),
     case("wrong_lines_are_refused", &[], wrong_lines_are_refused),
     case("hostile_ids_are_refused", &[], hostile_ids_are_refused),
     case("errors_are_in_the_log", &[], errors_are_in_the_log),
@@ -63,6 +64,31 @@ fn help_is_everywhere(bench: &Bench) {
         assert!(page.contains(&format!(".TH pidone-{verb} 1")), "{page}");
     }
     assert!(bench.run(&["completions", "bash"]).ok().contains("preserve-fds"));
+}
+
+/// podman and CRI-O take the exit status of `checkpoint --help` as the answer to whether containers
+/// can be saved.
+fn verbs_without_help(bench: &Bench) {
+    for verb in ["checkpoint", "restore", "init"] {
+        for line in [&[verb, "--help"][..], &[verb, "-h"], &[verb, "--version"], &[verb, "-v"]] {
+            let error = bench.run(line).error(1);
+            assert!(error.starts_with(&format!("command `{verb}`: ")), "{line:?}: {error}");
+        }
+        for line in [["help", verb], ["h", verb], ["man", verb]] {
+            let error = bench.run(&line).error(1);
+            assert_eq!(error, format!("command `{verb}`: always refused, and has no help"));
+        }
+    }
+    let pages = bench.mkdir("pages");
+    bench.run(&["man", "--all", &pages]).ok();
+    for page in fs::read_dir(&pages).unwrap() {
+        let text = fs::read_to_string(page.as_ref().unwrap().path()).unwrap();
+        assert!(!text.contains("pidone-checkpoint") && !text.contains("--image-path"), "{page:?}");
+    }
+    for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
+        let script = bench.run(&["completions", shell]).ok();
+        assert!(!script.contains("checkpoint") && !script.contains("restore"), "{script}");
+    }
 }
 
 fn wrong_lines_are_refused(bench: &Bench) {
