@@ -34,16 +34,22 @@ impl Finished {
     }
 
     /// Returns the error that it printed, and requires that this is one line of `nsinit` or
-    /// `pidone`, with nothing on standard output and this exit status.
+    /// `pidone`, with nothing on standard output and this exit status. Clients such as conmon get
+    /// the line without the name of the program.
     #[track_caller]
     pub fn error(self, code: i32) -> String {
         assert_eq!((self.code(), self.stdout.as_str()), (code, ""), "{self:?}");
-        let (program, line) = self.stderr.split_once(": ").unwrap_or_else(|| panic!("{self:?}"));
-        assert!(matches!(program, "nsinit" | "pidone"), "{self:?}");
-        let line = line.strip_suffix('\n').unwrap_or_else(|| panic!("{self:?}"));
+        let line = without_name(&self.stderr).strip_suffix('\n');
+        let line = line.unwrap_or_else(|| panic!("{self:?}"));
         assert!(!line.contains(char::is_control), "{self:?}");
         line.to_owned()
     }
+}
+
+/// Returns what a program has reported, without its name.
+pub(crate) fn without_name(said: &str) -> &str {
+    let names = ["nsinit: ", "pidone: "];
+    names.iter().find_map(|name| said.strip_prefix(name)).unwrap_or(said)
 }
 
 /// A program that runs, with what it prints. It is killed when this is dropped.

@@ -32,6 +32,8 @@ pub struct Report {
     debug: bool,
     /// The exit status for every failure. Without one, the status depends on the error.
     failure_status: Option<u8>,
+    /// Whether messages on standard error are preceded by the name of the program.
+    is_named: bool,
 }
 
 /// The format of the lines in the log: that of logrus, as in runc's logs.
@@ -46,7 +48,14 @@ pub enum Format {
 
 impl Report {
     pub(super) fn new(program: &'static str) -> Self {
-        Self { program, log: None, format: Format::Text, debug: false, failure_status: None }
+        Self {
+            program,
+            log: None,
+            format: Format::Text,
+            debug: false,
+            failure_status: None,
+            is_named: true,
+        }
     }
 
     /// Opens the log file if there is one, and sets whether details are reported.
@@ -72,6 +81,12 @@ impl Report {
         self.failure_status = Some(status);
     }
 
+    /// Leaves the name of the program out of messages on standard error from now on. The caller is
+    /// a client that puts the runtime's name before the message.
+    pub(super) fn leave_out_name(&mut self) {
+        self.is_named = false;
+    }
+
     /// Whether details are reported.
     pub(super) fn is_debug(&self) -> bool {
         self.debug
@@ -80,8 +95,7 @@ impl Report {
     /// Writes an error: one line on standard error, and one in the log.
     pub(super) fn error(&mut self, text: &dyn fmt::Display) {
         self.log("error", text);
-        // If standard error is closed, there is nowhere to report that.
-        let _ = writeln!(io::stderr(), "{}: {text}", self.program);
+        self.print(text);
     }
 
     /// Writes a detail if details are reported: to the log, or without one to standard error in the
@@ -101,7 +115,7 @@ impl Report {
     /// Writes a warning: something failed, but the program continues.
     pub(super) fn warning(&mut self, text: &dyn fmt::Display) {
         self.log("warning", text);
-        let _ = writeln!(io::stderr(), "{}: {text}", self.program);
+        self.print(text);
     }
 
     /// Writes a warning to the log, and to standard error only with `--debug`: standard error has
@@ -109,8 +123,17 @@ impl Report {
     pub(super) fn secondary(&mut self, text: &dyn fmt::Display) {
         self.log("warning", text);
         if self.debug {
-            let _ = writeln!(io::stderr(), "{}: {text}", self.program);
+            self.print(text);
         }
+    }
+
+    /// Writes a line to standard error. If that is closed, there is nowhere to report it.
+    fn print(&self, text: &dyn fmt::Display) {
+        let _ = if self.is_named {
+            writeln!(io::stderr(), "{}: {text}", self.program)
+        } else {
+            writeln!(io::stderr(), "{text}")
+        };
     }
 
     /// Appends a line to the log.

@@ -8,6 +8,7 @@ use std::process::Stdio;
 use serde_json::{Value, json};
 
 use super::{Bench, ROOT};
+use crate::call::without_name;
 use crate::eventually;
 
 impl Bench {
@@ -79,7 +80,7 @@ impl Bench {
     pub fn refused(&self, arguments: &[&str]) -> String {
         let (code, said) = self.quietly(arguments);
         assert_eq!((code, said.lines().count()), (1, 1), "{arguments:?}: {said}");
-        let line = said.strip_prefix("pidone: ").and_then(|said| said.strip_suffix('\n'));
+        let line = without_name(&said).strip_suffix('\n');
         line.filter(|line| !line.contains(char::is_control)).expect(&said).to_owned()
     }
 

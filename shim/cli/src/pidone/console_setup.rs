@@ -13,6 +13,7 @@ use rustix::net::SocketType;
 
 use super::descriptor;
 use super::flags::ConsoleSetup;
+use crate::report::Report;
 use crate::terminal;
 
 /// A connected Unix socket that receives a descriptor.
@@ -50,6 +51,14 @@ impl ConsoleSetup {
     /// Returns whether the process is reported to another program.
     pub(super) fn reports_process(&self) -> bool {
         self.pid_file.is_some() || self.pidfd_socket.is_some()
+    }
+
+    /// Adapts the messages of the program to its caller. One that wants a pid file is a client such
+    /// as conmon, and puts the runtime's name before the message that it reads.
+    pub(super) fn configure(&self, report: &mut Report) {
+        if self.pid_file.is_some() {
+            report.leave_out_name();
+        }
     }
 
     /// Adds the descriptors to the process, and connects to the sockets.

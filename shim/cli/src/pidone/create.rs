@@ -26,6 +26,7 @@ use crate::trace::traced;
 /// [`Code::SystemError`] if the container cannot be created. Nothing is left of it then.
 pub(super) fn create(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
     let (flags, global): (flags::Create, _) = begin(invocation, report)?;
+    flags.setup.configure(report);
     let factory = global.factory(Global::options())?;
     traced(flags.setup.trace.as_ref(), report, |report| {
         create_container(&flags, &global, &factory, StartMode::Create, report)
@@ -39,6 +40,7 @@ pub(super) fn create(invocation: &Invocation<'_>, report: &mut Report) -> Outcom
 /// As [`create`], and [`Code::SystemError`] if the program cannot be executed.
 pub(super) fn run(invocation: &Invocation<'_>, report: &mut Report) -> Outcome {
     let (flags, global): (flags::Run, _) = begin(invocation, report)?;
+    flags.create.setup.configure(report);
     let signals = if flags.detach { None } else { Some(Signals::block()?) };
     let factory = global.factory(Global::options())?;
     let mode = if flags.detach { StartMode::RunDetached } else { StartMode::Run };

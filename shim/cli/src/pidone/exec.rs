@@ -32,6 +32,7 @@ pub(super) fn exec(invocation: &Invocation<'_>, report: &mut Report) -> Outcome 
     let (flags, global): (flags::Exec, flags::Global) = begin(invocation, report)?;
     let (id, args) = split_line(&flags.line)?;
     report.set_failure_status(255);
+    flags.setup.configure(report);
     let signals = if flags.detach { None } else { Some(Signals::block()?) };
     let (mut running, extra_fds) =
         traced(flags.setup.trace.as_ref(), report, |_| flags.start(&global, id, args))?;

@@ -15,7 +15,8 @@ pub(super) struct Global {
     #[arg(long, value_name = "DIR")]
     pub(super) root: Option<PathBuf>,
 
-    /// Also append errors to this file; details go there alone
+    /// Also append errors to this file; details go there alone. On standard error they then have no
+    /// `pidone: ` before them, since a client reads it
     #[arg(long, value_name = "FILE")]
     pub(super) log: Option<PathBuf>,
 

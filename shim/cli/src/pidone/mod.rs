@@ -257,6 +257,10 @@ fn begin<T: Args>(
     let global: Global = invocation.parse_global()?;
     report.set_log_format(global.log_format);
     report.configure(global.log.as_deref(), global.debug)?;
+    if global.log.is_some() {
+        // As runc: podman and containerd write `pidone: ` themselves.
+        report.leave_out_name();
+    }
     if global.debug {
         let version = env!("CARGO_PKG_VERSION");
         report.debug(&format_args!("pidone {version}: {}", invocation.verb_name()));

@@ -16,6 +16,7 @@ pub(crate) const CASES: &[Case] = &[
     case("wrong_lines_are_refused", &[], wrong_lines_are_refused),
     case("hostile_ids_are_refused", &[], hostile_ids_are_refused),
     case("errors_are_in_the_log", &[], errors_are_in_the_log),
+    case("clients_put_the_name_before_the_message", &[], clients_name_the_runtime),
     case("spec_and_features", &[], spec_and_features),
     case("a_plan_is_printed_and_not_run", &[], a_plan_is_printed_and_not_run),
     case("init_image_writes_the_init", &[], init_image_writes_the_init),
@@ -172,6 +173,43 @@ fn errors_are_in_the_log(bench: &Bench) {
         text.starts_with("time=\"2") && text.contains("level=error msg=\"load `none`: "),
         "{text}"
     );
+}
+
+/// podman writes `Error: pidone: ` and what the runtime has written: to the log that it asks for,
+/// or to standard error for conmon, which asks for a pid file.
+fn clients_name_the_runtime(bench: &Bench) {
+    bench.keep("running", &bench.staying());
+    let mut config = bench.config(&["nosuch"]);
+    config["linux"]["cgroupsPath"] = format!("/{}", bench.new_cgroup()).into();
+    let bundle = bench.bundle(&config);
+    let (log, pid) = (bench.text("log"), bench.text("pid"));
+    let said = |line: &[&str]| {
+        let said = bench.quietly(line).1;
+        assert_eq!(said.lines().count(), 1, "{line:?}: {said}");
+        said
+    };
+    for line in [
+        &["create", "-b", &*bundle, "c"][..],
+        &["run", "-d", "-b", &bundle, "c"],
+        &["exec", "-d", "running", "nosuch"],
+    ] {
+        let (verb, rest) = line.split_first().unwrap();
+        assert!(said(line).starts_with("pidone: "), "control: {line:?}");
+        for line in [
+            &[&[*verb, "--pid-file", &*pid][..], rest].concat(),
+            &[&["--log", &*log, "--log-format=json"][..], line].concat(),
+        ] {
+            let said = said(line);
+            assert!(!said.contains("pidone") && said.contains("nosuch"), "{line:?}: {said}");
+        }
+    }
+    for line in fs::read_to_string(&log).unwrap().lines() {
+        let line: Value = serde_json::from_str(line).unwrap();
+        assert!(!line["msg"].as_str().unwrap().contains("pidone"), "{line}");
+    }
+    let said = said(&["--log", &log, "state", "none"]);
+    assert_eq!(said, "load `none`: container does not exist\n");
+    bench.delete("running");
 }
 
 fn spec_and_features(bench: &Bench) {
