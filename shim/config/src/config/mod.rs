@@ -38,7 +38,7 @@ pub mod mount;
 pub mod size;
 pub mod sysctl;
 
-pub use cgroup::{Cgroup, Freezer, HugetlbLimit, InterfacePriority, RdmaLimit};
+pub use cgroup::{CORE_FILES, Cgroup, Freezer, HugetlbLimit, InterfacePriority, RdmaLimit};
 pub use create::{CreateOptions, NamespaceChoice};
 pub use device::{Device, DeviceRule, NotARule};
 pub(crate) use fault::Names;

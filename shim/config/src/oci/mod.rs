@@ -23,7 +23,8 @@
 //! - `linux.resources.memory.kernel` where the kernel has no such limit, and on cgroup v2 all
 //!   limits that only cgroup v1 has: swappiness, the OOM killer switch, real-time scheduling, leaf
 //!   weights, and the class and priorities of packets.
-//! - `linux.resources.unified` with files other than those of a controller, such as `cgroup.procs`.
+//! - `linux.resources.unified` with files other than those of a controller, such as `cgroup.procs`;
+//!   `cgroup.max.depth`, `cgroup.max.descendants` and `cgroup.pressure` are accepted.
 //! - `linux.sysctl` with keys that do not belong to a namespace of the container.
 //! - `linux.uidMappings` and `gidMappings` that differ from the maps of a user namespace that is
 //!   joined by `/proc/PID/ns/user`.

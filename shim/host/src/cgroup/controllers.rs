@@ -9,7 +9,7 @@ use pidone_config::{Code, Error, Result};
 use rustix::io::Errno;
 
 use super::directory::Directory;
-use super::knob::{IfAbsent, Knob};
+use super::knob::{self, IfAbsent, Knob};
 
 /// The controllers that account for what a container uses. They are enabled where possible, even
 /// without a limit, so that statistics and OOM events exist.
@@ -24,7 +24,7 @@ const ACCOUNTING: [&str; 4] = ["cpu", "io", "memory", "pids"];
 /// processes itself: there the kernel enables no domain controllers ("no internal processes"), and
 /// threaded ones only by making the cgroups below unusable for whole processes.
 pub(super) fn enable(leaf: &Directory, knobs: &[Knob]) -> Result<()> {
-    let needed = |knob: &&Knob| knob.if_absent != IfAbsent::Skip;
+    let needed = |knob: &&Knob| knob.if_absent != IfAbsent::Skip && knob.controller != knob::CORE;
     let required: BTreeSet<&str> =
         knobs.iter().filter(needed).map(|knob| knob.controller).collect();
     let wanted: BTreeSet<&str> = required.iter().copied().chain(ACCOUNTING).collect();

@@ -12,6 +12,9 @@ use super::directory::Directory;
 /// The field whose values are written to files of cgroup v2 without conversion.
 pub(super) const UNIFIED: &str = "unified";
 
+/// What stands for the controller of files that every cgroup of cgroup v2 has.
+pub(super) const CORE: &str = "cgroup";
+
 /// A value to write to a file of a controller.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Knob {

@@ -4,10 +4,11 @@
 //! converted, those that it does not have are refused. Reference: the kernel's
 //! `admin-guide/cgroup-v2`.
 
+use pidone_config::config::CORE_FILES;
 use pidone_config::{Error, Result, config};
 
 use super::directory::Directory;
-use super::knob::{self, IfAbsent, Knob, UNIFIED};
+use super::knob::{self, CORE, IfAbsent, Knob, UNIFIED};
 
 /// The controllers that cgroup v2 can have.
 const CONTROLLERS: [&str; 9] =
@@ -44,12 +45,13 @@ pub(super) fn knobs(config: &config::Cgroup) -> Result<Vec<Knob>> {
 pub(super) fn unified(config: &config::Cgroup) -> Result<Vec<Knob>> {
     let mut knobs = Vec::new();
     for (file, text) in &config.unified {
-        // Only a file of a controller: a path could lead to another cgroup, and the `cgroup.*`
-        // files would move or freeze processes.
+        // Only a file of a controller: a path could lead to another cgroup, and most of the
+        // `cgroup.*` files would move or freeze processes.
         let controller = file.split_once('.').and_then(|(prefix, _)| {
             let known = CONTROLLERS.iter().find(|&&controller| controller == prefix);
             known.filter(|_| !file.contains(['/', '\0']) && !file.contains(".."))
         });
+        let controller = if CORE_FILES.contains(&&**file) { Some(&CORE) } else { controller };
         let Some(controller) = controller else {
             let reason = "is not the name of a controller's file";
             return Err(Error::config("cgroups.unified", file, reason));
@@ -377,6 +379,8 @@ mod tests {
             "memory..x",
             "cgroup.procs",
             "cgroup.freeze",
+            "cgroup.max",
+            "cgroup.max.depth.x",
             "memory",
             "notes.txt",
             "",

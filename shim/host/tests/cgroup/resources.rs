@@ -306,6 +306,27 @@ fn writes_files_as_they_are() -> Outcome {
         );
         ensure!(error == expected, "{error}");
     }
+    // Those that every cgroup has need no controller, and an update puts other values in.
+    let core = |depth: &str| {
+        let files = [("cgroup.max.depth", depth), ("cgroup.max.descendants", "5")];
+        let unified = files.map(|(file, value)| (file.to_owned(), value.to_owned())).into();
+        config::Cgroup { unified, ..config() }
+    };
+    let mut cgroups = Cgroups::locate(&core("1"))?;
+    cgroups.create(&core("1"))?;
+    let sandbox = TestCgroup { cgroups, config: core("1") };
+    expect(&sandbox, &[("", "cgroup.max.depth", "1"), ("", "cgroup.max.descendants", "5")])?;
+    let below = sandbox.directory("")?.join("below");
+    std::fs::create_dir(&below)?;
+    let deeper = std::fs::create_dir(below.join("deeper"));
+    ensure!(deeper.is_err(), "the limit has no effect");
+    sandbox.cgroups.set(&core("2"))?;
+    expect(&sandbox, &[("", "cgroup.max.depth", "2")])?;
+    std::fs::create_dir(below.join("deeper"))?;
+    let error = refused(sandbox.cgroups.set(&core("banana")))?;
+    ensure!(error.contains("cgroup.max.depth"), "{error}");
+    expect(&sandbox, &[("", "cgroup.max.depth", "2")])?;
+    sandbox.remove()?;
     for file in ["cgroup.procs", "../pidone/memory.max", "cgroup.freeze"] {
         let unified = [(file.to_owned(), "1".to_owned())].into();
         let error = refused(Cgroups::locate(&config::Cgroup { unified, ..config() }))?;

@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use super::{Cgroup, RdmaLimit};
+use super::{CORE_FILES, Cgroup, RdmaLimit};
 use crate::config::fault::{Check, Fault, each};
 use crate::config::network::check_interface;
 use crate::config::{Device, path};
@@ -206,14 +206,17 @@ fn check_rdma(device: &str, limit: RdmaLimit) -> Check {
     Ok(())
 }
 
-/// Refuses a name that is not that of one file of a controller. `cgroup.procs` and other files of
-/// the cgroup itself would move or stop processes, or take the cgroup out of the runtime's control.
+/// Refuses a name that is not that of one file of a controller, or of [`CORE_FILES`].
+/// `cgroup.procs` and other files of the cgroup itself would move or stop processes, or take the
+/// cgroup out of the runtime's control.
 fn check_unified(file: &str, value: &str) -> Check {
     let reason = match file.split_once('.') {
         _ if file.contains('/') => "has a slash",
         _ if file.contains("..") => "contains ..",
         _ if file.contains(char::is_control) => "has a control character",
-        Some(("cgroup", _)) => "is a file of the cgroup itself, not of a controller",
+        Some(("cgroup", _)) if !CORE_FILES.contains(&file) => {
+            "is a file of the cgroup itself, not of a controller"
+        }
         Some((controller, rest)) if !controller.is_empty() && !rest.is_empty() => {
             if value.trim().is_empty() {
                 return Err(Fault::text(&format!("unified.{file}"), value, "missing"));
@@ -327,7 +330,18 @@ mod tests {
         };
         check("memory.high", "max").unwrap();
         check("hugetlb.2MB.rsvd.max", "0").unwrap();
-        for file in ["../x", "a/b.c", "memory..x", "cgroup.procs", "memory", ".max", "", "a.\n"] {
+        check("cgroup.max.depth", "2").unwrap();
+        for file in [
+            "../x",
+            "a/b.c",
+            "memory..x",
+            "cgroup.procs",
+            "cgroup.max",
+            "memory",
+            ".max",
+            "",
+            "a.\n",
+        ] {
             let text = crate::Error::from(check(file, "1").unwrap_err()).to_string();
             assert!(text.starts_with("configuration `unified = "), "{text}");
         }

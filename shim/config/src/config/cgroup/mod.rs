@@ -10,6 +10,10 @@ use super::{Device, size};
 
 mod check;
 
+/// The files that every cgroup of cgroup v2 has and that [`Cgroup::unified`] may set: they limit
+/// what is made below the cgroup, or turn the accounting of pressure off.
+pub const CORE_FILES: [&str; 3] = ["cgroup.max.depth", "cgroup.max.descendants", "cgroup.pressure"];
+
 /// The cgroup of a container and its limits.
 ///
 /// A number of 0 and an empty string leave the kernel's value, except in `memory_swappiness`, where
