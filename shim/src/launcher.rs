@@ -1,5 +1,6 @@
 //! Launches a plan without a container.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::Duration;
@@ -189,6 +190,7 @@ impl<'a> Launcher<'a> {
             namespaces: self.namespaces,
             forks,
             descriptors: &descriptors.all(),
+            closed: &BTreeSet::new(),
             cgroup: &Entrance::default(),
             lent: Lent { others: &self.lent, ..Lent::default() },
             early: if self.users.is_empty() { usize::MAX } else { 0 },

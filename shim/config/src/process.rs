@@ -45,6 +45,8 @@ pub struct Process {
     pub stderr: Stdio,
     /// Further descriptors, which the process gets from number 3 up.
     pub extra_files: Vec<OwnedFd>,
+    /// Numbers from 3 up that `extra_files` skip, so that they stay closed in the process.
+    pub closed_numbers: BTreeSet<u32>,
     /// The capabilities, in place of the container's.
     pub capabilities: Option<Vec<String>>,
     /// The capability sets one by one, in place of [`Process::capabilities`].
@@ -87,6 +89,21 @@ pub struct Process {
 }
 
 impl Process {
+    /// Returns how many numbers from 3 up the extra files take, with those that they skip.
+    #[must_use]
+    pub fn extra_numbers(&self) -> usize {
+        let mut files = self.extra_files.len();
+        let mut numbers = 0;
+        for number in 3.. {
+            if files == 0 {
+                break;
+            }
+            files -= usize::from(!self.closed_numbers.contains(&number));
+            numbers += 1;
+        }
+        numbers
+    }
+
     /// Sets a variable of the environment, given as `NAME=value`, and removes earlier ones with the
     /// same name.
     pub fn set_variable(&mut self, variable: impl Into<OsString>) {
@@ -189,6 +206,19 @@ mod tests {
         assert_eq!(process.env, ["AB=2", "B=4", "A=5"]);
         process.set_variable("C=");
         assert_eq!(process.env, ["AB=2", "B=4", "A=5", "C="]);
+    }
+
+    #[test]
+    fn extra_files_skip_closed_numbers() {
+        let file = || OwnedFd::from(std::fs::File::open("/dev/null").unwrap());
+        let numbers = |files: usize, closed: &[u32]| {
+            let extra_files = std::iter::repeat_with(file).take(files).collect();
+            let closed_numbers = closed.iter().copied().collect();
+            Process { extra_files, closed_numbers, ..Process::default() }.extra_numbers()
+        };
+        assert_eq!(numbers(0, &[3, 4]), 0);
+        assert_eq!(numbers(2, &[]), 2);
+        assert_eq!(numbers(2, &[0, 3, 5, 9]), 4);
     }
 
     #[test]

@@ -94,7 +94,7 @@ pub fn resolve_with_filter(
             console: config.has_new(NamespaceType::Mount),
             keep_newlines: process.keep_newlines,
         }),
-        preserved: u32::try_from(process.extra_files.len()).unwrap_or(u32::MAX),
+        preserved: u32::try_from(process.extra_numbers()).unwrap_or(u32::MAX),
         // As in libcontainer: the filter is then loaded right before exec, and does not have to
         // allow the system calls of the init.
         no_new_privileges: process.no_new_privileges || config.seccomp.is_some(),

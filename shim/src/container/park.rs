@@ -12,7 +12,7 @@ use super::{Container, network};
 use crate::container::children::FirstProcess;
 use crate::container::running::Running;
 use crate::container::start::facts::{Compilation, Compiled, Stage};
-use crate::container::start::{ParkedFirst, ReleaseHostSide};
+use crate::container::start::{ParkedFirst, ReleaseHostSide, refuse_closed_numbers};
 use crate::container::state::lock::Lock;
 use crate::launch::stdio::Descriptors;
 use crate::launch::{self, Lent, Owner};
@@ -57,6 +57,10 @@ impl Container {
     /// # Errors
     /// As for [`Container::start`]. The init has ended then, and the container can be destroyed.
     pub(crate) fn assign(&self, parked: Parked, process: &Process, rest: &Plan) -> Result<Running> {
+        if let Err(error) = refuse_closed_numbers(process) {
+            parked.end();
+            return Err(error);
+        }
         let extra = process.extra_files.len();
         let descriptors = if extra == 0 {
             Descriptors::without_null(process)?
@@ -108,7 +112,7 @@ impl Container {
         process: &Process,
     ) -> Result<Running> {
         self.change_state(|state| state.config = config);
-        let compiled = self.compile_rest(process);
+        let compiled = refuse_closed_numbers(process).and_then(|()| self.compile_rest(process));
         let Compiled { plan, .. } = match compiled {
             Ok(compiled) => compiled,
             Err(error) => {

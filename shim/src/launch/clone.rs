@@ -27,8 +27,8 @@ pub(crate) struct Request {
     pub(crate) cgroup: Option<RawFd>,
     /// The `tasks` files of the cgroups v1 that the child enters, and their paths.
     pub(crate) tasks: Vec<(PathBuf, RawFd)>,
-    /// The descriptors that become 0, 1, 2 and so on.
-    pub(crate) descriptors: Vec<RawFd>,
+    /// The descriptors that become 0, 1, 2 and so on; `None` for a number that is closed.
+    pub(crate) descriptors: Vec<Option<RawFd>>,
     /// The init's end of the socket. It becomes the number after the last of `descriptors`.
     pub(crate) socket: RawFd,
     /// The image to execute.
@@ -205,8 +205,13 @@ fn become_init(shared: &mut Shared<'_>) -> std::result::Result<(), (&'static str
         call("write", libc::SYS_write, [(*file).into(), c"0".as_ptr() as c_long, 1, 0, 0])?;
     }
     shared.entering = None;
-    let sources = request.descriptors.iter().chain([&request.socket]);
-    for (&from, to) in sources.zip(0..) {
+    let sources = request.descriptors.iter().copied().chain([Some(request.socket)]);
+    for (from, to) in sources.zip(0..) {
+        let Some(from) = from else {
+            // All others are above or have their number already.
+            call("close_range", libc::SYS_close_range, [to.into(), to.into(), 0, 0, 0])?;
+            continue;
+        };
         if from == to {
             // It already has its number, and only needs close-on-exec cleared.
             call("fcntl", libc::SYS_fcntl, [from.into(), libc::F_SETFD.into(), 0, 0, 0])?;

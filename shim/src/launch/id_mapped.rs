@@ -50,7 +50,7 @@ fn make_user_namespace(maps: &Maps<'_>) -> Result<OwnedFd> {
         namespaces: NamespaceType::User.clone_flag(),
         cgroup: None,
         tasks: Vec::new(),
-        descriptors: vec![number(0, null.as_fd())?; 3],
+        descriptors: vec![Some(number(0, null.as_fd())?); 3],
         socket: number(1, theirs.as_fd())?,
         image: number(2, image.as_fd())?,
         timed: false,

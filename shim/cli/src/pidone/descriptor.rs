@@ -14,8 +14,12 @@ const FIRST: u32 = 3;
 
 /// Passes the sockets of socket activation to a process, and `preserved` more descriptors.
 ///
+/// As in crun, numbers below the last one may be closed, and stay closed in the process: podman
+/// passes single descriptors by their numbers.
+///
 /// # Errors
-/// [`Code::ConfigInvalid`] with the number of a descriptor that is not open.
+/// [`Code::ConfigInvalid`] with the number of a descriptor that is not open: the last one, or a
+/// socket.
 pub(super) fn pass_to(process: &mut Process, preserved: u32) -> Result<()> {
     let listening = listening();
     let count = listening.checked_add(preserved).and_then(|count| count.checked_add(FIRST));
@@ -25,10 +29,17 @@ pub(super) fn pass_to(process: &mut Process, preserved: u32) -> Result<()> {
     }
     let this_process = pidfd_open(getpid(), PidfdFlags::empty())
         .map_err(|errno| Error::system("pidfd_open", "self", errno))?;
+    // The last one first: a wrong count can be large.
+    let last = i32::try_from(end - 1).ok().filter(|last| is_inherited(*last));
+    last.ok_or_else(|| refuse(end - 1, Errno::BADF))?;
     for number in FIRST..end {
         let raw = i32::try_from(number).map_err(|_| refuse(number, Errno::BADF))?;
         if !is_inherited(raw) {
-            return Err(refuse(number, Errno::BADF));
+            if number < FIRST + listening {
+                return Err(refuse(number, Errno::BADF));
+            }
+            process.closed_numbers.insert(number);
+            continue;
         }
         let file: OwnedFd = pidfd_getfd(&this_process, raw, PidfdGetfdFlags::empty())
             .map_err(|errno| refuse(number, errno))?;

@@ -360,7 +360,7 @@ fn bad_bundles_and_files(bench: &Bench) {
         (&["-b", &bench.text("none")], "config.json`: No such file or directory"),
         (&["-b", &bundle, "--pid-file", "/nonexistent/pid"], "/nonexistent/pid`: No such file"),
         (&["-b", &bundle, "--pid-file", &bench.text("none")], "is not a regular file"),
-        (&["-b", &bundle, "--preserve-fds", "5"], "preserve descriptor `3`: Bad file"),
+        (&["-b", &bundle, "--preserve-fds", "5"], "preserve descriptor `7`: Bad file"),
     ] {
         let error = bench.refused(&[&["create"], line, &["x"]].concat());
         assert!(error.contains(said), "{line:?}: {error}");

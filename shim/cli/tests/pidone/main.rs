@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod bad;
+mod caller;
 mod care;
 mod exec;
 mod fault;
@@ -52,6 +53,7 @@ fn main() -> ExitCode {
         fault::CASES,
         hook::CASES,
         identity::CASES,
+        caller::CASES,
         trace::CASES,
     ])
 }

@@ -1,5 +1,6 @@
 //! A cache of what was compiled for recent processes, for repeated starts of the same one.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -66,6 +67,7 @@ struct ProcessKey {
     make_cwd: bool,
     user: String,
     extra_files: usize,
+    closed_numbers: BTreeSet<u32>,
     capabilities: Option<Vec<String>>,
     capability_sets: Option<CapabilitySets>,
     ids: Option<Ids>,
@@ -90,6 +92,7 @@ impl ProcessKey {
             make_cwd: process.make_cwd,
             user: process.user.clone(),
             extra_files: process.extra_files.len(),
+            closed_numbers: process.closed_numbers.clone(),
             capabilities: process.capabilities.clone(),
             capability_sets: process.capability_sets.clone(),
             ids: process.ids.clone(),
@@ -118,6 +121,7 @@ impl ProcessKey {
             stdout: _,
             stderr: _,
             extra_files,
+            closed_numbers,
             capabilities,
             capability_sets,
             ids,
@@ -142,6 +146,7 @@ impl ProcessKey {
             && self.make_cwd == *make_cwd
             && self.user == *user
             && self.extra_files == extra_files.len()
+            && self.closed_numbers == *closed_numbers
             && self.capabilities == *capabilities
             && self.capability_sets == *capability_sets
             && self.ids == *ids

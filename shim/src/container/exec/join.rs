@@ -96,6 +96,7 @@ impl Join<'_> {
             && !self.process.keep_newlines
             && self.process.oom_score_adj.is_none()
             && self.process.extra_files.len() < SPAWNED_FILES
+            && self.process.closed_numbers.is_empty()
     }
 
     /// Connects to the init. Returns `None` if it does not listen.
@@ -203,6 +204,7 @@ impl Join<'_> {
                 namespaces: 0,
                 forks: true,
                 descriptors: &descriptors.all(),
+                closed: &self.process.closed_numbers,
                 cgroup: entrance,
                 lent: Lent { container: Some(self.init.pidfd()), ..Lent::default() },
                 early: usize::MAX,

@@ -4,6 +4,7 @@ pub(crate) mod mount_command;
 mod program;
 mod run;
 
+use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt as _;
@@ -153,6 +154,7 @@ impl Hooks<'_> {
             namespaces: 0,
             forks: true,
             descriptors: &[input.as_fd(), null.as_fd(), theirs.as_fd()],
+            closed: &BTreeSet::new(),
             cgroup: &entrance,
             lent: Lent { container: Some(container), ..Lent::default() },
             early: usize::MAX,

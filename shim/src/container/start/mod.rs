@@ -3,6 +3,7 @@
 pub(crate) mod facts;
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use pidone_config::config::NamespaceType;
@@ -72,8 +73,11 @@ pub(crate) struct ParkedFirst {
 impl Start<'_> {
     /// Starts the process.
     pub(crate) fn start(&self) -> Result<StartedFirst> {
-        let mut compiled = self.compile(Stage::Whole)?;
         let supervises = self.supervisor.is_some();
+        if supervises {
+            refuse_closed_numbers(self.process)?;
+        }
+        let mut compiled = self.compile(Stage::Whole)?;
         // The exec, and whatever waits for the network namespace, must not run before the process
         // is in the journal.
         let apart = compiled.plan.first_late().is_none();
@@ -175,6 +179,7 @@ impl Start<'_> {
             namespaces: *namespaces,
             forks: *forks,
             descriptors,
+            closed: if takes_more { &BTreeSet::new() } else { &self.process.closed_numbers },
             cgroup: &entrance,
             lent: Lent {
                 listener: self.listener,
@@ -398,6 +403,19 @@ impl HostSide<'_> {
         state.creating = creating;
         trace::span("write the state", || state.write(directory))?;
         lock.released_for(run)
+    }
+}
+
+/// Refuses a process whose extra files skip numbers. An init that gets its program later takes the
+/// descriptors without gaps.
+pub(crate) fn refuse_closed_numbers(process: &Process) -> Result<()> {
+    match process.closed_numbers.first() {
+        None => Ok(()),
+        Some(number) => {
+            let reason = "cannot stay closed below others: the init of this container takes \
+                          descriptors without gaps";
+            Err(Error::config("descriptor", number, reason))
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod park;
 
+use std::collections::BTreeSet;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -47,6 +48,8 @@ pub(crate) struct Launch<'a> {
     pub(crate) forks: bool,
     /// The descriptors that become 0, 1, 2 and so on.
     pub(crate) descriptors: &'a [BorrowedFd<'a>],
+    /// Numbers from 3 up that the descriptors skip.
+    pub(crate) closed: &'a BTreeSet<u32>,
     /// How the process enters its cgroup.
     pub(crate) cgroup: &'a Entrance<'a>,
     /// The descriptors that the plan's sources refer to.
@@ -125,9 +128,24 @@ impl Launch<'_> {
         session.kill_on_error(outcome)
     }
 
+    /// Returns the descriptors by their numbers, with `None` for those that stay closed.
+    fn numbers(&self) -> Vec<Option<BorrowedFd<'_>>> {
+        let mut numbers = Vec::with_capacity(self.descriptors.len());
+        for fd in self.descriptors {
+            while numbers.len() >= 3
+                && u32::try_from(numbers.len()).is_ok_and(|number| self.closed.contains(&number))
+            {
+                numbers.push(None);
+            }
+            numbers.push(Some(*fd));
+        }
+        numbers
+    }
+
     /// Clones the init. Descriptors whose numbers others will get are duplicated to higher numbers.
     fn clone_init(&self, socket: BorrowedFd<'_>, timed: bool) -> Result<Child> {
-        let count = self.descriptors.len();
+        let numbers = self.numbers();
+        let count = numbers.len();
         let free = RawFd::try_from(count).unwrap_or(RawFd::MAX) + 1;
         let mut moved = Vec::new();
         let mut move_away = |fd: BorrowedFd<'_>, to: Option<usize>| -> Result<RawFd> {
@@ -144,8 +162,8 @@ impl Launch<'_> {
             })
         };
         let mut descriptors = Vec::with_capacity(count);
-        for (to, fd) in self.descriptors.iter().enumerate() {
-            descriptors.push(move_away(*fd, Some(to))?);
+        for (to, fd) in numbers.into_iter().enumerate() {
+            descriptors.push(fd.map(|fd| move_away(fd, Some(to))).transpose()?);
         }
         let request = Request {
             namespaces: self.namespaces,
