@@ -161,11 +161,15 @@ fn check_size(args: &[OsString], env: &[OsString], limits: &[Rlimit]) -> Result<
     Err(Error::config("args", format_args!("{size} bytes"), reason))
 }
 
-/// Returns the groups to set; `None` where an ordinary user cannot set any and none are configured.
+/// Returns the groups to set; `None` to keep those of the caller, and where an ordinary user cannot
+/// set any and none are configured.
 ///
 /// An ordinary user who maps only its own group must disable `setgroups(2)` first:
 /// `user_namespaces(7)`, "The /proc/pid/setgroups file".
 fn settable(config: &Config, process: &Process, groups: Vec<u32>) -> Result<Option<Vec<u32>>> {
+    if config.keep_groups {
+        return Ok(None);
+    }
     let fixed = match config.namespace(NamespaceType::User) {
         Some(namespace) => {
             let joined = !namespace.path.is_empty();
@@ -222,7 +226,14 @@ fn capabilities(config: &Config, process: &Process) -> Result<Capabilities> {
 /// [`pidone_config::Code::ConfigInvalid`] for an invalid profile.
 pub fn compile_filter(config: &Config) -> Result<Option<(u32, Vec<u8>)>> {
     let filter = match (&config.seccomp_profile, &config.seccomp) {
-        (Some(profile), _) => crate::filter::compile_oci(profile)?,
+        (Some(profile), _) => {
+            let filter = crate::filter::compile_oci(profile)?;
+            let unknown = filter.as_ref().and_then(|filter| filter.unknown().first());
+            if let Some(name) = unknown.filter(|_| config.refuse_unknown_syscalls) {
+                return Err(Error::config("linux.seccomp.syscalls", name, "is no system call"));
+            }
+            filter
+        }
         (None, Some(list)) => Some(crate::filter::compile_libcontainer(list)?),
         (None, None) => None,
     };

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use pidone::{Container, Factory, Running};
-use pidone_config::oci::{Bundle, resources};
+use pidone_config::oci::{Bundle, resources, scope_properties};
 use pidone_config::{Code, Config, Error, Process, Result};
 use pidone_host::cgroup::{can_create, first_limit};
 use pidone_host::privilege::Caller;
@@ -214,7 +214,7 @@ impl Global {
             if cgroup.name.is_empty() {
                 id.clone_into(&mut cgroup.name);
             }
-            cgroup.systemd_properties = resources::scope_properties(&config.annotations);
+            cgroup.systemd_properties = scope_properties(&config.annotations);
             return Ok(());
         }
         let is_named = !cgroup.name.is_empty();

@@ -154,6 +154,10 @@ pub struct Config {
     /// The supplementary groups, by name or number.
     #[serde(with = "group")]
     pub additional_groups: Vec<String>,
+    /// Addition: whether processes keep the supplementary groups of their caller, for access to
+    /// files of the host. `additional_groups` and [`Ids::groups`](crate::Ids) have no effect then.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub keep_groups: bool,
     /// The user id map of a new user namespace.
     #[serde(with = "json::objects")]
     pub uid_mappings: Vec<IdMap>,
@@ -175,6 +179,10 @@ pub struct Config {
     /// Addition: a seccomp profile in the terms of the OCI runtime specification.
     #[serde(deserialize_with = "json::object", skip_serializing_if = "Option::is_none")]
     pub seccomp_profile: Option<crate::oci::linux::seccomp::Seccomp>,
+    /// Addition: whether names in `seccomp_profile` that are no system call are refused. Otherwise
+    /// they have no effect.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub refuse_unknown_syscalls: bool,
     /// Addition: the NIS domain name.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub domainname: String,

@@ -1,18 +1,14 @@
 //! A bundle: a directory with a `config.json` and, usually, the root file system.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::{Spec, linux, resources};
+use super::{Spec, annotation, linux, resources};
 use crate::config::{Config, NamespaceType};
 use crate::error::{Code, Error, Result};
 use crate::text::quoted;
 
 /// The name of the configuration file in a bundle.
 const FILE: &str = "config.json";
-
-/// The annotation that selects an init that remains process 1: `true` or `false`.
-pub(super) const INIT: &str = "org.pidone.init";
 
 /// A bundle: a `config.json` and the directory that it was read from.
 ///
@@ -86,7 +82,6 @@ impl Bundle {
             annotations: spec.annotations.clone(),
             bundle: self.directory.clone(),
             new_keyring: true,
-            supervise: supervises(&spec.annotations)?,
             ..Config::default()
         };
         let mounts = spec.mounts.iter().enumerate();
@@ -95,13 +90,17 @@ impl Bundle {
             .collect::<Result<_>>()?;
         let (mut cgroups_path, mut limits) = ("", None);
         if let Some(linux) = &spec.linux {
-            linux.apply(&mut config)?;
+            annotation::linux(&spec.annotations, linux)
+                .as_ref()
+                .unwrap_or(linux)
+                .apply(&mut config)?;
             cgroups_path = &linux.cgroups_path;
             limits = linux.resources.as_ref();
         }
         if let Some(process) = &spec.process {
             process.apply(&mut config)?;
         }
+        annotation::apply(&spec.annotations, &mut config)?;
         // Validation requires a name.
         config.cgroups = Some(resources::cgroup(cgroups_path, "container", limits)?);
         config.validate_as(&linux::NAMES)?;
@@ -109,7 +108,7 @@ impl Bundle {
             cgroup.name.clear();
         }
         if let Some(cgroup) = config.cgroups.as_mut().filter(|cgroup| cgroup.systemd) {
-            cgroup.systemd_properties = resources::scope_properties(&spec.annotations);
+            cgroup.systemd_properties = annotation::scope_properties(&spec.annotations);
         }
         Ok(config)
     }
@@ -184,15 +183,4 @@ fn real(path: &Path) -> Result<PathBuf> {
         return Err(Error::reason(Code::ConfigInvalid, "open", name, "the path is not UTF-8"));
     }
     Ok(real)
-}
-
-/// Returns whether the annotations select an init that remains process 1.
-fn supervises(annotations: &BTreeMap<String, String>) -> Result<bool> {
-    match annotations.get(INIT).map(String::as_str) {
-        None | Some("false") => Ok(false),
-        Some("true") => Ok(true),
-        Some(other) => {
-            Err(Error::config(format!("annotations.{INIT}"), other, "not true or false"))
-        }
-    }
 }

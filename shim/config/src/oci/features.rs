@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::{VERSION, linux, mount, words};
+use super::{VERSION, annotation, linux, mount, words};
 use crate::config::mount::flags;
 use crate::oci::linux::seccomp;
 
@@ -24,6 +24,9 @@ pub struct Features {
     pub linux: Linux,
     /// The version of this program.
     pub annotations: BTreeMap<&'static str, &'static str>,
+    /// The annotations in `config.json` that change what this program does. A name that ends with a
+    /// full stop is a prefix.
+    pub potentially_unsafe_config_annotations: Vec<&'static str>,
 }
 
 /// The Linux features.
@@ -154,5 +157,6 @@ pub fn features() -> Features {
             net_devices: on,
         },
         annotations: [("org.pidone.version", env!("CARGO_PKG_VERSION"))].into(),
+        potentially_unsafe_config_annotations: annotation::UNSAFE.into(),
     }
 }

@@ -77,9 +77,17 @@
 //!   entry of it is the working directory, as with execvp(3). runc finds no program there.
 //! - `process.user`: the home directory comes from the root file system as it is before the mounts;
 //!   a further process sees the mounts.
-//! - `annotations`: only these are interpreted. `org.pidone.init`: `true` selects an init that
-//!   remains process 1. `org.systemd.property.NAME`: a property of the scope, if systemd makes the
-//!   cgroup, as text in GLib's format of `GVariant`.
+//! - `annotations`: `org.pidone.init` with the value `true` selects an init that stays process 1.
+//!   Of crun's, these are honoured: `run.oci.keep_original_groups`, with which processes keep the
+//!   supplementary groups of the caller, and `additionalGids` are ignored;
+//!   `run.oci.seccomp_fail_unknown_syscall`; `run.oci.seccomp.receiver`, for a profile without
+//!   `listenerPath`. These are refused, because they would change access:
+//!   `run.oci.delegate-cgroup`, `run.oci.handler`, `run.oci.pidfd_autokill`,
+//!   `run.oci.pidfd_receiver`, `run.oci.seccomp.plugins`, `run.oci.seccomp_bpf_data`,
+//!   `run.oci.systemd.force_cgroup_v1`, `run.oci.timens_offset`, and `run.oci.mount_context_type`
+//!   other than `context` with a mount label. All others are ignored: `run.oci.hooks.stdout`,
+//!   `run.oci.hooks.stderr`, `run.oci.systemd.subgroup`. `org.systemd.property.NAME` is a property
+//!   of the scope, if systemd makes the cgroup, as text in GLib's format of `GVariant`.
 //! - `linux.cgroupsPath` of the form `slice:prefix:name` names a scope, which systemd makes, also
 //!   without `--systemd-cgroup`: containerd sends such a path to every runtime. runc then makes a
 //!   directory with this name, and so does `--cgroup-manager cgroupfs`.
@@ -114,6 +122,7 @@
 //! - If an ordinary user cannot have it: `shim/plan/src/fit.rs`.
 //! - Its behaviour: a test in `tests/tests/`.
 
+mod annotation;
 mod bundle;
 pub mod default;
 pub mod features;
@@ -125,6 +134,7 @@ pub mod schedule;
 mod spec;
 mod state;
 
+pub use annotation::scope_properties;
 pub use bundle::Bundle;
 pub use features::{Features, features};
 pub use linux::Linux;

@@ -97,6 +97,7 @@ impl Join<'_> {
             && self.process.oom_score_adj.is_none()
             && self.process.extra_files.len() < SPAWNED_FILES
             && self.process.closed_numbers.is_empty()
+            && !self.config.keep_groups
     }
 
     /// Connects to the init. Returns `None` if it does not listen.

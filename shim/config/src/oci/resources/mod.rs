@@ -15,7 +15,7 @@ use crate::config::json::{map, object, objects};
 mod apply;
 mod path;
 
-pub use path::{cgroup, scope_properties, use_directory, use_scope};
+pub use path::{cgroup, use_directory, use_scope};
 
 /// The limits of a container's cgroup.
 ///

@@ -1,7 +1,5 @@
 //! The property `linux.cgroupsPath`, and the whole cgroup of a container.
 
-use std::collections::BTreeMap;
-
 use super::Resources;
 use super::apply::device_rules;
 use crate::config;
@@ -84,18 +82,6 @@ pub fn use_directory(cgroup: &mut config::Cgroup) {
         let (slice, parent) = (String::new(), String::new());
         *cgroup = config::Cgroup { systemd: false, slice, parent, name, ..cgroup.clone() };
     }
-}
-
-/// The annotations that are properties of the scope.
-const PROPERTY: &str = "org.systemd.property.";
-
-/// Returns the properties of the scope that annotations `org.systemd.property.NAME` ask for.
-#[must_use]
-pub fn scope_properties(annotations: &BTreeMap<String, String>) -> BTreeMap<String, String> {
-    let property = |(name, value): (&String, &String)| {
-        Some((name.strip_prefix(PROPERTY)?.to_owned(), value.clone()))
-    };
-    annotations.iter().filter_map(property).collect()
 }
 
 /// The prefix of the scope of a container that has no `linux.cgroupsPath`.
