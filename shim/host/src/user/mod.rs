@@ -26,11 +26,14 @@
 //! ```
 
 use std::collections::BTreeSet;
+use std::ffi::CStr;
 use std::io::Read;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use pidone_config::{Code, Error, Result};
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat, fstat, openat2, statat};
+use rustix::fs::{
+    AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat, fstat, makedev, openat2, statat,
+};
 use rustix::io::Errno;
 
 /// The size of the largest `/etc/passwd` or `/etc/group` that is read, in bytes.
@@ -42,6 +45,82 @@ const GROUPS_MAX: usize = 65536;
 /// How often a path is looked up again if a directory is renamed meanwhile. libpathrs found that
 /// 128 tries fail about once in 800 under a constant attack.
 const TRIES: usize = 128;
+
+/// Where the files are: below the root of a container.
+#[derive(Debug, Clone, Copy)]
+pub struct Files<'a> {
+    root: BorrowedFd<'a>,
+    resolve: ResolveFlags,
+}
+
+impl<'a> Files<'a> {
+    /// Returns the files below a root. A symbolic link leads to where it does in the container.
+    pub fn below(root: BorrowedFd<'a>) -> Self {
+        Self { root, resolve: ResolveFlags::IN_ROOT.union(ResolveFlags::NO_MAGICLINKS) }
+    }
+
+    /// Returns the files below a root, but not those behind a symbolic link: looking there fails
+    /// with `ELOOP`. What is mounted elsewhere does not cover such files.
+    pub fn without_links(root: BorrowedFd<'a>) -> Self {
+        let Self { root, resolve } = Self::below(root);
+        Self { root, resolve: resolve.union(ResolveFlags::NO_SYMLINKS) }
+    }
+
+    /// Opens a path with the root as `/`, never through a magic link of proc.
+    fn open(self, path: &CStr, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+        for _ in 0..TRIES {
+            match openat2(self.root, path, flags | OFlags::CLOEXEC, Mode::empty(), self.resolve) {
+                Err(Errno::AGAIN | Errno::INTR) => {}
+                result => return result,
+            }
+        }
+        Err(Errno::AGAIN)
+    }
+
+    /// Reads a file. One that does not exist is empty, and so is one that is masked by the null
+    /// device.
+    fn read(self, path: &CStr) -> Result<Vec<u8>> {
+        let name = path.to_string_lossy();
+        let failed = |errno: Errno| Error::path("open", &*name, errno);
+        // The file is examined before it is opened, since opening a device may have effects, as
+        // with a tape or a watchdog. If it is replaced in between, the flags below do not block on
+        // a FIFO and do not acquire a terminal, and the second check refuses it.
+        let mut file: Option<OwnedFd> = None;
+        for flags in [OFlags::PATH, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY] {
+            let open = match self.open(path, flags) {
+                Ok(open) => open,
+                Err(Errno::NOENT | Errno::NOTDIR) => return Ok(Vec::new()),
+                Err(errno) => return Err(failed(errno)),
+            };
+            let stat = fstat(&open).map_err(failed)?;
+            match FileType::from_raw_mode(stat.st_mode) {
+                FileType::RegularFile => file = Some(open),
+                FileType::CharacterDevice if stat.st_rdev == makedev(1, 3) => {
+                    return Ok(Vec::new());
+                }
+                _ => {
+                    let reason = "not a regular file";
+                    return Err(Error::reason(Code::ConfigInvalid, "open", &*name, reason));
+                }
+            }
+        }
+        let mut text = Vec::new();
+        if let Some(file) = file {
+            let read = std::fs::File::from(file).take(FILE_MAX + 1).read_to_end(&mut text);
+            read.map_err(|error| Error::path("read", &*name, error))?;
+        }
+        if u64::try_from(text.len()).is_ok_and(|length| length <= FILE_MAX) {
+            return Ok(text);
+        }
+        Err(Error::reason(Code::ConfigInvalid, "read", &*name, "larger than 8 MiB"))
+    }
+}
+
+impl<'a> From<BorrowedFd<'a>> for Files<'a> {
+    fn from(root: BorrowedFd<'a>) -> Self {
+        Self::below(root)
+    }
+}
 
 /// The user and the groups of a process in a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,7 +136,20 @@ pub struct User {
     pub home: String,
 }
 
-/// Finds a user in the container whose root is the directory `root`.
+impl User {
+    /// Returns the user of two numbers, without looking at a file: its home directory is `/`.
+    ///
+    /// # Errors
+    /// [`Code::ConfigInvalid`] for the largest number, which is no id.
+    pub fn of_ids(uid: u32, gid: u32) -> Result<Self> {
+        for id in [uid, gid] {
+            Id::parse(&id.to_string())?;
+        }
+        Ok(Self { uid, gid, groups: Vec::new(), home: "/".to_owned() })
+    }
+}
+
+/// Finds a user in a container, by its files or its root.
 ///
 /// The forms are `""`, which is user 0, `user`, `uid`, `user:group` and `uid:gid`, with any
 /// combination of names and numbers. Digits are always a number, even if a line has them as its
@@ -68,7 +160,8 @@ pub struct User {
 /// [`Code::ConfigInvalid`] for a user or group that has none of these forms, is out of range or
 /// does not exist, and for a file that is not regular or too large; [`Code::SystemError`] if a file
 /// cannot be opened or read.
-pub fn resolve(spec: &str, root: BorrowedFd<'_>) -> Result<User> {
+pub fn resolve<'a>(spec: &str, files: impl Into<Files<'a>>) -> Result<User> {
+    let files = files.into();
     let (user, group) = match spec.split_once(':') {
         Some((user, group)) if user.is_empty() || group.is_empty() || group.contains(':') => {
             return Err(refuse(spec, "must be user, uid, user:group or uid:gid"));
@@ -79,7 +172,7 @@ pub fn resolve(spec: &str, root: BorrowedFd<'_>) -> Result<User> {
     let user = if user.is_empty() { Id::Number(0) } else { Id::parse(user)? };
     let group = group.map(Id::parse).transpose()?;
 
-    let passwd = read(root, c"etc/passwd")?;
+    let passwd = files.read(c"etc/passwd")?;
     let account = lines(&passwd).find_map(|line| Account::parse(line).filter(|a| a.is(&user)));
     let (uid, gid, home) = match (&user, &account) {
         (_, Some(account)) => (account.uid, account.gid, account.home()),
@@ -88,11 +181,11 @@ pub fn resolve(spec: &str, root: BorrowedFd<'_>) -> Result<User> {
     };
     match (group, account) {
         (Some(group), _) => {
-            let gid = group_id(group, root, &mut None)?;
+            let gid = group_id(group, files, &mut None)?;
             Ok(User { uid, gid, groups: Vec::new(), home })
         }
         (None, Some(account)) => {
-            let file = read(root, c"etc/group")?;
+            let file = files.read(c"etc/group")?;
             let member = |entry: Entry<'_>| entry.has(account.name).then_some(entry.gid);
             let mut seen = BTreeSet::new();
             let groups: Vec<u32> = lines(&file)
@@ -123,30 +216,30 @@ pub fn versions(root: BorrowedFd<'_>) -> Versions {
     [c"etc/passwd", c"etc/group"].map(|path| {
         let stat = match look(path).filter(|_| plain) {
             Some(stat) if !is(&stat, FileType::Symlink) => stat,
-            _ => open(root, path, OFlags::PATH | OFlags::CLOEXEC).and_then(fstat).ok()?,
+            _ => Files::below(root).open(path, OFlags::PATH).and_then(fstat).ok()?,
         };
         Some((stat.st_dev, stat.st_ino, stat.st_size, stat.st_ctime, stat.st_ctime_nsec))
     })
 }
 
-/// Finds groups, each by name or number, in the container whose root is the directory `root`.
+/// Finds groups in a container, each by name or number.
 ///
 /// # Errors
 /// Those of [`resolve`].
-pub fn groups(names: &[String], root: BorrowedFd<'_>) -> Result<Vec<u32>> {
-    let mut file = None;
-    names.iter().map(|name| group_id(Id::parse(name)?, root, &mut file)).collect()
+pub fn groups<'a>(names: &[String], files: impl Into<Files<'a>>) -> Result<Vec<u32>> {
+    let (files, mut file) = (files.into(), None);
+    names.iter().map(|name| group_id(Id::parse(name)?, files, &mut file)).collect()
 }
 
 /// Returns the id of a group. The file is read for the first name, and then kept in `file`.
-fn group_id(group: Id<'_>, root: BorrowedFd<'_>, file: &mut Option<Vec<u8>>) -> Result<u32> {
+fn group_id(group: Id<'_>, files: Files<'_>, file: &mut Option<Vec<u8>>) -> Result<u32> {
     let name = match group {
         Id::Number(gid) => return Ok(gid),
         Id::Name(name) => name,
     };
     let file = match file {
         Some(file) => file,
-        None => file.insert(read(root, c"etc/group")?),
+        None => file.insert(files.read(c"etc/group")?),
     };
     lines(file)
         .filter_map(Entry::parse)
@@ -244,49 +337,6 @@ impl<'a> Entry<'a> {
 
 fn lines(file: &[u8]) -> impl Iterator<Item = &[u8]> {
     file.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii)
-}
-
-/// Reads a file below `root`. A file that does not exist is empty.
-fn read(root: BorrowedFd<'_>, path: &std::ffi::CStr) -> Result<Vec<u8>> {
-    let name = path.to_string_lossy();
-    let failed = |errno: Errno| Error::path("open", &*name, errno);
-    // The file is examined before it is opened, since opening a device may have effects, as with a
-    // tape or a watchdog. If it is replaced in between, the flags below do not block on a FIFO and
-    // do not acquire a terminal, and the second check refuses it.
-    let mut file: Option<OwnedFd> = None;
-    for flags in [OFlags::PATH, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY] {
-        let open = match open(root, path, flags | OFlags::CLOEXEC) {
-            Ok(open) => open,
-            Err(Errno::NOENT | Errno::NOTDIR) => return Ok(Vec::new()),
-            Err(errno) => return Err(failed(errno)),
-        };
-        let stat = fstat(&open).map_err(failed)?;
-        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-            return Err(Error::reason(Code::ConfigInvalid, "open", &*name, "not a regular file"));
-        }
-        file = Some(open);
-    }
-    let mut text = Vec::new();
-    if let Some(file) = file {
-        let read = std::fs::File::from(file).take(FILE_MAX + 1).read_to_end(&mut text);
-        read.map_err(|error| Error::path("read", &*name, error))?;
-    }
-    if u64::try_from(text.len()).is_ok_and(|length| length <= FILE_MAX) {
-        return Ok(text);
-    }
-    Err(Error::reason(Code::ConfigInvalid, "read", &*name, "larger than 8 MiB"))
-}
-
-/// Opens a path with `root` as `/`, never through a magic link of proc.
-fn open(root: BorrowedFd<'_>, path: &std::ffi::CStr, flags: OFlags) -> rustix::io::Result<OwnedFd> {
-    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    for _ in 0..TRIES {
-        match openat2(root, path, flags, Mode::empty(), resolve) {
-            Err(Errno::AGAIN | Errno::INTR) => {}
-            result => return result,
-        }
-    }
-    Err(Errno::AGAIN)
 }
 
 #[cfg(test)]

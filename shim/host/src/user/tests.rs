@@ -201,9 +201,27 @@ fn links_stay_in_the_container() {
 }
 
 #[test]
+fn files_behind_links_are_not_found_without_them() {
+    let root = Root::full();
+    let directory = fs::File::open(root.0.path()).unwrap();
+    let find = |spec| resolve(spec, Files::without_links(directory.as_fd()));
+    assert_eq!(find("alice").unwrap().groups, [29, 27]);
+    fs::rename(root.etc("group"), root.etc("other")).unwrap();
+    symlink("other", root.etc("group")).unwrap();
+    assert_eq!(find("alice").unwrap_err().errno(), Some(Errno::LOOP));
+    // These need no group of a file.
+    assert_eq!(find("alice:5").unwrap().gid, 5);
+    fs::rename(root.0.path().join("etc"), root.0.path().join("any")).unwrap();
+    assert_eq!(find("7").unwrap().uid, 7);
+    symlink("any", root.0.path().join("etc")).unwrap();
+    assert_eq!(find("7").unwrap_err().errno(), Some(Errno::LOOP));
+    assert_eq!(root.resolve("alice").unwrap().groups, [29, 27]);
+}
+
+#[test]
 fn magic_links_of_proc_are_not_followed() {
     let host = fs::File::open("/").unwrap();
-    let open = |path| open(host.as_fd(), path, OFlags::PATH | OFlags::CLOEXEC);
+    let open = |path| Files::below(host.as_fd()).open(path, OFlags::PATH);
     open(c"proc/self/status").unwrap();
     assert_eq!(open(c"proc/self/exe").unwrap_err(), Errno::LOOP);
 }
