@@ -185,6 +185,7 @@ impl<'a> Launcher<'a> {
         };
         let started = Launch {
             plan: self.plan,
+            rest: None,
             image: image(sealed.as_ref(), &self.options, false)?,
             place: if parent_death { Place::Thread } else { Place::Caller },
             namespaces: self.namespaces,

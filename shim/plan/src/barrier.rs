@@ -20,6 +20,8 @@ pub const BARRIER_CONSOLE: u32 = u32::MAX - 3;
 /// The process must be in its cgroup before it goes on. The host waits for the service manager that
 /// moves it there.
 pub const BARRIER_CGROUP: u32 = u32::MAX - 4;
+/// The container is complete, with its own user files. The rest of the plan depends on them.
+pub const BARRIER_USER: u32 = u32::MAX - 5;
 
 /// Returns the id of the barrier before the mount with this index. The barrier after the mount has
 /// the next id.
@@ -31,7 +33,7 @@ pub(super) fn barrier_of_mount(index: usize) -> u32 {
 /// mount; `None` for a barrier that belongs to no mount.
 #[must_use]
 pub fn mount_of_barrier(id: u32) -> Option<(usize, bool)> {
-    if id >= BARRIER_CGROUP {
+    if id >= BARRIER_USER {
         return None;
     }
     let number = id.checked_sub(barrier_of_mount(0))?;

@@ -10,7 +10,7 @@ use pidone_config::config::{IdMap, Mount, NamespaceType, sysctl};
 use pidone_config::{Config, Error, Result};
 use pidone_proto::{Create, Op, Slot, Text};
 
-use super::barrier::{BARRIER_CREATE, BARRIER_HOST, barrier_of_mount};
+use super::barrier::{BARRIER_CREATE, BARRIER_HOST, BARRIER_USER, barrier_of_mount};
 use super::facts::Facts;
 pub use super::mount::{has_commands, names_host_paths};
 use super::process::{Done, Wait};
@@ -85,9 +85,40 @@ pub fn compile(config: &Config, process: &Process, facts: &Facts<'_>) -> Result<
         plan.push(Op::Supervise { listener });
         return Ok(plan);
     }
-    let wait = Wait { listens_before: true, ..Wait::of(config, facts.waits) };
-    process.compile(&mut plan, config, wait, Done::default())?;
+    push_program(&mut plan, config, process, facts.waits)?;
     Ok(plan)
+}
+
+/// Compiles the part of the plan that does not depend on the user of the process. It ends with
+/// [`BARRIER_USER`], and [`compile_rest`] appends the rest.
+///
+/// # Errors
+/// As [`compile`].
+pub fn compile_before_user(config: &Config, process: &Process, facts: &Facts<'_>) -> Result<Plan> {
+    let mut plan = Plan::default();
+    set_up(&mut plan, config, process, facts)?;
+    plan.push(Op::Barrier { id: BARRIER_USER });
+    Ok(plan)
+}
+
+/// Appends the rest to a plan of [`compile_before_user`]. `waits` is that of the facts.
+///
+/// # Errors
+/// As [`compile`].
+pub fn compile_rest(
+    plan: &mut Plan,
+    config: &Config,
+    process: &Process,
+    waits: bool,
+) -> Result<()> {
+    plan.begin_part();
+    push_program(plan, config, process, waits)
+}
+
+/// Appends the operations by which the init becomes the program.
+fn push_program(plan: &mut Plan, config: &Config, process: &Process, waits: bool) -> Result<()> {
+    let wait = Wait { listens_before: true, ..Wait::of(config, waits) };
+    process.compile(plan, config, wait, Done::default())
 }
 
 /// Appends the setup of the container: everything before the operations of the process.

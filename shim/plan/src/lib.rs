@@ -26,6 +26,7 @@ pub mod resolve;
 pub mod spawn;
 #[cfg(test)]
 mod tests;
+pub mod user_files;
 
 use std::borrow::Cow;
 use std::ffi::{CString, OsStr};

@@ -6,11 +6,11 @@
 
 use pidone_config::config::NamespaceType;
 use pidone_config::seccomp::flag;
-use pidone_config::{Config, Result};
+use pidone_config::{Config, Error, Result};
 use pidone_proto::{Op, Text};
 
 use super::allowed::{allows_the_init, is_plain};
-use super::barrier::BARRIER_PARKED;
+use super::barrier::{BARRIER_PARKED, BARRIER_USER};
 use super::container::{configure, enter, set_up};
 use super::facts::Facts;
 use super::process::{Done, Wait};
@@ -124,25 +124,49 @@ pub fn enter_only(config: &Config, facts: &Facts<'_>) -> Plan {
 /// Compiles the second stage after [`enter_only`]. Stdio and the further descriptors of the process
 /// are the lent ones from 0 up.
 ///
-/// `None` if there are more descriptors than one message carries.
+/// # Errors
+/// As [`super::container::compile`], and [`pidone_config::Code::ConfigInvalid`] for more
+/// descriptors than one message carries.
+pub fn configure_later(config: &Config, process: &Process, facts: &Facts<'_>) -> Result<Plan> {
+    let mut plan = Plan::default();
+    configure(&mut plan, config, process, facts)?;
+    become_later(&mut plan, config, process)?;
+    Ok(plan)
+}
+
+/// Compiles the part of the second stage that does not depend on the user of the process. It ends
+/// with [`BARRIER_USER`], and [`become_later`] appends the rest.
 ///
 /// # Errors
 /// As [`super::container::compile`].
-pub fn configure_later(
+pub fn configure_before_user(
     config: &Config,
     process: &Process,
     facts: &Facts<'_>,
-) -> Result<Option<Plan>> {
+) -> Result<Plan> {
     let mut plan = Plan::default();
     configure(&mut plan, config, process, facts)?;
+    plan.push(Op::Barrier { id: BARRIER_USER });
+    Ok(plan)
+}
+
+/// Appends the operations by which a configured init becomes the process.
+///
+/// # Errors
+/// As [`configure_later`].
+pub fn become_later(plan: &mut Plan, config: &Config, process: &Process) -> Result<()> {
     // `Op::Stdio` takes the descriptors from the first slots of a part.
     plan.begin_part();
     let before = plan.parts().len();
     if process.terminal.is_none() || process.preserved > 0 {
-        take_descriptors(&mut plan, usize::try_from(process.preserved).unwrap_or(usize::MAX));
+        take_descriptors(plan, usize::try_from(process.preserved).unwrap_or(usize::MAX));
     }
-    process.compile(&mut plan, config, Wait::of(config, false), Done::default())?;
-    Ok((plan.parts().len() == before).then_some(plan))
+    process.compile(plan, config, Wait::of(config, false), Done::default())?;
+    if plan.parts().len() > before {
+        let reason = "more than come with a program that is told later";
+        return Err(Error::config("extra_files", process.preserved, reason));
+    }
+    Ok(())
 }
 
 /// Returns the plan of [`Model::finish`] with operations before it that take the lent descriptors:

@@ -1,7 +1,6 @@
 //! Resolves the names of a process to numbers.
 
 use std::ffi::OsString;
-use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::sync::OnceLock;
 
@@ -10,7 +9,8 @@ use pidone_config::config::{
     CapabilitySets, CpuAffinity, IdMap, NamespaceType, Rlimit, Scheduler, capability,
 };
 use pidone_config::{Config, Error, Process, Result};
-use pidone_host::{lsm, privilege, user};
+use pidone_host::user::{self, User};
+use pidone_host::{lsm, privilege};
 
 use crate::{self as plan, Capabilities, Terminal};
 
@@ -33,79 +33,137 @@ pub fn cached_filter(cache: &Filter, config: &Config) -> Result<Option<(u32, Vec
     }
 }
 
-/// Resolves the names of a process to numbers. Users and groups are looked up in the files below
-/// `root`. What the process leaves open comes from the configuration of the container.
-///
-/// # Errors
-/// [`pidone_config::Code::ConfigInvalid`] with field and value for what is unknown or invalid;
-/// [`pidone_config::Code::SystemError`] if a file below `root` cannot be read.
-pub fn resolve(config: &Config, process: &Process, root: BorrowedFd<'_>) -> Result<plan::Process> {
-    resolve_with_filter(config, process, root, compile_filter(config)?)
-}
+/// A process of which everything is resolved but the user.
+#[derive(Debug, Clone)]
+pub struct Nameless(plan::Process);
 
-/// As [`resolve`], with the seccomp filter of the container, which is already compiled.
-///
-/// # Errors
-/// As [`resolve`].
-pub fn resolve_with_filter(
-    config: &Config,
-    process: &Process,
-    root: BorrowedFd<'_>,
-    filter: Option<(u32, Vec<u8>)>,
-) -> Result<plan::Process> {
-    let (user, groups) = match &process.ids {
-        Some(ids) => {
-            let user = user::resolve(&format!("{}:{}", ids.uid, ids.gid), root)?;
-            (user, ids.groups.clone())
-        }
-        None => {
-            let user = user::resolve(&process.user, root)?;
-            let mut groups = user.groups.clone();
-            groups.extend(user::groups(&config.additional_groups, root)?);
-            (user, groups)
-        }
-    };
-    check_mapped(config, process, (user.uid, user.gid))?;
-    let mut env = process.env.clone();
-    set_home(&mut env, &user.home);
-    let rlimits = process.rlimits.as_ref().unwrap_or(&config.rlimits);
-    let profile = process.apparmor_profile.as_ref().unwrap_or(&config.apparmor_profile);
-    let process_label = process.label.as_ref().unwrap_or(&config.process_label);
-    lsm::check_processes(profile, process_label)?;
-    check_size(&process.args, &env, rlimits)?;
-    Ok(plan::Process {
-        args: process.args.clone(),
-        env,
-        cwd: if process.cwd.is_empty() { "/".into() } else { process.cwd.clone() },
-        make_cwd: process.make_cwd,
-        uid: user.uid,
-        gid: user.gid,
-        groups: settable(config, process, groups)?,
-        capabilities: capabilities(config, process)?,
-        search: match user.uid {
+impl Nameless {
+    /// Resolves a process up to its user. What it leaves open comes from the configuration of the
+    /// container, whose seccomp filter is already compiled.
+    ///
+    /// # Errors
+    /// [`pidone_config::Code::ConfigInvalid`] with field and value for what is unknown or invalid.
+    pub fn new(config: &Config, process: &Process, filter: Option<(u32, Vec<u8>)>) -> Result<Self> {
+        let rlimits = process.rlimits.as_ref().unwrap_or(&config.rlimits);
+        let profile = process.apparmor_profile.as_ref().unwrap_or(&config.apparmor_profile);
+        let process_label = process.label.as_ref().unwrap_or(&config.process_label);
+        lsm::check_processes(profile, process_label)?;
+        Ok(Self(plan::Process {
+            args: process.args.clone(),
+            env: process.env.clone(),
+            cwd: if process.cwd.is_empty() { "/".into() } else { process.cwd.clone() },
+            make_cwd: process.make_cwd,
+            // No process can have these.
+            uid: u32::MAX,
+            gid: u32::MAX,
+            groups: None,
+            capabilities: capabilities(config, process)?,
+            search: 0,
+            rlimits: rlimits.iter().map(|limit| (limit.kind, limit.soft, limit.hard)).collect(),
+            terminal: process.terminal.map(|size| Terminal {
+                rows: size.rows,
+                columns: size.columns,
+                console: config.has_new(NamespaceType::Mount),
+                keep_newlines: process.keep_newlines,
+            }),
+            preserved: u32::try_from(process.extra_numbers()).unwrap_or(u32::MAX),
+            // As in libcontainer: the filter is then loaded right before exec, and does not have
+            // to allow the system calls of the init.
+            no_new_privileges: process.no_new_privileges || config.seccomp.is_some(),
+            seccomp: filter,
+            umask: process.ids.as_ref().and_then(|ids| ids.umask).unwrap_or(0o022),
+            parent_death_signal: config.parent_death_signal.unsigned_abs(),
+            scheduler: process.scheduler.as_ref().map(attributes),
+            io_priority: process.io_priority,
+            affinity: affinity(process.affinity.as_ref())?,
+            labels: lsm::exec_labels(profile, process_label),
+        }))
+    }
+
+    /// Returns the process as far as it is resolved. Its ids are invalid, and it has no `HOME` of
+    /// its user.
+    pub fn process(&self) -> &plan::Process {
+        &self.0
+    }
+
+    /// Completes the process with its user.
+    ///
+    /// # Errors
+    /// [`pidone_config::Code::ConfigInvalid`] for ids that the user namespace does not have, for
+    /// groups that cannot be set, and for an environment that is too large with `HOME`.
+    pub fn with_user(
+        self,
+        config: &Config,
+        process: &Process,
+        user: User,
+    ) -> Result<plan::Process> {
+        let User { uid, gid, groups, home, .. } = user;
+        check_mapped(config, process, (uid, gid))?;
+        let Self(mut resolved) = self;
+        set_home(&mut resolved.env, &home);
+        let rlimits = process.rlimits.as_ref().unwrap_or(&config.rlimits);
+        check_size(&process.args, &resolved.env, rlimits)?;
+        let search = match uid {
             // Root needs nothing to be raised.
             0 => 0,
             _ => privilege::search_capability(config.namespace(NamespaceType::User).is_some()),
-        },
-        rlimits: rlimits.iter().map(|limit| (limit.kind, limit.soft, limit.hard)).collect(),
-        terminal: process.terminal.map(|size| Terminal {
-            rows: size.rows,
-            columns: size.columns,
-            console: config.has_new(NamespaceType::Mount),
-            keep_newlines: process.keep_newlines,
-        }),
-        preserved: u32::try_from(process.extra_numbers()).unwrap_or(u32::MAX),
-        // As in libcontainer: the filter is then loaded right before exec, and does not have to
-        // allow the system calls of the init.
-        no_new_privileges: process.no_new_privileges || config.seccomp.is_some(),
-        seccomp: filter,
-        umask: process.ids.as_ref().and_then(|ids| ids.umask).unwrap_or(0o022),
-        parent_death_signal: config.parent_death_signal.unsigned_abs(),
-        scheduler: process.scheduler.as_ref().map(attributes),
-        io_priority: process.io_priority,
-        affinity: affinity(process.affinity.as_ref())?,
-        labels: lsm::exec_labels(profile, process_label),
-    })
+        };
+        let groups = settable(config, process, groups)?;
+        Ok(plan::Process { uid, gid, groups, search, ..resolved })
+    }
+}
+
+/// Returns the user of a process, if that does not depend on the user files of the container: the
+/// process has numbers, and `HOME` in its environment.
+///
+/// # Errors
+/// [`pidone_config::Code::ConfigInvalid`] for a number that is no id.
+pub fn given_user(process: &Process) -> Result<Option<User>> {
+    match &process.ids {
+        Some(ids) if home(&process.env).is_some_and(|home| !home.is_empty()) => {
+            Ok(Some(User { groups: ids.groups.clone(), ..User::of_ids(ids.uid, ids.gid)? }))
+        }
+        _ => Ok(None),
+    }
+}
+
+/// Finds the user of a process, with all its groups. They are looked up in `files`, or the files
+/// below a root, if it does not have them itself.
+///
+/// # Errors
+/// [`pidone_config::Code::ConfigInvalid`] for an unknown or invalid user or group;
+/// [`pidone_config::Code::SystemError`] if a file cannot be read.
+pub fn find_user<'a>(
+    config: &Config,
+    process: &Process,
+    files: impl Into<user::Files<'a>>,
+) -> Result<User> {
+    if let Some(user) = given_user(process)? {
+        return Ok(user);
+    }
+    let files = files.into();
+    if let Some(ids) = &process.ids {
+        let user = user::resolve(&format!("{}:{}", ids.uid, ids.gid), files)?;
+        return Ok(User { groups: ids.groups.clone(), ..user });
+    }
+    let mut user = user::resolve(&process.user, files)?;
+    user.groups.extend(user::groups(&config.additional_groups, files)?);
+    Ok(user)
+}
+
+/// Resolves the names of a process to numbers, with the seccomp filter of the container, which is
+/// already compiled. Users and groups are looked up in `files`, or the files below a root.
+///
+/// # Errors
+/// Those of [`Nameless::new`], [`find_user`] and [`Nameless::with_user`].
+pub fn resolve_with_filter<'a>(
+    config: &Config,
+    process: &Process,
+    files: impl Into<user::Files<'a>>,
+    filter: Option<(u32, Vec<u8>)>,
+) -> Result<plan::Process> {
+    let user = find_user(config, process, files)?;
+    Nameless::new(config, process, filter)?.with_user(config, process, user)
 }
 
 /// Refuses ids that the user namespace of the container does not have: no process can change to
@@ -134,13 +192,16 @@ fn check_mapped(config: &Config, process: &Process, (uid, gid): (u32, u32)) -> R
     Ok(())
 }
 
-/// Sets `HOME` unless the environment has it. As in runc, the last one counts, and an empty one is
-/// unset.
-fn set_home(env: &mut Vec<OsString>, home: &str) {
-    let last = env.iter().rev().find_map(|variable| variable.as_bytes().strip_prefix(b"HOME="));
-    if last.is_none_or(<[u8]>::is_empty) {
+/// Returns the value of `HOME` in an environment. As in runc, the last one counts.
+fn home(env: &[OsString]) -> Option<&[u8]> {
+    env.iter().rev().find_map(|variable| variable.as_bytes().strip_prefix(b"HOME="))
+}
+
+/// Sets `HOME` unless the environment has it. As in runc, an empty one is unset.
+fn set_home(env: &mut Vec<OsString>, value: &str) {
+    if home(env).is_none_or(<[u8]>::is_empty) {
         env.retain(|variable| !variable.as_bytes().starts_with(b"HOME="));
-        env.push(format!("HOME={home}").into());
+        env.push(format!("HOME={value}").into());
     }
 }
 

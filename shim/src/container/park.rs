@@ -1,21 +1,23 @@
 //! Containers that are set up before their program is known, for a pool.
 
-use std::os::fd::AsFd;
+use std::cell::OnceCell;
+use std::os::fd::{AsFd, OwnedFd};
 
 use pidone_config::{Config, Process, Result};
 use pidone_host::cgroup::Cgroups;
 use pidone_host::lsm;
 use pidone_plan::Plan;
-use pidone_plan::parked::with_descriptors;
+use pidone_plan::parked::{become_later, with_descriptors};
+use pidone_plan::resolve::Nameless;
 
 use super::{Container, network};
 use crate::container::children::FirstProcess;
 use crate::container::running::Running;
-use crate::container::start::facts::{Compilation, Compiled, Stage};
-use crate::container::start::{ParkedFirst, ReleaseHostSide, refuse_closed_numbers};
+use crate::container::start::facts::{Compilation, Compiled, Program, Stage};
+use crate::container::start::{ParkedFirst, ReleaseHostSide, refuse_closed_numbers, users};
 use crate::container::state::lock::Lock;
 use crate::launch::stdio::Descriptors;
-use crate::launch::{self, Lent, Owner};
+use crate::launch::{self, Child, Lent, Owner, Rest};
 
 /// An init that waits for its program.
 #[derive(Debug)]
@@ -68,25 +70,45 @@ impl Container {
             Descriptors::open(process)?
         };
         let plan = with_descriptors(rest, descriptors.opened_stdio(), extra);
-        self.finish(parked, descriptors, &plan)
+        self.finish(parked, descriptors, (&plan, None))
     }
 
-    /// Sends the second part of the plan with its descriptors, and waits for the exec.
-    fn finish(&self, parked: Parked, descriptors: Descriptors<'_>, plan: &Plan) -> Result<Running> {
+    /// Sends the second part of the plan with its descriptors, and waits for the exec. A process
+    /// whose user is found only then is completed meanwhile.
+    fn finish(
+        &self,
+        parked: Parked,
+        descriptors: Descriptors<'_>,
+        (plan, nameless): (&Plan, Option<(&Nameless, &Process)>),
+    ) -> Result<Running> {
         let state = self.known();
-        // Only a model that is root sets its user in the first stage.
-        let uid = plan.user().unwrap_or_default();
-        let owner = Owner { descriptors: &descriptors, config: &state.config, uid };
-        if let Err(error) = owner.take(parked.init.ids()) {
-            parked.end();
-            return Err(error);
+        let config = &state.config;
+        let owner = |uid| Owner { descriptors: &descriptors, config, uid };
+        let whole = OnceCell::new();
+        let compile = |child: &Child| {
+            let mut plan = plan.clone();
+            let Some((nameless, process)) = nameless else { return Ok(plan) };
+            let process = users::complete(nameless, config, process, child.pid)?;
+            owner(process.uid).take(child.ids())?;
+            become_later(&mut plan, config, &process)?;
+            Ok(plan)
+        };
+        let rest = nameless.is_some().then_some(Rest { compile: &compile, whole: &whole });
+        if rest.is_none() {
+            // Only a model that is root sets its user in the first stage.
+            let uid = plan.user().unwrap_or_default();
+            if let Err(error) = owner(uid).take(parked.init.ids()) {
+                parked.end();
+                return Err(error);
+            }
         }
         let all = descriptors.all();
         let lent = Lent { others: &all, ..Lent::default() };
         // This program holds no lock of a container that it keeps ready.
         let mut host =
             ReleaseHostSide::new(self.hooks(&state, parked.cgroups.as_ref()), plan, None);
-        let started = parked.init.finish(plan, lent, self.options.timeout, &mut host)?;
+        host.rest = rest;
+        let started = parked.init.finish((plan, rest), lent, self.options.timeout, &mut host)?;
         drop(all);
         let mut running = Running::from_started(started, descriptors);
         running.cgroups = parked.cgroups;
@@ -113,7 +135,7 @@ impl Container {
     ) -> Result<Running> {
         self.change_state(|state| state.config = config);
         let compiled = refuse_closed_numbers(process).and_then(|()| self.compile_rest(process));
-        let Compiled { plan, .. } = match compiled {
+        let Compiled { plan, program, .. } = match compiled {
             Ok(compiled) => compiled,
             Err(error) => {
                 parked.end();
@@ -127,7 +149,11 @@ impl Container {
                 return Err(error);
             }
         };
-        let mut running = self.finish(parked, descriptors, &plan)?;
+        let nameless = match &program {
+            Some(Program::Nameless(nameless)) => Some((nameless, process)),
+            _ => None,
+        };
+        let mut running = self.finish(parked, descriptors, (&plan, nameless))?;
         // Written last: only processes that join the container need the root, and the program runs.
         if let Err(error) = self.write_state() {
             self.discard(&mut running);
@@ -183,6 +209,11 @@ impl Container {
 }
 
 impl Parked {
+    /// Opens the root of the container, as the init has set it up.
+    pub(crate) fn root(&self) -> Result<OwnedFd> {
+        users::root_of(self.init.ids().0)
+    }
+
     /// Whether the init still waits for its program.
     pub(crate) fn waits(&self) -> bool {
         self.init.waits()

@@ -27,7 +27,7 @@ pub(crate) use clone::Child;
 pub(crate) use id_map::Maps;
 pub(crate) use network::{Network, has_other_processor};
 pub(crate) use owner::Owner;
-pub(crate) use session::{Host, Launch, Parked, Resume, Started};
+pub(crate) use session::{Host, Launch, Parked, Rest, Resume, Started};
 pub(crate) use source::Lent;
 pub(crate) use spawn::{Spawn, Spawned};
 pub(crate) use template::{BARE as TEMPLATE_BARE, ROOT as TEMPLATE_ROOT};

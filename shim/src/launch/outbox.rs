@@ -52,6 +52,12 @@ impl<'a> Outbox<'a> {
         Self { more: true, ..self }
     }
 
+    /// Continues with a plan that has further parts after those that were sent.
+    pub(super) fn continue_with(&mut self, plan: &'a Plan) {
+        self.plan = plan;
+        self.more = false;
+    }
+
     /// Numbers the operations after `before` operations of another plan.
     pub(super) fn numbered_after(self, before: u32) -> Self {
         Self { first: before.saturating_add(1), ..self }

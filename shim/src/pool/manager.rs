@@ -2,6 +2,7 @@
 //! used ones.
 
 use std::collections::VecDeque;
+use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -11,6 +12,7 @@ use pidone_config::{Config, Error, Process, Result};
 use pidone_host::cgroup::Cgroups;
 use pidone_host::deadline::after;
 use pidone_host::{lsm, privilege};
+use pidone_plan::Plan;
 use rustix::io::Errno;
 use rustix::process::{Signal, getpriority_process, setpriority_process};
 
@@ -116,11 +118,10 @@ impl PoolManager {
         let Some(programs) = &this.programs else {
             return Self::start_in(this, &this.config, process);
         };
-        let plan = programs.plan(process)?;
-        if let Some(plan) = &plan
-            && let Some(ReadyContainer { container, parked }) = this.take()
+        if let Some((ReadyContainer { container, parked }, plan)) =
+            this.take_for(programs, process)?
         {
-            let started = container.assign(parked, process, plan);
+            let started = container.assign(parked, process, &plan);
             return Self::lend(this, container, started);
         }
         Self::start_cold(this, &this.config, process)
@@ -139,8 +140,8 @@ impl PoolManager {
         config.validate()?;
         let programs = this.programs.as_ref();
         let programs = programs.ok_or_else(|| refuse("are those of the pool"))?;
-        if let Some(plan) = programs.plan(process)?
-            && let Some(ReadyContainer { mut container, parked }) = this.take()
+        if let Some((ReadyContainer { mut container, parked }, plan)) =
+            this.take_for(programs, process)?
         {
             let config = with_id(&config, container.id());
             if let Err(error) = container.set(&config) {
@@ -174,6 +175,29 @@ impl PoolManager {
             return Self::lend(this, container, started);
         }
         Self::start_cold(this, &config, process)
+    }
+
+    /// Takes a ready container whose init can become a process, and returns the plan for that.
+    fn take_for(
+        &self,
+        programs: &Programs,
+        process: &Process,
+    ) -> Result<Option<(ReadyContainer, Arc<Plan>)>> {
+        if let Some(root) = programs.root() {
+            let Some(plan) = programs.plan(process, root)? else { return Ok(None) };
+            return Ok(self.take().map(|ready| (ready, plan)));
+        }
+        let Some(ready) = self.take() else { return Ok(None) };
+        let plan = ready.parked.root().and_then(|root| programs.plan(process, root.as_fd()));
+        if let Ok(Some(plan)) = plan {
+            return Ok(Some((ready, plan)));
+        }
+        if let Some(unwanted) = self.queue().put_back(ready)
+            && let Err(error) = unwanted.end()
+        {
+            self.removals().error = Some(error);
+        }
+        plan.map(|_| None)
     }
 
     /// Takes a ready container whose init still waits.

@@ -10,8 +10,6 @@ pub(crate) const DIFFERENCES: &[(&str, &str)] = &[
     ("a_tmpfs_with_size_and_mode", "as runc since 1.2: the option `mode` has precedence"),
     ("a_version_of_the_future", "the specification requires an error"),
     ("an_empty_entry_of_path", "as execvp(3): it is the working directory"),
-    ("home_of_a_bound_etc", "a gap: users are looked up before the mounts are made"),
-    ("home_of_a_bound_passwd", "a gap: users are looked up before the mounts are made"),
     ("no_path_at_all", "as execvp(3): there is a default search path"),
     ("no_version", "the specification requires the property"),
     ("ps_of_a_stopped_one", "nothing is listed, and a list in JSON is `[]`"),

@@ -74,6 +74,105 @@ pub(crate) const SITUATIONS: &[Situation] = &[
             ),
         ])
         .image("mkdir ../etc && echo 'user:x:1000:1000:user:/bound:/bin/sh' >../etc/passwd"),
+    inside("home_of_an_empty_etc", "echo $HOME").config(&[
+        USER,
+        ("mounts/+", r#"{ "destination": "/etc", "type": "tmpfs", "source": "tmpfs" }"#),
+    ]),
+    inside("home_of_an_overlay", "echo $HOME")
+        .config(&[
+            USER,
+            (
+                "mounts/+",
+                r#"{ "destination": "/etc", "type": "overlay", "source": "overlay",
+            "options": ["lowerdir=@BUNDLE/upper:@BUNDLE/lower"] }"#,
+            ),
+        ])
+        .image(
+            "mkdir ../lower ../upper && echo 'user:x:1000:1000:user:/low:/bin/sh' >../lower/passwd
+            echo 'user:x:1000:1000:user:/up:/bin/sh' >../upper/passwd",
+        ),
+    inside("home_of_a_mount_at_a_link_to_etc", "echo $HOME")
+        .config(&[
+            USER,
+            (
+                "mounts/+",
+                r#"{ "destination": "/data/alias", "type": "bind", "options": ["bind"],
+            "source": "@BUNDLE/etc" }"#,
+            ),
+        ])
+        .image(
+            "ln -s ../etc data/alias
+            mkdir ../etc && echo 'user:x:1000:1000:user:/bound:/bin/sh' >../etc/passwd",
+        ),
+    inside("home_of_a_mount_at_a_link_to_a_file", "echo $HOME")
+        .config(&[
+            USER,
+            (
+                "mounts/+",
+                r#"{ "destination": "/etc/alias", "type": "bind", "options": ["bind"],
+            "source": "@BUNDLE/passwd" }"#,
+            ),
+        ])
+        .image("ln -s passwd etc/alias; echo 'user:x:1000:1000:user:/bound:/bin/sh' >../passwd"),
+    inside("home_of_a_mount_that_etc_leads_to", "echo $HOME")
+        .config(&[
+            USER,
+            (
+                "mounts/+",
+                r#"{ "destination": "/data", "type": "bind", "options": ["rbind"],
+            "source": "@BUNDLE/data" }"#,
+            ),
+        ])
+        .image(
+            "mv etc data; ln -s /data/etc etc
+            mkdir -p ../data/etc && echo 'user:x:1000:1000:user:/bound:/bin/sh' >../data/etc/passwd",
+        ),
+    inside("home_of_a_link_without_mounts", "echo $HOME")
+        .config(&[USER])
+        .image("mv etc/passwd data; ln -s ../data/passwd etc"),
+    inside("home_of_a_masked_passwd", "echo $HOME")
+        .config(&[USER, ("linux/maskedPaths/+", r#""/etc/passwd""#)]),
+    inside("home_of_a_hook", "echo $HOME")
+        .config(&[
+            USER,
+            (
+                "hooks/createRuntime",
+                r#"[{ "path": "/bin/sh", "args": ["sh", "-c",
+            "echo 'user:x:1000:1000:user:/hook:/bin/sh' >@BUNDLE/rootfs/etc/passwd"] }]"#,
+            ),
+        ]),
+    inside("a_given_home_is_kept", "echo $HOME").config(&[
+        USER,
+        ("process/env", r#"["PATH=/bin", "HOME=/mine"]"#),
+        ("mounts/+", r#"{ "destination": "/etc", "type": "tmpfs", "source": "tmpfs" }"#),
+    ]),
+    inside("home_in_a_user_namespace", "echo $HOME")
+        .config(&[
+            USER,
+            USER_NAMESPACE[0],
+            USER_NAMESPACE[1],
+            USER_NAMESPACE[2],
+            (
+                "mounts/+",
+                r#"{ "destination": "/etc/passwd", "type": "bind", "options": ["bind"],
+            "source": "@BUNDLE/passwd" }"#,
+            ),
+        ])
+        .image(
+            "chown -R 100000:100000 . && chmod 755 ..
+            echo 'user:x:1000:1000:user:/bound:/bin/sh' >../passwd",
+        ),
+    Situation::steps("home_of_a_bound_etc_by_create", "r create c >out 2>&1; t r start c; ready; t r exec -u 1000 c sh -c 'echo $HOME; id -u; id -g'; r exec c cat /dev/shm/home")
+        .first("echo $HOME >/dev/shm/home; echo ready >/dev/shm/ready; while :; do sleep 0.05; done")
+        .config(&[
+            USER,
+            (
+                "mounts/+",
+                r#"{ "destination": "/etc", "type": "bind", "options": ["bind"],
+            "source": "@BUNDLE/etc" }"#,
+            ),
+        ])
+        .image("mkdir ../etc && echo 'user:x:1000:44:user:/bound:/bin/sh' >../etc/passwd"),
     Situation::steps("home_of_a_further_user", "up; t r exec -u 1000 c sh -c 'echo $HOME'"),
     inside("additional_groups", "id -G")
         .config(&[("process/user", r#"{ "uid": 1000, "gid": 1000, "additionalGids": [29, 7] }"#)]),

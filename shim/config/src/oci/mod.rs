@@ -75,8 +75,6 @@
 //! - `ociVersion` is required, and a version that is not supported is an error. runc takes any.
 //! - `process.args`: without `PATH` in the environment there is a default search path, and an empty
 //!   entry of it is the working directory, as with execvp(3). runc finds no program there.
-//! - `process.user`: the home directory comes from the root file system as it is before the mounts;
-//!   a further process sees the mounts.
 //! - `annotations`: `org.pidone.init` with the value `true` selects an init that stays process 1.
 //!   Of crun's, these are honoured: `run.oci.keep_original_groups`, with which processes keep the
 //!   supplementary groups of the caller, and `additionalGids` are ignored;

@@ -13,7 +13,6 @@ use pidone_host::unix::path_in;
 use pidone_plan as plan;
 use pidone_plan::dropped::DroppedPrivileges;
 use pidone_plan::resolve::{Filter, cached_filter, resolve_with_filter};
-use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 
 use crate::container::children;
@@ -21,6 +20,7 @@ use crate::container::exec::running_init::RunningInit;
 use crate::container::exec::supervised::SpawnRequest;
 use crate::container::hook::Hooks;
 use crate::container::running::Running;
+use crate::container::start::users::root_of;
 use crate::container::start::{adjust_oom_score, reset_affinity};
 use crate::container::state::sockets::SUPERVISOR;
 use crate::launch::channel::Channel;
@@ -58,18 +58,11 @@ impl Join<'_> {
     pub(crate) fn start(self) -> Result<Running> {
         // Connecting wakes up the init, which gets ready while this resolves the process.
         let channel = if self.can_be_spawned() { self.connect()? } else { None };
-        let root = self.root()?;
+        let root = root_of(self.pid)?;
         match channel {
             Some(channel) => self.spawn(channel, root.as_fd()),
             None => self.join(root.as_fd()),
         }
-    }
-
-    /// Opens the root of the container.
-    fn root(&self) -> Result<OwnedFd> {
-        let path = format!("/proc/{}/root", self.pid);
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        openat(CWD, &path, flags, Mode::empty()).map_err(|errno| Error::path("open", &path, errno))
     }
 
     /// Resolves the process: users, groups and capabilities to numbers, by the files in `root`.
@@ -200,6 +193,7 @@ impl Join<'_> {
         let start = |entrance: &Entrance<'_>| {
             Launch {
                 plan: &plan,
+                rest: None,
                 image: image(self.image, self.options, false)?,
                 place: Place::Caller,
                 namespaces: 0,

@@ -149,6 +149,7 @@ impl Hooks<'_> {
         let entrance = self.cgroups.map(Cgroups::entrance).transpose()?.unwrap_or_default();
         let started = Launch {
             plan,
+            rest: None,
             image: image(self.image, self.options, false)?,
             place: Place::Caller,
             namespaces: 0,

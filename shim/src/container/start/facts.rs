@@ -1,6 +1,5 @@
 //! Compiling the plan of a first process from its configuration and facts about the host.
 
-use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use pidone_config::config::NamespaceType;
@@ -8,16 +7,17 @@ use pidone_config::{Config, Error, Process, Result};
 use pidone_host::cgroup::Cgroups;
 use pidone_host::{mounts, namespace, net, privilege};
 use pidone_plan::container::{
-    CLONE_NEWCGROUP, CLONE_NEWNET, CLONE_NEWTIME, has_commands, names_host_paths, needs_host_view,
+    CLONE_NEWCGROUP, CLONE_NEWNET, CLONE_NEWTIME, compile_before_user, has_commands,
+    names_host_paths, needs_host_view,
 };
 use pidone_plan::dropped::DroppedPrivileges;
 use pidone_plan::facts::Facts;
 use pidone_plan::parked::{self, Model};
-use pidone_plan::resolve::resolve;
+use pidone_plan::resolve::{Nameless, compile_filter};
 use pidone_plan::{self as plan, Plan};
-use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 
+use crate::container::start::users;
 use crate::launch::options::Strategy;
 use crate::launch::{Place, TEMPLATE_BARE, TEMPLATE_ROOT, has_other_processor, template_error};
 use crate::trace;
@@ -54,6 +54,15 @@ pub(crate) enum Stage<'a> {
     Rest,
 }
 
+/// A resolved process, as far as its user is known.
+pub(crate) enum Program {
+    /// The process is complete. Unless the init supervises, it is part of the plan.
+    Complete(plan::Process),
+    /// The user is found when the container is complete. Unless the init supervises, the plan ends
+    /// there, with a wait for the rest.
+    Nameless(Nameless),
+}
+
 /// A plan and the clone that it needs.
 pub(crate) struct Compiled {
     pub(crate) plan: Plan,
@@ -63,9 +72,8 @@ pub(crate) struct Compiled {
     pub(crate) namespaces: u32,
     /// Whether the init forks the process.
     pub(crate) forks: bool,
-    /// The resolved process; `None` if it is not known yet. Unless the init supervises, it is part
-    /// of the plan.
-    pub(crate) process: Option<plan::Process>,
+    /// The process; `None` if it is not known yet.
+    pub(crate) program: Option<Program>,
     /// The privileges that a supervising init drops before it serves requests.
     pub(crate) dropped: DroppedPrivileges,
 }
@@ -79,7 +87,9 @@ pub(crate) struct Compiled {
 ///
 /// The plan depends on the host and on the caller. Where the caller may not copy mounts, the init
 /// opens bind sources by their paths. The function reads the types of bind sources, the users and
-/// groups in the root, and the paths of cgroups.
+/// groups in the root, and the paths of cgroups. Where a mount covers `/etc/passwd` or
+/// `/etc/group`, the plan waits for the host, which then reads them in the container. What follows
+/// the wait is compiled here from the files in the root.
 ///
 /// # Errors
 /// [`Code::ConfigInvalid`](pidone_config::Code::ConfigInvalid) with the field and its value;
@@ -101,7 +111,14 @@ pub fn first_plan(config: &Config, process: &Process) -> Result<Plan> {
         waits: false,
         stage: Stage::Whole,
     };
-    Ok(compilation.compile()?.plan)
+    let Compiled { mut plan, program, .. } = compilation.compile()?;
+    if let Some(Program::Nameless(nameless)) = program
+        && !config.supervise
+    {
+        let process = users::complete_before_mounts(&nameless, config, process)?;
+        plan::container::compile_rest(&mut plan, config, &process, false)?;
+    }
+    Ok(plan)
 }
 
 /// Why the template mount namespace is not used.
@@ -110,6 +127,16 @@ enum TemplateObstacle {
     Rule(&'static str),
     /// It could not be made.
     Failure(&'static Error),
+}
+
+impl Program {
+    /// Returns the process, as far as it is resolved.
+    fn process(&self) -> &plan::Process {
+        match self {
+            Self::Complete(process) => process,
+            Self::Nameless(nameless) => nameless.process(),
+        }
+    }
 }
 
 impl Compilation<'_> {
@@ -155,22 +182,30 @@ impl Compilation<'_> {
             attributes: &mounts::attributes,
             joined,
         };
-        let resolve = || resolve(config, self.process, user_root(config)?.as_fd());
-        let (plan, process) = match self.stage {
+        let (plan, program) = match self.stage {
             Stage::Whole => {
-                let process = resolve()?;
-                facts.dropped = DroppedPrivileges::from_config(config, &process)?;
-                (plan::container::compile(config, &process, &facts)?, Some(process))
+                let program = self.resolve()?;
+                facts.dropped = DroppedPrivileges::from_config(config, program.process())?;
+                let plan = match &program {
+                    // A supervising init gets its program later.
+                    Program::Nameless(nameless) if !config.supervise => {
+                        compile_before_user(config, nameless.process(), &facts)?
+                    }
+                    _ => plan::container::compile(config, program.process(), &facts)?,
+                };
+                (plan, Some(program))
             }
             Stage::Model(model) => (model.begin(config, &facts)?, None),
             Stage::Entrance => (parked::enter_only(config, &facts), None),
             Stage::Rest => {
-                let process = resolve()?;
-                let plan = parked::configure_later(config, &process, &facts)?.ok_or_else(|| {
-                    let reason = "more than come with a program that is told later";
-                    Error::config("extra_files", process.preserved, reason)
-                })?;
-                (plan, Some(process))
+                let program = self.resolve()?;
+                let plan = match &program {
+                    Program::Complete(process) => parked::configure_later(config, process, &facts)?,
+                    Program::Nameless(nameless) => {
+                        parked::configure_before_user(config, nameless.process(), &facts)?
+                    }
+                };
+                (plan, Some(program))
             }
         };
         let forks = !facts.joined.is_empty();
@@ -178,7 +213,18 @@ impl Compilation<'_> {
         let later = if self.parallel_netns { later | CLONE_NEWNET } else { later };
         let namespaces = if forks { 0 } else { new & !later };
         let dropped = facts.dropped;
-        Ok(Compiled { plan, place, namespaces, forks, process, dropped })
+        Ok(Compiled { plan, place, namespaces, forks, program, dropped })
+    }
+
+    /// Resolves the process, with its user if that is known before the container is set up.
+    fn resolve(&self) -> Result<Program> {
+        let Self { config, process, .. } = *self;
+        let user = users::find_before(config, process)?;
+        let nameless = Nameless::new(config, process, compile_filter(config)?)?;
+        Ok(match user {
+            Some(user) => Program::Complete(nameless.with_user(config, process, user)?),
+            None => Program::Nameless(nameless),
+        })
     }
 
     /// Returns where the clone happens. `obstacle` is what rules out the template, if anything.
@@ -247,14 +293,6 @@ pub(crate) fn can_make_netns_in_parallel(config: &Config, network: &net::Plan) -
         && !config.mounts.iter().any(has_commands)
         && !config.hooks.need_host_mounts()
         && privilege::can_copy_mounts()
-}
-
-/// Opens the directory in which users and groups are looked up: the root, or `/` of the host if the
-/// root is assembled from the host's directories.
-pub(crate) fn user_root(config: &Config) -> Result<OwnedFd> {
-    let path = if config.tmpfs_root { Path::new("/") } else { &config.rootfs };
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    openat(CWD, path, flags, Mode::empty()).map_err(|errno| Error::path("open", path, errno))
 }
 
 /// Returns the flags of the new namespaces, and the flags and files of the joined ones, in the

@@ -1,8 +1,9 @@
 //! Starting the first process of a container: compiling its plan and launching the init.
 
 pub(crate) mod facts;
+pub(crate) mod users;
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -11,9 +12,10 @@ use pidone_config::oci::Status;
 use pidone_config::{Config, Error, Process, Result, Stdio};
 use pidone_host::cgroup::{self, Cgroups, Entrance};
 use pidone_host::{lsm, net, privilege, proc};
+use pidone_plan::Plan;
 use pidone_plan::barrier::{BARRIER_CGROUP, BARRIER_CREATE, BARRIER_START, mount_of_barrier};
+use pidone_plan::container::compile_rest;
 use pidone_plan::dropped::DroppedPrivileges;
-use pidone_plan::{self as plan, Plan};
 use rustix::io::Errno;
 use rustix::thread::{CpuSet, Pid, sched_setaffinity};
 
@@ -21,14 +23,16 @@ use crate::container::children;
 use crate::container::exec::supervised::SpawnRequest;
 use crate::container::hook::{Hooks, mount_command};
 use crate::container::running::Running;
-use crate::container::start::facts::{Compilation, Compiled, Stage};
+use crate::container::start::facts::{Compilation, Compiled, Program, Stage};
 use crate::container::state::journal::{Entry, Journal};
 use crate::container::state::lock::Lock;
 use crate::container::state::{Identity, State, sockets};
 use crate::launch::image::Sealed;
 use crate::launch::options::{Options, image};
 use crate::launch::stdio::Descriptors;
-use crate::launch::{Child, Host, Launch, Lent, Maps, Network, Owner, Parked, Place, Started};
+use crate::launch::{
+    Child, Host, Launch, Lent, Maps, Network, Owner, Parked, Place, Rest, Started,
+};
 use crate::trace;
 
 /// The start of a container's first process.
@@ -78,9 +82,13 @@ impl Start<'_> {
             refuse_closed_numbers(self.process)?;
         }
         let mut compiled = self.compile(Stage::Whole)?;
+        let nameless = match &compiled.program {
+            Some(Program::Nameless(nameless)) if !supervises => Some(nameless.clone()),
+            _ => None,
+        };
         // The exec, and whatever waits for the network namespace, must not run before the process
         // is in the journal.
-        let apart = compiled.plan.first_late().is_none();
+        let apart = compiled.plan.first_late().is_none() && nameless.is_none();
         if self.listener.is_none() && !supervises && apart {
             compiled.plan.set_last_apart();
         }
@@ -90,23 +98,39 @@ impl Start<'_> {
             supervises.then(|| Descriptors::from_stdio([&Stdio::Null; 3], &[])).transpose()?;
         let for_init = null.as_ref().unwrap_or(&descriptors);
         let all = for_init.all();
-        let early = compiled.plan.early_parts();
-        let owner = compiled.process.as_ref().filter(|_| !supervises).map(|process| Owner {
-            descriptors: &descriptors,
-            config: self.config,
-            uid: process.uid,
-        });
+        let owner = |uid| Owner { descriptors: &descriptors, config: self.config, uid };
+        let whole = OnceCell::new();
+        let compile = |child: &Child| {
+            let mut plan = compiled.plan.clone();
+            let Some(nameless) = &nameless else { return Ok(plan) };
+            let process = users::complete(nameless, self.config, self.process, child.pid)?;
+            owner(process.uid).take(child.ids())?;
+            compile_rest(&mut plan, self.config, &process, self.waits())?;
+            Ok(plan)
+        };
+        let rest = nameless.is_some().then_some(Rest { compile: &compile, whole: &whole });
+        let early = match rest {
+            Some(_) => compiled.plan.first_late().unwrap_or(usize::MAX),
+            None => compiled.plan.early_parts(),
+        };
+        let owner = match &compiled.program {
+            Some(Program::Complete(process)) if !supervises => Some(owner(process.uid)),
+            _ => None,
+        };
         let (started, identity) =
-            self.launch(&compiled, (&all, owner), early, |launch, host| launch.start(host))?;
+            self.launch((&compiled, rest), (&all, owner), early, |launch, host| {
+                launch.start(host)
+            })?;
         drop(all);
-        let Compiled { plan, process, dropped, .. } = compiled;
+        let Compiled { plan, program, dropped, .. } = compiled;
         let rest_of = |plan: &Plan| plan.after_wait().map(|(first, rest)| (first, rest.to_owned()));
         let (mut running, rest) = if supervises {
-            let process =
-                process.ok_or_else(|| Error::system("compile", &self.state.id, Errno::INVAL))?;
-            let (running, plan) = self.first_program(started, &process, descriptors, dropped)?;
+            let program =
+                program.ok_or_else(|| Error::system("compile", &self.state.id, Errno::INVAL))?;
+            let (running, plan) = self.first_program(started, program, descriptors, dropped)?;
             (running, rest_of(&plan))
         } else {
+            let plan = whole.into_inner().unwrap_or(plan);
             (Running::from_started(started, descriptors), rest_of(&plan))
         };
         // If no descriptor is left for the registration, only the process itself is reaped.
@@ -125,7 +149,7 @@ impl Start<'_> {
         let early = compiled.plan.parts().len();
         let descriptors: (&[_], _) = (&[null.as_fd(); 3], None);
         let (parked, identity) =
-            self.launch(&compiled, descriptors, early, |launch, host| launch.park(host))?;
+            self.launch((&compiled, None), descriptors, early, |launch, host| launch.park(host))?;
         Ok(ParkedFirst { parked, identity })
     }
 
@@ -140,10 +164,15 @@ impl Start<'_> {
             awaits_cgroup: self.awaits_cgroup(),
             parallel_netns: self.parallel_netns.is_some(),
             keyring: self.hooks().keyring(),
-            waits: self.listener.is_some() && self.supervisor.is_none(),
+            waits: self.waits(),
             stage,
         };
         trace::span("compile the plan", || compilation.compile())
+    }
+
+    /// Whether the plan waits for the start.
+    fn waits(&self) -> bool {
+        self.listener.is_some() && self.supervisor.is_none()
     }
 
     /// Launches the init by `run`. Returns its result, and the identity of the process.
@@ -152,14 +181,14 @@ impl Start<'_> {
     /// one, gets the descriptors.
     fn launch<T>(
         &self,
-        compiled: &Compiled,
+        (compiled, rest): (&Compiled, Option<Rest<'_>>),
         (descriptors, owner): (&[BorrowedFd<'_>], Option<Owner<'_>>),
         early: usize,
         run: impl FnOnce(&Launch<'_>, &mut HostSide<'_>) -> Result<T>,
     ) -> Result<(T, Identity)> {
         lsm::relabel(self.config)?;
         let Compiled { plan, place, namespaces, forks, .. } = compiled;
-        let takes_more = self.supervisor.is_some() || compiled.process.is_none();
+        let takes_more = self.supervisor.is_some() || compiled.program.is_none();
         // With the init itself, or with its fork, the process would exceed a smaller limit.
         let pids = self.config.cgroups.as_ref().and_then(|limits| limits.pids_limit);
         let is_full = pids.is_some_and(|limit| (0..=1).contains(&limit));
@@ -171,9 +200,10 @@ impl Start<'_> {
             Some(cgroups) => cgroups.entrance()?,
         };
         let moved = net::MovedDevices::default();
-        let mut host = HostSide { start: self, plan, identity: None, owner, moved };
+        let mut host = HostSide { start: self, plan, rest, identity: None, owner, moved };
         let launch = Launch {
             plan,
+            rest,
             image: image(self.image, self.options, takes_more)?,
             place: *place,
             namespaces: *namespaces,
@@ -212,12 +242,12 @@ impl Start<'_> {
     fn first_program(
         &self,
         started: Started,
-        process: &plan::Process,
+        program: Program,
         descriptors: Descriptors<'_>,
         dropped: DroppedPrivileges,
     ) -> Result<(Running, Plan)> {
         let Started { child, mut channel, .. } = started;
-        let program = SpawnRequest {
+        let request = SpawnRequest {
             descriptors,
             cgroups: Vec::new(),
             main: true,
@@ -225,21 +255,30 @@ impl Start<'_> {
             keep_newlines: self.process.keep_newlines,
             timeout: self.options.timeout,
         };
-        let owner =
-            Owner { descriptors: &program.descriptors, config: self.config, uid: process.uid };
-        let spawned = owner.take(child.ids()).and_then(|()| {
-            let plan = program.compile_plan(self.config, process, dropped)?;
-            let spawned = program.spawn(&plan, child.ids(), &mut channel)?;
+        let spawn = || {
+            let process = match program {
+                Program::Complete(process) => process,
+                // The init has set up the container.
+                Program::Nameless(nameless) => {
+                    users::complete(&nameless, self.config, self.process, child.pid)?
+                }
+            };
+            let descriptors = &request.descriptors;
+            let owner = Owner { descriptors, config: self.config, uid: process.uid };
+            owner.take(child.ids())?;
+            let plan = request.compile_plan(self.config, &process, dropped)?;
+            let spawned = request.spawn(&plan, child.ids(), &mut channel)?;
             let none = || Error::system("spawn", "the init takes no request", Errno::AGAIN);
             Ok((spawned.ok_or_else(none)?, plan))
-        });
+        };
+        let spawned: Result<_> = spawn();
         let (spawned, plan) = spawned.map_err(|error| {
             child.end();
             self.explain(error)
         })?;
         let pid = child.pid;
         let init = children::Child::new(child.pidfd);
-        let pipes = program.descriptors.kept;
+        let pipes = request.descriptors.kept;
         Ok((Running::new(pid, init, pipes, spawned.console), plan))
     }
 
@@ -313,6 +352,8 @@ pub(crate) fn delegate(config: &Config, cgroups: &Cgroups) -> Result<()> {
 struct HostSide<'a> {
     start: &'a Start<'a>,
     plan: &'a Plan,
+    /// The rest of the plan, if it is not known yet.
+    rest: Option<Rest<'a>>,
     identity: Option<Identity>,
     /// Who gets the descriptors.
     owner: Option<Owner<'a>>,
@@ -371,7 +412,8 @@ impl Host for HostSide<'_> {
             BARRIER_CREATE => self.unlocked(true, || hooks.create(child, self.plan, &process.env)),
             BARRIER_START => {
                 sockets::mark_starting(directory)?;
-                let done = self.unlocked(false, || hooks.start(child, self.plan));
+                let whole = whole_plan(self.rest, self.plan);
+                let done = self.unlocked(false, || hooks.start(child, whole));
                 sockets::unmark_starting(directory);
                 done
             }
@@ -419,6 +461,11 @@ pub(crate) fn refuse_closed_numbers(process: &Process) -> Result<()> {
     }
 }
 
+/// Returns a plan with its rest, if that is known by now.
+fn whole_plan<'a>(rest: Option<Rest<'a>>, plan: &'a Plan) -> &'a Plan {
+    rest.and_then(|rest| rest.whole.get()).unwrap_or(plan)
+}
+
 /// Lets a process run on all processors of its cpuset, as runc does: from Linux 6.2 on, the
 /// affinity of the caller holds in the cpuset of the container, too.
 ///
@@ -449,6 +496,8 @@ pub(crate) struct ReleaseHostSide<'a> {
     hooks: Hooks<'a>,
     /// The remaining operations.
     plan: &'a Plan,
+    /// What follows after them, if it is not known yet.
+    pub(crate) rest: Option<Rest<'a>>,
     /// The lock and the directory of the container, if it is locked.
     locked: Option<(&'a Lock, BorrowedFd<'a>)>,
     /// Whether a hook has failed.
@@ -463,7 +512,7 @@ impl<'a> ReleaseHostSide<'a> {
         plan: &'a Plan,
         locked: Option<(&'a Lock, BorrowedFd<'a>)>,
     ) -> Self {
-        Self { hooks, plan, locked, hook_failed: false }
+        Self { hooks, plan, rest: None, locked, hook_failed: false }
     }
 }
 
@@ -480,7 +529,8 @@ impl Host for ReleaseHostSide<'_> {
         if id != BARRIER_START {
             return Ok(());
         }
-        let run = || self.hooks.start(child, self.plan);
+        let whole = whole_plan(self.rest, self.plan);
+        let run = || self.hooks.start(child, whole);
         let done = match self.locked {
             Some((lock, directory)) => {
                 let done = lock.released_for(run);

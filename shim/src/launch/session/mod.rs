@@ -5,7 +5,9 @@
 
 mod park;
 
+use std::cell::OnceCell;
 use std::collections::BTreeSet;
+use std::fmt;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -16,7 +18,7 @@ use pidone_host::cgroup::Entrance;
 use pidone_host::deadline::after;
 use pidone_host::pidfd::wait_for_end;
 use pidone_host::seccomp;
-use pidone_plan::barrier::{BARRIER_CONSOLE, BARRIER_PARKED};
+use pidone_plan::barrier::{BARRIER_CONSOLE, BARRIER_PARKED, BARRIER_USER};
 use pidone_plan::{Plan, mount_name, subject};
 use pidone_proto::{Call, Create, Op};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -38,6 +40,8 @@ pub(crate) use park::Parked;
 pub(crate) struct Launch<'a> {
     /// The operations.
     pub(crate) plan: &'a Plan,
+    /// The operations that follow, if they are not known yet.
+    pub(crate) rest: Option<Rest<'a>>,
     /// The image of the init, and the codec of its messages.
     pub(crate) image: (&'a Sealed, Codec),
     /// Where the clone happens.
@@ -60,6 +64,21 @@ pub(crate) struct Launch<'a> {
     pub(crate) early: usize,
     /// How long the host waits for the next report of the init.
     pub(crate) timeout: Duration,
+}
+
+/// The rest of a plan that ends with [`BARRIER_USER`].
+#[derive(Clone, Copy)]
+pub(crate) struct Rest<'a> {
+    /// Returns the whole plan: the operations so far, and the rest. The process waits.
+    pub(crate) compile: &'a dyn Fn(&Child) -> Result<Plan>,
+    /// Gets the whole plan.
+    pub(crate) whole: &'a OnceCell<Plan>,
+}
+
+impl fmt::Debug for Rest<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rest").field("whole", self.whole).finish_non_exhaustive()
+    }
 }
 
 /// The host's part of a start. The methods are called in this order.
@@ -106,7 +125,7 @@ impl Launch<'_> {
         let timed = claims.is_some();
         let (mut channel, theirs) = Channel::pair(self.image.1)?;
         let mut outbox = Outbox::new(self.plan, self.lent, timed);
-        if parks {
+        if parks || self.rest.is_some() {
             outbox = outbox.with_more();
         }
         if !self.cgroup.is_late() {
@@ -119,11 +138,12 @@ impl Launch<'_> {
             cgroup: Some(self.cgroup),
             claims,
             parks,
+            rest: self.rest,
             ..Session::new((self.plan, 0), outbox, (channel, child), self.timeout)
         };
         let outcome = session.run_from_clone(host);
         if let Some(claims) = session.claims.take() {
-            claims.record(self.plan, outcome.as_ref().err());
+            claims.record(session.plan, outcome.as_ref().err());
         }
         session.kill_on_error(outcome)
     }
@@ -258,6 +278,8 @@ struct Session<'a> {
     listens: bool,
     /// Whether another plan follows, after a barrier at the end of this one.
     parks: bool,
+    /// The rest of this plan, if it is not known yet.
+    rest: Option<Rest<'a>>,
     /// Whether no report of the init needs an answer. The host then waits only for the end of the
     /// connection or of the process, and is not woken for each report.
     silent: bool,
@@ -286,6 +308,7 @@ impl<'a> Session<'a> {
             console: None,
             listens: plan.operations().any(|op| has_listener(&op)),
             parks: false,
+            rest: None,
             silent: false,
         }
     }
@@ -389,6 +412,11 @@ impl<'a> Session<'a> {
                 self.outbox.proceed(&mut self.channel)?;
                 Ok(false)
             }
+            (Message::Barrier(BARRIER_USER), Progress::Setup) if self.rest.is_some() => {
+                self.add_rest()?;
+                self.outbox.proceed(&mut self.channel)?;
+                Ok(false)
+            }
             (Message::Barrier(id), Progress::Setup) => {
                 host.at_barrier(id, &self.child)?;
                 self.outbox.proceed(&mut self.channel)?;
@@ -418,6 +446,17 @@ impl<'a> Session<'a> {
             }
             _ => Err(violation("report out of its place")),
         }
+    }
+
+    /// Continues with the whole plan.
+    fn add_rest(&mut self) -> Result<()> {
+        let Some(Rest { compile, whole }) = self.rest.take() else { return Ok(()) };
+        let plan = compile(&self.child)?;
+        self.plan = whole.get_or_init(|| plan);
+        self.total = self.before.saturating_add(self.plan.len());
+        self.listens = self.plan.operations().any(|op| has_listener(&op));
+        self.outbox.continue_with(self.plan);
+        Ok(())
     }
 
     /// Continues with the child that the init has forked, and ends the init.

@@ -10,7 +10,7 @@ use pidone_config::Result;
 use pidone_host::descriptor::any_readable;
 use pidone_plan::Plan;
 
-use super::{Host, Launch, Session, Started};
+use super::{Host, Launch, Rest, Session, Started};
 use crate::launch::channel::Channel;
 use crate::launch::clone::Child;
 use crate::launch::outbox::Outbox;
@@ -47,21 +47,26 @@ impl Parked {
         any_readable([self.child.pidfd.as_fd(), self.channel.as_fd()]) == Ok(false)
     }
 
-    /// Sends the second stage of the plan, by which the init becomes its program.
+    /// Sends the second stage of the plan, by which the init becomes its program. `rest` is what
+    /// follows after it, if that is not known yet.
     ///
     /// No process is left behind if it fails.
     pub(crate) fn finish(
         self,
-        plan: &Plan,
+        (plan, rest): (&Plan, Option<Rest<'_>>),
         lent: Lent<'_>,
         timeout: Duration,
         host: &mut impl Host,
     ) -> Result<Started> {
         let Self { channel, child, operations } = self;
-        let outbox = Outbox::new(plan, lent, false).numbered_after(operations);
+        let mut outbox = Outbox::new(plan, lent, false).numbered_after(operations);
+        if rest.is_some() {
+            outbox = outbox.with_more();
+        }
         let waits = outbox.has_waits();
         let mut session = Session::new((plan, operations), outbox, (channel, child), timeout);
         session.silent = !session.listens && !waits;
+        session.rest = rest;
         let outcome = session.send_parts().and_then(|()| session.handle_reports(host));
         session.kill_on_error(outcome).map(Session::started)
     }
