@@ -42,6 +42,7 @@ mod start;
 mod stdio;
 mod supervise;
 mod trace;
+mod user_files;
 mod waiting;
 
 fn main() -> ExitCode {
@@ -88,6 +89,7 @@ fn main() -> ExitCode {
         supervise::CASES,
         supervise::BAD_CLIENTS,
         trace::CASES,
+        user_files::CASES,
         waiting::CASES,
     ];
     pidone_tests::main(&[whole, security::CASES].concat())
