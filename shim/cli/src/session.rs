@@ -1,6 +1,6 @@
 //! Attaches the caller to a program until it exits: forwards signals, and relays the terminal.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use pidone::Running;
 use pidone_config::{Error, Result};
@@ -18,15 +18,63 @@ const REOPEN_INTERVAL: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
 /// How often signals that the program blocks are checked again.
 pub(super) const UNBLOCK_INTERVAL: Timespec = Timespec { tv_sec: 0, tv_nsec: 5_000_000 };
 
-/// A running program, and what connects it to the caller.
-struct Session<'a> {
+/// A program that the caller is attached to: [`attach_to`].
+pub(super) trait Attached {
+    /// Returns a descriptor that becomes readable when the program may have exited.
+    fn events(&self) -> BorrowedFd<'_>;
+
+    /// Reads what the descriptor has. Returns whether the program has exited.
+    ///
+    /// # Errors
+    /// [`pidone_config::Code::SystemError`] if it is not known whether it runs.
+    fn read_events(&mut self) -> Result<bool>;
+
+    /// Sends the program a signal that this process has received.
+    ///
+    /// # Errors
+    /// [`pidone_config::Code::SystemError`]. It is not an error if the program has just exited.
+    fn forward(&mut self, signal: i32) -> Result<()>;
+
+    /// Whether signals are held back, so that [`Attached::retry_held`] must be called soon.
+    fn has_held(&self) -> bool {
+        false
+    }
+
+    /// Sends the signals that were held back, if it is time.
+    ///
+    /// # Errors
+    /// As [`Attached::forward`].
+    fn retry_held(&mut self) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// A program that this process has started.
+struct Started<'a> {
     running: &'a Running,
-    signals: &'a Signals,
-    /// The caller's terminal in raw mode.
-    raw: Option<Raw>,
-    /// For a program with its own terminal.
-    relay: Option<Relay>,
     forwarder: Forwarder,
+}
+
+impl Attached for Started<'_> {
+    fn events(&self) -> BorrowedFd<'_> {
+        self.running.pidfd()
+    }
+
+    fn read_events(&mut self) -> Result<bool> {
+        Ok(true)
+    }
+
+    fn forward(&mut self, signal: i32) -> Result<()> {
+        self.forwarder.forward(self.running, signal)
+    }
+
+    fn has_held(&self) -> bool {
+        self.forwarder.has_held()
+    }
+
+    fn retry_held(&mut self) -> Result<()> {
+        self.forwarder.retry_held(self.running)
+    }
 }
 
 /// Forwards signals and relays the terminal until the program exits. Returns its exit status, or
@@ -35,25 +83,50 @@ struct Session<'a> {
 /// # Errors
 /// [`pidone_config::Code::SystemError`]. The program may still be running then.
 pub(super) fn attach(running: &mut Running, signals: &Signals) -> Result<i32> {
-    let ignored = running.console.is_some() && signals::is_ignored(libc::SIGHUP);
-    let on_loss = if ignored { Loss::Nothing } else { Loss::HangUp };
-    let relay = running.console.take().map(|master| Relay::new(master, on_loss)).transpose()?;
-    let raw = relay.as_ref().and_then(|_| Raw::enter());
-    let mut session = Session { running, signals, raw, relay, forwarder: Forwarder::default() };
-    session.relay_until_exit()?;
-    let Session { raw, relay, forwarder, .. } = session;
-    let failure = relay.as_ref().and_then(Relay::failure);
-    // Restore the caller's terminal, and hang up that of the container, before anything is printed.
-    drop((raw, relay));
+    let console = running.console.take();
+    let mut started = Started { running, forwarder: Forwarder::default() };
+    let failure = attach_to(&mut started, console, signals)?;
+    let killed_for = started.forwarder.killed_for();
     let exit = running.wait()?;
-    match (forwarder.killed_for(), failure) {
+    match (killed_for, failure) {
         (Some(signal), _) if exit.signal == Some(libc::SIGKILL) => Ok(128 + signal),
         (_, Some(error)) => Err(error),
         _ => Ok(exit.status()),
     }
 }
 
-impl Session<'_> {
+/// Forwards signals to a program until it exits, and relays the terminal with this master. Returns
+/// why standard output could not be written to.
+///
+/// The caller's terminal is restored, and that of the container has hung up.
+///
+/// # Errors
+/// [`pidone_config::Code::SystemError`]. The program may still be running then.
+pub(super) fn attach_to(
+    program: &mut impl Attached,
+    console: Option<OwnedFd>,
+    signals: &Signals,
+) -> Result<Option<Error>> {
+    let ignored = console.is_some() && signals::is_ignored(libc::SIGHUP);
+    let on_loss = if ignored { Loss::Nothing } else { Loss::HangUp };
+    let relay = console.map(|master| Relay::new(master, on_loss)).transpose()?;
+    let raw = relay.as_ref().and_then(|_| Raw::enter());
+    let mut session = Session { program, signals, raw, relay };
+    session.relay_until_exit()?;
+    Ok(session.relay.as_ref().and_then(Relay::failure))
+}
+
+/// A running program, and what connects it to the caller.
+struct Session<'a, T> {
+    program: &'a mut T,
+    signals: &'a Signals,
+    /// The caller's terminal in raw mode.
+    raw: Option<Raw>,
+    /// For a program with its own terminal.
+    relay: Option<Relay>,
+}
+
+impl<T: Attached> Session<'_, T> {
     /// Runs until the program has exited and all its output has been relayed.
     fn relay_until_exit(&mut self) -> Result<()> {
         loop {
@@ -61,7 +134,7 @@ impl Session<'_> {
             while let Some(signal) = self.signals.next()? {
                 self.handle_signal(signal)?;
             }
-            self.forwarder.retry_held(self.running)?;
+            self.program.retry_held()?;
             if let Some(relay) = &mut self.relay {
                 // A terminal that has hung up reads as ended.
                 let ended = !ready.relay.stdin.is_empty();
@@ -70,7 +143,7 @@ impl Session<'_> {
                 }
                 relay.transfer(&ready.relay);
             }
-            if ready.ended {
+            if ready.program && self.program.read_events()? {
                 break;
             }
         }
@@ -94,7 +167,7 @@ impl Session<'_> {
     fn wait(&self, runs: bool) -> Result<Ready> {
         let wanted = self.relay.as_ref().map_or(Wanted::NOTHING, Relay::wanted);
         let deserted = runs && self.relay.as_ref().is_some_and(Relay::is_deserted);
-        let pidfd = self.running.pidfd();
+        let program = self.program.events();
         let signals = self.signals.as_fd();
         let (master, stdout) = match &self.relay {
             Some(relay) => (relay.master(), relay.stdout()),
@@ -108,14 +181,14 @@ impl Session<'_> {
             fds.extend(place.map(|_| PollFd::from_borrowed_fd(fd, flags)));
             place
         };
-        let pidfd = add(pidfd, if runs { PollFlags::IN } else { PollFlags::empty() });
+        let program = add(program, if runs { PollFlags::IN } else { PollFlags::empty() });
         let stdin = add(stdin(), wanted.stdin);
         let stdout = add(stdout, wanted.stdout);
         let master = match master {
             Some(master) if !deserted => add(master, wanted.master),
             _ => None,
         };
-        let timeout = if runs && self.forwarder.has_held() {
+        let timeout = if runs && self.program.has_held() {
             Some(&UNBLOCK_INTERVAL)
         } else {
             deserted.then_some(&REOPEN_INTERVAL)
@@ -128,7 +201,7 @@ impl Session<'_> {
             place.and_then(|place| fds.get(place)).map_or(PollFlags::empty(), PollFd::revents)
         };
         Ok(Ready {
-            ended: !revents(pidfd).is_empty(),
+            program: !revents(program).is_empty(),
             relay: Wanted {
                 master: revents(master),
                 stdin: revents(stdin),
@@ -157,7 +230,7 @@ impl Session<'_> {
                 signals::stop_this_process();
             }
             _ => {
-                self.forwarder.forward(self.running, signal)?;
+                self.program.forward(signal)?;
                 if signal == libc::SIGTSTP {
                     signals::stop_this_process();
                 }
@@ -169,7 +242,8 @@ impl Session<'_> {
 
 /// What [`Session::wait`] found.
 struct Ready {
-    ended: bool,
+    /// Whether the program may have exited.
+    program: bool,
     relay: Wanted,
 }
 
