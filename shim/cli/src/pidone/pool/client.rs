@@ -1,11 +1,10 @@
-//! Clients of the service: `pidone pool run`, `status` and `drain`.
+//! Clients of the service: `pidone pool run`, `exec`, `status`, `metrics` and `drain`.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
 use pidone_config::{Code, Error, Result};
 use pidone_host::descriptor::open_null;
-use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
 use super::directory::connect_in;
@@ -14,13 +13,23 @@ use super::message::{Control, Program, Request, Response, decode};
 use crate::failure::{Failure, Outcome};
 use crate::output;
 use crate::report::Report;
-use crate::signals::{Signals, is_ignored, stop_this_process};
+use crate::session::{Attached, attach_to};
+use crate::signals::{Signals, is_ignored};
+use crate::terminal;
 
 impl From<super::Program> for Program {
     fn from(program: super::Program) -> Self {
-        let super::Program { env, cwd, user, timeout, memory, pids, cpus, args } = program;
+        let super::Program { settings, limits, args } = program;
+        let super::Limits { memory, pids, cpus } = limits;
         let memory = memory.map(|size| u64::try_from(size).unwrap_or_default());
-        Self { args, env, cwd, user, timeout, memory, pids, cpus, ..Self::default() }
+        Self { args, memory, pids, cpus, ..settings.into() }
+    }
+}
+
+impl From<super::Settings> for Program {
+    fn from(settings: super::Settings) -> Self {
+        let super::Settings { env, cwd, user, timeout } = settings;
+        Self { env, cwd, user, timeout, ..Self::default() }
     }
 }
 
@@ -49,11 +58,31 @@ pub(super) fn receive_response(lines: &mut Lines) -> Result<Response> {
     }
 }
 
-/// Runs a program with the standard streams of this process, and forwards signals to it.
+/// Runs a program with the standard streams of this process or a terminal, and forwards signals to
+/// it.
 ///
 /// Returns the status of the program; 127 if it is not found, 126 if it cannot be executed, 125 for
 /// another failure.
 pub(super) fn run(run: super::Run, report: &mut Report) -> Outcome {
+    let super::Run { client, tty, program } = run;
+    attach(&client, program.into(), Request::Run, tty, report)
+}
+
+/// Runs a further program in the container of another client, as [`run`].
+pub(super) fn exec(exec: super::Exec, report: &mut Report) -> Outcome {
+    let super::Exec { client, id, tty, settings, args } = exec;
+    let program = Program { id: Some(id), args, ..settings.into() };
+    attach(&client, program, Request::Exec, tty, report)
+}
+
+/// Sends the request for a program, and attaches this process to it.
+fn attach(
+    client: &super::Client,
+    mut program: Program,
+    request: fn(Program) -> Request,
+    tty: bool,
+    report: &mut Report,
+) -> Outcome {
     report.set_failure_status(125);
     let signals = Signals::block()?;
     let null = open_null()?;
@@ -63,55 +92,78 @@ pub(super) fn run(run: super::Run, report: &mut Report) -> Outcome {
         Ok(_) => fd,
         Err(_) => null.as_fd(),
     });
-    let request = Request::Run(run.program.into());
-    let mut lines = send_request(&run.client.directory, &request, &files)?;
-    loop {
-        while let Some(line) = lines.take() {
+    if tty {
+        program.terminal = Some(terminal::size().map_or([0; 2], |size| [size.rows, size.columns]));
+        program.keep_newlines = terminal::keeps_newlines();
+    }
+    let files = if tty { &[][..] } else { &files };
+    let mut lines = send_request(&client.directory, &request(program), files)?;
+    match receive_response(&mut lines)? {
+        Response::Started { id, warm, .. } => {
+            let how = if warm { "waited" } else { "is new" };
+            report.debug(&format_args!("container {id} {how}"));
+        }
+        other => return report_refusal(other, report),
+    }
+    let master = lines.take_files().into_iter().next();
+    if tty && master.is_none() {
+        let reason = "the service has sent none";
+        return Err(Error::reason(Code::SystemError, "receive", "terminal", reason).into());
+    }
+    let mut remote = Remote { lines, report, last: None };
+    let failure = attach_to(&mut remote, master, &signals)?;
+    let Remote { last, report, .. } = remote;
+    let Some(Response::Exited { status, timed_out, oom_kills, .. }) = last else {
+        return last.map_or(Ok(125), |last| report_refusal(last, report));
+    };
+    if timed_out {
+        report.warning(&"the program was killed: its time is over");
+    }
+    if oom_kills > 0 {
+        report.warning(&"the container has run out of memory");
+    }
+    failure.map_or(Ok(u8::try_from(status).unwrap_or(255)), |error| Err(error.into()))
+}
+
+/// A program that the service runs for this process.
+struct Remote<'a> {
+    lines: Lines,
+    report: &'a mut Report,
+    /// The last response.
+    last: Option<Response>,
+}
+
+impl Attached for Remote<'_> {
+    fn events(&self) -> BorrowedFd<'_> {
+        self.lines.as_fd()
+    }
+
+    fn read_events(&mut self) -> Result<bool> {
+        self.lines.receive()?;
+        // Also what came together with the first response: the end of the connection follows it.
+        while let Some(line) = self.lines.take() {
             match decode(&line, "answer")? {
-                Response::Started { id, warm, .. } => {
-                    let how = if warm { "waited" } else { "is new" };
-                    report.debug(&format_args!("container {id} {how}"));
-                }
                 Response::Running {} => {}
-                Response::Error { message, running: true, .. } => report.warning(&message),
-                Response::Exited { status, timed_out, oom_kills, .. } => {
-                    if timed_out {
-                        report.warning(&"the program was killed: its time is over");
-                    }
-                    if oom_kills > 0 {
-                        report.warning(&"the container has run out of memory");
-                    }
-                    return Ok(u8::try_from(status).unwrap_or(255));
+                Response::Error { message, running: true, .. } => self.report.warning(&message),
+                last => {
+                    self.last = Some(last);
+                    return Ok(true);
                 }
-                other => return report_refusal(other, report),
             }
         }
-        if lines.has_ended() {
+        if self.lines.has_ended() {
             // Returns the error that the service has ended.
-            receive_response(&mut lines)?;
+            receive_response(&mut self.lines)?;
         }
-        let mut fds = [
-            PollFd::from_borrowed_fd(lines.as_fd(), PollFlags::IN),
-            PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN),
-        ];
-        match poll(&mut fds, None) {
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(errno) => return Err(Error::system("poll", "", errno).into()),
+        Ok(false)
+    }
+
+    fn forward(&mut self, signal: i32) -> Result<()> {
+        if !is_ignored(signal) {
+            // If the service has ended, reading from it reports that.
+            let _ = self.lines.send(&Control::Signal(signal.into()), &[]);
         }
-        let [received, signalled] = fds.map(|fd| !fd.revents().is_empty());
-        if received {
-            lines.receive()?;
-        }
-        while let Some(signal) = signalled.then(|| signals.next()).transpose()?.flatten() {
-            if is_ignored(signal) {
-                continue;
-            }
-            // If the service has ended, the next iteration reports it.
-            let _ = lines.send(&Control::Signal(signal.into()), &[]);
-            if signal == libc::SIGTSTP {
-                stop_this_process();
-            }
-        }
+        Ok(())
     }
 }
 

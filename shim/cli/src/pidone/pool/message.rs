@@ -2,6 +2,7 @@
 //!
 //! `manual/pool.roff` documents them for other programs. Change both together.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use pidone::pool::Status;
@@ -74,6 +75,9 @@ pub(super) struct Program {
     /// The rows and columns of a new terminal, whose master comes with `started`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) terminal: Option<[u16; 2]>,
+    /// Whether line feeds to the terminal stay as they are, and get no carriage return.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(super) keep_newlines: bool,
 }
 
 impl Program {
@@ -233,8 +237,12 @@ impl Response {
         Self::Error { message: error.to_string(), status: 125, running: true }
     }
 
-    pub(super) fn status(status: &Status) -> Self {
-        Self::Status(serde_json::to_value(status).unwrap_or_default())
+    /// Returns the response for the status of the pool. `running` are the IDs of the containers
+    /// whose programs run.
+    pub(super) fn status(status: &Status, running: &BTreeSet<String>) -> Self {
+        let mut status = serde_json::to_value(status).unwrap_or_default();
+        status["running"] = running.iter().map(String::as_str).collect();
+        Self::Status(status)
     }
 }
 

@@ -30,8 +30,9 @@ use crate::report::Report;
 pub(super) const NOTES: &str = "\
 `pidone pool serve` keeps containers of a bundle ready and listens on a socket in DIR. Clients run \
 a program in one of them: `pidone pool run`, or any program that speaks the protocol of JSON lines \
-in pidone-pool(1). A container ends when its client disconnects, and when the service ends. See \
-`pidone man pool`.";
+in pidone-pool(1). A container ends when its client disconnects, and when the service ends. \
+`pidone pool exec` runs further programs in a container while it is in use. See `pidone man \
+pool`.";
 
 /// `pidone pool`.
 #[derive(Debug, Args)]
@@ -46,6 +47,8 @@ enum Action {
     Serve(Serve),
     /// Run a program in a ready container
     Run(Run),
+    /// Run a further program in the container of a program that runs
+    Exec(Exec),
     /// Print the status of the pool as JSON
     Status(Client),
     /// Print the counters of the pool in Prometheus' text format
@@ -93,13 +96,53 @@ struct Run {
     #[command(flatten)]
     client: Client,
 
+    /// Allocate a terminal for the program
+    #[arg(short, long)]
+    tty: bool,
+
     #[command(flatten)]
     program: Program,
 }
 
-/// The program to run, as far as it differs from that of the bundle.
+/// `pidone pool exec`.
+#[derive(Debug, Args)]
+struct Exec {
+    #[command(flatten)]
+    client: Client,
+
+    /// ID of the container, as `pidone pool status` lists it
+    #[arg(value_name = "ID")]
+    id: String,
+
+    /// Allocate a terminal for the program
+    #[arg(short, long)]
+    tty: bool,
+
+    #[command(flatten)]
+    settings: Settings,
+
+    /// Program and its arguments
+    #[arg(required = true, trailing_var_arg = true, value_name = "PROGRAM")]
+    args: Vec<String>,
+}
+
+/// The program to run in a new container, as far as it differs from that of the bundle.
 #[derive(Debug, Args)]
 struct Program {
+    #[command(flatten)]
+    settings: Settings,
+
+    #[command(flatten)]
+    limits: Limits,
+
+    /// Program and its arguments [default: those of the bundle]
+    #[arg(trailing_var_arg = true, value_name = "PROGRAM")]
+    args: Vec<String>,
+}
+
+/// The settings of a program, as far as they differ from those of the bundle.
+#[derive(Debug, Args)]
+struct Settings {
     /// Set an environment variable; may be repeated
     #[arg(short, long, value_name = "NAME=VALUE")]
     env: Vec<String>,
@@ -115,7 +158,11 @@ struct Program {
     /// Kill the program after this time
     #[arg(long, value_name = "SECONDS")]
     timeout: Option<f64>,
+}
 
+/// The limits of a container, as far as they differ from those of the bundle.
+#[derive(Debug, Args)]
+struct Limits {
     /// Limit the memory of the container, such as 64m
     #[arg(long, value_name = "SIZE", value_parser = size)]
     memory: Option<i64>,
@@ -127,10 +174,6 @@ struct Program {
     /// Limit the CPU time, in processors, such as 0.5
     #[arg(long, value_name = "NUMBER")]
     cpus: Option<f64>,
-
-    /// Program and its arguments [default: those of the bundle]
-    #[arg(trailing_var_arg = true, value_name = "PROGRAM")]
-    args: Vec<String>,
 }
 
 /// `pidone pool load`.
@@ -171,6 +214,7 @@ pub(super) fn pool(invocation: &Invocation<'_>, report: &mut Report) -> Outcome 
     match action {
         Action::Serve(serve) => serve::serve(&serve, &global, report),
         Action::Run(run) => client::run(run, report),
+        Action::Exec(exec) => client::exec(exec, report),
         Action::Status(client) => client::status(&client),
         Action::Metrics(client) => client::metrics(&client),
         Action::Drain(client) => client::drain(&client),

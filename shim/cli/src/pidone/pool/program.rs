@@ -119,7 +119,8 @@ impl Drop for Listed<'_> {
     }
 }
 
-fn lock(ids: &Ids) -> MutexGuard<'_, BTreeSet<String>> {
+/// Locks the set of containers whose programs run.
+pub(super) fn lock(ids: &Ids) -> MutexGuard<'_, BTreeSet<String>> {
     ids.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -164,12 +165,15 @@ fn requested_process(program: Program, base: Process, lines: &mut Lines) -> Resu
             }
         }
     }
-    let Program { args, env, cwd, user, output, terminal, .. } = program;
+    let Program { args, env, cwd, user, output, terminal, keep_newlines, .. } = program;
     if let Some([rows, columns]) = terminal {
         if output || !matches!(process.stdout, Stdio::Null) {
             return Err(Error::config("terminal", "", "takes the place of 0, 1 and 2"));
         }
         process.terminal = Some(TerminalSize { rows, columns });
+        process.keep_newlines = keep_newlines;
+    } else if keep_newlines {
+        return Err(Error::config("keep_newlines", true, "is of a terminal"));
     }
     if output {
         if !matches!(process.stdout, Stdio::Null) {

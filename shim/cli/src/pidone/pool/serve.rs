@@ -24,7 +24,7 @@ use super::directory::{Directory, TIMEOUT, set_timeouts};
 use super::lines::Lines;
 use super::message::{Request, Response, decode};
 use super::metrics::metrics;
-use super::program::{Ids, exec_program, run_program};
+use super::program::{Ids, exec_program, lock, run_program};
 use crate::failure::Outcome;
 use crate::pidone::flags::Global;
 use crate::report::Report;
@@ -202,9 +202,13 @@ impl Service {
                 let base = self.bundle.further_process()?;
                 exec_program(lines, program, base, (&self.factory, &self.ids), self.end.as_fd())
             }
-            Request::Status {} => lines.send(&Response::status(&self.pool.status()), &[]),
+            Request::Status {} => {
+                let response = Response::status(&self.pool.status(), &lock(&self.ids));
+                lines.send(&response, &[])
+            }
             Request::Metrics {} => {
-                lines.send(&Response::Metrics(metrics(&self.pool.status())), &[])
+                let text = metrics(&self.pool.status(), lock(&self.ids).len());
+                lines.send(&Response::Metrics(text), &[])
             }
             Request::Drain {} => {
                 self.pool.drain()?;

@@ -3,6 +3,7 @@
 mod life;
 mod protocol;
 mod run;
+mod terminal;
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::net::UnixStream;
@@ -15,6 +16,7 @@ use pidone_tests::{Bench, Call, DEADLINE, eventually};
 pub(crate) use life::CASES as LIFE;
 pub(crate) use protocol::CASES as PROTOCOL;
 pub(crate) use run::CASES as RUN;
+pub(crate) use terminal::CASES as TERMINAL;
 
 /// A service, at the directory `pool`.
 struct Service(Call);
@@ -88,4 +90,14 @@ impl Client {
             Err(error) => panic!("{error}"),
         }
     }
+}
+
+/// A client whose program runs, and the ID of its container.
+#[track_caller]
+fn started(bench: &Bench, args: &[&str]) -> (Client, String) {
+    let mut client = Client::new(bench);
+    client.say(&format!("{}\n", json!({ "run": { "args": args } })));
+    let answer = client.answer().unwrap();
+    let id = answer["started"]["id"].as_str().unwrap_or_else(|| panic!("{answer}")).to_owned();
+    (client, id)
 }
