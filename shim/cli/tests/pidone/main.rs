@@ -48,6 +48,7 @@ fn main() -> ExitCode {
         pool::RUN,
         pool::LIFE,
         pool::PROTOCOL,
+        pool::BUNDLES,
         pool::TERMINAL,
         limit::CASES,
         bad::CASES,

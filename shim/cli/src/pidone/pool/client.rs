@@ -19,10 +19,10 @@ use crate::terminal;
 
 impl From<super::Program> for Program {
     fn from(program: super::Program) -> Self {
-        let super::Program { settings, limits, args } = program;
+        let super::Program { bundle, settings, limits, args } = program;
         let super::Limits { memory, pids, cpus } = limits;
         let memory = memory.map(|size| u64::try_from(size).unwrap_or_default());
-        Self { args, memory, pids, cpus, ..settings.into() }
+        Self { bundle, args, memory, pids, cpus, ..settings.into() }
     }
 }
 

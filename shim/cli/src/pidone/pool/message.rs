@@ -2,10 +2,8 @@
 //!
 //! `manual/pool.roff` documents them for other programs. Change both together.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
-use pidone::pool::Status;
 use pidone_config::{Code, Error, Result};
 use pidone_host::exit::Exit;
 use serde::{Deserialize, Serialize};
@@ -41,6 +39,9 @@ pub(super) enum Request {
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Program {
+    /// The name of the bundle of a container; not of a further program.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) bundle: Option<String>,
     /// The container in which a further program runs, as `started` has it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) id: Option<String>,
@@ -235,14 +236,6 @@ impl Response {
     /// Returns the response for an order that was refused, while the program runs on.
     pub(super) fn refused(error: &Error) -> Self {
         Self::Error { message: error.to_string(), status: 125, running: true }
-    }
-
-    /// Returns the response for the status of the pool. `running` are the IDs of the containers
-    /// whose programs run.
-    pub(super) fn status(status: &Status, running: &BTreeSet<String>) -> Self {
-        let mut status = serde_json::to_value(status).unwrap_or_default();
-        status["running"] = running.iter().map(String::as_str).collect();
-        Self::Status(status)
     }
 }
 

@@ -6,6 +6,7 @@
 //!
 //! [`pidone::Pool`] has the containers. This module only serves it.
 
+mod bundles;
 mod client;
 mod directory;
 mod lines;
@@ -18,6 +19,7 @@ mod tally;
 
 use std::path::PathBuf;
 
+use clap::builder::{OsStringValueParser, TypedValueParser as _};
 use clap::{Args, Subcommand};
 use pidone_config::config::size;
 
@@ -25,10 +27,11 @@ use super::begin;
 use crate::arguments::Invocation;
 use crate::failure::Outcome;
 use crate::report::Report;
+use bundles::Named;
 
 /// The text below the options in the help of `pidone pool`.
 pub(super) const NOTES: &str = "\
-`pidone pool serve` keeps containers of a bundle ready and listens on a socket in DIR. Clients run \
+`pidone pool serve` keeps containers of bundles ready and listens on a socket in DIR. Clients run \
 a program in one of them: `pidone pool run`, or any program that speaks the protocol of JSON lines \
 in pidone-pool(1). A container ends when its client disconnects, and when the service ends. \
 `pidone pool exec` runs further programs in a container while it is in use. See `pidone man \
@@ -62,21 +65,22 @@ enum Action {
 /// `pidone pool serve`.
 #[derive(Debug, Args)]
 struct Serve {
-    /// Number of containers that are ready after a refill
-    #[arg(short, long, value_name = "NUMBER", default_value_t = 8)]
-    size: usize,
+    /// Number of containers that are ready after a refill, of one bundle or of each [default: 8]
+    #[arg(short, long, value_name = "[NAME=]NUMBER")]
+    size: Vec<Named<usize>>,
 
     /// Begin a refill when fewer containers are ready [default: half of the size]
-    #[arg(long, value_name = "NUMBER")]
-    low: Option<usize>,
+    #[arg(long, value_name = "[NAME=]NUMBER")]
+    low: Vec<Named<usize>>,
 
     /// Seconds that running programs have to exit after SIGTERM; a second signal ends them at once
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     grace: u32,
 
-    /// Directory of the bundle
-    #[arg(short, long, value_name = "BUNDLE", default_value = ".")]
-    bundle: PathBuf,
+    /// Directory of a bundle, with a name by which runs choose it; may be repeated
+    #[arg(short, long, value_name = "[NAME=]BUNDLE", default_value = ".",
+        value_parser = OsStringValueParser::new().try_map(Named::path))]
+    bundle: Vec<Named<PathBuf>>,
 
     #[command(flatten)]
     directory: Client,
@@ -129,6 +133,10 @@ struct Exec {
 /// The program to run in a new container, as far as it differs from that of the bundle.
 #[derive(Debug, Args)]
 struct Program {
+    /// Name of the bundle, if the service has several
+    #[arg(short, long, value_name = "NAME")]
+    bundle: Option<String>,
+
     #[command(flatten)]
     settings: Settings,
 

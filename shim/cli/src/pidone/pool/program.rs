@@ -1,47 +1,43 @@
 //! Runs the program of one client in a container of the pool.
 
-use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Read as _;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use pidone::{Exit, Factory, Pool, Running};
+use pidone::{Exit, Factory, Running};
 use pidone_config::config::Cgroup;
 use pidone_config::{Code, Error, Process, Result, Stdio, TerminalSize};
 use pidone_host::descriptor::any_readable;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
+use super::bundles::{Bundles, Served};
 use super::lines::Lines;
 use super::message::{Control, Program, Response, decode};
 use crate::session::UNBLOCK_INTERVAL;
 use crate::signals::Forwarder;
 
-/// The containers whose programs run. Others may be ready, and are not for further programs.
-pub(super) type Ids = Mutex<BTreeSet<String>>;
-
 /// Runs a program for a client, and sends its exit status. The program is killed when the client
 /// disconnects or `end` becomes readable.
 ///
 /// # Errors
-/// [`pidone_config::Code::ConfigInvalid`] if the request is wrong; those of [`Pool::start`];
-/// [`pidone_config::Code::ContainerNotRunning`] if the service ends.
+/// [`pidone_config::Code::ConfigInvalid`] if the request is wrong or names an unknown bundle; those
+/// of [`pidone::Pool::start`]; [`pidone_config::Code::ContainerNotRunning`] if the service ends.
 pub(super) fn run_program(
     lines: &mut Lines,
     program: Program,
-    base: Process,
-    (pool, ids): (&Pool, &Ids),
+    bundles: &Bundles,
     end: BorrowedFd<'_>,
 ) -> Result<()> {
     program.check_limits()?;
     if let Some(id) = &program.id {
         return Err(Error::config("id", id, "is of a request to exec"));
     }
+    let (place, Served { bundle, pool, .. }) = bundles.find(program.bundle.as_deref())?;
     let (memory, pids, cpus) = (program.memory, program.pids, program.cpus);
     let (has_limits, timeout) = (program.has_limits(), program.timeout);
-    let process = requested_process(program, base, lines)?;
+    let process = requested_process(program, bundle.process()?, lines)?;
     let mut lease = if has_limits {
         pool.start_with_limits(&process, |limits| change_limits(limits, memory, pids, cpus))?
     } else {
@@ -50,7 +46,7 @@ pub(super) fn run_program(
     // Close the descriptors of the client, which the program has now.
     drop(process);
     let (id, warm) = (lease.container().id().to_owned(), lease.is_warm());
-    let _listed = Listed::new(ids, &id);
+    let _listed = bundles.list(&id, place);
     let mut client = Client::new(lines, lease.running(), timeout);
     client.report_start(lease.running(), id, warm)?;
     if !client.wait_for_exit(lease.running(), end)? {
@@ -71,24 +67,26 @@ pub(super) fn run_program(
 pub(super) fn exec_program(
     lines: &mut Lines,
     program: Program,
-    base: Process,
-    (factory, ids): (&Factory, &Ids),
+    (factory, bundles): (&Factory, &Bundles),
     end: BorrowedFd<'_>,
 ) -> Result<()> {
     program.check_limits()?;
     if program.has_limits() {
         return Err(Error::config("exec", "", "has the limits of its container"));
     }
+    if let Some(bundle) = &program.bundle {
+        return Err(Error::config("bundle", bundle, "is of a request to run"));
+    }
     let id = program.id.clone().ok_or_else(|| Error::config("id", "", "is missing"))?;
     if program.args.is_empty() {
         return Err(Error::config("args", "", "names no program"));
     }
-    if !lock(ids).contains(&id) {
+    let Some(Served { bundle, .. }) = bundles.of_running(&id) else {
         let reason = "no client has a program in this container";
         return Err(Error::reason(Code::ContainerNotExists, "exec", id, reason));
-    }
+    };
     let timeout = program.timeout;
-    let process = requested_process(program, base, lines)?;
+    let process = requested_process(program, bundle.further_process()?, lines)?;
     let container = factory.load(&id)?;
     let mut running = container.exec(&process)?;
     running.kill_on_drop(true);
@@ -101,27 +99,6 @@ pub(super) fn exec_program(
     let exit = running.wait()?;
     let oom_kills = container.oom_kills().unwrap_or_default();
     client.report_exit(&exit, oom_kills)
-}
-
-/// The name of a container among those whose programs run, until it is dropped.
-struct Listed<'a>(&'a Ids, String);
-
-impl<'a> Listed<'a> {
-    fn new(ids: &'a Ids, id: &str) -> Self {
-        lock(ids).insert(id.to_owned());
-        Self(ids, id.to_owned())
-    }
-}
-
-impl Drop for Listed<'_> {
-    fn drop(&mut self) {
-        lock(self.0).remove(&self.1);
-    }
-}
-
-/// Locks the set of containers whose programs run.
-pub(super) fn lock(ids: &Ids) -> MutexGuard<'_, BTreeSet<String>> {
-    ids.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Returns the limits of the bundle, overridden by those of the request.

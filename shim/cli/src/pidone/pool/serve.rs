@@ -10,9 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Scope};
 use std::time::{Duration, Instant};
 
-use pidone::pool::Sizes;
-use pidone::{Factory, Options, Pool};
-use pidone_config::oci::Bundle;
+use pidone::{Factory, Options};
 use pidone_config::{Error, Result};
 use pidone_host::privilege;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
@@ -20,11 +18,12 @@ use rustix::io::Errno;
 use rustix::net::sockopt::socket_peercred;
 use rustix::net::{Shutdown, SocketFlags, accept_with, shutdown};
 
+use super::bundles::Bundles;
 use super::directory::{Directory, TIMEOUT, set_timeouts};
 use super::lines::Lines;
 use super::message::{Request, Response, decode};
 use super::metrics::metrics;
-use super::program::{Ids, exec_program, lock, run_program};
+use super::program::{exec_program, run_program};
 use crate::failure::Outcome;
 use crate::pidone::flags::Global;
 use crate::report::Report;
@@ -42,9 +41,7 @@ const PAUSE: Duration = Duration::from_millis(10);
 /// The service.
 struct Service {
     factory: Factory,
-    pool: Pool,
-    ids: Ids,
-    bundle: Bundle,
+    bundles: Bundles,
     listener: OwnedFd,
     /// An eventfd that becomes readable when all clients must be disconnected.
     end: OwnedFd,
@@ -68,21 +65,12 @@ pub(super) fn serve(flags: &super::Serve, global: &Global, report: &mut Report) 
     // Before the first thread starts.
     let signals = Signals::block()?;
     let directory = Directory::lock(&flags.directory.directory)?;
-    let bundle = Bundle::open(&flags.bundle)?;
-    for warning in bundle.warnings() {
-        report.warning(&warning);
-    }
-    let mut config = bundle.config()?;
-    global.fit_cgroup(&mut config, "pool")?;
     let factory = global.factory(Options::default())?;
-    let sizes = Sizes { low: flags.low.unwrap_or(flags.size.div_ceil(2)), size: flags.size };
-    let pool = Pool::new(&factory, &config, bundle.process()?, sizes)?;
+    let bundles = Bundles::open(flags, global, &factory, report)?;
     let fail = |errno| Error::system("eventfd", "", errno);
     let service = Service {
         factory,
-        pool,
-        ids: Ids::default(),
-        bundle,
+        bundles,
         listener: directory.listen()?,
         end: eventfd(0, EventfdFlags::CLOEXEC).map_err(fail)?,
         drained: eventfd(0, EventfdFlags::CLOEXEC).map_err(fail)?,
@@ -92,7 +80,7 @@ pub(super) fn serve(flags: &super::Serve, global: &Global, report: &mut Report) 
         let waited = service.spawn_thread(scope).and_then(|()| service.wait_for_end(&signals));
         directory.remove_socket();
         service.stop_accepting();
-        let drained = service.pool.drain();
+        let drained = service.bundles.drain();
         // After a drain, running programs may finish; after a signal, they have some time for it.
         let deadline = match &waited {
             Ok(None) => None,
@@ -194,24 +182,17 @@ impl Service {
         let deadline = Instant::now() + TIMEOUT;
         let Some(line) = lines.next_before(deadline)? else { return Ok(()) };
         match decode(&line, "request")? {
-            Request::Run(program) => {
-                let base = self.bundle.process()?;
-                run_program(lines, program, base, (&self.pool, &self.ids), self.end.as_fd())
-            }
+            Request::Run(program) => run_program(lines, program, &self.bundles, self.end.as_fd()),
             Request::Exec(program) => {
-                let base = self.bundle.further_process()?;
-                exec_program(lines, program, base, (&self.factory, &self.ids), self.end.as_fd())
+                let containers = (&self.factory, &self.bundles);
+                exec_program(lines, program, containers, self.end.as_fd())
             }
-            Request::Status {} => {
-                let response = Response::status(&self.pool.status(), &lock(&self.ids));
-                lines.send(&response, &[])
-            }
+            Request::Status {} => lines.send(&Response::Status(self.bundles.status()), &[]),
             Request::Metrics {} => {
-                let text = metrics(&self.pool.status(), lock(&self.ids).len());
-                lines.send(&Response::Metrics(text), &[])
+                lines.send(&Response::Metrics(metrics(&self.bundles.each())), &[])
             }
             Request::Drain {} => {
-                self.pool.drain()?;
+                self.bundles.drain()?;
                 let _ = rustix::io::write(&self.drained, &1_u64.to_ne_bytes());
                 lines.send(&Response::Drained {}, &[])
             }

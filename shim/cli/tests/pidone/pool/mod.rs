@@ -1,5 +1,6 @@
 //! `pidone pool`: the service and its clients, good and bad.
 
+mod bundles;
 mod life;
 mod protocol;
 mod run;
@@ -13,6 +14,7 @@ use serde_json::{Value, json};
 
 use pidone_tests::{Bench, Call, DEADLINE, eventually};
 
+pub(crate) use bundles::CASES as BUNDLES;
 pub(crate) use life::CASES as LIFE;
 pub(crate) use protocol::CASES as PROTOCOL;
 pub(crate) use run::CASES as RUN;
@@ -38,8 +40,13 @@ impl Service {
     fn of(bench: &Bench, size: &str, options: &[&str], mut config: Value) -> Self {
         config["linux"]["cgroupsPath"] = json!(format!("/{}/one", bench.cgroup()));
         let bundle = bench.bundle(&config);
-        let line = ["pool", "serve", "--size", size, "--bundle", &bundle];
-        let line = [&line[..], options, &["pool"]].concat();
+        Self::serve(bench, &[&["--size", size, "--bundle", &bundle], options].concat())
+    }
+
+    /// Starts it with these options, and waits until it is full.
+    #[track_caller]
+    fn serve(bench: &Bench, options: &[&str]) -> Self {
+        let line = [&["pool", "serve"], options, &["pool"]].concat();
         let service = Self(Call::start(&mut bench.command(&line)));
         let ready = || status(bench).is_some_and(|status| status["ready"] == status["size"]);
         assert!(eventually(ready), "{:?}", status(bench));
