@@ -15,9 +15,15 @@ with open(messages, "rb") as file:
 pool = descriptor_pool.DescriptorPool()
 for file in files:
     pool.Add(file)
-factory = message_factory.MessageFactory(pool)
+# protobuf 5 has neither the older function nor the older name of the option.
+if hasattr(message_factory, "GetMessageClass"):
+    message_class = message_factory.GetMessageClass
+    DEFAULTS = {"always_print_fields_with_no_presence": True}
+else:
+    message_class = message_factory.MessageFactory(pool).GetPrototype
+    DEFAULTS = {"including_default_value_fields": True}
 Request, Response = (
-    factory.GetPrototype(pool.FindMessageTypeByName(f"runtime.v1.{method}{end}"))
+    message_class(pool.FindMessageTypeByName(f"runtime.v1.{method}{end}"))
     for end in ("Request", "Response")
 )
 call = grpc.insecure_channel(f"unix://{socket}").unary_unary(
@@ -31,6 +37,6 @@ if method == "ExecSync":
     sys.stdout.buffer.write(response.stdout)
     sys.stderr.buffer.write(response.stderr)
     sys.exit(response.exit_code)
-fields = json_format.MessageToDict(response, including_default_value_fields=True)
+fields = json_format.MessageToDict(response, **DEFAULTS)
 for value in fields.values():
     print(*(value.values() if isinstance(value, dict) else [value]))

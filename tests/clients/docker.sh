@@ -18,6 +18,8 @@ END
 init=$(command -v docker-init)
 ! "$runtime" init-image "$work/init" 2>/dev/null || init=$work/init
 
+# Without it newer versions warn about containers with the network of another.
+echo 1 >/proc/sys/net/ipv4/ip_forward
 # --default-ulimit: what needs no CAP_SYS_RESOURCE.
 dockerd --config-file "$work/daemon.json" --host "unix://$work/docker.sock" \
     --pidfile "$work/docker.pid" --data-root "$work/data" --exec-root "$work/exec" --storage-driver overlay2 \
@@ -186,14 +188,14 @@ docker kill --signal TERM one >/dev/null
 check 'kill with a signal that it handles' 0 9 docker wait one
 check 'start again' 0 one docker start one
 check 'running once more' 0 running state one
-check 'restart' 0 one docker restart --time 5 one
-check 'stop' 0 one docker stop --time 5 one
+check 'restart' 0 one docker restart -t 5 one
+check 'stop' 0 one docker stop -t 5 one
 check 'its exit status' 0 9 inspect one '{{.State.ExitCode}}'
 check 'what a stopped one wrote' 0 '*A /tmp/touched*' docker diff one
 remove one
 
 background --name two $image sleep 1000
-check 'stop of one that ignores the signal' 0 two docker stop --time 1 two
+check 'stop of one that ignores the signal' 0 two docker stop -t 1 two
 check 'killed' 0 137 inspect two '{{.State.ExitCode}}'
 docker start two >/dev/null
 check 'kill' 0 two docker kill two
