@@ -210,7 +210,7 @@ impl Container {
         trace::span("journal", || Journal::append(directory, &announced))?;
         let none = || Entry::Cgroups(BTreeMap::new());
         if let Some(scope) = cgroups.scope() {
-            let begun = trace::span("connect to systemd", || scope.begin(limits, self.id()));
+            let begun = trace::span("connect to systemd", || scope.begin(limits));
             if begun.is_err() {
                 Journal::append(directory, &[none()])?;
             }

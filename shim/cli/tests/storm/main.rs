@@ -14,17 +14,18 @@ use std::time::Instant;
 use pidone_tests::systemd::{Runtime, Tenant};
 use pidone_tests::{Call, Case};
 
-/// The runtimes.
-const RUNTIMES: &[Runtime] = &[Runtime::RUNC];
+/// The runtime.
+const RUNTIMES: &[Runtime] = &[Runtime::pidone(env!("CARGO_BIN_EXE_pidone"))];
 
 const CASES: &[Case<Tenant>] =
     &[Case::panicking("starts_at_a_time", starts_at_a_time).ways(RUNTIMES)];
 
-/// How many starts there are at a time, and how often. With runc it is only shown that this works:
-/// from a hundred on, its starts wait for each other until they are given up.
-fn load(runtime: &Runtime) -> (usize, usize) {
-    if runtime.name() == "runc" { (32, 1) } else { (200, 8) }
-}
+/// How many starts there are at a time. From a hundred on, those of runc wait for each other until
+/// they are given up.
+const STARTS: usize = 200;
+
+/// How often.
+const ROUNDS: usize = 8;
 
 fn main() -> ExitCode {
     pidone_tests::main(&[CASES])
@@ -35,10 +36,9 @@ fn starts_at_a_time(tenant: &Tenant) {
     let bundle = tenant.bundle(&tenant.config_of("", &["true"]));
     let program = tenant.runtime().program();
     let name = tenant.name();
-    let (starts, rounds) = load(tenant.runtime());
-    for round in 0..rounds {
+    for round in 0..ROUNDS {
         let script = format!(
-            "for n in $(seq {starts}); do \\
+            "for n in $(seq {STARTS}); do \\
              {program} --root {state} --systemd-cgroup run --bundle {bundle} {name}-{round}-$n \\
              </dev/null >{bundle}/out-$n 2>&1 || echo $n: $(cat {bundle}/out-$n) & done; wait",
             state = tenant.text("state"),
@@ -47,7 +47,7 @@ fn starts_at_a_time(tenant: &Tenant) {
         let mut command = tenant.host().command(tenant.user(), &["sh", "-c", &script]);
         let failed = Call::start(&mut command).finish().ok();
         assert_eq!(failed, "", "round {round}");
-        eprintln!("{program}: round {round}: {starts} starts in {:?}", start.elapsed());
+        eprintln!("{program}: round {round}: {STARTS} starts in {:?}", start.elapsed());
         assert_eq!(tenant.host().units(tenant.user(), name), [] as [&str; 0], "round {round}");
     }
 }

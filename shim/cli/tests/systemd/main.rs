@@ -22,20 +22,25 @@ use pidone_tests::systemd::{Runtime, Tenant};
 
 type Case = pidone_tests::Case<Tenant>;
 
+/// This runtime.
+const PIDONE: Runtime = Runtime::pidone(env!("CARGO_BIN_EXE_pidone"));
+
 /// runc, and what takes its place: by root.
-const RUNC: &[Runtime] = &[Runtime::RUNC];
+const RUNC: &[Runtime] = &[PIDONE, Runtime::RUNC];
 
 /// The same by an ordinary user.
-const RUNC_PERSON: &[Runtime] = &[Runtime::RUNC.by_person("::runc::user")];
+const RUNC_PERSON: &[Runtime] =
+    &[PIDONE.by_person("::pidone::user"), Runtime::RUNC.by_person("::runc::user")];
 
 /// All runtimes: by root.
-const ROOT: &[Runtime] = &[RUNC[0], Runtime::CRUN];
+const ROOT: &[Runtime] = &[RUNC[0], RUNC[1], Runtime::CRUN];
 
 /// All runtimes: by an ordinary user.
-const PERSON: &[Runtime] = &[RUNC_PERSON[0], Runtime::CRUN.by_person("::crun::user")];
+const PERSON: &[Runtime] =
+    &[RUNC_PERSON[0], RUNC_PERSON[1], Runtime::CRUN.by_person("::crun::user")];
 
 /// All runtimes: by root and by an ordinary user.
-const ALL: &[Runtime] = &[ROOT[0], ROOT[1], PERSON[0], PERSON[1]];
+const ALL: &[Runtime] = &[ROOT[0], ROOT[1], ROOT[2], PERSON[0], PERSON[1], PERSON[2]];
 
 /// Shorthand for the tables of cases.
 const fn case(name: &'static str, ways: &'static [Runtime], run: fn(&Tenant)) -> Case {

@@ -41,6 +41,10 @@ fn a_dash_in_a_slice_nests_it(tenant: &Tenant) {
 fn the_root_slice(tenant: &Tenant) {
     let name = tenant.name();
     assert_eq!(place_of(tenant, &format!("-.slice:p:{name}")), format!("/p-{name}.scope"));
+    // runc documents this form, and refuses it.
+    if tenant.runtime().name() == "pidone" {
+        assert_eq!(place_of(tenant, &format!("-:p:{name}")), format!("/p-{name}.scope"));
+    }
 }
 
 fn empty_parts_of_the_path(tenant: &Tenant) {
@@ -51,7 +55,6 @@ fn empty_parts_of_the_path(tenant: &Tenant) {
         (format!("system.slice:p:{name}"), format!("p-{name}.scope")),
         (format!("system.slice::{name}"), format!("-{name}.scope")),
         (format!("::{name}"), format!("-{name}.scope")),
-        (format!("system.slice:{name}:"), format!("{name}-.scope")),
         // A name is not the name of the unit.
         (format!("system.slice:p:{name}.scope"), format!("p-{name}.scope.scope")),
     ] {
@@ -88,11 +91,13 @@ fn wrong_paths_are_refused(tenant: &Tenant) {
 
 fn wrong_slices_are_refused(tenant: &Tenant) {
     let name = tenant.name();
-    for slice in ["-", "ab", "ab-.slice", "-ab.slice", "a--b.slice", "a/b.slice", "/ab.slice"] {
+    for slice in ["ab", "ab-.slice", "-ab.slice", "a--b.slice"] {
         is_refused(tenant, &format!("{slice}:p:{name}"), &["invalid slice name"]);
     }
-    for slice in [".slice", "ab.service", "..", "../ab.slice", "ab.slice/.."] {
-        is_refused(tenant, &format!("{slice}:p:{name}"), &["invalid slice name"]);
+    for slice in
+        ["a/b.slice", "/ab.slice", ".slice", "ab.service", "..", "../ab.slice", "ab.slice/.."]
+    {
+        is_refused(tenant, &format!("{slice}:p:{name}"), &["slice"]);
     }
 }
 

@@ -83,10 +83,25 @@ fn properties(tenant: &Tenant) -> BTreeMap<String, String> {
     tenant.delete(id);
     found.retain(|name, value| {
         *value = value.replace(id, "tenant");
+        if name == "DeviceAllow" {
+            *value = devices(value);
+        }
         let time = name.contains("Timestamp");
         !time && !OTHERS.contains(&name.as_str())
     });
     found
+}
+
+/// The lines of allowed devices, in order. runc names terminals by their driver, and before 1.2 it
+/// allowed `/dev/net/tun`.
+fn devices(text: &str) -> String {
+    let mut lines: Vec<String> = text
+        .lines()
+        .filter(|line| !line.starts_with("/dev/char/10:200 "))
+        .map(|line| line.replace("char-pts ", "char-136 "))
+        .collect();
+    lines.sort();
+    lines.join("\n")
 }
 
 /// Row for row as runc's, of the same configuration.

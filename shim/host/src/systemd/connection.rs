@@ -1,8 +1,8 @@
 //! A connection to a bus, or to systemd itself.
 //!
 //! Reference: the D-Bus specification, "Authentication Protocol" and "Message Bus Specification".
-//! What the client has to say before its first call is sent at once: the server reads it in order,
-//! and no round trip is waited for. A wait ends at the deadline of the connection.
+//! What the client has to say to a bus before its first call is sent at once: the server reads it
+//! in order, and no round trip is waited for. A wait ends at the deadline of the connection.
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
@@ -155,8 +155,9 @@ impl Connection {
 
     /// Sends a call with descriptors, and returns its serial.
     pub(super) fn send(&mut self, call: &Call<'_>, files: &[BorrowedFd<'_>]) -> Result<u32> {
-        if !files.is_empty() {
-            // A server may refuse descriptors that arrive while it still authenticates.
+        // A server may refuse descriptors that arrive while it still authenticates. systemd itself
+        // leaves a message unread that arrives together with the authentication.
+        if self.is_direct || !files.is_empty() {
             self.passes_descriptors()?;
         }
         let serial = self.next_serial();

@@ -119,8 +119,8 @@ pub struct Cgroup {
     pub unified: BTreeMap<String, String>,
     /// The state of the freezer to set.
     pub freezer: Freezer,
-    /// Addition: whether systemd makes the cgroup, as a scope. It is named `parent-name.scope`, or
-    /// `name.scope` without a parent. Needs cgroup v2.
+    /// Addition: whether systemd makes the cgroup, as the scope `parent-name.scope`. Needs cgroup
+    /// v2.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub systemd: bool,
     /// The systemd slice of the scope, such as `machine-build.slice`. If it is empty:

@@ -65,9 +65,9 @@ pub fn use_scope(cgroup: &mut config::Cgroup) -> Result<()> {
         PREFIX.clone_into(&mut cgroup.parent);
         return Ok(());
     }
-    let path = match cgroup.parent.trim_end_matches('/') {
+    let path = match cgroup.parent.as_str() {
         "" => cgroup.name.clone(),
-        parent => format!("{parent}/{}", cgroup.name),
+        parent => format!("{}/{}", parent.trim_end_matches('/'), cgroup.name),
     };
     let config::Cgroup { slice, parent, name, .. } = scope(&path)?;
     *cgroup = config::Cgroup { systemd: true, slice, parent, name, ..cgroup.clone() };

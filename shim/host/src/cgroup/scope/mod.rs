@@ -56,10 +56,7 @@ impl Scope {
         };
         // An invalid one is refused before systemd sees it.
         slice_path(slice)?;
-        let Some(prefix) = Some(config.parent.as_str()).filter(|prefix| !prefix.is_empty()) else {
-            return Ok(Self { manager, slice: slice.into(), unit: unit(&config.name)? });
-        };
-        let unit = unit(&format!("{prefix}-{}", config.name))?;
+        let unit = unit(&format!("{}-{}", config.parent, config.name))?;
         Ok(Self { manager, slice: slice.into(), unit })
     }
 
@@ -85,11 +82,11 @@ impl Scope {
     /// # Errors
     /// `Code::SystemError` if systemd cannot be reached; `Code::ConfigInvalid` for a property that
     /// is not text of a value, or a limit that cannot be expressed.
-    pub fn begin(&self, config: &config::Cgroup, id: &str) -> Result<Starting> {
+    pub fn begin(&self, config: &config::Cgroup) -> Result<Starting> {
         let mut limits = Limits::of(config)?;
         let yes = || Value::Bool(true);
         let mut all: Vec<Property> = [
-            ("Description", Value::text(format!("pidone container {id}"))),
+            ("Description", Value::text(format!("pidone container {}", config.name))),
             ("Slice", Value::text(&self.slice)),
             ("Delegate", yes()),
             ("MemoryAccounting", yes()),
@@ -105,7 +102,8 @@ impl Scope {
             all.push(properties::of_text(name, text)?);
         }
         let client = Client::connect(self.manager, &self.unit)?;
-        Ok(Starting { client, properties: all, limits, process: None, is_second: false })
+        let asked = config.systemd_properties.keys().cloned().collect();
+        Ok(Starting { client, properties: all, asked, limits, process: None, is_second: false })
     }
 
     /// Changes the properties that the limits of a configuration are.
@@ -184,6 +182,8 @@ impl Limits {
 pub struct Starting {
     client: Client,
     properties: Vec<Property>,
+    /// The names of the properties that the configuration asks for.
+    asked: Vec<String>,
     limits: Limits,
     /// The process, and the serial of the request.
     process: Option<(i32, u32)>,
@@ -289,8 +289,11 @@ impl Starting {
                     let error = self.client.error("StartTransientUnit", &refusal);
                     return Err(if refusal.is("UnitExists") {
                         error.with_hint("another container or unit has this name")
-                    } else {
+                    } else if self.asked.is_empty() {
                         error
+                    } else {
+                        // systemd does not say which property has a wrong value.
+                        error.with_hint(format!("asked for by name: {}", self.asked.join(", ")))
                     });
                 }
             }
@@ -371,7 +374,7 @@ fn unit(name: &str) -> Result<String> {
 
 /// Returns the path of a slice: `a-b.slice` is in `a.slice`.
 fn slice_path(slice: &str) -> Result<PathBuf> {
-    let refuse = || Err(Error::config("cgroups.slice", slice, "is no name of a slice of systemd"));
+    let refuse = || Err(Error::config("cgroups.slice", slice, "invalid slice name"));
     let Some(name) = slice.strip_suffix(SLICE) else { return refuse() };
     if name == "-" {
         return Ok(PathBuf::new());
@@ -410,7 +413,7 @@ mod tests {
             ("", "pidone", Manager::System, "system.slice/pidone-x.scope"),
             ("", "libpod", Manager::User, "user.slice/libpod-x.scope"),
             ("-", "p", Manager::System, "p-x.scope"),
-            ("-.slice", "", Manager::System, "x.scope"),
+            ("-.slice", "", Manager::System, "-x.scope"),
             (
                 "kubepods-besteffort-pod1_2.slice",
                 "cri-containerd",
