@@ -41,6 +41,7 @@ mod security;
 mod start;
 mod stdio;
 mod supervise;
+mod sysfs;
 mod trace;
 mod user_files;
 mod waiting;
@@ -88,6 +89,7 @@ fn main() -> ExitCode {
         stdio::CASES,
         supervise::CASES,
         supervise::BAD_CLIENTS,
+        sysfs::CASES,
         trace::CASES,
         user_files::CASES,
         waiting::CASES,

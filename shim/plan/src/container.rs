@@ -312,13 +312,13 @@ fn push_root(
     let hooks = config.hooks.need_host_mounts();
     let host_paths = config.mounts.iter().any(names_host_paths);
     let late_pivot = facts.by_path || commands || hooks || host_paths;
-    let ready = push_early_mounts(plan, config, late_pivot, facts)?;
+    let Early { ready, in_network } = push_early_mounts(plan, config, late_pivot, facts)?;
     push_attach_root(plan, config, facts)?;
     let pivot = if config.no_pivot_root { Op::MoveRoot } else { Op::PivotRoot };
     if !late_pivot {
         plan.push(pivot);
     }
-    let network_mount = first_network_mount(config, facts);
+    let network_mount = first_network_mount(config, facts).filter(|_| !in_network);
     let mut inner = Vec::new();
     let mut destinations = Destinations::default();
     let mut awaits_cgroup = facts.awaits_cgroup;
@@ -391,27 +391,41 @@ fn push_root(
     Ok(())
 }
 
+/// What was done while the init saw the host's mounts.
+struct Early {
+    /// The slots of the mounts that were made.
+    ready: Vec<Option<Slot>>,
+    /// Whether the init is in the network namespace that a thread creates in parallel.
+    in_network: bool,
+}
+
 /// Appends what must be done while the init still sees the host's mounts without the root among
-/// them. Returns the slots of the mounts that are made here.
+/// them.
 fn push_early_mounts(
     plan: &mut Plan,
     config: &Config,
     late_pivot: bool,
     facts: &Facts<'_>,
-) -> Result<Vec<Option<Slot>>> {
+) -> Result<Early> {
     let mut ready: Vec<Option<Slot>> = vec![None; config.mounts.len()];
+    let mut in_network = false;
     let covers = config.no_pivot_root && !facts.bare.is_empty();
     // A user namespace can only mount these while it sees fully visible ones.
     if facts.in_user_namespace && (!late_pivot || covers) {
         for (slot, mount) in ready.iter_mut().zip(&config.mounts) {
             let early = matches!(mount.device.as_str(), "proc" | "sysfs" | "mqueue");
             if early && bound_instead(mount, facts).is_none() {
+                // A sysfs shows, and needs privileges over, the network namespace of its maker.
+                if mount.device == "sysfs" && facts.new & CLONE_NEWNET != 0 && !in_network {
+                    enter_network(plan, facts);
+                    in_network = true;
+                }
                 *slot = Some(mount::push_file_system(plan, config, mount)?);
             }
         }
     }
     if !covers {
-        return Ok(ready);
+        return Ok(Early { ready, in_network });
     }
     if facts.by_path {
         let covered = |path: &str| facts.bare.iter().any(|bare| Path::new(path).starts_with(bare));
@@ -435,7 +449,7 @@ fn push_early_mounts(
         let at = text("no_pivot_root", point)?;
         plan.push(Op::Attach { mount: slot, at: Text(&at), create: Create::Nothing, follow: true });
     }
-    Ok(ready)
+    Ok(Early { ready, in_network })
 }
 
 /// Appends a bind whose source is below the root, after the change of root.

@@ -44,7 +44,7 @@ fn process() -> Process {
     }
 }
 
-fn facts() -> Facts<'static> {
+pub(super) fn facts() -> Facts<'static> {
     Facts {
         new: NEWNS,
         parallel_netns: false,
@@ -138,6 +138,25 @@ fn operations_in_the_network_namespace_are_a_separate_part() {
     // Without a sysfs, the loopback interface is the first to need the namespace.
     let plan = compile(&Config::default(), &process(), &facts).unwrap();
     assert_eq!(plan.parts()[1].operations().nth(1).unwrap().name(), "loopback");
+}
+
+/// As below rootless podman: the container is in the user namespace of the caller.
+#[test]
+fn in_a_user_namespace_sysfs_is_created_in_the_network_namespace() {
+    let mounts = vec![mount("proc", "/proc"), mount("sysfs", "/sys"), mount("tmpfs", "/run")];
+    let config = Config { mounts, ..Config::default() };
+    let facts = Facts {
+        new: NEWNS | NEWNET | NEWPID,
+        parallel_netns: true,
+        in_user_namespace: true,
+        ..facts()
+    };
+    let plan = compile(&config, &process(), &facts).unwrap();
+    let [early, network] = plan.parts() else { panic!("{} parts", plan.parts().len()) };
+    let names = |part: &crate::Part| part.operations().map(|op| op.name()).collect::<Vec<_>>();
+    assert_eq!(names(early), ["mount"], "proc");
+    assert_eq!(names(network)[..2], ["setns", "mount"], "{plan}");
+    assert_eq!(names(network).iter().filter(|name| **name == "setns").count(), 1, "{plan}");
 }
 
 #[test]
