@@ -15,7 +15,7 @@ use super::facts::Facts;
 pub use super::mount::{has_commands, names_host_paths};
 use super::process::{Done, Wait};
 use super::provided::{Destinations, Provided, is_new, provided_source};
-use super::{NULL, PROC, Plan, Process, Source, cgroup_mount, clean, devices, mount, text};
+use super::{NULL, PROC, Plan, Process, Source, cgroup_mount, clean, devices, mount, sysfs, text};
 
 /// The device that covers masked files.
 const NULL_DEVICE: &std::ffi::CStr = c"/dev/null";
@@ -296,6 +296,8 @@ fn push_root(
         }
         return Ok(());
     }
+    let permitted = sysfs::as_permitted(config, facts)?;
+    let config = permitted.as_ref().unwrap_or(config);
     if facts.sees_host {
         let flags = u32::try_from(mount::inherited_propagation(config) | REC).unwrap_or(0);
         plan.push(Op::Propagation { flags });

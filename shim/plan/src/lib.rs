@@ -24,6 +24,7 @@ mod process;
 mod provided;
 pub mod resolve;
 pub mod spawn;
+mod sysfs;
 #[cfg(test)]
 mod tests;
 pub mod user_files;

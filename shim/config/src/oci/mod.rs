@@ -60,6 +60,8 @@
 //!   not used. If the user namespace of the container does not own its network, ipc or pid
 //!   namespace, `/sys` and `/dev/mqueue` come from the host or from the namespace that is joined,
 //!   and `/proc` is the host's.
+//! - `mounts`: in a user namespace, a new sysfs, or the `/sys` of the host, is read-only if that of
+//!   the host is, also with `rw`. runc ignores the option for a bind, and fails for a new sysfs.
 //! - `hooks`: the container has the status `creating` while they run during `create`. It can be
 //!   killed, deleted and updated then, but not paused, and no process can join it. A hook without
 //!   `env` inherits the environment of the command, or in the container's namespaces that of the
