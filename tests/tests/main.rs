@@ -40,6 +40,7 @@ mod seccomp;
 mod security;
 mod start;
 mod stdio;
+mod stdio_owner;
 mod supervise;
 mod sysfs;
 mod trace;
@@ -87,6 +88,7 @@ fn main() -> ExitCode {
         seccomp::CASES,
         start::CASES,
         stdio::CASES,
+        stdio_owner::CASES,
         supervise::CASES,
         supervise::BAD_CLIENTS,
         sysfs::CASES,

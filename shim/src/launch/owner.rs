@@ -7,7 +7,8 @@
 //! host's user of the same number must not get them.
 #![allow(unsafe_code, reason = "forks a process that enters a user namespace")]
 
-use std::os::fd::{AsRawFd as _, BorrowedFd, RawFd};
+use std::fs::File;
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, RawFd};
 
 use pidone_config::config::{IdMap, NamespaceType};
 use pidone_config::{Config, Error, Result};
@@ -33,7 +34,9 @@ pub(crate) struct Owner<'a> {
 
 impl Owner<'_> {
     /// Makes the user the owner of 0, 1 and 2. The process with this pid and pidfd is in the user
-    /// namespace of the container, whose ids are mapped by now.
+    /// namespace of the container, whose ids are mapped by now. For a further process it is the
+    /// first one: an init that joins was executed outside, and an ordinary user may not look into
+    /// it.
     ///
     /// What belongs to the user already, and what no one may give away (`EPERM`, `EROFS`, `EINVAL`:
     /// ids that are not mapped, a read-only file system), stays as it is.
@@ -65,10 +68,15 @@ impl Owner<'_> {
                 Err(errno) => return Err(Error::system("fchown", "stdio", errno)),
             }
         }
-        if refused.is_empty() || self.config.namespace(NamespaceType::User).is_none() {
+        let Some(namespace) = self.config.namespace(NamespaceType::User) else { return Ok(()) };
+        if refused.is_empty() {
             return Ok(());
         }
-        change_inside(pidfd, &refused, self.uid)
+        // The file is of use where the process is an init that has joined. It may be gone later.
+        let file = (!namespace.path.is_empty()).then(|| File::open(&namespace.path));
+        let file = file.and_then(std::io::Result::ok);
+        let ways = [Some(pidfd), file.as_ref().map(AsFd::as_fd)];
+        change_inside(ways, &refused, self.uid)
             .map_err(|errno| Error::system("fchown", "stdio", errno))
     }
 
@@ -91,16 +99,17 @@ fn is_of_the_kernel(file: BorrowedFd<'_>) -> bool {
     fstatfs(file).is_ok_and(|stat| OF_THE_KERNEL.contains(&stat.f_type))
 }
 
-/// Changes the owner in the user namespace of a process, to an id as it is there.
+/// Changes the owner in a user namespace, to an id as it is there. `ways` are a pidfd of a process
+/// in it, and the file of the namespace.
 ///
 /// An ordinary user has no right to do this outside, but has all rights in a user namespace that it
 /// has created. Only a process of one thread can enter one, so this forks.
 fn change_inside(
-    process: BorrowedFd<'_>,
+    ways: [Option<BorrowedFd<'_>>; 2],
     files: &[RawFd],
     uid: u32,
 ) -> std::result::Result<(), Errno> {
-    let process = process.as_raw_fd();
+    let ways = ways.map(|way| way.map_or(-1, |way| way.as_raw_fd()));
     // SAFETY: the new process only makes system calls, since another thread may hold any lock.
     let pid = unsafe { libc::fork() };
     if pid < 0 {
@@ -108,7 +117,7 @@ fn change_inside(
     }
     if pid == 0 {
         // SAFETY: as above; no memory is involved.
-        let status = unsafe { enter_and_change(process, files, uid) };
+        let status = unsafe { enter_and_change(ways, files, uid) };
         // SAFETY: ends this process only.
         unsafe { libc::_exit(status) };
     }
@@ -130,15 +139,22 @@ fn change_inside(
     }
 }
 
-/// Enters the user namespace of a process, by its pidfd, and changes the owner of files. Returns an
-/// errno, or 0.
+/// Enters a user namespace by the first of these descriptors that permits it, and changes the owner
+/// of files. Returns an errno, or 0.
 ///
 /// # Safety
 /// Only for a process that was just forked.
-unsafe fn enter_and_change(process: RawFd, files: &[RawFd], uid: u32) -> i32 {
-    // SAFETY: no memory is involved.
-    if unsafe { libc::setns(process, libc::CLONE_NEWUSER) } != 0 {
-        return if last_error() == libc::EPERM { 0 } else { last_error() };
+unsafe fn enter_and_change(ways: [RawFd; 2], files: &[RawFd], uid: u32) -> i32 {
+    for (number, way) in ways.into_iter().enumerate() {
+        // SAFETY: no memory is involved.
+        if unsafe { libc::setns(way, libc::CLONE_NEWUSER) } == 0 {
+            break;
+        }
+        match last_error() {
+            libc::EPERM | libc::EBADF if number + 1 < ways.len() => {}
+            libc::EPERM | libc::EBADF => return 0,
+            errno => return errno,
+        }
     }
     for file in files {
         // SAFETY: no memory is involved.

@@ -210,6 +210,7 @@ impl Join<'_> {
                 owner,
                 hooks: &self.hooks,
                 first: self.pid,
+                container: self.init.pidfd(),
             })))
         };
         let entrance = cgroups.map(Cgroups::entrance).transpose()?.unwrap_or_default();
@@ -238,12 +239,16 @@ pub(crate) struct Further<'a> {
     hooks: &'a Hooks<'a>,
     /// The pid of the first process, which the seccomp agent gets to know.
     first: i32,
+    /// The pidfd of the first process.
+    container: BorrowedFd<'a>,
 }
 
 impl Host for JoinHostSide<'_> {
     fn on_cloned(&mut self, child: &Child) -> Result<()> {
-        let Some(Further { process, owner, .. }) = &self.0 else { return Ok(()) };
-        owner.take(child.ids())?;
+        let Some(Further { process, owner, first, container, .. }) = &self.0 else {
+            return Ok(());
+        };
+        owner.take((*first, *container))?;
         reset_affinity(child.pid, process);
         adjust_oom_score(child.pid, process.oom_score_adj)
     }
