@@ -37,6 +37,7 @@ mod rootless;
 mod running;
 mod schedule;
 mod seccomp;
+mod seccomp_agent;
 mod security;
 mod start;
 mod stdio;
@@ -86,6 +87,7 @@ fn main() -> ExitCode {
         running::CASES,
         schedule::CASES,
         seccomp::CASES,
+        seccomp_agent::CASES,
         start::CASES,
         stdio::CASES,
         stdio_owner::CASES,

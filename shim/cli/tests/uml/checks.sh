@@ -63,6 +63,22 @@ check 'nothing is left' no "$([ -d $path ] && echo yes || echo no)"
 run pids_limit 6 /bin/sh -c 'for i in 1 2 3 4 5 6 7 8 9 10; do sleep 5 & done; echo not limited' >/tmp/pids 2>&1
 check 'pids.max' yes "$(grep -q 'fork' /tmp/pids && echo yes || cat /tmp/pids)"
 
+# The kernel clones no process into a cgroup that is full, but moves one there, as runc does.
+full() { [ "$(cat $path/pids.current)" = 1 ]; }
+"$nsinit" config --rootfs $root | grep -v '"pids_limit":' |
+    sed 's|"cgroups": {|"cgroups": {"pids_limit": 1,|' >/tmp/config.json
+"$nsinit" --root /run/nsinit exec --config /tmp/config.json --id a -- /bin/sleep 1000 &
+pid=$!
+eventually running
+path=/sys/fs/cgroup$(grep -o '/sys/fs/cgroup[^"]*' /tmp/state | head -n 1 | sed 's|/sys/fs/cgroup||')
+eventually full
+check 'a full cgroup' '1 1' "$(cat $path/pids.current) $(cat $path/pids.max)"
+"$nsinit" --root /run/nsinit exec --id a -- /bin/sh -c 'cat /proc/self/cgroup; true & echo forked' >/tmp/joined 2>&1
+check 'a further process enters it' "0::${path#/sys/fs/cgroup}" "$(head -n 1 /tmp/joined)"
+check 'and cannot fork there' no "$(grep -q forked /tmp/joined && echo yes || echo no)"
+kill $pid
+wait $pid
+
 run cpu_quota 20000 /bin/true
 check 'a quota of the processor' 0 $?
 
