@@ -5,7 +5,7 @@ use std::path::Path;
 
 use rustix::process::Signal;
 
-use crate::{Case, case, ordinary_case};
+use crate::{Case, case, ordinary_case, root_case};
 use pidone_tests::{Bench, Need, Who, eventually};
 
 pub(crate) const CASES: &[Case] = &[
@@ -13,6 +13,7 @@ pub(crate) const CASES: &[Case] = &[
     case("a_container_is_private", &[], a_container_is_private),
     case("the_host_is_read_only_and_keeps_its_secrets", &[], the_host_is_read_only),
     case("options_of_the_process", &[], options_of_the_process),
+    root_case("users_of_bound_files", &[], users_of_bound_files),
     case("a_second_exec_joins", &[], a_second_exec_joins),
     case("an_init_that_stays_starts_what_follows", &[], an_init_that_stays),
     case("the_end_of_process_1_ends_all", &[], the_end_of_process_1_ends_all),
@@ -111,6 +112,37 @@ fn options_of_the_process(bench: &Bench) {
         // There is no such user in the user namespace.
         Who::Ordinary => assert!(who.error(1).contains("`user = 1`: not in the id map")),
     }
+}
+
+/// Names, and the group of a number, are those of the files in the container.
+fn users_of_bound_files(bench: &Bench) {
+    bench.write("passwd", "root:x:0:0::/:/bin/sh\nmine:x:1500:1501::/home/mine:/bin/sh\n");
+    bench.write("group", "other:x:1502:mine\n");
+    let file = |name: &str| format!("{}:/etc/{name}", bench.text(name));
+    let (passwd, group) = (file("passwd"), file("group"));
+    let line = ["sh", "-c", "id -u; id -g; id -G; echo $HOME"];
+    let binds = ["--bind", &passwd, "--bind", &group];
+    let seen = "1500\n1501\n1501 1502\n/home/mine\n";
+    let run = |options: &[&str], user: &str| {
+        bench.exec(&[options, &["--user", user], &line[..]].concat())
+    };
+    // The control: the host has no such user.
+    assert!(run(&[], "mine").error(1).contains("no such user in etc/passwd"));
+    for init in [&[][..], &["--init"]] {
+        let options = [&binds[..], init].concat();
+        for user in ["mine", "1500"] {
+            assert_eq!(run(&options, user).ok(), seen, "{init:?}");
+        }
+        assert!(run(&options, "daemon").error(1).contains("no such user in etc/passwd"));
+        let first = bench.stay(&options);
+        for user in ["mine", "1500"] {
+            assert_eq!(run(&[], user).ok(), seen, "{init:?}");
+        }
+        first.signal(Signal::TERM);
+        assert_eq!(first.finish().code(), 0);
+    }
+    // Without these the users are the host's, whose files are bound.
+    assert_eq!(bench.exec(&["--user", "daemon", "id", "-u"]).ok(), "1\n");
 }
 
 fn a_second_exec_joins(bench: &Bench) {

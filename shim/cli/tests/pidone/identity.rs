@@ -16,6 +16,8 @@ pub(crate) const CASES: &[Case] = &[
     case("filters_allow_few_calls", &[], filters_allow_few_calls),
     case("working_directories_of_root", &[], working_directories_of_root),
     case("an_empty_home_is_unset", &[], an_empty_home_is_unset),
+    case("homes_of_files_that_are_mounted", &[], homes_of_files_that_are_mounted),
+    case("hostile_files_of_users", &[], hostile_files_of_users),
 ];
 
 /// Without an init that stays, and with one.
@@ -247,5 +249,86 @@ fn an_empty_home_is_unset(bench: &Bench) {
         assert_eq!(run(bench, &[], &config), "/srv/one\n");
         config["process"]["env"] = json!(["PATH=/bin", "HOME=", "HOME=/mine"]);
         assert_eq!(run(bench, &[], &config), "/mine\n");
+    }
+}
+
+/// First and further processes find the same files, at `run` and at `create`.
+fn homes_of_files_that_are_mounted(bench: &Bench) {
+    let image = bench.path("rootfs/etc");
+    fs::create_dir_all(&image).unwrap();
+    fs::create_dir(bench.path("bound")).unwrap();
+    fs::write(image.join("passwd"), "one:x:1000:1000::/image:/bin/sh\n").unwrap();
+    bench.write("bound/passwd", "one:x:1000:1000::/bound:/bin/sh\n");
+    let directory = bench.text("bound");
+    let mounts = [
+        (json!([]), "/image"),
+        (json!([{ "destination": "/etc", "type": "bind", "options": ["bind"] }]), "/bound"),
+        (json!([{ "destination": "/etc/passwd", "type": "bind", "options": ["bind"] }]), "/bound"),
+        (json!([{ "destination": "/etc", "type": "tmpfs", "source": "tmpfs" }]), "/"),
+    ];
+    for (mut mounts, home) in mounts {
+        for mount in mounts.as_array_mut().unwrap() {
+            if mount["type"] == "bind" {
+                let file = mount["destination"] == "/etc/passwd";
+                let source = if file { format!("{directory}/passwd") } else { directory.clone() };
+                mount["source"] = json!(source);
+            }
+        }
+        for (init, mapped) in INITS.into_iter().flat_map(|init| [(init, false), (init, true)]) {
+            let mut config = script(bench, "echo $HOME >/home/is; exec sleep 60");
+            let all = config["mounts"].as_array_mut().unwrap();
+            all.push(json!({ "destination": "/home", "type": "tmpfs", "options": ["mode=777"] }));
+            all.extend(mounts.as_array().unwrap().iter().cloned());
+            if mapped {
+                let ids = json!([{ "containerID": 0, "hostID": 100_000, "size": 65536 }]);
+                set(&mut config, "linux/uidMappings", ids.clone());
+                set(&mut config, "linux/gidMappings", ids);
+                config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
+            }
+            let bundle = bench.bundle(&config);
+            let context = format!("{home} {init:?} {mapped}");
+            for verbs in [&["run", "--detach"][..], &["create"]] {
+                bench.detached(&[verbs, &["--bundle", &bundle, "c"], init].concat());
+                if verbs == ["create"] {
+                    bench.run(&["start", "c"]).ok();
+                }
+                let first = || bench.run(&["exec", "c", "cat", "/home/is"]).stdout;
+                assert!(eventually(|| first().ends_with('\n')), "{context}");
+                assert_eq!(first().trim_end(), home, "{context}");
+                let exec = bench.run(&["exec", "--user", "1000", "c", "sh", "-c", "echo $HOME"]);
+                assert_eq!(exec.ok().trim_end(), home, "{context}");
+                bench.delete("c");
+            }
+        }
+    }
+}
+
+/// What is bound over the files holds nothing up, and names nothing of the host.
+fn hostile_files_of_users(bench: &Bench) {
+    fs::create_dir_all(bench.path("rootfs/etc")).unwrap();
+    fs::create_dir(bench.path("bound")).unwrap();
+    bench.write("secret", "one:x:1000:1000::/secret:/bin/sh\n");
+    let passwd = bench.path("bound/passwd");
+    for init in INITS {
+        let mut config = script(bench, "echo $HOME");
+        let source = bench.text("bound");
+        let mount = json!({ "destination": "/etc", "type": "bind", "options": ["bind"] });
+        config["mounts"].as_array_mut().unwrap().push(mount);
+        let last = config["mounts"].as_array().unwrap().len() - 1;
+        config["mounts"][last]["source"] = json!(source);
+        std::os::unix::fs::symlink(bench.path("secret"), &passwd).unwrap();
+        assert_eq!(run(bench, init, &config), "/\n");
+        fs::remove_file(&passwd).unwrap();
+        let bundle = bench.bundle(&config);
+        let refused = || bench.run(&[&["run", "--bundle", &bundle, "c"], init].concat()).error(1);
+        nix::unistd::mkfifo(&passwd, nix::sys::stat::Mode::S_IRUSR).unwrap();
+        assert!(refused().contains("open `etc/passwd`: not a regular file"), "{init:?}");
+        fs::remove_file(&passwd).unwrap();
+        fs::File::create(&passwd).unwrap().set_len(1 << 40).unwrap();
+        assert!(refused().contains("larger than 8 MiB"), "{init:?}");
+        // Who has a home needs no file.
+        config["process"]["env"] = json!(["PATH=/bin", "HOME=/mine"]);
+        assert_eq!(run(bench, init, &config), "/mine\n");
+        fs::remove_file(&passwd).unwrap();
     }
 }

@@ -13,6 +13,7 @@ pub(crate) const CASES: &[Case] = &[
     case("trace_as_a_picture", &[], as_a_picture),
     case("trace_as_a_table", &[], as_a_table),
     case("trace_of_create_and_exec", &[], of_create_and_exec),
+    case("trace_of_a_late_user", &[], of_a_late_user),
     case("trace_of_a_failure", &[], of_a_failure),
     case("trace_that_cannot_be_written", &[], that_cannot_be_written),
 ];
@@ -80,18 +81,42 @@ fn as_json(bench: &Bench) {
     ];
     assert!(steps.map(begin).is_sorted(), "{trace:#}");
     assert_eq!(host[1].1, bundle);
-    // All operations that the plan has, as it is printed: before any id, and with every barrier.
-    let plan = bench.run(&["plan", &bundle]).ok().replace("keyring _ses", "keyring _ses.t");
+    has_the_whole_plan(bench, &bundle, &trace);
+    // It lives from the clone on until the host has seen its exec.
+    let rest = host.iter().find(|(_, _, start, _)| *start > begin("start seen")).unwrap().2;
+    assert!(init[0].2 >= begin("clone") && init.last().unwrap().3 <= rest, "{trace:#}");
+}
+
+/// Asserts that a trace has all operations that the plan has, as it is printed: before any id, and
+/// with every barrier.
+fn has_the_whole_plan(bench: &Bench, bundle: &str, trace: &Value) {
+    let plan = bench.run(&["plan", bundle]).ok().replace("keyring _ses", "keyring _ses.t");
     let planned = plan.lines().map(|line| line.trim_start().split_once(' ').unwrap().1);
     let planned = planned.filter(|line| !line.starts_with("barrier"));
     // The network namespace may have been made beside it, and is then entered.
+    let init = spans(trace, "init");
     let told = init[1..].iter().filter(|(name, ..)| !["barrier", "setns"].contains(&name.as_str()));
     let told: Vec<_> =
         told.map(|(name, object, ..)| format!("{name} {object}").trim_end().to_owned()).collect();
     assert_eq!(told, planned.collect::<Vec<_>>());
-    // It lives from the clone on until the host has seen its exec.
-    let rest = host.iter().find(|(_, _, start, _)| *start > begin("start seen")).unwrap().2;
-    assert!(init[0].2 >= begin("clone") && init.last().unwrap().3 <= rest, "{trace:#}");
+}
+
+/// The rest of the plan follows when the user is found in the container.
+fn of_a_late_user(bench: &Bench) {
+    let mut config = bench.config(&["true"]);
+    let mount = json!({ "destination": "/etc", "type": "tmpfs", "source": "tmpfs" });
+    config["mounts"].as_array_mut().unwrap().push(mount);
+    let bundle = bench.bundle(&config);
+    let file = bench.text("t.json");
+    bench.run(&["run", "--trace", &file, "-b", &bundle, "t"]).ok();
+    let trace = read(bench, "t.json");
+    has_the_whole_plan(bench, &bundle, &trace);
+    let find = |who, name: &str| {
+        let found = spans(&trace, who).into_iter().find(|(span, ..)| span == name);
+        found.unwrap_or_else(|| panic!("{name}: {trace:#}"))
+    };
+    let (found, waited) = (find("host", "find the user"), find("init", "barrier"));
+    assert!(waited.2 <= found.2 && found.3 <= waited.3, "{trace:#}");
 }
 
 fn as_a_picture(bench: &Bench) {
