@@ -11,6 +11,7 @@ use pidone_config::{Config, Error, Result};
 use pidone_proto::{Create, Op, Slot, Text};
 
 use super::barrier::{BARRIER_CREATE, BARRIER_HOST, BARRIER_USER, barrier_of_mount};
+use super::dropped::DroppedPrivileges;
 use super::facts::Facts;
 pub use super::mount::{has_commands, names_host_paths};
 use super::process::{Done, Wait};
@@ -76,16 +77,8 @@ pub(super) const CLONE_NEWUSER: u32 = NamespaceType::User.clone_flag();
 pub fn compile(config: &Config, process: &Process, facts: &Facts<'_>) -> Result<Plan> {
     let mut plan = Plan::default();
     set_up(&mut plan, config, process, facts)?;
-    if config.supervise {
-        if process.parent_death_signal != 0 {
-            plan.push(Op::ParentDeath { signal: process.parent_death_signal });
-        }
-        facts.dropped.compile(&mut plan, process);
-        let listener = plan.source(Source::Supervisor);
-        plan.push(Op::Supervise { listener });
-        return Ok(plan);
-    }
-    push_program(&mut plan, config, process, facts.waits)?;
+    let end = End { waits: facts.waits, dropped: facts.dropped };
+    push_end(&mut plan, config, process, end)?;
     Ok(plan)
 }
 
@@ -101,23 +94,35 @@ pub fn compile_before_user(config: &Config, process: &Process, facts: &Facts<'_>
     Ok(plan)
 }
 
-/// Appends the rest to a plan of [`compile_before_user`]. `waits` is that of the facts.
+/// Appends the rest to a plan of [`compile_before_user`].
 ///
 /// # Errors
 /// As [`compile`].
-pub fn compile_rest(
-    plan: &mut Plan,
-    config: &Config,
-    process: &Process,
-    waits: bool,
-) -> Result<()> {
+pub fn compile_rest(plan: &mut Plan, config: &Config, process: &Process, end: End) -> Result<()> {
     plan.begin_part();
-    push_program(plan, config, process, waits)
+    push_end(plan, config, process, end)
 }
 
-/// Appends the operations by which the init becomes the program.
-fn push_program(plan: &mut Plan, config: &Config, process: &Process, waits: bool) -> Result<()> {
-    let wait = Wait { listens_before: true, ..Wait::of(config, waits) };
+/// The facts on which the end of a plan depends: [`Facts`].
+#[derive(Debug, Clone, Copy, Default)]
+#[expect(missing_docs, reason = "named as there")]
+pub struct End {
+    pub waits: bool,
+    pub dropped: DroppedPrivileges,
+}
+
+/// Appends the operations by which the init becomes the program, or the supervisor of it.
+fn push_end(plan: &mut Plan, config: &Config, process: &Process, end: End) -> Result<()> {
+    if config.supervise {
+        if process.parent_death_signal != 0 {
+            plan.push(Op::ParentDeath { signal: process.parent_death_signal });
+        }
+        end.dropped.compile(plan, process);
+        let listener = plan.source(Source::Supervisor);
+        plan.push(Op::Supervise { listener });
+        return Ok(());
+    }
+    let wait = Wait { listens_before: true, ..Wait::of(config, end.waits) };
     process.compile(plan, config, wait, Done::default())
 }
 

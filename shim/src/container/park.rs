@@ -1,7 +1,7 @@
 //! Containers that are set up before their program is known, for a pool.
 
 use std::cell::OnceCell;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use pidone_config::{Config, Process, Result};
 use pidone_host::cgroup::Cgroups;
@@ -85,10 +85,10 @@ impl Container {
         let config = &state.config;
         let owner = |uid| Owner { descriptors: &descriptors, config, uid };
         let whole = OnceCell::new();
-        let compile = |child: &Child| {
+        let compile = |child: &Child, root: Option<BorrowedFd<'_>>| {
             let mut plan = plan.clone();
             let Some((nameless, process)) = nameless else { return Ok(plan) };
-            let process = users::complete(nameless, config, process, child.pid)?;
+            let process = users::complete(nameless, config, process, (child.pid, root))?;
             owner(process.uid).take(child.ids())?;
             become_later(&mut plan, config, &process)?;
             Ok(plan)

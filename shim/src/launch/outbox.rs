@@ -1,6 +1,6 @@
 //! Sends the parts of a plan to the init.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use pidone_config::Result;
 use pidone_plan::{Plan, Source};
@@ -27,6 +27,9 @@ pub(super) struct Outbox<'a> {
     waits: usize,
     /// Whether another plan follows.
     more: bool,
+    /// Whether the root is kept.
+    keeps_root: bool,
+    root: Option<Opened<'a>>,
     /// The new file systems that were sent. Closing the last descriptor of an unattached mount
     /// waits for an RCU grace period, a tenth of a start, so the host closes them and not the init.
     file_systems: Vec<Opened<'a>>,
@@ -43,13 +46,22 @@ impl<'a> Outbox<'a> {
             first: 1,
             waits: 0,
             more: false,
+            keeps_root: false,
+            root: None,
             file_systems: Vec::new(),
         }
     }
 
-    /// Announces to the init that another plan follows.
-    pub(super) fn with_more(self) -> Self {
-        Self { more: true, ..self }
+    /// Announces to the init that another plan follows. With `keeps_root`, [`Outbox::root`] returns
+    /// the root of this one.
+    pub(super) fn with_more(self, keeps_root: bool) -> Self {
+        Self { more: true, keeps_root, ..self }
+    }
+
+    /// Returns the directory that the init was sent as its root. By this descriptor the host sees
+    /// what the init has mounted below.
+    pub(super) fn root(&self) -> Option<BorrowedFd<'_>> {
+        self.root.as_ref().map(AsFd::as_fd)
     }
 
     /// Continues with a plan that has further parts after those that were sent.
@@ -101,9 +113,14 @@ impl<'a> Outbox<'a> {
             self.sent += 1;
             self.first += part.operations;
             self.waits += part.operations().filter(waits).count();
-            let sources = part.sources.iter().zip(opened);
-            let new = sources.filter(|(source, _)| **source == Source::Empty);
-            self.file_systems.extend(new.map(|(_, opened)| opened));
+            let root = if self.keeps_root { part.operations().find_map(root_slot) } else { None };
+            for (index, (source, opened)) in part.sources.iter().zip(opened).enumerate() {
+                if root == Some(index) {
+                    self.root = Some(opened);
+                } else if *source == Source::Empty {
+                    self.file_systems.push(opened);
+                }
+            }
         }
         Ok(())
     }
@@ -114,6 +131,14 @@ impl<'a> Outbox<'a> {
             self.waits.checked_sub(1).ok_or_else(|| violation("waits out of its place"))?;
         channel.proceed()?;
         self.send(channel, usize::MAX)
+    }
+}
+
+/// Returns the slot of the root, at the operation that sets it.
+fn root_slot(op: Op<'_>) -> Option<usize> {
+    match op {
+        Op::Root { tree: slot, .. } | Op::Chroot { directory: slot } => Some(slot.0.into()),
+        _ => None,
     }
 }
 

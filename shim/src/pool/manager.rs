@@ -188,7 +188,11 @@ impl PoolManager {
             return Ok(self.take().map(|ready| (ready, plan)));
         }
         let Some(ready) = self.take() else { return Ok(None) };
-        let plan = ready.parked.root().and_then(|root| programs.plan(process, root.as_fd()));
+        // Without the right to look there, a new container is as good: the host has its root.
+        let plan = match ready.parked.root() {
+            Ok(root) => programs.plan(process, root.as_fd()),
+            Err(_) => Ok(None),
+        };
         if let Ok(Some(plan)) = plan {
             return Ok(Some((ready, plan)));
         }

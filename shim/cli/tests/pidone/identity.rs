@@ -2,12 +2,12 @@
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
 use crate::{Case, case};
-use pidone_tests::{Bench, eventually, set};
+use pidone_tests::{Bench, Need, eventually, set};
 
 pub(crate) const CASES: &[Case] = &[
     case("stdio_belongs_to_the_user", &[], stdio_belongs_to_the_user),
@@ -18,6 +18,11 @@ pub(crate) const CASES: &[Case] = &[
     case("an_empty_home_is_unset", &[], an_empty_home_is_unset),
     case("homes_of_files_that_are_mounted", &[], homes_of_files_that_are_mounted),
     case("hostile_files_of_users", &[], hostile_files_of_users),
+    case(
+        "users_without_the_right_to_trace",
+        &[Need::File("/usr/bin/setpriv", "util-linux")],
+        users_without_the_right_to_trace,
+    ),
 ];
 
 /// Without an init that stays, and with one.
@@ -326,9 +331,29 @@ fn hostile_files_of_users(bench: &Bench) {
         fs::remove_file(&passwd).unwrap();
         fs::File::create(&passwd).unwrap().set_len(1 << 40).unwrap();
         assert!(refused().contains("larger than 8 MiB"), "{init:?}");
-        // Who has a home needs no file.
+        // With a home in the environment, no file is read.
         config["process"]["env"] = json!(["PATH=/bin", "HOME=/mine"]);
         assert_eq!(run(bench, init, &config), "/mine\n");
         fs::remove_file(&passwd).unwrap();
+    }
+}
+
+/// A runtime in a container often may mount, but not look at the init by /proc.
+fn users_without_the_right_to_trace(bench: &Bench) {
+    fs::create_dir_all(bench.path("rootfs/etc")).unwrap();
+    let passwd = bench.write("passwd", "one:x:1000:1000::/bound:/bin/sh\n");
+    let mut config = script(bench, "echo $HOME");
+    let mount = json!({ "destination": "/etc/passwd", "type": "bind", "options": ["bind"],
+        "source": passwd });
+    config["mounts"].as_array_mut().unwrap().push(mount);
+    let bundle = bench.bundle(&config);
+    for init in INITS {
+        let command = bench.command(&[&["run", "--bundle", &bundle, "c"], init].concat());
+        let mut without = Command::new("setpriv");
+        without.args(["--bounding-set", "-sys_ptrace"]);
+        without.arg(command.get_program()).args(command.get_args()).env_clear();
+        without.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        without.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        assert_eq!(bench.finish(&mut without).ok(), "/bound\n", "{init:?}");
     }
 }

@@ -7,8 +7,8 @@ use pidone_config::{Config, Error, Process, Result};
 use pidone_host::cgroup::Cgroups;
 use pidone_host::{mounts, namespace, net, privilege};
 use pidone_plan::container::{
-    CLONE_NEWCGROUP, CLONE_NEWNET, CLONE_NEWTIME, compile_before_user, has_commands,
-    names_host_paths, needs_host_view,
+    CLONE_NEWCGROUP, CLONE_NEWNET, CLONE_NEWTIME, End, compile_before_user, compile_rest,
+    has_commands, names_host_paths, needs_host_view,
 };
 use pidone_plan::dropped::DroppedPrivileges;
 use pidone_plan::facts::Facts;
@@ -58,8 +58,8 @@ pub(crate) enum Stage<'a> {
 pub(crate) enum Program {
     /// The process is complete. Unless the init supervises, it is part of the plan.
     Complete(plan::Process),
-    /// The user is found when the container is complete. Unless the init supervises, the plan ends
-    /// there, with a wait for the rest.
+    /// The user is found when the container is set up. The plan ends there, with a wait for the
+    /// rest.
     Nameless(Nameless),
 }
 
@@ -111,12 +111,10 @@ pub fn first_plan(config: &Config, process: &Process) -> Result<Plan> {
         waits: false,
         stage: Stage::Whole,
     };
-    let Compiled { mut plan, program, .. } = compilation.compile()?;
-    if let Some(Program::Nameless(nameless)) = program
-        && !config.supervise
-    {
+    let Compiled { mut plan, program, dropped, .. } = compilation.compile()?;
+    if let Some(Program::Nameless(nameless)) = program {
         let process = users::complete_before_mounts(&nameless, config, process)?;
-        plan::container::compile_rest(&mut plan, config, &process, false)?;
+        compile_rest(&mut plan, config, &process, End { waits: false, dropped })?;
     }
     Ok(plan)
 }
@@ -187,11 +185,12 @@ impl Compilation<'_> {
                 let program = self.resolve()?;
                 facts.dropped = DroppedPrivileges::from_config(config, program.process())?;
                 let plan = match &program {
-                    // A supervising init gets its program later.
-                    Program::Nameless(nameless) if !config.supervise => {
+                    Program::Complete(process) => {
+                        plan::container::compile(config, process, &facts)?
+                    }
+                    Program::Nameless(nameless) => {
                         compile_before_user(config, nameless.process(), &facts)?
                     }
-                    _ => plan::container::compile(config, program.process(), &facts)?,
                 };
                 (plan, Some(program))
             }

@@ -12,10 +12,10 @@ use pidone_config::oci::Status;
 use pidone_config::{Config, Error, Process, Result, Stdio};
 use pidone_host::cgroup::{self, Cgroups, Entrance};
 use pidone_host::{lsm, net, privilege, proc};
-use pidone_plan::Plan;
 use pidone_plan::barrier::{BARRIER_CGROUP, BARRIER_CREATE, BARRIER_START, mount_of_barrier};
-use pidone_plan::container::compile_rest;
+use pidone_plan::container::{End, compile_rest};
 use pidone_plan::dropped::DroppedPrivileges;
+use pidone_plan::{self as plan, Plan};
 use rustix::io::Errno;
 use rustix::thread::{CpuSet, Pid, sched_setaffinity};
 
@@ -82,13 +82,13 @@ impl Start<'_> {
             refuse_closed_numbers(self.process)?;
         }
         let mut compiled = self.compile(Stage::Whole)?;
-        let nameless = match &compiled.program {
-            Some(Program::Nameless(nameless)) if !supervises => Some(nameless.clone()),
-            _ => None,
-        };
+        let program = compiled
+            .program
+            .as_ref()
+            .ok_or_else(|| Error::system("compile", &self.state.id, Errno::INVAL))?;
         // The exec, and whatever waits for the network namespace, must not run before the process
         // is in the journal.
-        let apart = compiled.plan.first_late().is_none() && nameless.is_none();
+        let apart = compiled.plan.first_late().is_none() && matches!(program, Program::Complete(_));
         if self.listener.is_none() && !supervises && apart {
             compiled.plan.set_last_apart();
         }
@@ -100,22 +100,29 @@ impl Start<'_> {
         let all = for_init.all();
         let owner = |uid| Owner { descriptors: &descriptors, config: self.config, uid };
         let whole = OnceCell::new();
-        let compile = |child: &Child| {
+        let completed = OnceCell::new();
+        let compile = |child: &Child, root: Option<BorrowedFd<'_>>| {
+            let Program::Nameless(nameless) = program else { return Ok(compiled.plan.clone()) };
+            let place = (child.pid, root);
+            let process = users::complete(nameless, self.config, self.process, place)?;
+            if !supervises {
+                owner(process.uid).take(child.ids())?;
+            }
             let mut plan = compiled.plan.clone();
-            let Some(nameless) = &nameless else { return Ok(plan) };
-            let process = users::complete(nameless, self.config, self.process, child.pid)?;
-            owner(process.uid).take(child.ids())?;
-            compile_rest(&mut plan, self.config, &process, self.waits())?;
+            let end = End { waits: self.waits(), dropped: compiled.dropped };
+            compile_rest(&mut plan, self.config, &process, end)?;
+            let _ = completed.set(process);
             Ok(plan)
         };
-        let rest = nameless.is_some().then_some(Rest { compile: &compile, whole: &whole });
-        let early = match rest {
-            Some(_) => compiled.plan.first_late().unwrap_or(usize::MAX),
-            None => compiled.plan.early_parts(),
-        };
-        let owner = match &compiled.program {
-            Some(Program::Complete(process)) if !supervises => Some(owner(process.uid)),
-            _ => None,
+        let (early, rest, owner) = match program {
+            Program::Complete(process) => {
+                let owner = (!supervises).then(|| owner(process.uid));
+                (compiled.plan.early_parts(), None, owner)
+            }
+            Program::Nameless(_) => {
+                let early = compiled.plan.first_late().unwrap_or(usize::MAX);
+                (early, Some(Rest { compile: &compile, whole: &whole }), None)
+            }
         };
         let (started, identity) =
             self.launch((&compiled, rest), (&all, owner), early, |launch, host| {
@@ -123,14 +130,18 @@ impl Start<'_> {
             })?;
         drop(all);
         let Compiled { plan, program, dropped, .. } = compiled;
+        let plan = whole.into_inner().unwrap_or(plan);
+        let process = match program {
+            Some(Program::Complete(process)) => Some(process),
+            _ => completed.into_inner(),
+        };
         let rest_of = |plan: &Plan| plan.after_wait().map(|(first, rest)| (first, rest.to_owned()));
         let (mut running, rest) = if supervises {
-            let program =
-                program.ok_or_else(|| Error::system("compile", &self.state.id, Errno::INVAL))?;
-            let (running, plan) = self.first_program(started, program, descriptors, dropped)?;
+            let process =
+                process.ok_or_else(|| Error::system("compile", &self.state.id, Errno::INVAL))?;
+            let (running, plan) = self.first_program(started, &process, descriptors, dropped)?;
             (running, rest_of(&plan))
         } else {
-            let plan = whole.into_inner().unwrap_or(plan);
             (Running::from_started(started, descriptors), rest_of(&plan))
         };
         // If no descriptor is left for the registration, only the process itself is reaped.
@@ -242,12 +253,12 @@ impl Start<'_> {
     fn first_program(
         &self,
         started: Started,
-        program: Program,
+        process: &plan::Process,
         descriptors: Descriptors<'_>,
         dropped: DroppedPrivileges,
     ) -> Result<(Running, Plan)> {
         let Started { child, mut channel, .. } = started;
-        let request = SpawnRequest {
+        let program = SpawnRequest {
             descriptors,
             cgroups: Vec::new(),
             main: true,
@@ -255,30 +266,21 @@ impl Start<'_> {
             keep_newlines: self.process.keep_newlines,
             timeout: self.options.timeout,
         };
-        let spawn = || {
-            let process = match program {
-                Program::Complete(process) => process,
-                // The init has set up the container.
-                Program::Nameless(nameless) => {
-                    users::complete(&nameless, self.config, self.process, child.pid)?
-                }
-            };
-            let descriptors = &request.descriptors;
-            let owner = Owner { descriptors, config: self.config, uid: process.uid };
-            owner.take(child.ids())?;
-            let plan = request.compile_plan(self.config, &process, dropped)?;
-            let spawned = request.spawn(&plan, child.ids(), &mut channel)?;
+        let owner =
+            Owner { descriptors: &program.descriptors, config: self.config, uid: process.uid };
+        let spawned = owner.take(child.ids()).and_then(|()| {
+            let plan = program.compile_plan(self.config, process, dropped)?;
+            let spawned = program.spawn(&plan, child.ids(), &mut channel)?;
             let none = || Error::system("spawn", "the init takes no request", Errno::AGAIN);
             Ok((spawned.ok_or_else(none)?, plan))
-        };
-        let spawned: Result<_> = spawn();
+        });
         let (spawned, plan) = spawned.map_err(|error| {
             child.end();
             self.explain(error)
         })?;
         let pid = child.pid;
         let init = children::Child::new(child.pidfd);
-        let pipes = request.descriptors.kept;
+        let pipes = program.descriptors.kept;
         Ok((Running::new(pid, init, pipes, spawned.console), plan))
     }
 

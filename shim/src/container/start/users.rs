@@ -21,7 +21,13 @@ const DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CL
 /// Opens the root of the container that a process is in.
 pub(crate) fn root_of(pid: i32) -> Result<OwnedFd> {
     let path = format!("/proc/{pid}/root");
-    openat(CWD, &path, DIRECTORY, Mode::empty()).map_err(|errno| Error::path("open", &path, errno))
+    openat(CWD, &path, DIRECTORY, Mode::empty()).map_err(|errno| {
+        let error = Error::path("open", &path, errno);
+        match errno {
+            Errno::ACCESS | Errno::PERM => error.with_hint("needs CAP_SYS_PTRACE"),
+            _ => error,
+        }
+    })
 }
 
 /// Opens the directory of the host in which the user files are as in the container; `None` if that
@@ -59,16 +65,22 @@ pub(crate) fn find_before(config: &Config, process: &Process) -> Result<Option<U
     }
 }
 
-/// Completes a process by the files of its container, in which the process with this pid is.
+/// Completes a process by the files of its container. The process with this pid is in there; the
+/// descriptor is the container's root, if the host has it.
+///
+/// Without that, the caller needs the right to trace the init, which not all have that may start
+/// containers.
 pub(crate) fn complete(
     nameless: &Nameless,
     config: &Config,
     process: &Process,
-    pid: i32,
+    (pid, root): (i32, Option<BorrowedFd<'_>>),
 ) -> Result<plan::Process> {
     trace::span("find the user", || {
-        let root = root_of(pid)?;
-        let user = find_user(config, process, root.as_fd())?;
+        let user = match root {
+            Some(root) => find_user(config, process, root)?,
+            None => find_user(config, process, root_of(pid)?.as_fd())?,
+        };
         nameless.clone().with_user(config, process, user)
     })
 }

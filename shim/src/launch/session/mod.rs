@@ -69,8 +69,9 @@ pub(crate) struct Launch<'a> {
 /// The rest of a plan that ends with [`BARRIER_USER`].
 #[derive(Clone, Copy)]
 pub(crate) struct Rest<'a> {
-    /// Returns the whole plan: the operations so far, and the rest. The process waits.
-    pub(crate) compile: &'a dyn Fn(&Child) -> Result<Plan>,
+    /// Returns the whole plan: the operations so far, and the rest. The process waits. The
+    /// descriptor is the container's root, if the host has opened that for the plan.
+    pub(crate) compile: &'a dyn Fn(&Child, Option<BorrowedFd<'_>>) -> Result<Plan>,
     /// Gets the whole plan.
     pub(crate) whole: &'a OnceCell<Plan>,
 }
@@ -126,7 +127,7 @@ impl Launch<'_> {
         let (mut channel, theirs) = Channel::pair(self.image.1)?;
         let mut outbox = Outbox::new(self.plan, self.lent, timed);
         if parks || self.rest.is_some() {
-            outbox = outbox.with_more();
+            outbox = outbox.with_more(self.rest.is_some());
         }
         if !self.cgroup.is_late() {
             outbox.send(&mut channel, self.early)?;
@@ -451,7 +452,7 @@ impl<'a> Session<'a> {
     /// Continues with the whole plan.
     fn add_rest(&mut self) -> Result<()> {
         let Some(Rest { compile, whole }) = self.rest.take() else { return Ok(()) };
-        let plan = compile(&self.child)?;
+        let plan = compile(&self.child, self.outbox.root())?;
         self.plan = whole.get_or_init(|| plan);
         self.total = self.before.saturating_add(self.plan.len());
         self.listens = self.plan.operations().any(|op| has_listener(&op));

@@ -61,7 +61,7 @@ impl Parked {
         let Self { channel, child, operations } = self;
         let mut outbox = Outbox::new(plan, lent, false).numbered_after(operations);
         if rest.is_some() {
-            outbox = outbox.with_more();
+            outbox = outbox.with_more(true);
         }
         let waits = outbox.has_waits();
         let mut session = Session::new((plan, operations), outbox, (channel, child), timeout);
