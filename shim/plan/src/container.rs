@@ -10,9 +10,8 @@ use pidone_config::config::{IdMap, Mount, NamespaceType, sysctl};
 use pidone_config::{Config, Error, Result};
 use pidone_proto::{Create, Op, Slot, Text};
 
-use super::barrier::{BARRIER_CREATE, BARRIER_HOST, BARRIER_USER, barrier_of_mount};
-use super::dropped::DroppedPrivileges;
-use super::facts::Facts;
+use super::barrier::{BARRIER_CREATE, BARRIER_HOST, barrier_of_mount};
+use super::facts::{End, Facts};
 pub use super::mount::{has_commands, names_host_paths};
 use super::process::{Done, Wait};
 use super::provided::{Destinations, Provided, is_new, provided_source};
@@ -77,42 +76,17 @@ pub(super) const CLONE_NEWUSER: u32 = NamespaceType::User.clone_flag();
 pub fn compile(config: &Config, process: &Process, facts: &Facts<'_>) -> Result<Plan> {
     let mut plan = Plan::default();
     set_up(&mut plan, config, process, facts)?;
-    let end = End { waits: facts.waits, dropped: facts.dropped };
-    push_end(&mut plan, config, process, end)?;
+    push_end(&mut plan, config, process, facts.end())?;
     Ok(plan)
-}
-
-/// Compiles the part of the plan that does not depend on the user of the process. It ends with
-/// [`BARRIER_USER`], and [`compile_rest`] appends the rest.
-///
-/// # Errors
-/// As [`compile`].
-pub fn compile_before_user(config: &Config, process: &Process, facts: &Facts<'_>) -> Result<Plan> {
-    let mut plan = Plan::default();
-    set_up(&mut plan, config, process, facts)?;
-    plan.push(Op::Barrier { id: BARRIER_USER });
-    Ok(plan)
-}
-
-/// Appends the rest to a plan of [`compile_before_user`].
-///
-/// # Errors
-/// As [`compile`].
-pub fn compile_rest(plan: &mut Plan, config: &Config, process: &Process, end: End) -> Result<()> {
-    plan.begin_part();
-    push_end(plan, config, process, end)
-}
-
-/// The facts on which the end of a plan depends: [`Facts`].
-#[derive(Debug, Clone, Copy, Default)]
-#[expect(missing_docs, reason = "named as there")]
-pub struct End {
-    pub waits: bool,
-    pub dropped: DroppedPrivileges,
 }
 
 /// Appends the operations by which the init becomes the program, or the supervisor of it.
-fn push_end(plan: &mut Plan, config: &Config, process: &Process, end: End) -> Result<()> {
+pub(super) fn push_end(
+    plan: &mut Plan,
+    config: &Config,
+    process: &Process,
+    end: End,
+) -> Result<()> {
     if config.supervise {
         if process.parent_death_signal != 0 {
             plan.push(Op::ParentDeath { signal: process.parent_death_signal });

@@ -49,3 +49,19 @@ pub struct Facts<'a> {
     /// [`attribute`](pidone_config::config::mount::flags::attribute).
     pub attributes: &'a dyn Fn(&Path) -> Result<u64>,
 }
+
+impl Facts<'_> {
+    /// Returns what the end of the plan depends on.
+    pub(super) fn end(&self) -> End {
+        End { waits: self.waits, dropped: self.dropped }
+    }
+}
+
+/// The facts on which the end of a plan depends.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct End {
+    /// [`Facts::waits`].
+    pub waits: bool,
+    /// [`Facts::dropped`].
+    pub dropped: DroppedPrivileges,
+}

@@ -16,6 +16,7 @@ pub mod facts;
 pub mod filter;
 pub mod fit;
 pub mod join;
+pub mod late_user;
 mod mount;
 pub mod mount_name;
 mod names;

@@ -6,11 +6,11 @@ use pidone_config::config::{Command, Device, Hook, IdMap, Mount, NamespaceType};
 use pidone_config::{Code, Config};
 use pidone_proto::{Create, Op};
 
-use super::barrier::{BARRIER_CGROUP, BARRIER_HOST, mount_of_barrier};
+use super::barrier::{BARRIER_CGROUP, BARRIER_HOST, BARRIER_USER, mount_of_barrier};
 use super::container::compile;
 use super::dropped::DroppedPrivileges;
 use super::facts::Facts;
-use super::{Capabilities, Plan, Process, Source, clean};
+use super::{Capabilities, Plan, Process, Source, clean, late_user};
 
 const NEWNS: u32 = NamespaceType::Mount.clone_flag();
 const NEWUSER: u32 = NamespaceType::User.clone_flag();
@@ -239,6 +239,27 @@ fn mount_commands_run_before_pivot_root() {
         .collect();
     assert_eq!(barriers, [Some((0, false)), Some((0, true))]);
     assert_eq!(mount_of_barrier(BARRIER_HOST), None);
+}
+
+#[test]
+fn a_user_who_is_found_late_costs_a_barrier() {
+    assert_eq!(mount_of_barrier(BARRIER_USER), None);
+    for (supervise, waits) in [(false, false), (false, true), (true, false)] {
+        let config = Config { supervise, ..Config::template("/r".into()) };
+        let facts = Facts { waits, ..facts() };
+        let whole = compile(&config, &process(), &facts).unwrap();
+        let unknown = Process { uid: u32::MAX, gid: u32::MAX, ..process() };
+        let mut plan = late_user::compile(&config, &unknown, &facts).unwrap();
+        assert_eq!(plan.operations().last(), Some(Op::Barrier { id: BARRIER_USER }));
+        let sent = plan.parts().len();
+        late_user::compile_rest(&mut plan, &config, &process(), facts.end()).unwrap();
+        assert_eq!(plan.parts().len(), sent + 1);
+        let mut late = names(&plan);
+        let barrier = plan.operations().position(|op| op == Op::Barrier { id: BARRIER_USER });
+        late.remove(barrier.unwrap());
+        assert_eq!(late, names(&whole));
+        assert_eq!(plan.user(), whole.user());
+    }
 }
 
 #[test]

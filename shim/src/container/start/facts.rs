@@ -7,11 +7,10 @@ use pidone_config::{Config, Error, Process, Result};
 use pidone_host::cgroup::Cgroups;
 use pidone_host::{mounts, namespace, net, privilege};
 use pidone_plan::container::{
-    CLONE_NEWCGROUP, CLONE_NEWNET, CLONE_NEWTIME, End, compile_before_user, compile_rest,
-    has_commands, names_host_paths, needs_host_view,
+    CLONE_NEWCGROUP, CLONE_NEWNET, CLONE_NEWTIME, has_commands, names_host_paths, needs_host_view,
 };
 use pidone_plan::dropped::DroppedPrivileges;
-use pidone_plan::facts::Facts;
+use pidone_plan::facts::{End, Facts};
 use pidone_plan::parked::{self, Model};
 use pidone_plan::resolve::{Nameless, compile_filter};
 use pidone_plan::{self as plan, Plan};
@@ -114,7 +113,7 @@ pub fn first_plan(config: &Config, process: &Process) -> Result<Plan> {
     let Compiled { mut plan, program, dropped, .. } = compilation.compile()?;
     if let Some(Program::Nameless(nameless)) = program {
         let process = users::complete_before_mounts(&nameless, config, process)?;
-        compile_rest(&mut plan, config, &process, End { waits: false, dropped })?;
+        plan::late_user::compile_rest(&mut plan, config, &process, End { waits: false, dropped })?;
     }
     Ok(plan)
 }
@@ -189,7 +188,7 @@ impl Compilation<'_> {
                         plan::container::compile(config, process, &facts)?
                     }
                     Program::Nameless(nameless) => {
-                        compile_before_user(config, nameless.process(), &facts)?
+                        plan::late_user::compile(config, nameless.process(), &facts)?
                     }
                 };
                 (plan, Some(program))
