@@ -447,9 +447,16 @@ mod tests {
             prop_oneof![
                 any::<u8>().prop_map(Value::Byte),
                 any::<bool>().prop_map(Value::Bool),
+                any::<i16>().prop_map(Value::Int16),
+                any::<u16>().prop_map(Value::Uint16),
                 any::<i32>().prop_map(Value::Int32),
+                any::<u32>().prop_map(Value::Uint32),
+                any::<i64>().prop_map(Value::Int64),
                 any::<u64>().prop_map(Value::Uint64),
+                (-1e9_f64..1e9).prop_map(Value::Double),
                 "[a-z]{0,9}".prop_map(Value::Text),
+                "/[a-z]{1,9}".prop_map(Value::ObjectPath),
+                "a{0,2}[ybnt]".prop_map(Value::Signature),
             ]
         }
 
@@ -465,7 +472,52 @@ mod tests {
             })
         }
 
+        /// The same value of another implementation of D-Bus.
+        fn other(value: &Value) -> zvariant::Value<'static> {
+            use zvariant::{Array, Signature, StructureBuilder};
+            match value {
+                Value::Byte(value) => (*value).into(),
+                Value::Bool(value) => (*value).into(),
+                Value::Int16(value) => (*value).into(),
+                Value::Uint16(value) => (*value).into(),
+                Value::Int32(value) => (*value).into(),
+                Value::Uint32(value) | Value::Descriptor(value) => (*value).into(),
+                Value::Int64(value) => (*value).into(),
+                Value::Uint64(value) => (*value).into(),
+                Value::Double(value) => (*value).into(),
+                Value::Text(text) => text.clone().into(),
+                Value::ObjectPath(path) => {
+                    zvariant::ObjectPath::try_from(path.clone()).unwrap().into()
+                }
+                Value::Signature(text) => Signature::try_from(text.as_bytes()).unwrap().into(),
+                Value::Array(element, values) => {
+                    let mut array = Array::new(&Signature::try_from(element.as_bytes()).unwrap());
+                    values.iter().for_each(|value| array.append(other(value)).unwrap());
+                    array.into()
+                }
+                Value::Struct(fields) => {
+                    let add = |builder: StructureBuilder<'static>, field| {
+                        builder.append_field(other(field))
+                    };
+                    let builder = fields.iter().fold(StructureBuilder::new(), add);
+                    builder.build().unwrap().into()
+                }
+                Value::Entry(_) => unreachable!("no strategy makes one alone"),
+                Value::Variant(value) => zvariant::Value::Value(Box::new(other(value))),
+            }
+        }
+
         proptest! {
+            #[test]
+            fn a_value_has_the_bytes_of_another_implementation(value in value()) {
+                // As a variant, which also compares the signature.
+                let mut bytes = Vec::new();
+                value.clone().variant().encode(&mut bytes);
+                let context = zvariant::serialized::Context::new_dbus(zvariant::LE, 0);
+                let expected = zvariant::to_bytes(context, &other(&value)).unwrap();
+                prop_assert_eq!(&bytes[..], expected.bytes());
+            }
+
             #[test]
             fn an_encoded_value_is_read_as_it_was(value in value()) {
                 let mut bytes = Vec::new();
