@@ -59,6 +59,7 @@ pub fn plan(config: &Config, process: &Process) -> Result<Plan> {
         joined: Vec::new(),
         foreign: 0,
         in_user_namespace: false,
+        makes_nodes: false,
         by_path: false,
         sees_host: false,
         at: "/r".into(),

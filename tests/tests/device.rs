@@ -3,13 +3,14 @@
 use std::fs;
 
 use pidone::config::{Device, IdMap};
-use pidone_tests::{Case, DeviceNode, Outcome, Read, Report, Sandbox, Stop, case};
+use pidone_tests::{Case, DeviceNode, Outcome, Read, Report, Sandbox, Stop, case, process};
 
 pub(crate) const CASES: &[Case] = &[
     case!(the_template_has_seven).and_unified(),
     case!(kinds_modes_and_owners),
     case!(links_lead_to_descriptors),
     case!(in_a_user_namespace_they_are_the_hosts),
+    case!(in_a_user_namespace_others_have_their_owner),
     case!(those_of_the_image_are_kept),
     case!(a_multiplexer_is_always_that_of_the_terminals),
     case!(what_is_listed_can_be_used),
@@ -124,6 +125,53 @@ fn in_a_user_namespace_they_are_the_hosts(sandbox: &Sandbox) -> Outcome {
         &["open", "/dev/null", "2", ",", "open", "/dev/zero", "0", ",", "open", "/dev/ptmx", "2"],
     )?;
     assert_eq!(output.stdout, "0\n0\n0\n");
+    Ok(())
+}
+
+/// `podman run --userns auto --device /dev/fuse:/dev/other`: the node is made for the container, at
+/// a path that the host lacks, with an owner whom its user namespace has.
+fn in_a_user_namespace_others_have_their_owner(sandbox: &Sandbox) -> Outcome {
+    let mut config = sandbox.config();
+    let map = vec![IdMap { container_id: 0, host_id: 100_000, size: 1000 }];
+    config.set_id_maps(map.clone(), map);
+    config.devices.retain(|device| std::path::Path::new(&device.path).exists());
+    let device = |path: &str, minor, file_mode, uid| Device {
+        kind: 'c',
+        path: path.into(),
+        major: 1,
+        minor,
+        permissions: "rwm".into(),
+        file_mode,
+        uid,
+        gid: 7,
+    };
+    // The last owner is not mapped, so that the host's node is bound.
+    let made = [device("/dev/other", 5, 0o600, 0), device("/dev/deep/null", 3, 0o4640, 999)];
+    let bound = device("/dev/kmsg", 11, 0o600, 1000);
+    config.devices.extend(made.clone());
+    config.devices.push(bound);
+    if let Some(cgroup) = &mut config.cgroups {
+        cgroup.allowed_devices.extend(made.clone());
+    }
+    let report = sandbox.report(&config)?;
+    for device in &made {
+        let node = node(&report, &device.path)?;
+        assert_eq!(node.kind, "c");
+        assert_eq!((i64::from(node.major), i64::from(node.minor)), (device.major, device.minor));
+        assert_eq!((node.mode, node.uid, node.gid), (device.file_mode, device.uid, 7));
+    }
+    for path in ["/dev/kmsg", "/dev/null"] {
+        assert_eq!(node(&report, path)?.uid, 65534, "{path} is the host's");
+    }
+    // It works, and an inode of the host has not changed hands.
+    let calls = ["open", "/dev/other", "2", ",", "open", "/dev/deep/null", "2"];
+    assert_eq!(sandbox.guest(&config, &calls)?.stdout, "0\n0\n");
+    assert_eq!(std::os::unix::fs::MetadataExt::uid(&fs::metadata("/dev/zero")?), 0);
+    // Another user of the container may not open it.
+    let mut other = process(&["/guest", "open", "/dev/other", "2"]);
+    other.user = "5:5".into();
+    let output = sandbox.run(&config, other)?;
+    assert_eq!(output.stdout, format!("{}\n", libc::EACCES));
     Ok(())
 }
 

@@ -4,8 +4,8 @@
 //! - [`Caller::is_privileged`]: can it make any container, without a user namespace?
 //! - [`is_host_root`]: is it root of the host, with or without capabilities?
 //! - [`in_user_namespace`]: is root, if it is that, root of a part of the host's ids only?
-//! - [`can_copy_mounts`], [`may_map_users`], [`may_map_groups`], [`may_set_groups`] and
-//!   [`keeps_groups_settable`]: does the kernel allow it this one operation?
+//! - [`may_make_nodes`], [`can_copy_mounts`], [`may_map_users`], [`may_map_groups`],
+//!   [`may_set_groups`] and [`keeps_groups_settable`]: does the kernel allow it this one operation?
 
 use std::sync::OnceLock;
 
@@ -94,6 +94,11 @@ pub fn in_user_namespace() -> bool {
 /// Whether this process has `CAP_SYS_ADMIN` in its user namespace, and so in all descendants of it.
 pub fn may_administer() -> bool {
     has(CapabilitySet::SYS_ADMIN)
+}
+
+/// Whether this process may make device nodes that work, on a file system that it mounts.
+pub fn may_make_nodes() -> bool {
+    Caller::current().is_privileged() && has(CapabilitySet::MKNOD)
 }
 
 /// Whether this process may copy mounts of its mount namespace.

@@ -52,6 +52,7 @@ pub(super) const CLONE_NEWUSER: u32 = NamespaceType::User.clone_flag();
 ///     joined: Vec::new(),
 ///     foreign: 0,
 ///     in_user_namespace: false,
+///     makes_nodes: false,
 ///     by_path: false,
 ///     sees_host: true,
 ///     at: "/srv/root".into(),

@@ -2,14 +2,15 @@
 
 use std::ffi::CStr;
 
+use pidone_config::config::default::auto_created_devices;
 use pidone_config::config::mount::flags::BIND;
-use pidone_config::config::{Device, Mount};
+use pidone_config::config::{Device, IdMap, Mount};
 use pidone_config::{Config, Error, Result};
-use pidone_proto::{Op, Text};
+use pidone_proto::{Create, Op, Text};
 
 use super::facts::Facts;
 use super::mount;
-use super::{Plan, clean, text};
+use super::{Node, Plan, Source, clean, text};
 
 /// Links that programs expect in `/dev`: OCI runtime specification, "Dev symbolic links".
 const LINKS: [(&CStr, &CStr); 5] = [
@@ -32,7 +33,12 @@ pub(super) fn push_devices(plan: &mut Plan, config: &Config, facts: &Facts<'_>) 
         path => !(from_host && path.starts_with("/dev/")),
     };
     for device in config.devices.iter().filter(wanted) {
-        if facts.in_user_namespace && device.kind != 'p' {
+        if let Some(node) = made_by_host(config, device, facts)? {
+            let slot = plan.source(Source::Node(node));
+            let at = text("devices.path", clean(&device.path))?;
+            let create = Create::File;
+            plan.push(Op::Attach { mount: slot, at: Text(&at), create, follow: true });
+        } else if facts.in_user_namespace && device.kind != 'p' {
             // mknod(2) is refused in a user namespace: the host's node is bound instead.
             let node = Mount {
                 source: device.path.clone(),
@@ -57,8 +63,28 @@ pub(super) fn push_devices(plan: &mut Plan, config: &Config, facts: &Facts<'_>) 
     Ok(())
 }
 
-/// Appends a device node.
-fn push_node(plan: &mut Plan, device: &Device) -> Result<()> {
+/// Returns the node that the host makes, for a container in a user namespace. Its owner is that of
+/// the configuration: the host's own node has one whom the user namespace lacks.
+///
+/// The devices that every container has are bound, as with runc: they may be used by everyone.
+fn made_by_host(config: &Config, device: &Device, facts: &Facts<'_>) -> Result<Option<Node>> {
+    let is_default = || {
+        let defaults = auto_created_devices();
+        defaults
+            .iter()
+            .any(|default| (&default.path, default.file_mode) == (&device.path, device.file_mode))
+    };
+    if !facts.makes_nodes || device.kind == 'p' || is_default() {
+        return Ok(None);
+    }
+    let owner = IdMap::host_of(&config.uid_mappings, device.uid);
+    let group = IdMap::host_of(&config.gid_mappings, device.gid);
+    let (Some(uid), Some(gid)) = (owner, group) else { return Ok(None) };
+    Ok(Some(Node { uid, gid, ..node(device)? }))
+}
+
+/// Returns a device node with the ids of its container.
+fn node(device: &Device) -> Result<Node> {
     // stat(2)
     const S_IFIFO: u32 = 0o010_000;
     const S_IFCHR: u32 = 0o020_000;
@@ -72,14 +98,20 @@ fn push_node(plan: &mut Plan, device: &Device) -> Result<()> {
     let number = |field, value: i64| {
         u32::try_from(value).map_err(|_| Error::config(field, value, "not a device number"))
     };
-    let path = text("devices.path", clean(&device.path))?;
-    plan.push(Op::MakeNode {
-        path: Text(&path),
+    Ok(Node {
+        path: clean(&device.path),
         mode: kind | device.file_mode & 0o7777,
         major: number("devices.major", device.major)?,
         minor: number("devices.minor", device.minor)?,
         uid: device.uid,
         gid: device.gid,
-    });
+    })
+}
+
+/// Appends a device node that the init makes.
+fn push_node(plan: &mut Plan, device: &Device) -> Result<()> {
+    let Node { path, mode, major, minor, uid, gid } = node(device)?;
+    let path = text("devices.path", path)?;
+    plan.push(Op::MakeNode { path: Text(&path), mode, major, minor, uid, gid });
     Ok(())
 }

@@ -79,6 +79,7 @@ impl Display for Source {
                 let mapped = if ids.is_some() { ", id-mapped" } else { "" };
                 write!(f, "{}{below}{mapped}", path.display())
             }
+            Self::Node(node) => write!(f, "node {}:{}", node.major, node.minor),
             Self::Empty => f.write_str("an empty file system"),
             Self::FileSystem { fstype, namespace: (_, path), .. } => {
                 write!(f, "a {fstype} of {}", path.display())

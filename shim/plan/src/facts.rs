@@ -20,6 +20,9 @@ pub struct Facts<'a> {
     pub foreign: u32,
     /// Whether the container is in another user namespace than the initial one.
     pub in_user_namespace: bool,
+    /// Whether the host makes the device nodes of a container in a new user namespace, which it has
+    /// the privilege for.
+    pub makes_nodes: bool,
     /// Whether the init copies mounts of the host by their paths, since the caller lacks the
     /// privilege to copy them.
     pub by_path: bool,

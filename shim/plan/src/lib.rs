@@ -95,6 +95,8 @@ pub enum Source {
     Layered(PathBuf),
     /// A detached, empty, read-only tmpfs without room for files.
     Empty,
+    /// A device node that the host makes, as a detached mount.
+    Node(Node),
     /// A new file system as a detached mount, made in a namespace that the init has no privilege
     /// over.
     FileSystem {
@@ -120,6 +122,23 @@ pub enum Source {
     /// A descriptor that the caller of the launch provides, by its index in the list that
     /// `Launcher::lend` of `pidone` takes.
     Lent(usize),
+}
+
+/// A device node: `mknod(2)`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Node {
+    /// Its path in the container.
+    pub path: String,
+    /// Its type and its permission bits.
+    pub mode: u32,
+    /// The major number of the device.
+    pub major: u32,
+    /// The minor number of the device.
+    pub minor: u32,
+    /// Its owner, as the host numbers it.
+    pub uid: u32,
+    /// Its group, as the host numbers it.
+    pub gid: u32,
 }
 
 /// The id mapping of an id-mapped mount: `mount_setattr(2)`, "ID-mapped mounts".

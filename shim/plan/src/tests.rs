@@ -51,6 +51,7 @@ pub(super) fn facts() -> Facts<'static> {
         joined: vec![],
         foreign: 0,
         in_user_namespace: false,
+        makes_nodes: false,
         by_path: false,
         sees_host: false,
         at: "/r".into(),

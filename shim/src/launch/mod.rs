@@ -12,6 +12,7 @@ mod id_mapped;
 pub mod image;
 mod layer;
 mod network;
+mod node;
 pub(crate) mod options;
 mod outbox;
 mod owner;

@@ -12,7 +12,7 @@ use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 use rustix::mount::{MountAttrFlags, OpenTreeFlags, open_tree};
 
-use super::{Network, id_mapped, layer, template};
+use super::{Network, id_mapped, layer, node, template};
 use crate::trace;
 
 /// An open source of a plan.
@@ -79,6 +79,7 @@ fn open<'a>(source: &Source, lent: Lent<'a>) -> Result<Opened<'a>> {
                 | MountAttrFlags::MOUNT_ATTR_NOEXEC;
             template::file_system("tmpfs", &options, attributes).map(Opened::Own)
         }
+        Source::Node(new) => trace::span("make a device node", || node::make(new)).map(Opened::Own),
         Source::FileSystem { fstype, attributes, namespace: (flag, path) } => {
             let attributes = MountAttrFlags::from_bits_retain(*attributes);
             file_system_in((*flag, path), fstype, attributes).map(Opened::Own)

@@ -62,6 +62,9 @@
 //!   and `/proc` is the host's.
 //! - `mounts`: in a user namespace, a new sysfs, or the `/sys` of the host, is read-only if that of
 //!   the host is, also with `rw`. runc ignores the option for a bind, and fails for a new sysfs.
+//! - `linux.devices`: in a new user namespace, root makes nodes with the configured owner, mode and
+//!   path, as crun does; runc binds the host's, which have no owner there. The default devices are
+//!   bound, and all devices if the caller is not root of the host.
 //! - `hooks`: the container has the status `creating` while they run during `create`. It can be
 //!   killed, deleted and updated then, but not paused, and no process can join it. A hook without
 //!   `env` inherits the environment of the command, or in the container's namespaces that of the

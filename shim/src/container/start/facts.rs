@@ -160,6 +160,7 @@ impl Compilation<'_> {
             foreign: if in_user_namespace { foreign(config, &joined)? } else { 0 },
             parallel_netns: self.parallel_netns,
             in_user_namespace,
+            makes_nodes: config.has_new(NamespaceType::User) && privilege::may_make_nodes(),
             by_path,
             sees_host: place != Place::Template,
             at: self.root_mount_point(place)?,
