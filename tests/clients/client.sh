@@ -1,19 +1,31 @@
-# Shared by the tests of real clients, each of which is CLIENT.sh RUNTIME host|v2
+# Shared by the tests of real clients, each of which is CLIENT.sh RUNTIME host|v2|systemd
 #
 # The client runs in new mount, network and process namespaces, with a new /run that holds
 # all its files: nothing of it outlives the test, and the machine's own client is not seen. View
-# `host` is the machine's cgroups as they are, `v2` has nothing but a cgroup2 file system.
+# `host` is the machine's cgroups as they are, `v2` has nothing but a cgroup2 file system. View
+# `systemd` is for a host of `../systemd/host.sh`, which is thrown away as a whole: the client asks
+# for the systemd cgroup driver, as clients do by default.
 #
 # Sets $runtime, $view; $work, a directory; $name, that of cgroups and of what else needs one;
-# $rootfs, the files of a busybox image; $scripts, the directory of the scripts.
+# $manager, that of cgroups, and $parent, the one for containers; $rootfs, the files of a busybox
+# image; $scripts, the directory of the scripts.
 
 shopt -s extglob
 runtime=$(realpath "$1")
 view=$2
 work=/run/client
-rootfs=$work/rootfs
+manager=cgroupfs
 scripts=$(realpath "$(dirname "$0")")
 name=${PIDONE_CLIENT_NAME:-pidone-client-$$}
+parent=/$name
+if [ "$view" = systemd ]; then
+    # A dash in the name of a slice nests it.
+    name=${PIDONE_CLIENT_NAME:-pidoneclient$$}
+    parent=$name.slice
+    manager=systemd
+    work=/run/$name
+fi
+rootfs=$work/rootfs
 failures=0
 
 # --- outside: namespaces, and an end for everything ---
@@ -25,8 +37,11 @@ enter() {
         return
     fi
     export PIDONE_CLIENT_NAME=$name
-    # Its end is the end of all processes in the namespace.
-    unshare --net --mount --propagation private --pid --fork --kill-child --mount-proc \
+    # Its end is the end of all processes in the namespace. The manager of units must see the
+    # processes, and its host ends anyway.
+    local processes=(--pid --mount-proc)
+    [ "$view" != systemd ] || processes=()
+    unshare --net --mount --propagation private --fork --kill-child "${processes[@]}" \
         bash "$0" "$runtime" "$view" &
     local inside=$! status=0
     trap 'kill -KILL $inside' INT TERM
@@ -64,7 +79,8 @@ clear_cgroups() {
 # --- inside ---
 
 prepare() {
-    mount -t tmpfs -o mode=755 tmpfs /run
+    # Sockets of systemd are there.
+    [ "$view" = systemd ] || mount -t tmpfs -o mode=755 tmpfs /run
     mkdir -p "$work"/{bin,tmp} /run/lock
     # conmon writes a file where it was started.
     cd "$work"
@@ -74,7 +90,7 @@ prepare() {
         mount -t cgroup2 cgroup2 /sys/fs/cgroup
     fi
     # Which the machine may have as well.
-    [ ! -e /sys/fs/cgroup/cgroup.controllers ] || view=v2
+    [ "$view" = systemd ] || [ ! -e /sys/fs/cgroup/cgroup.controllers ] || view=v2
     ip link set lo up
     local applet
     mkdir -p "$rootfs"/{bin,etc,tmp,proc,sys,dev,root}
@@ -94,8 +110,8 @@ prepare() {
     sort -o "$work/before" "$work/before"
 }
 
-# What a client may leave: processes other than this script, mounts, network devices. Not to be
-# called in a subshell, which would be one of the processes.
+# What a client may leave: processes other than this script, mounts, network devices, units. Not to
+# be called in a subshell, which would be one of the processes.
 remains() {
     local process
     for process in /proc/[0-9]*; do
@@ -103,6 +119,19 @@ remains() {
     done
     awk '{ print "mount", $5 }' /proc/self/mountinfo
     find /sys/class/net -mindepth 1 -printf 'network device %f\n'
+    [ "$view" != systemd ] || units
+}
+
+# The units of the manager, but for slices, which stay with it, and mounts.
+units() {
+    systemctl list-units --all --plain --no-legend --full --no-pager --type=scope,service,timer |
+        awk '{ print "unit", $1 }'
+}
+
+# cgroup_path NAME PREFIX: the cgroup of a container below the roots of the hierarchies, where the
+# client uses this name for it, and this prefix for its scope.
+cgroup_path() {
+    if [ "$view" = systemd ]; then echo "$parent/$2-$1.scope"; else echo "$name/$1"; fi
 }
 
 # Whether nothing remains that was not there before; writes it to `left`.
@@ -172,6 +201,7 @@ finish() {
     while read -r cgroup; do
         [[ ! ${cgroup##*/} =~ ^($own)$ ]] || rmdir "$cgroup" 2>/dev/null || true
     done < <(cgroups)
+    [ "$view" != systemd ] || systemctl stop "$name*.slice" 2>/dev/null || true
     report 'no cgroup is left' "$(cgroups)"
     echo "finished: $failures failed"
     exit $((failures > 0))
@@ -224,7 +254,7 @@ has_controllers() {
 # What the kernel has in the file of a cgroup, whose path is below the roots of the hierarchies.
 #   limit CONTROLLER CGROUP FILE-OF-V1 FILE-OF-V2
 limit() {
-    if [ "$view" = v2 ]; then cat "/sys/fs/cgroup/$2/$4"; else cat "/sys/fs/cgroup/$1/$2/$3"; fi
+    if [ "$view" = host ]; then cat "/sys/fs/cgroup/$1/$2/$3"; else cat "/sys/fs/cgroup/$2/$4"; fi
 }
 
 # Whether the processes of a cgroup are frozen: `yes` or `no`.

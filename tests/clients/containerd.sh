@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# containerd and ctr with the runtime: containerd.sh RUNTIME host|v2
+# containerd and ctr with the runtime: containerd.sh RUNTIME host|v2|systemd
 set -euo pipefail
 # shellcheck source=client.sh
 . "$(dirname "$0")/client.sh"
@@ -24,6 +24,20 @@ containerd --config "$work/config.toml" >"$work/containerd.log" 2>&1 &
 daemon=$!
 # The namespace of containerd is the parent of the cgroups of its containers.
 client ctr --address "$work/containerd.sock" --namespace "$name"
+# By systemd every container has to be given its path: that of ID in `ctr run OPTION... IMAGE ID`.
+if [ "$view" = systemd ]; then
+    mv "$work/bin/ctr" "$work/bin/plain-ctr"
+    cat >"$work/bin/ctr" <<END
+#!/bin/bash
+all=("\$@")
+if [ "\$1" = run ]; then
+    until [[ \$1 == localhost/* ]]; do shift; done
+    set -- run --runc-systemd-cgroup --cgroup "$parent:ctr:\$2" "\${all[@]:1}"
+fi
+exec "$work/bin/plain-ctr" "\$@"
+END
+    chmod +x "$work/bin/ctr"
+fi
 settle ctr version >/dev/null || { cat "$work/containerd.log"; exit 1; }
 
 options=(--runc-binary "$runtime")
@@ -100,9 +114,9 @@ check 'a privileged one' 0 '' run --privileged -- mount -t tmpfs none /tmp
 # --- limits, as the kernel has them ---
 if has_controllers; then
     background limited --memory-limit 67108864 --cpu-shares 512 --cpu-quota 50000 --cpu-period 100000
-    check 'memory' 0 67108864 limit memory "$name/limited" memory.limit_in_bytes memory.max
-    check 'shares of the processor' 0 '@(512|20)' limit cpu "$name/limited" cpu.shares cpu.weight
-    check 'quota of the processor' 0 '50000*' limit cpu "$name/limited" cpu.cfs_quota_us cpu.max
+    check 'memory' 0 67108864 limit memory "$(cgroup_path limited ctr)" memory.limit_in_bytes memory.max
+    check 'shares of the processor' 0 '@(512|20|59)' limit cpu "$(cgroup_path limited ctr)" cpu.shares cpu.weight
+    check 'quota of the processor' 0 '50000*' limit cpu "$(cgroup_path limited ctr)" cpu.cfs_quota_us cpu.max
     check 'metrics' 0 '*memory.limit_in_bytes*67108864*pids.current*[1-9]*' ctr task metrics limited
     ctr task rm --force limited >/dev/null 2>&1
     ctr container rm limited
@@ -132,10 +146,10 @@ check 'processes' 0 2 sh -c 'ctr task ps one | grep -c "^[0-9]"'
 check 'metrics of a running one' 0 '*one*' ctr task metrics one
 ctr task pause one
 check 'paused' 0 PAUSED state one
-check 'frozen' 0 yes frozen "$name/one"
+check 'frozen' 0 yes frozen "$(cgroup_path one ctr)"
 ctr task resume one
 check 'running again' 0 RUNNING state one
-check 'thawed' 0 no frozen "$name/one"
+check 'thawed' 0 no frozen "$(cgroup_path one ctr)"
 check 'a signal for a process of exec' 0 '' ctr task kill --signal SIGKILL --exec-id sleeper one
 check 'it has ended' 0 '' settle sh -c '[ "$(ctr task ps one | grep -c "^[0-9]")" = 1 ]'
 check 'removal of a running one is refused' 1 '*' ctr task rm one

@@ -1,11 +1,14 @@
 #!/usr/bin/env bash
-# containerd with the runtime as kubelet uses it, for pods of a RuntimeClass: cri.sh RUNTIME host
+# containerd with the runtime as kubelet uses it, for pods of a RuntimeClass:
+# cri.sh RUNTIME host|systemd
 set -euo pipefail
 # shellcheck source=client.sh
 . "$(dirname "$0")/client.sh"
 enter "$@"
 
 image=localhost/bb:1
+systemd=false
+[ "$view" != systemd ] || systemd=true
 # restrict_oom_score_adj: kubelet's value for a pod needs CAP_SYS_RESOURCE.
 cat >"$work/config.toml" <<END
 version = 2
@@ -26,7 +29,7 @@ default_runtime_name = "tested"
 runtime_type = "io.containerd.runc.v2"
 [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.tested.options]
 BinaryName = "$runtime"
-SystemdCgroup = false
+SystemdCgroup = $systemd
 END
 containerd --config "$work/config.toml" >"$work/containerd.log" 2>&1 &
 daemon=$!
@@ -42,7 +45,7 @@ for archive in pause image; do ctr image import "$work/$archive.tar" >/dev/null;
 # Without a network plugin pods have the network of the node. The members see the same processes.
 namespaces='{"network": "NODE", "pid": "POD", "ipc": "POD"}'
 pod='{"metadata": {"name": "pod", "uid": "1", "namespace": "default"}, "log_directory": "'$work/logs'",
-    "linux": {"cgroup_parent": "/'$name'", "security_context": {"namespace_options": '$namespaces'}}}'
+    "linux": {"cgroup_parent": "/'${parent#/}'", "security_context": {"namespace_options": '$namespaces'}}}'
 mkdir "$work/logs"
 check 'a pod of an unknown class' 1 '*no runtime for "unknown"*' \
     cri RunPodSandbox "{\"config\": $pod, \"runtime_handler\": \"unknown\"}"
@@ -101,10 +104,10 @@ if has_controllers; then
     limited=$(create limited '["sleep", "1000"]' \
         '{"memory_limit_in_bytes": 67108864, "cpu_shares": 512, "cpu_quota": 50000, "cpu_period": 100000}' "$profile")
     on StartContainer "$limited"
-    check 'memory' 0 67108864 limit memory "$name/$limited" memory.limit_in_bytes memory.max
-    check 'shares of the processor' 0 '@(512|20)' limit cpu "$name/$limited" cpu.shares cpu.weight
+    check 'memory' 0 67108864 limit memory "$(cgroup_path "$limited" cri-containerd)" memory.limit_in_bytes memory.max
+    check 'shares of the processor' 0 '@(512|20|59)' limit cpu "$(cgroup_path "$limited" cri-containerd)" cpu.shares cpu.weight
     check 'update' 0 '' on UpdateContainerResources "$limited" ', "linux": {"memory_limit_in_bytes": 100663296}'
-    check 'updated memory' 0 100663296 limit memory "$name/$limited" memory.limit_in_bytes memory.max
+    check 'updated memory' 0 100663296 limit memory "$(cgroup_path "$limited" cri-containerd)" memory.limit_in_bytes memory.max
     greedy=$(create greedy '["tail", "/dev/zero"]' '{"memory_limit_in_bytes": 16777216}' "$profile")
     on StartContainer "$greedy"
     check 'end by memory' 0 'CONTAINER_EXITED 137 OOMKilled' ended "$greedy"

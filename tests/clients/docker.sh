@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# docker with the runtime: docker.sh RUNTIME host|v2
+# docker with the runtime: docker.sh RUNTIME host|v2|systemd
 set -euo pipefail
 # shellcheck source=client.sh
 . "$(dirname "$0")/client.sh"
@@ -10,7 +10,7 @@ cat >"$work/daemon.json" <<END
 {
     "runtimes": {"tested": {"path": "$runtime"}},
     "default-runtime": "tested",
-    "exec-opts": ["native.cgroupdriver=cgroupfs"]
+    "exec-opts": ["native.cgroupdriver=$manager"]
 }
 END
 
@@ -24,7 +24,7 @@ echo 1 >/proc/sys/net/ipv4/ip_forward
 dockerd --config-file "$work/daemon.json" --host "unix://$work/docker.sock" \
     --pidfile "$work/docker.pid" --data-root "$work/data" --exec-root "$work/exec" --storage-driver overlay2 \
     --bridge none --iptables=false --ip6tables=false --userland-proxy=false \
-    --init-path "$init" --default-ulimit nofile=1024:1024 --cgroup-parent "/$name" \
+    --init-path "$init" --default-ulimit nofile=1024:1024 --cgroup-parent "$parent" \
     >"$work/dockerd.log" 2>&1 &
 daemon=$!
 client docker --host "unix://$work/docker.sock"
@@ -35,7 +35,7 @@ background() { docker run --detach --network none "$@" >/dev/null; }
 inspect() { docker inspect --format "$2" "$1"; }
 state() { inspect "$1" '{{.State.Status}}'; }
 # The cgroup of a container, below the root of each hierarchy.
-cgroup() { echo "$name/$(inspect "$1" '{{.Id}}')"; }
+cgroup() { cgroup_path "$(inspect "$1" '{{.Id}}')" docker; }
 remove() { docker rm --force "$1" >/dev/null; }
 
 docker import --change 'ENV PATH=/bin' --change 'CMD ["/bin/sh"]' "$work/rootfs.tar" $image >/dev/null
@@ -132,12 +132,12 @@ if has_controllers; then
     background --name limited --memory 64m --cpu-shares 512 --pids-limit 33 --cpus 0.5 $image sleep 1000
     group=$(cgroup limited)
     check 'memory' 0 67108864 limit memory "$group" memory.limit_in_bytes memory.max
-    check 'shares of the processor' 0 '@(512|20)' limit cpu "$group" cpu.shares cpu.weight
+    check 'shares of the processor' 0 '@(512|20|59)' limit cpu "$group" cpu.shares cpu.weight
     check 'quota of the processor' 0 '50000*' limit cpu "$group" cpu.cfs_quota_us cpu.max
     check 'number of processes' 0 33 limit pids "$group" pids.max pids.max
     check 'update' 0 limited docker update --memory 96m --memory-swap 192m --cpu-shares 1024 limited
     check 'updated memory' 0 100663296 limit memory "$group" memory.limit_in_bytes memory.max
-    check 'updated shares' 0 '@(1024|39)' limit cpu "$group" cpu.shares cpu.weight
+    check 'updated shares' 0 '@(1024|39|100)' limit cpu "$group" cpu.shares cpu.weight
     check 'what was not updated' 0 33 limit pids "$group" pids.max pids.max
     check 'statistics' 0 '*/ 96MiB [1-9]*' docker stats --no-stream --format '{{.MemUsage}} {{.PIDs}}' limited
     remove limited

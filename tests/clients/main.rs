@@ -1,11 +1,14 @@
 //! `pidone` as podman, buildah, containerd and docker use it.
 //!
 //! Each client has a script here, with its checks. It runs once with the cgroups of the machine
-//! and, where the client can, once where there is only cgroup v2. A script can be run by hand with
-//! any runtime: `bash tests/clients/podman.sh /usr/sbin/runc host`.
+//! and, where the client can, once where there is only cgroup v2, and once on a host with systemd
+//! and by the systemd cgroup driver. A script can be run by hand with any runtime: `bash
+//! tests/clients/podman.sh /usr/sbin/runc host`, or all of them with
+//! `PIDONE_CLIENT_RUNTIME=/usr/sbin/runc`.
 //!
 //! Not part of a plain `cargo test`: `cargo test --test clients`. Needs root and the clients.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::mpsc;
@@ -15,7 +18,7 @@ use std::time::Duration;
 use libtest_mimic::{Arguments, Trial};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, Uid};
-use pidone_tests::{Outcome, Stop, completion, need};
+use pidone_tests::{Outcome, Stop, completion, need, systemd};
 
 /// A client, the programs without which its script does not work, and the views of the cgroups
 /// that it can be used in; see `client.sh`.
@@ -23,21 +26,41 @@ struct Client {
     name: &'static str,
     programs: &'static [&'static str],
     views: &'static [&'static str],
+    /// Whether it gives every container a share of the processor, with or without a controller.
+    needs_controllers: bool,
 }
+
+/// The view of a host with systemd.
+const SYSTEMD: &str = "systemd";
 
 const BOTH: &[&str] = &["host", "v2"];
 
 const CLIENTS: [Client; 5] = [
-    Client { name: "podman", programs: &["podman", "conmon", "catatonit"], views: BOTH },
-    Client { name: "buildah", programs: &["buildah"], views: BOTH },
-    Client { name: "containerd", programs: &["containerd", "ctr"], views: BOTH },
+    Client {
+        name: "podman",
+        programs: &["podman", "conmon", "catatonit"],
+        views: BOTH,
+        needs_controllers: false,
+    },
+    Client { name: "buildah", programs: &["buildah"], views: BOTH, needs_controllers: false },
+    Client {
+        name: "containerd",
+        programs: &["containerd", "ctr"],
+        views: BOTH,
+        needs_controllers: false,
+    },
     Client {
         name: "cri",
         programs: &["containerd", "ctr", "protoc", "/usr/bin/python3", PYTHON_GRPC],
-        // containerd gives every pod a share of the processor, with or without a controller.
         views: &["host"],
+        needs_controllers: true,
     },
-    Client { name: "docker", programs: &["dockerd", "docker", "docker-init"], views: BOTH },
+    Client {
+        name: "docker",
+        programs: &["dockerd", "docker", "docker-init"],
+        views: BOTH,
+        needs_controllers: false,
+    },
 ];
 
 /// A module of Debian's Python.
@@ -62,7 +85,9 @@ fn main() -> ExitCode {
         let name = format!("{}::{view}", client.name);
         Trial::ignorable_test(name.clone(), move || completion(&name, client.run(view)))
     });
-    libtest_mimic::run(&arguments, trials.collect()).exit_code()
+    let conclusion = libtest_mimic::run(&arguments, trials.collect());
+    systemd::end();
+    conclusion.exit_code()
 }
 
 impl Client {
@@ -75,14 +100,29 @@ impl Client {
             need::program(program)?;
         }
         let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients");
-        let script = Command::new("bash")
-            .arg(directory.join(self.name).with_extension("sh"))
-            .arg(runtime()?)
-            .arg(view)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()?;
+        let script = |directory: &Path| directory.join(self.name).with_extension("sh");
+        let runtime = runtime()?;
+        let mut command = if view == SYSTEMD {
+            let host = systemd::host()?;
+            if self.needs_controllers && !host.controllers().iter().any(|name| name == "cpu") {
+                return Err(Stop::Unable("cgroup v2 has no controllers here".to_owned()));
+            }
+            // Where the sources are may not be seen in it.
+            let copied =
+                Command::new("cp").arg("-r").arg(&directory).arg(host.path("")).status()?;
+            assert!(copied.success(), "{copied}");
+            let script = script(&host.path("clients"));
+            let arguments = [OsStr::new("bash"), script.as_os_str(), runtime.as_os_str()];
+            let mut command = host.command(systemd::User::Root, &arguments);
+            command.arg(view);
+            command
+        } else {
+            let mut command = Command::new("bash");
+            command.arg(script(&directory)).arg(runtime).arg(view);
+            command
+        };
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let script = command.spawn()?;
         let pid = Pid::from_raw(i32::try_from(script.id())?);
         let (sender, receiver) = mpsc::channel();
         let waiter = thread::spawn(move || {
@@ -112,8 +152,14 @@ impl Client {
     }
 }
 
+/// The variable with the path of a runtime that takes the place of `pidone`, as a reference.
+const RUNTIME: &str = "PIDONE_CLIENT_RUNTIME";
+
 /// The program `pidone`, as it is built now: of this profile, beside the test programs.
 fn runtime() -> Result<PathBuf, Stop> {
+    if let Some(other) = std::env::var_os(RUNTIME) {
+        return Ok(PathBuf::from(other));
+    }
     let own = std::env::current_exe()?;
     let profile = own.ancestors().nth(2).ok_or("no directory of a profile")?;
     let program = profile.join("pidone");

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# podman with the runtime: podman.sh RUNTIME host|v2
+# podman with the runtime: podman.sh RUNTIME host|v2|systemd
 set -euo pipefail
 # shellcheck source=client.sh
 . "$(dirname "$0")/client.sh"
@@ -10,26 +10,33 @@ cat >"$work/containers.conf" <<END
 [containers]
 default_ulimits = ["nofile=1024:1024", "nproc=4096:4096"]
 pids_limit = 0
+log_driver = "k8s-file"
 [engine]
 runtime = "tested"
-cgroup_manager = "cgroupfs"
+cgroup_manager = "$manager"
 [engine.runtimes]
 tested = ["$runtime"]
 [network]
 network_backend = "netavark"
 END
 export CONTAINERS_CONF=$work/containers.conf
+# podman 5 warns with every command where there are hierarchies of cgroup v1.
+export PODMAN_IGNORE_CGROUPSV1_WARNING=1
 image=localhost/bb:1
 
 client podman --root "$work/store" --runroot "$work/run" --tmpdir "$work/libpod" \
     --storage-driver overlay --events-backend file
-options=(--network none --cgroup-parent "/$name")
+options=(--network none --cgroup-parent "$parent")
 run() { podman run --rm "${options[@]}" "$@"; }
 background() { podman run --detach "${options[@]}" "$@" >/dev/null; }
 state() { podman inspect --format '{{.State.Status}}' "$1"; }
 inspect() { podman inspect --format "$2" "$1"; }
 # The cgroup of a container, below the root of each hierarchy.
-cgroup() { echo "$name/libpod-$(inspect "$1" '{{.Id}}')"; }
+cgroup() {
+    local id
+    id=$(inspect "$1" '{{.Id}}')
+    if [ "$view" = systemd ]; then echo "$parent/libpod-$id.scope"; else echo "$name/libpod-$id"; fi
+}
 
 podman import --change 'ENV PATH=/bin' --change 'CMD ["/bin/sh"]' "$work/rootfs.tar" $image >/dev/null 2>&1
 
@@ -130,13 +137,13 @@ if has_controllers; then
     background --name limited --memory 64m --cpu-shares 512 --pids-limit 33 $image sleep 1000
     group=$(cgroup limited)
     check 'memory' 0 67108864 limit memory "$group" memory.limit_in_bytes memory.max
-    check 'shares of the processor' 0 '@(512|20)' limit cpu "$group" cpu.shares cpu.weight
+    check 'shares of the processor' 0 '@(512|20|59)' limit cpu "$group" cpu.shares cpu.weight
     check 'number of processes' 0 33 limit pids "$group" pids.max pids.max
     check 'statistics' 0 '*/ 67.11MB' podman stats --no-stream --format '{{.MemUsage}}' limited
     check 'update' 0 "$(inspect limited '{{.Id}}')" \
         podman update --memory 96m --memory-swap 192m --cpu-shares 1024 limited
     check 'updated memory' 0 100663296 limit memory "$group" memory.limit_in_bytes memory.max
-    check 'updated shares' 0 '@(1024|39)' limit cpu "$group" cpu.shares cpu.weight
+    check 'updated shares' 0 '@(1024|39|100)' limit cpu "$group" cpu.shares cpu.weight
     podman rm --force --time 0 limited >/dev/null
     check 'end by memory' 137 '' run --memory 16m $image tail /dev/zero
 fi
@@ -224,6 +231,9 @@ podman pod unpause pod >/dev/null
 check 'removal of the pod' 0 '?*' podman pod rm --force --time 0 pod
 
 # --- build ---
+# It is the whole path, which by systemd would be no slice.
+build=(--isolation oci --network none --cgroup-parent "/$name-build")
+[ "$view" != systemd ] || build=(--isolation oci --network none)
 mkdir "$work/context"
 cat >"$work/context/Containerfile" <<END
 FROM $image
@@ -231,7 +241,7 @@ RUN echo built >/built && id -u >>/built
 USER 1000
 CMD ["cat", "/built"]
 END
-check 'build' 0 '*COMMIT*' podman build --isolation oci --network none --cgroup-parent "/$name-build" \
+check 'build' 0 '*COMMIT*' podman build "${build[@]}" \
     --tag localhost/built:1 "$work/context"
 check 'what was built' 0 $'built\n0' run localhost/built:1
 

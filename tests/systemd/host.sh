@@ -1,12 +1,13 @@
 #!/bin/sh
-# A host with systemd, in namespaces of this kernel: host.sh NAME SHARE PROGRAMS.
+# A host with systemd, in namespaces of this kernel: host.sh NAME SHARE PROGRAMS [ROOT].
 #
-# It has this machine's files in an overlay that is thrown away, and cgroup v2 alone, below a cgroup
-# named NAME. The directory SHARE is the same in it, PROGRAMS as well but read-only. It lives until
-# standard input ends, so that nothing is left of it however the caller ends. SHARE/pid is the
-# process id of its systemd; SHARE/ready exists once it has started everything.
+# It has the files of ROOT, or this machine's, in an overlay that is thrown away, and cgroup v2
+# alone, below a cgroup named NAME. The directory SHARE is the same in it, PROGRAMS as well but
+# read-only. It lives until standard input ends, so that nothing is left of it however the caller
+# ends. SHARE/pid is the process id of its systemd; SHARE/ready exists once it has started
+# everything.
 set -eu
-name=$1 share=$2 programs=$3
+name=$1 share=$2 programs=$3 root=${4:-/}
 here=$(dirname "$(readlink -f "$0")")
 unified=/sys/fs/cgroup/unified
 [ -d "$unified" ] || unified=/sys/fs/cgroup
@@ -23,7 +24,7 @@ done
 # only then can controllers be enabled for those below.
 unshare --mount --propagation private --uts --ipc --net --pid --fork --kill-child -- \
     sh -c 'echo 0 >"$1/cgroup.procs"; shift; exec unshare --cgroup -- "$@"' - "$group" \
-    sh "$here/inside.sh" "$share" "$programs" >"$share/console" 2>&1 </dev/null &
+    sh "$here/inside.sh" "$share" "$programs" "$root" >"$share/console" 2>&1 </dev/null &
 outer=$!
 # The child of unshare is the host's process 1.
 until pid=$(tr -d ' ' <"/proc/$outer/task/$outer/children") && [ -n "$pid" ]; do

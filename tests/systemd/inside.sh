@@ -1,6 +1,6 @@
 # The inside of host.sh: the file system, the few units that the host starts, and systemd.
 set -eu
-share=$1 programs=$2
+share=$1 programs=$2 lower=$3
 # Only if this script fails: systemd takes its place in the end.
 trap 'touch "$share/failed"' EXIT
 units=$(dirname "$(readlink -f "$0")")/units
@@ -8,7 +8,7 @@ base=$share/base
 mkdir "$base"
 mount -t tmpfs -o mode=755 tmpfs "$base"
 mkdir "$base/upper" "$base/work" "$base/root"
-mount -t overlay -o "lowerdir=/,upperdir=$base/upper,workdir=$base/work" overlay "$base/root"
+mount -t overlay -o "lowerdir=$lower,upperdir=$base/upper,workdir=$base/work" overlay "$base/root"
 root=$base/root
 mount -t proc proc "$root/proc"
 mount -t sysfs -o ro sysfs "$root/sys"
@@ -23,6 +23,7 @@ node full 1 7
 node random 1 8
 node urandom 1 9
 node tty 5 0
+node kmsg 1 11
 node fuse 10 229
 mkdir "$root/dev/pts" "$root/dev/shm" "$root/dev/mqueue"
 mount -t devpts -o newinstance,ptmxmode=0666,mode=620,gid=5 devpts "$root/dev/pts"

@@ -69,8 +69,8 @@ pub fn host() -> Result<Arc<Host>, Stop> {
     slot.get_or_insert_with(|| Host::boot().map(Arc::new)).clone().map_err(Stop::Failed)
 }
 
-/// Ends the host of this test program.
-pub(crate) fn end() {
+/// Ends the host of this test program. The test runner of the harness does so itself.
+pub fn end() {
     HOST.lock().unwrap_or_else(PoisonError::into_inner).take();
 }
 
