@@ -77,6 +77,7 @@ fn main() -> ExitCode {
         pool::CASES,
         pool::ACTIVATION,
         pool::REFUSALS,
+        pool::SUPERVISORS,
         process::CASES,
         propagation::CASES,
         python::CASES,

@@ -3,6 +3,8 @@
 //! Both stages together do what the plan of [`super::container::compile`] does. The first one
 //! depends on the program as little as possible. Where it does, it is compiled for the process of a
 //! [`Model`], and [`Model::finish`] returns `None` for a process that this does not suit.
+//!
+//! An init that supervises has two plans anyway: its own, and that of its child, the program.
 
 use pidone_config::config::NamespaceType;
 use pidone_config::seccomp::flag;
@@ -11,9 +13,11 @@ use pidone_proto::{Op, Text};
 
 use super::allowed::{allows_the_init, is_plain};
 use super::barrier::{BARRIER_PARKED, BARRIER_USER};
-use super::container::{configure, enter, set_up};
+use super::container::{self, configure, enter, set_up};
+use super::dropped::DroppedPrivileges;
 use super::facts::Facts;
 use super::process::{Done, Wait};
+use super::spawn::{self, Spawn};
 use super::{Plan, Process, SOURCES, Source, clean, text};
 
 /// The process that first stages are compiled for, as far as they depend on one.
@@ -21,11 +25,16 @@ use super::{Plan, Process, SOURCES, Source, clean, text};
 pub struct Model {
     process: Process,
     done: Done,
+    dropped: DroppedPrivileges,
 }
 
 impl Model {
     /// Takes a process as the model of later ones.
-    pub fn new(config: &Config, process: Process) -> Self {
+    ///
+    /// # Errors
+    /// [`pidone_config::Code::ConfigInvalid`] for an unknown capability.
+    pub fn new(config: &Config, process: Process) -> Result<Self> {
+        let dropped = DroppedPrivileges::from_config(config, &process)?;
         // A `startContainer` hook runs the operations of the second stage, which must then have
         // all of them.
         let no_hooks = config.hooks.start_container.is_empty();
@@ -43,15 +52,24 @@ impl Model {
             umask: no_hooks,
             no_new_privileges: no_hooks && filter && process.no_new_privileges,
         };
-        Self { process, done }
+        Ok(Self { process, done, dropped })
     }
 
-    /// Compiles the first stage, which ends with [`BARRIER_PARKED`].
+    /// Returns the privileges that an init drops before it waits for its program as a supervisor.
+    pub fn dropped(&self) -> DroppedPrivileges {
+        self.dropped
+    }
+
+    /// Compiles the first stage, which ends with [`BARRIER_PARKED`], or with an init that
+    /// supervises. The facts have to have what it [drops](Self::dropped).
     ///
     /// # Errors
     /// As [`super::container::compile`].
     pub fn begin(&self, config: &Config, facts: &Facts<'_>) -> Result<Plan> {
-        let Self { process, done } = self;
+        let Self { process, done, .. } = self;
+        if config.supervise {
+            return container::compile(config, process, facts);
+        }
         let mut plan = Plan::default();
         set_up(&mut plan, config, process, facts)?;
         if done.session {
@@ -79,7 +97,8 @@ impl Model {
     }
 
     /// Compiles the second stage, in which a parked init becomes a process. The descriptors of the
-    /// process are missing: [`with_descriptors`] adds them.
+    /// process are missing: [`with_descriptors`] adds them. An init that supervises gets the plan
+    /// of its child, whose descriptors are the lent ones from 0 up.
     ///
     /// `None` if the first stage does not suit the process, or if it has more descriptors than one
     /// message carries.
@@ -87,14 +106,15 @@ impl Model {
     /// # Errors
     /// As [`super::container::compile`].
     pub fn finish(&self, config: &Config, process: &Process) -> Result<Option<Plan>> {
-        let Self { process: model, done } = self;
+        let Self { process: model, done, .. } = self;
         let count = usize::try_from(process.preserved).unwrap_or(usize::MAX);
+        if config.supervise {
+            return if count > SOURCES - 3 { Ok(None) } else { self.spawn(config, process, count) };
+        }
         if !fits(process, model, config, *done) || count > SOURCES - 3 {
             return Ok(None);
         }
-        let make_cwd = process.make_cwd
-            && clean(&process.cwd) != "/"
-            && !(model.make_cwd && process.cwd == model.cwd);
+        let make_cwd = lacks_directory(process, model);
         let mut plan = Plan::default();
         if make_cwd {
             let path = text("cwd", clean(&process.cwd))?;
@@ -111,6 +131,40 @@ impl Model {
         process.compile(&mut plan, config, Wait::of(config, false), done)?;
         Ok(Some(plan))
     }
+
+    /// Compiles the plan of the first program of an init that supervises, which has `extra`
+    /// descriptors from 3 up. `None` if the host has to do something while the program is started,
+    /// or if the init does not suit it.
+    fn spawn(&self, config: &Config, process: &Process, extra: usize) -> Result<Option<Plan>> {
+        let Self { process: model, dropped, .. } = self;
+        let listens =
+            process.seccomp.as_ref().is_some_and(|(flags, _)| flags & flag::NEW_LISTENER != 0);
+        let keeps_newlines =
+            process.terminal.as_ref().is_some_and(|terminal| terminal.keep_newlines);
+        let make_cwd = lacks_directory(process, model);
+        if listens
+            || keeps_newlines
+            || !config.hooks.start_container.is_empty()
+            || process.affinity[0] != model.affinity[0]
+            || (make_cwd && config.readonlyfs)
+            || !dropped.fits(config, process)
+        {
+            return Ok(None);
+        }
+        let spawn = Spawn {
+            descriptors: extra + 3,
+            make_directory: make_cwd,
+            dropped: *dropped,
+            ..Spawn::default()
+        };
+        spawn::compile(config, process, spawn).map(Some)
+    }
+}
+
+/// Whether the working directory of a process has to be made, and is not that of the model, which
+/// the first stage has made.
+fn lacks_directory(process: &Process, model: &Process) -> bool {
+    process.make_cwd && clean(&process.cwd) != "/" && !(model.make_cwd && process.cwd == model.cwd)
 }
 
 /// Compiles the first stage for a container whose root is not known either: only the namespaces.
@@ -204,10 +258,7 @@ fn take_descriptors(plan: &mut Plan, extra: usize) {
 fn fits(process: &Process, model: &Process, config: &Config, done: Done) -> bool {
     let dropped = done.bounding.map_or(0, |bounding| !bounding);
     // The first stage has made the root read-only.
-    let directory_fits = !process.make_cwd
-        || clean(&process.cwd) == "/"
-        || (model.make_cwd && process.cwd == model.cwd)
-        || !config.readonlyfs;
+    let directory_fits = !config.readonlyfs || !lacks_directory(process, model);
     let filter_fits = !done.filter
         || (is_plain(process, config)
             && process.seccomp == model.seccomp
@@ -274,7 +325,8 @@ mod tests {
     /// Returns the names of the operations of a second stage.
     fn finish(model: Process, process: &Process) -> Vec<&'static str> {
         let config = config();
-        let plan = Model::new(&config, model).finish(&config, process).unwrap().unwrap();
+        let model = Model::new(&config, model).unwrap();
+        let plan = model.finish(&config, process).unwrap().unwrap();
         plan.operations().map(|op| op.name()).collect()
     }
 
@@ -297,6 +349,33 @@ mod tests {
         assert_eq!(finish(process(0), &made), ops);
         let other = Process { umask: 0o77, ..process(0) };
         assert_eq!(finish(process(0), &other), ["umask", "capabilities", "exec"]);
+    }
+
+    #[test]
+    fn an_init_that_stays_gets_the_plan_of_its_child() {
+        let config = Config { supervise: true, ..config() };
+        let model = Model::new(&config, process(0)).unwrap();
+        let finish = |process: &Process| {
+            let plan = model.finish(&config, process).unwrap();
+            plan.map(|plan| plan.operations().map(|op| op.name()).collect::<Vec<_>>())
+        };
+        let stdio = ["stdio", "stdio"];
+        let bounds = ["setsid", "bounding set", "setgroups", "set ids"];
+        let last = ["umask", "parent-death signal", "capabilities", "exec"];
+        let usual = [&stdio[..], &bounds, &last].concat();
+        assert_eq!(finish(&process(0)), Some(usual));
+        let made = Process { cwd: "/new".into(), make_cwd: true, ..process(7) };
+        assert!(finish(&made).unwrap().starts_with(&["stdio", "stdio", "mkdir"]));
+        // What the init has dropped, and what the host has to do.
+        let capabilities = crate::Capabilities { bounding: 1 << 21, ..Default::default() };
+        let terminal = crate::Terminal { keep_newlines: true, ..crate::Terminal::default() };
+        for misfit in [
+            Process { capabilities, ..process(0) },
+            Process { terminal: Some(terminal), ..process(0) },
+            Process { preserved: 1000, ..process(0) },
+        ] {
+            assert_eq!(finish(&misfit), None);
+        }
     }
 
     #[test]

@@ -1,12 +1,12 @@
 //! The plan of a process that a supervising init starts.
 
 use pidone_config::{Config, Error, Result};
-use pidone_proto::{Op, Slot};
+use pidone_proto::{Op, Slot, Text};
 
 use super::barrier::BARRIER_START;
 use super::dropped::{DroppedPrivileges, Filtered};
 use super::process::{Done, Wait};
-use super::{PROC, Plan, Process, Source, mount};
+use super::{PROC, Plan, Process, Source, clean, mount, text};
 
 /// The circumstances of a request to start a process.
 #[derive(Debug, Clone, Copy, Default)]
@@ -18,6 +18,8 @@ pub struct Spawn {
     pub cgroups: usize,
     /// Whether it is the container's first program and waits for the start.
     pub waits: bool,
+    /// Whether the process makes its working directory.
+    pub make_directory: bool,
     /// The privileges that the init has dropped.
     pub dropped: DroppedPrivileges,
 }
@@ -43,6 +45,11 @@ pub fn compile(config: &Config, process: &Process, spawn: Spawn) -> Result<Plan>
     let count = u32::try_from(spawn.descriptors).unwrap_or(u32::MAX);
     plan.push(Op::Stdio { count });
     plan.push(Op::ReopenNull);
+    if spawn.make_directory {
+        // The init's umask, which the process has, is empty.
+        let path = text("cwd", clean(&process.cwd))?;
+        plan.push(Op::MakeDirectory { path: Text(&path), mode: 0o755 });
+    }
     if !process.labels.is_empty() {
         mount::push_private_proc(&mut plan, PROC);
         process.labels(&mut plan, PROC)?;

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use pidone_config::{Config, Process, Result};
 use pidone_host::cgroup::Cgroups;
+use pidone_host::descriptor::any_readable;
 use pidone_host::lsm;
 use pidone_plan::Plan;
 use pidone_plan::parked::{become_later, with_descriptors};
@@ -12,21 +13,31 @@ use pidone_plan::resolve::Nameless;
 
 use super::{Container, network};
 use crate::container::children::FirstProcess;
+use crate::container::exec::supervised::SpawnRequest;
 use crate::container::running::Running;
 use crate::container::start::facts::{Compilation, Compiled, Program, Stage};
 use crate::container::start::{ParkedFirst, ReleaseHostSide, refuse_closed_numbers, users};
 use crate::container::state::lock::Lock;
 use crate::launch::stdio::Descriptors;
-use crate::launch::{self, Child, Lent, Owner, Rest};
+use crate::launch::{self, Child, Lent, Owner, Rest, Started};
 
 /// An init that waits for its program.
 #[derive(Debug)]
 pub(crate) struct Parked {
-    init: launch::Parked,
+    init: ParkedInit,
     /// The cgroups to kill when it ends: those of a container without a pid namespace.
     cgroups: Option<Cgroups>,
     /// Its registration as a first process.
     first: Option<FirstProcess>,
+}
+
+/// What an init that waits for its program does when it gets it.
+#[derive(Debug)]
+pub(crate) enum ParkedInit {
+    /// It becomes the program.
+    Plain(launch::Parked),
+    /// It starts the program, and stays.
+    Supervisor(Started),
 }
 
 impl Container {
@@ -42,7 +53,8 @@ impl Container {
         let lock = Lock::take(self.directory.as_fd(), self.id())?;
         let (waiting, cgroups) =
             self.set_up(process, None, &lock, false, |start| start.park(stage))?;
-        let ParkedFirst { parked, identity } = waiting;
+        let ParkedFirst { parked, identity, dropped } = waiting;
+        self.change_state(|state| state.dropped = dropped);
         if let Err(error) = self.write_started(&identity) {
             parked.end();
             // The error of the write is reported, not one of the cleanup.
@@ -64,17 +76,29 @@ impl Container {
             return Err(error);
         }
         let extra = process.extra_files.len();
-        let descriptors = if extra == 0 {
-            Descriptors::without_null(process)?
+        let becomes_it = matches!(parked.init, ParkedInit::Plain(_));
+        let opened = if becomes_it && extra == 0 {
+            Descriptors::without_null(process)
         } else {
-            Descriptors::open(process)?
+            Descriptors::open(process)
         };
-        let plan = with_descriptors(rest, descriptors.opened_stdio(), extra);
-        self.finish(parked, descriptors, (&plan, None))
+        let descriptors = match opened {
+            Ok(descriptors) => descriptors,
+            Err(error) => {
+                parked.end();
+                return Err(error);
+            }
+        };
+        if becomes_it {
+            let plan = with_descriptors(rest, descriptors.opened_stdio(), extra);
+            self.finish(parked, descriptors, (&plan, None))
+        } else {
+            self.finish(parked, descriptors, (rest, None))
+        }
     }
 
     /// Sends the second part of the plan with its descriptors, and waits for the exec. A process
-    /// whose user is found only then is completed meanwhile.
+    /// whose user is found only then is completed meanwhile. Afterwards the `poststart` hooks run.
     fn finish(
         &self,
         parked: Parked,
@@ -102,17 +126,25 @@ impl Container {
                 return Err(error);
             }
         }
-        let all = descriptors.all();
-        let lent = Lent { others: &all, ..Lent::default() };
-        // This program holds no lock of a container that it keeps ready.
-        let mut host =
-            ReleaseHostSide::new(self.hooks(&state, parked.cgroups.as_ref()), plan, None);
-        host.rest = rest;
-        let started = parked.init.finish((plan, rest), lent, self.options.timeout, &mut host)?;
-        drop(all);
-        let mut running = Running::from_started(started, descriptors);
-        running.cgroups = parked.cgroups;
-        running.first = parked.first;
+        let Parked { init, cgroups, first } = parked;
+        let mut running = match init {
+            ParkedInit::Plain(init) => {
+                let all = descriptors.all();
+                let lent = Lent { others: &all, ..Lent::default() };
+                // This program holds no lock of a container that it keeps ready.
+                let hooks = self.hooks(&state, cgroups.as_ref());
+                let mut host = ReleaseHostSide::new(hooks, plan, None);
+                host.rest = rest;
+                let started = init.finish((plan, rest), lent, self.options.timeout, &mut host)?;
+                drop(all);
+                Running::from_started(started, descriptors)
+            }
+            ParkedInit::Supervisor(init) => {
+                let timeout = self.options.timeout;
+                SpawnRequest::main(descriptors, timeout).start_main(plan, init)?
+            }
+        };
+        (running.cgroups, running.first) = (cgroups, first);
         if let Err(error) = self.hooks(&state, None).poststart(state.init_process_pid) {
             self.discard(&mut running);
             return Err(error);
@@ -222,5 +254,32 @@ impl Parked {
     /// Ends the init and reaps it.
     pub(crate) fn end(self) {
         self.init.end();
+    }
+}
+
+impl ParkedInit {
+    /// Returns the pid and the pidfd of the init.
+    fn ids(&self) -> (i32, BorrowedFd<'_>) {
+        match self {
+            Self::Plain(init) => init.ids(),
+            Self::Supervisor(init) => init.child.ids(),
+        }
+    }
+
+    /// Whether the init waits: it has neither ended nor reported anything.
+    fn waits(&self) -> bool {
+        match self {
+            Self::Plain(init) => init.waits(),
+            Self::Supervisor(Started { child, channel, .. }) => {
+                any_readable([child.pidfd.as_fd(), channel.as_fd()]) == Ok(false)
+            }
+        }
+    }
+
+    fn end(self) {
+        match self {
+            Self::Plain(init) => init.end(),
+            Self::Supervisor(init) => init.child.end(),
+        }
     }
 }

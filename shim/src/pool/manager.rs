@@ -82,6 +82,10 @@ impl PoolManager {
     ) -> Result<Self> {
         sizes.check()?;
         let config = pool_config(config)?;
+        if config.supervise && model.is_none() {
+            let reason = "an init that waits for its root becomes the program, and cannot stay";
+            return Err(Error::config("supervise", true, reason));
+        }
         let owner = Owner::current()?;
         owner.sweep(factory)?;
         // The threads of the pool have a low priority, which the clone threads must not inherit.
@@ -471,13 +475,8 @@ fn with_id(config: &Config, id: &str) -> Config {
     config
 }
 
-/// Refuses a configuration that only one container at a time can have, or that needs the init to
-/// supervise.
+/// Refuses a configuration that only one container at a time can have.
 fn check(config: &Config) -> Result<()> {
-    if config.supervise {
-        let reason = "an init that waits in a pool becomes the program, and cannot stay";
-        return Err(Error::config("supervise", true, reason));
-    }
     let reason = "is of one container; a pool has several";
     if let Some(network) = config.networks.iter().find(|network| network.kind != "loopback") {
         return Err(Error::config("networks", &network.name, reason));

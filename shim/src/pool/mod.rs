@@ -11,6 +11,9 @@
 //! and counts as its memory. An ordinary user, who cannot make one, needs a read-only root. Mounts
 //! of the configuration are as it says: a writable directory of the host is shared.
 //!
+//! With an init that stays ([`Config::supervise`]), a ready container has its init, which starts
+//! the program as a child when it comes, and further processes later.
+//!
 //! A ready container is recorded like any other, before anything is created for it: it is in the
 //! factory's directory under an id that begins with `pool-`, and its status is running. Its init
 //! ends when its owner does, and so does the program that it has become. What a killed owner leaves
@@ -111,10 +114,9 @@ impl Pool {
     /// # Errors
     /// [`Code::ConfigInvalid`](pidone_config::Code::ConfigInvalid) for an invalid configuration,
     /// for one that several containers cannot share, since it names addresses or interfaces of the
-    /// host or has a writable root that an ordinary user can put no layer over, and for one with
-    /// `supervise`; [`Code::SystemError`](pidone_config::Code::SystemError)
-    /// if the host refuses a thread or a cgroup, or if the containers of the factory cannot be
-    /// listed.
+    /// host or has a writable root that an ordinary user can put no layer over;
+    /// [`Code::SystemError`](pidone_config::Code::SystemError) if the host refuses a thread or a
+    /// cgroup, or if the containers of the factory cannot be listed.
     pub fn new(factory: &Factory, config: &Config, model: Process, sizes: Sizes) -> Result<Self> {
         Self::with_manager(PoolManager::new(factory, config, Some(model), sizes)?, sizes)
     }
@@ -127,7 +129,8 @@ impl Pool {
     /// limits.
     ///
     /// # Errors
-    /// As [`Pool::new`].
+    /// As [`Pool::new`], and [`Code::ConfigInvalid`](pidone_config::Code::ConfigInvalid) for one
+    /// with [`Config::supervise`].
     pub fn without_root(factory: &Factory, config: &Config, sizes: Sizes) -> Result<Self> {
         Self::with_manager(PoolManager::new(factory, config, None, sizes)?, sizes)
     }
@@ -159,7 +162,8 @@ impl Pool {
     ///
     /// A ready container does not suit a process that differs from the model in what was set in
     /// advance: labels, a larger bounding set, another OOM score adjustment; with a seccomp filter
-    /// also a terminal or scheduling.
+    /// also a terminal or scheduling; with an init that stays also a terminal with
+    /// [`Process::keep_newlines`], an agent of the filter, or a `startContainer` hook.
     ///
     /// # Errors
     /// As [`Container::start`](crate::Container::start).

@@ -49,7 +49,7 @@ impl Programs {
         };
         Ok(Self {
             config: config.clone(),
-            model: Model::new(config, resolved),
+            model: Model::new(config, resolved)?,
             oom_score_adj: model.oom_score_adj,
             filter,
             root,

@@ -62,7 +62,11 @@ fn comparable(mut report: Report) -> Vec<String> {
 }
 
 /// Compares what a process sees in a container that waited for it, and in one that did not.
-fn compare(sandbox: &Sandbox, config: &Config, process: &dyn Fn() -> Process) -> Outcome {
+pub(super) fn compare(
+    sandbox: &Sandbox,
+    config: &Config,
+    process: &dyn Fn() -> Process,
+) -> Outcome {
     let pool = pool(sandbox, config, 2)?;
     let mut warm = pool.start(&process())?;
     assert!(warm.is_warm());
@@ -79,7 +83,7 @@ fn compare(sandbox: &Sandbox, config: &Config, process: &dyn Fn() -> Process) ->
     Ok(())
 }
 
-fn same(warm: Report, cold: Report) {
+pub(super) fn same(warm: Report, cold: Report) {
     let (warm, cold) = (comparable(warm), comparable(cold));
     assert_eq!(warm.len(), cold.len());
     let differ: Vec<_> = warm.iter().zip(&cold).filter(|(warm, cold)| warm != cold).collect();

@@ -3,6 +3,7 @@
 
 mod activation;
 mod refusal;
+mod supervisor;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -15,6 +16,7 @@ use pidone_tests::{Case, DEADLINE, Outcome, Report, Sandbox, Stop, case, output,
 
 pub(crate) use activation::CASES as ACTIVATION;
 pub(crate) use refusal::CASES as REFUSALS;
+pub(crate) use supervisor::CASES as SUPERVISORS;
 
 pub(crate) const CASES: &[Case] = &[
     case!(each_container_is_used_once).once(),

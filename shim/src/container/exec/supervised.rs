@@ -3,16 +3,17 @@
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
-use pidone_config::{Config, Result};
+use pidone_config::{Config, Error, Result};
 use pidone_plan::dropped::DroppedPrivileges;
 use pidone_plan::{self as plan, Plan};
+use rustix::io::Errno;
 
 use crate::container::children;
 use crate::container::children::Connection;
 use crate::container::running::Running;
 use crate::launch::channel::Channel;
 use crate::launch::stdio::Descriptors;
-use crate::launch::{Lent, Spawn, Spawned};
+use crate::launch::{Lent, Spawn, Spawned, Started};
 use crate::trace;
 
 /// A request to a supervising init to start a process, without the plan.
@@ -30,7 +31,19 @@ pub(crate) struct SpawnRequest<'a> {
     pub(crate) timeout: Duration,
 }
 
-impl SpawnRequest<'_> {
+impl<'a> SpawnRequest<'a> {
+    /// Makes the request for the container's first program, which is executed at once.
+    pub(crate) fn main(descriptors: Descriptors<'a>, timeout: Duration) -> Self {
+        Self {
+            descriptors,
+            cgroups: Vec::new(),
+            main: true,
+            listener: None,
+            keep_newlines: false,
+            timeout,
+        }
+    }
+
     /// Compiles the operations by which the init's child becomes the resolved process.
     pub(crate) fn compile_plan(
         &self,
@@ -42,6 +55,7 @@ impl SpawnRequest<'_> {
             descriptors: self.descriptors.all().len(),
             cgroups: self.cgroups.len(),
             waits: self.listener.is_some(),
+            make_directory: false,
             dropped,
         };
         trace::span("compile the plan", || plan::spawn::compile(config, process, spawn))
@@ -66,6 +80,26 @@ impl SpawnRequest<'_> {
             timeout: self.timeout,
         }
         .start(channel)
+    }
+
+    /// Has the init start the container's first program, for a [main](Self::main) request.
+    ///
+    /// The returned process is the init, which forwards signals to the program and exits as it
+    /// does. It has ended if this fails.
+    pub(crate) fn start_main(self, plan: &Plan, init: Started) -> Result<Running> {
+        let Started { child, mut channel, .. } = init;
+        let none = || Error::system("spawn", "the init takes no request", Errno::AGAIN);
+        let spawned = self.spawn(plan, child.ids(), &mut channel);
+        match spawned.and_then(|spawned| spawned.ok_or_else(none)) {
+            Ok(spawned) => {
+                let (pid, init) = (child.pid, children::Child::new(child.pidfd));
+                Ok(Running::new(pid, init, self.descriptors.kept, spawned.console))
+            }
+            Err(error) => {
+                child.end();
+                Err(error)
+            }
+        }
     }
 
     /// Makes a handle for the process. The init reports its exit on `channel`, which is then stored

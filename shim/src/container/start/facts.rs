@@ -194,7 +194,10 @@ impl Compilation<'_> {
                 };
                 (plan, Some(program))
             }
-            Stage::Model(model) => (model.begin(config, &facts)?, None),
+            Stage::Model(model) => {
+                facts.dropped = model.dropped();
+                (model.begin(config, &facts)?, None)
+            }
             Stage::Entrance => (parked::enter_only(config, &facts), None),
             Stage::Rest => {
                 let program = self.resolve()?;

@@ -23,6 +23,7 @@ use rustix::thread::{CpuSet, Pid, sched_setaffinity};
 use crate::container::children;
 use crate::container::exec::supervised::SpawnRequest;
 use crate::container::hook::{Hooks, mount_command};
+use crate::container::park::ParkedInit;
 use crate::container::running::Running;
 use crate::container::start::facts::{Compilation, Compiled, Program, Stage};
 use crate::container::state::journal::{Entry, Journal};
@@ -31,9 +32,7 @@ use crate::container::state::{Identity, State, sockets};
 use crate::launch::image::Sealed;
 use crate::launch::options::{Options, image};
 use crate::launch::stdio::Descriptors;
-use crate::launch::{
-    Child, Host, Launch, Lent, Maps, Network, Owner, Parked, Place, Rest, Started,
-};
+use crate::launch::{Child, Host, Launch, Lent, Maps, Network, Owner, Place, Rest, Started};
 use crate::trace;
 
 /// The start of a container's first process.
@@ -71,8 +70,10 @@ pub(crate) struct StartedFirst {
 
 /// An init that waits for its program.
 pub(crate) struct ParkedFirst {
-    pub(crate) parked: Parked,
+    pub(crate) parked: ParkedInit,
     pub(crate) identity: Identity,
+    /// The privileges that a supervising init has dropped.
+    pub(crate) dropped: DroppedPrivileges,
 }
 
 impl Start<'_> {
@@ -158,11 +159,20 @@ impl Start<'_> {
             compiled.place = Place::Thread;
         }
         let null = pidone_host::descriptor::open_null()?;
-        let early = compiled.plan.parts().len();
         let descriptors: (&[_], _) = (&[null.as_fd(); 3], None);
-        let (parked, identity) =
-            self.launch((&compiled, None), descriptors, early, |launch, host| launch.park(host))?;
-        Ok(ParkedFirst { parked, identity })
+        let dropped = compiled.dropped;
+        let (parked, identity) = if self.supervisor.is_some() {
+            let early = compiled.plan.early_parts();
+            let start = |launch: &Launch<'_>, host: &mut HostSide<'_>| launch.start(host);
+            let (started, identity) = self.launch((&compiled, None), descriptors, early, start)?;
+            (ParkedInit::Supervisor(started), identity)
+        } else {
+            let early = compiled.plan.parts().len();
+            let park = |launch: &Launch<'_>, host: &mut HostSide<'_>| launch.park(host);
+            let (parked, identity) = self.launch((&compiled, None), descriptors, early, park)?;
+            (ParkedInit::Plain(parked), identity)
+        };
+        Ok(ParkedFirst { parked, identity, dropped })
     }
 
     /// Compiles a part of the plan.
@@ -247,10 +257,7 @@ impl Start<'_> {
         Ok((started, identity))
     }
 
-    /// Has a supervising init start the container's first program.
-    ///
-    /// The returned process is the init, which forwards signals to the program and exits as it
-    /// does.
+    /// Has a supervising init start the container's first program: [`SpawnRequest::start_main`].
     fn first_program(
         &self,
         started: Started,
@@ -258,31 +265,23 @@ impl Start<'_> {
         descriptors: Descriptors<'_>,
         dropped: DroppedPrivileges,
     ) -> Result<(Running, Plan)> {
-        let Started { child, mut channel, .. } = started;
         let program = SpawnRequest {
-            descriptors,
-            cgroups: Vec::new(),
-            main: true,
             listener: self.listener,
             keep_newlines: self.process.keep_newlines,
-            timeout: self.options.timeout,
+            ..SpawnRequest::main(descriptors, self.options.timeout)
         };
         let owner =
             Owner { descriptors: &program.descriptors, config: self.config, uid: process.uid };
-        let spawned = owner.take(child.ids()).and_then(|()| {
-            let plan = program.compile_plan(self.config, process, dropped)?;
-            let spawned = program.spawn(&plan, child.ids(), &mut channel)?;
-            let none = || Error::system("spawn", "the init takes no request", Errno::AGAIN);
-            Ok((spawned.ok_or_else(none)?, plan))
-        });
-        let (spawned, plan) = spawned.map_err(|error| {
-            child.end();
-            self.explain(error)
-        })?;
-        let pid = child.pid;
-        let init = children::Child::new(child.pidfd);
-        let pipes = program.descriptors.kept;
-        Ok((Running::new(pid, init, pipes, spawned.console), plan))
+        let taken = owner.take(started.child.ids());
+        let plan = taken.and_then(|()| program.compile_plan(self.config, process, dropped));
+        let spawned = match plan {
+            Ok(plan) => program.start_main(&plan, started).map(|running| (running, plan)),
+            Err(error) => {
+                started.child.end();
+                Err(error)
+            }
+        };
+        spawned.map_err(|error| self.explain(error))
     }
 
     /// Whether the plan must wait until the id maps and `oom_score_adj` have been written.
