@@ -49,6 +49,7 @@ fn main() -> ExitCode {
         pool::LIFE,
         pool::PROTOCOL,
         pool::BUNDLES,
+        pool::INIT,
         pool::TERMINAL,
         limit::CASES,
         bad::CASES,

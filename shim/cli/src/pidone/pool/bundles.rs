@@ -114,6 +114,7 @@ impl Bundles {
                 report.warning(&warning);
             }
             let mut config = bundle.config()?;
+            config.supervise |= flags.init;
             global.fit_cgroup(&mut config, "pool")?;
             let size = value_for(&flags.size, name).unwrap_or(SIZE);
             let low = value_for(&flags.low, name).unwrap_or(size.div_ceil(2));

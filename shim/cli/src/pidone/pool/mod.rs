@@ -77,6 +77,10 @@ struct Serve {
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     grace: u32,
 
+    /// Run an init as process 1 of each container, as `pidone run --init`
+    #[arg(long)]
+    init: bool,
+
     /// Directory of a bundle, with a name by which runs choose it; may be repeated
     #[arg(short, long, value_name = "[NAME=]BUNDLE", default_value = ".",
         value_parser = OsStringValueParser::new().try_map(Named::path))]

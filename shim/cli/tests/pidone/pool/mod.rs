@@ -1,6 +1,7 @@
 //! `pidone pool`: the service and its clients, good and bad.
 
 mod bundles;
+mod init;
 mod life;
 mod protocol;
 mod run;
@@ -15,6 +16,7 @@ use serde_json::{Value, json};
 use pidone_tests::{Bench, Call, DEADLINE, eventually};
 
 pub(crate) use bundles::CASES as BUNDLES;
+pub(crate) use init::CASES as INIT;
 pub(crate) use life::CASES as LIFE;
 pub(crate) use protocol::CASES as PROTOCOL;
 pub(crate) use run::CASES as RUN;
