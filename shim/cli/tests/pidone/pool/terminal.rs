@@ -43,9 +43,10 @@ fn run_has_a_terminal(bench: &Bench) {
     talk(&person, program);
     assert!(person.seen().starts_with("/dev/pts/0\r\n"), "{}", person.seen());
     assert_eq!(status(bench).unwrap()["warm"], 1);
-    // Keys are signals of the terminal inside, also for a program without a handler.
+    // Keys are signals of the terminal inside. Process 1 has no handler, and does not get them.
     let person = Person::new(24, 80);
-    let line = ["pool", "run", "-t", "pool", "--", "sh", "-c", "echo ready; sleep 60; echo $?"];
+    let script = "sh -c 'echo ready; exec sleep 60'; echo $?";
+    let line = ["pool", "run", "-t", "pool", "--", "sh", "-c", script];
     let program = person.starts(bench, &line);
     person.waits_for("ready");
     person.types("\u{1c}");
