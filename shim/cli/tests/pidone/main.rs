@@ -49,6 +49,7 @@ fn main() -> ExitCode {
         pool::LIFE,
         pool::PROTOCOL,
         pool::BUNDLES,
+        pool::IDLE,
         pool::INIT,
         pool::TERMINAL,
         limit::CASES,

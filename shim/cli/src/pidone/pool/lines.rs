@@ -7,7 +7,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Instant;
 
-use pidone_config::{Error, Result};
+use pidone_config::{Code, Error, Result};
 use pidone_host::unix;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, IoSlice};
@@ -41,6 +41,16 @@ impl Lines {
         Some(line)
     }
 
+    /// Takes a line as [`Lines::take`], or what has been received after the last newline if the
+    /// peer has closed its end.
+    pub(super) fn take_last(&mut self) -> Option<Vec<u8>> {
+        let rest = |lines: &mut Self| {
+            let is_last = lines.ended && !lines.buffer.is_empty();
+            is_last.then(|| std::mem::take(&mut lines.buffer))
+        };
+        self.take().or_else(|| rest(self))
+    }
+
     /// Takes the descriptors that have been received.
     pub(super) fn take_files(&mut self) -> Vec<OwnedFd> {
         std::mem::take(&mut self.files)
@@ -67,13 +77,18 @@ impl Lines {
         }
     }
 
-    /// Returns the next line as [`Lines::next`]. All of it has to arrive before the deadline.
+    /// Returns the next line as [`Lines::next`], which may lack its newline if nothing follows. All
+    /// of it has to arrive before the deadline, and before `closing` is readable.
     ///
     /// # Errors
-    /// As [`Lines::receive`].
-    pub(super) fn next_before(&mut self, deadline: Instant) -> Result<Option<Vec<u8>>> {
+    /// As [`Lines::receive`]; [`pidone_config::Code::ContainerNotRunning`] if the service ends.
+    pub(super) fn next_before(
+        &mut self,
+        deadline: Instant,
+        closing: BorrowedFd<'_>,
+    ) -> Result<Option<Vec<u8>>> {
         loop {
-            if let Some(line) = self.take() {
+            if let Some(line) = self.take_last() {
                 return Ok(Some(line));
             }
             if self.ended {
@@ -81,9 +96,14 @@ impl Lines {
             }
             let left = deadline.saturating_duration_since(Instant::now());
             let timeout = Timespec::try_from(left).ok();
-            let mut fds = [PollFd::new(&self.socket, PollFlags::IN)];
+            let mut fds = [
+                PollFd::new(&self.socket, PollFlags::IN),
+                PollFd::from_borrowed_fd(closing, PollFlags::IN),
+            ];
             match poll(&mut fds, timeout.as_ref()) {
                 Ok(0) => return Err(failed("receive", Errno::TIMEDOUT)),
+                // A request that has arrived comes first.
+                Ok(_) if fds[0].revents().is_empty() => return Err(service_ends()),
                 Ok(_) => self.receive()?,
                 Err(Errno::INTR) => {}
                 Err(errno) => return Err(failed("poll", errno)),
@@ -156,6 +176,11 @@ impl AsFd for Lines {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
+}
+
+/// Returns the error for clients of a service that ends.
+pub(super) fn service_ends() -> Error {
+    Error::reason(Code::ContainerNotRunning, "pool", "", "the service ends")
 }
 
 fn failed(verb: &'static str, errno: Errno) -> Error {

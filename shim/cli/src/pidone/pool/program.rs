@@ -13,7 +13,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
 use super::bundles::{Bundles, Served};
-use super::lines::Lines;
+use super::lines::{Lines, service_ends};
 use super::message::{Control, Program, Response, decode};
 use crate::session::UNBLOCK_INTERVAL;
 use crate::signals::Forwarder;
@@ -226,7 +226,7 @@ impl<'a> Client<'a> {
     fn wait_for_exit(&mut self, running: &mut Running, end: BorrowedFd<'_>) -> Result<bool> {
         loop {
             // First the lines that were received together with the request.
-            while let Some(line) = self.lines.take() {
+            while let Some(line) = self.lines.take_last() {
                 self.obey(&line, running)?;
             }
             self.check_time(running)?;
@@ -251,12 +251,7 @@ impl<'a> Client<'a> {
             let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
             drop(fds);
             if ready[2] {
-                return Err(Error::reason(
-                    Code::ContainerNotRunning,
-                    "pool",
-                    "",
-                    "the service ends",
-                ));
+                return Err(service_ends());
             }
             if ready[0] {
                 return Ok(true);

@@ -43,6 +43,8 @@ struct Service {
     factory: Factory,
     bundles: Bundles,
     listener: OwnedFd,
+    /// An eventfd that becomes readable when no more requests are served.
+    closing: OwnedFd,
     /// An eventfd that becomes readable when all clients must be disconnected.
     end: OwnedFd,
     /// An eventfd that becomes readable when a client has drained the pool.
@@ -72,6 +74,7 @@ pub(super) fn serve(flags: &super::Serve, global: &Global, report: &mut Report) 
         factory,
         bundles,
         listener: directory.listen()?,
+        closing: eventfd(0, EventfdFlags::CLOEXEC).map_err(fail)?,
         end: eventfd(0, EventfdFlags::CLOEXEC).map_err(fail)?,
         drained: eventfd(0, EventfdFlags::CLOEXEC).map_err(fail)?,
         threads: Mutex::default(),
@@ -180,7 +183,7 @@ impl Service {
     fn handle_request(&self, lines: &mut Lines) -> Result<()> {
         // The whole line: one byte at a time does not extend it.
         let deadline = Instant::now() + TIMEOUT;
-        let Some(line) = lines.next_before(deadline)? else { return Ok(()) };
+        let Some(line) = lines.next_before(deadline, self.closing.as_fd())? else { return Ok(()) };
         match decode(&line, "request")? {
             Request::Run(program) => run_program(lines, program, &self.bundles, self.end.as_fd()),
             Request::Exec(program) => {
@@ -193,15 +196,17 @@ impl Service {
             }
             Request::Drain {} => {
                 self.bundles.drain()?;
-                let _ = rustix::io::write(&self.drained, &1_u64.to_ne_bytes());
+                signal(&self.drained);
                 lines.send(&Response::Drained {}, &[])
             }
         }
     }
 
-    /// Accepts no more clients, and ends the idle threads.
+    /// Accepts no more clients, refuses those that have not sent their request, and ends the idle
+    /// threads.
     fn stop_accepting(&self) {
         self.threads().closed = true;
+        signal(&self.closing);
         // This wakes them: accept(2) returns EINVAL.
         let _ = shutdown(&self.listener, Shutdown::Both);
     }
@@ -221,12 +226,18 @@ impl Service {
 
     /// Kills the programs of all clients and disconnects them.
     fn disconnect_clients(&self) {
-        let _ = rustix::io::write(&self.end, &1_u64.to_ne_bytes());
+        signal(&self.end);
     }
 
     fn threads(&self) -> MutexGuard<'_, Threads> {
         self.threads.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Makes an eventfd readable.
+fn signal(eventfd: &OwnedFd) {
+    // It fails only after 2^64 of them.
+    let _ = rustix::io::write(eventfd, &1_u64.to_ne_bytes());
 }
 
 /// Refuses a client of another user.

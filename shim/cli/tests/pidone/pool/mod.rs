@@ -1,6 +1,7 @@
 //! `pidone pool`: the service and its clients, good and bad.
 
 mod bundles;
+mod idle;
 mod init;
 mod life;
 mod protocol;
@@ -16,6 +17,7 @@ use serde_json::{Value, json};
 use pidone_tests::{Bench, Call, DEADLINE, eventually};
 
 pub(crate) use bundles::CASES as BUNDLES;
+pub(crate) use idle::CASES as IDLE;
 pub(crate) use init::CASES as INIT;
 pub(crate) use life::CASES as LIFE;
 pub(crate) use protocol::CASES as PROTOCOL;

@@ -17,7 +17,6 @@ pub(crate) const CASES: &[Case] = &[
     case("pool_sends_output_over_the_socket", &[], sends_output),
     case("pool_sends_the_master_of_a_terminal", &[], has_terminals),
     case("pool_runs_further_programs", &[], execs),
-    case("pool_serves_half_closed_clients", &[], serves_half_closed_clients),
     case("pool_refuses_bad_clients", &[], refuses_bad_clients),
 ];
 
@@ -154,26 +153,6 @@ fn execs(bench: &Bench) {
     assert!(goes.answer().unwrap()["started"].is_object());
     assert_eq!(first.answer().unwrap()["exited"]["code"], 3);
     assert_eq!(stays.answer().unwrap()["exited"]["signal"], 9);
-    service.end();
-}
-
-/// A client that has closed its sending side gives no more orders, and gets the exit. One that has
-/// gone altogether loses its program.
-fn serves_half_closed_clients(bench: &Bench) {
-    let service = Service::start(bench, "1");
-    let mut client = Client::new(bench);
-    client.say("{\"run\":{\"args\":[\"sh\",\"-c\",\"while ! test -e /tmp/go; do sleep 0.05; done; exit 3\"]}}\n");
-    client.0.get_ref().shutdown(std::net::Shutdown::Write).unwrap();
-    let pid = client.answer().unwrap()["started"]["pid"].as_i64().unwrap();
-    fs::write(format!("/proc/{pid}/root/tmp/go"), "").unwrap();
-    assert_eq!(client.answer().unwrap()["exited"]["code"], 3);
-    assert_eq!(client.answer(), None);
-    let mut client = Client::new(bench);
-    client.say("{\"run\":{\"args\":[\"sleep\",\"60\"]}}\n");
-    client.0.get_ref().shutdown(std::net::Shutdown::Write).unwrap();
-    let pid = client.answer().unwrap()["started"]["pid"].as_i64().unwrap();
-    drop(client);
-    assert!(eventually(|| !std::path::Path::new(&format!("/proc/{pid}")).exists()));
     service.end();
 }
 
