@@ -1,7 +1,8 @@
 //! Signals to processes, and waiting for their end, also if they are not children of this process.
 #![allow(unsafe_code, reason = "signals by number, which no safe wrapper offers")]
 
-use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::thread;
 use std::time::Duration;
 
 use pidone_config::{Code, Error, Result};
@@ -9,9 +10,9 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-use crate::proc;
+use crate::{exit, proc};
 
-/// How long a killed process may take to end.
+/// How long a killed process may take to end. One that waits for a disk or is frozen takes longer.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Returns the id of the process of a pidfd, `None` if the process was reaped: `pidfd_open(2)`.
@@ -87,4 +88,16 @@ pub fn wait_for_end(pidfd: BorrowedFd<'_>, pid: i32) -> Result<()> {
             Err(errno) => return Err(Error::system("poll", pid.to_string(), errno)),
         }
     }
+}
+
+/// Reaps a child whenever it ends, in another thread: one that [`wait_for_end`] has given up. `pid`
+/// is its id.
+pub fn reap_later(pidfd: OwnedFd, pid: i32) {
+    let reap = move || {
+        let is_late = |error: &Error| error.errno() == Some(Errno::TIMEDOUT);
+        while wait_for_end(pidfd.as_fd(), pid).as_ref().is_err_and(is_late) {}
+        let _ = exit::wait(pidfd.as_fd());
+    };
+    // Without a thread it stays a zombie as long as this process runs.
+    let _ = thread::Builder::new().name("pidone-reap".into()).spawn(reap);
 }

@@ -14,6 +14,7 @@ use nix::sys::signal::{SigSet, SigmaskHow};
 use pidone_config::config::NamespaceType;
 use pidone_config::{Error, Result};
 use pidone_host::cgroup;
+use pidone_host::pidfd::{reap_later, wait_for_end};
 use rustix::io::Errno;
 use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 
@@ -63,10 +64,15 @@ impl Child {
         (self.pid, self.pidfd.as_fd())
     }
 
-    /// Kills and reaps it.
+    /// Kills and reaps it. One that does not end within 10 seconds is reaped later: it may wait for
+    /// a disk, or for another process of its pid namespace that does.
     pub(crate) fn end(&self) {
         let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
-        let _ = waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED);
+        if wait_for_end(self.pidfd.as_fd(), self.pid).is_ok() {
+            let _ = waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED);
+        } else if let Ok(pidfd) = self.pidfd.try_clone() {
+            reap_later(pidfd, self.pid);
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::process::Stdio;
 
 use serde_json::{Value, json};
@@ -17,6 +18,7 @@ pub(crate) const CASES: &[Case] = &[
     case("kill_beside_a_hook", &[], kill_beside_a_hook),
     case("hooks_inherit_environment_and_root", &[], hooks_inherit_environment_and_root),
     case("a_failed_hook_of_start_destroys", &[], a_failed_hook_of_start_destroys),
+    case("a_hook_that_does_not_die_is_named", &[Need::Freezer], a_hook_that_does_not_die_is_named),
 ];
 
 const KINDS: [&str; 5] =
@@ -291,4 +293,29 @@ fn a_failed_hook_of_start_destroys(bench: &Bench) {
             fs::remove_dir_all(bench.path("shared")).unwrap();
         }
     }
+}
+
+/// A process that is frozen by cgroup v1 is one that SIGKILL does not end, like one that waits for
+/// a disk.
+fn a_hook_that_does_not_die_is_named(bench: &Bench) {
+    let frozen = Path::new("/sys/fs/cgroup/freezer").join(format!("hook-{}", bench.cgroup()));
+    fs::create_dir(&frozen).unwrap();
+    let at = frozen.display();
+    let script = format!("echo 0 >{at}/cgroup.procs; echo FROZEN >{at}/freezer.state; sleep 60");
+    let mut hook = shell(&script);
+    hook["timeout"] = json!(2);
+    let mut config = bench.staying();
+    config["hooks"] = json!({ "createRuntime": [hook] });
+    let line = ["run", "--bundle", &bench.bundle(&config), "h"];
+    let mut call = bench.start(&mut bench.command(&line));
+    let ended = eventually(|| !call.is_running());
+    // Before anything fails: nothing else would end the hook.
+    fs::write(frozen.join("freezer.state"), "THAWED").unwrap();
+    assert!(eventually(|| fs::remove_dir(&frozen).is_ok()));
+    assert!(ended, "it is waited for without end");
+    let outcome = call.finish();
+    let expected = "hook `createRuntime[0] /bin/sh`: not done after 2 s, killed, and still there";
+    assert!(outcome.stderr.contains(expected), "{outcome:?}");
+    assert_eq!(outcome.code(), 1);
+    assert!(bench.run(&["state", "h"]).error(1).contains("does not exist"));
 }

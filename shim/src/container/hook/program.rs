@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use nix::sched::{CloneFlags, setns};
 use pidone_config::{Code, Error, Result};
 use pidone_host::exit;
+use pidone_host::pidfd::{reap_later, wait_for_end};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{MemfdFlags, SeekFrom, seek};
 use rustix::io::{self, Errno};
@@ -170,7 +171,7 @@ pub(crate) struct WatchedChild {
 
 impl WatchedChild {
     /// Waits until the child ends, and reaps it. After `timeout` it is killed with its process
-    /// group.
+    /// group. One that the kernel does not let end then is not waited for.
     ///
     /// `step` and `name` identify it in errors.
     ///
@@ -185,18 +186,23 @@ impl WatchedChild {
     ) -> Result<()> {
         let mut output = Vec::new();
         let in_time = self.wait_until(timeout, &mut output);
-        if !matches!(in_time, Ok(true)) {
-            self.kill();
-        }
-        let exit = self.reap().map_err(|errno| Error::system("wait for", name, errno))?;
-        let reason = match (in_time, exit.code, exit.signal) {
-            (Err(errno), ..) => return Err(Error::system("wait for", name, errno)),
-            (Ok(true), Some(0), _) => return Ok(()),
-            (Ok(false), ..) => {
-                format!("not done after {} s, and killed", timeout.unwrap_or_default().as_secs())
+        let fail = |errno| Error::system("wait for", name, errno);
+        let exit = match in_time {
+            Ok(true) => exit::wait(self.pidfd.as_fd()).map_err(fail)?,
+            Ok(false) | Err(_) => self.kill().map_err(fail)?,
+        };
+        let limit = timeout.unwrap_or_default().as_secs();
+        let reason = match (in_time, exit.map(|exit| (exit.code, exit.signal))) {
+            (Err(errno), _) => return Err(fail(errno)),
+            (Ok(false), Some(_)) => format!("not done after {limit} s, and killed"),
+            (Ok(false), None) => format!("not done after {limit} s, killed, and still there"),
+            (Ok(true), Some((Some(0), _))) => return Ok(()),
+            (Ok(true), Some((Some(status), _))) => format!("exited with status {status}"),
+            (Ok(true), Some((None, signal))) => {
+                format!("killed by signal {}", signal.unwrap_or_default())
             }
-            (_, Some(status), _) => format!("exited with status {status}"),
-            (.., signal) => format!("killed by signal {}", signal.unwrap_or_default()),
+            // Its pidfd was readable, so it has ended.
+            (Ok(true), None) => return Err(fail(Errno::AGAIN)),
         };
         let error = Error::reason(Code::SystemError, step, name, reason);
         Err(match last_line(&output) {
@@ -243,23 +249,19 @@ impl WatchedChild {
         }
     }
 
-    /// Kills the child and its process group.
-    fn kill(&self) {
+    /// Kills the child and its process group, and reaps it. Returns `None` if it does not end
+    /// within 10 seconds: it waits for a disk, or is frozen.
+    fn kill(self) -> io::Result<Option<exit::Exit>> {
         // The child has not been reaped, so its number still names its group.
         let _ = kill_process_group(self.group, Signal::KILL);
         // The child may have left its group.
         let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
-    }
-
-    /// Waits until the child ends, and reaps it.
-    fn reap(&self) -> io::Result<exit::Exit> {
-        loop {
-            match poll(&mut [PollFd::new(&self.pidfd, PollFlags::IN)], None) {
-                Ok(_) | Err(Errno::INTR) => {}
-                Err(errno) => return Err(errno),
-            }
-            if let Some(exit) = exit::wait(self.pidfd.as_fd())? {
-                return Ok(exit);
+        let pid = self.group.as_raw_nonzero().get();
+        match wait_for_end(self.pidfd.as_fd(), pid) {
+            Ok(()) => exit::wait(self.pidfd.as_fd()),
+            Err(_) => {
+                reap_later(self.pidfd, pid);
+                Ok(None)
             }
         }
     }
