@@ -3,9 +3,9 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 
-use pidone::config::{Cgroup, IdMap, NamespaceType};
+use pidone::config::{Cgroup, IdMap, IntelRdt, NamespaceType};
 use pidone::oci::{Resources, resources};
-use pidone_tests::{Case, Live, Outcome, Sandbox, Stop, case, need, process};
+use pidone_tests::{Case, Live, Outcome, Sandbox, Stop, case, need, output, process};
 
 use crate::cgroup::open_devices;
 
@@ -13,6 +13,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(limits_are_set_and_updated),
     case!(devices_are_ruled_in_order).and_unified(),
     case!(a_root_of_its_own_gets_the_cgroup).and_unified(),
+    case!(shares_of_caches).alone().and_init(),
 ];
 
 fn parse(json: &str) -> Result<Resources, Stop> {
@@ -110,4 +111,57 @@ fn a_root_of_its_own_gets_the_cgroup(sandbox: &Sandbox) -> Outcome {
         live.kill()?;
     }
     Ok(())
+}
+
+/// With a file system that only looks like resctrl: the machine may have no such processor.
+fn shares_of_caches(sandbox: &Sandbox) -> Outcome {
+    let root = sandbox.path().join("resctrl");
+    let gold = root.join("gold");
+    fs::create_dir_all(&gold)?;
+    fs::write(gold.join("schemata"), "    L3:0=00f\n")?;
+    let mut config = sandbox.config();
+    let rdt = |name: &str, line: &str, monitoring| IntelRdt {
+        clos_id: name.into(),
+        schemata: vec![line.into()],
+        monitoring,
+    };
+    config.intel_rdt = Some(rdt("", "L3:0=f", false));
+    let error = sandbox.start(&config, process(&["/guest", "sleep"])).err().ok_or("started")?;
+    assert!(error.to_string().contains("resctrl, which is not mounted"), "{error}");
+
+    let mountinfo = sandbox.path().join("mountinfo");
+    let line = format!("9999 1 0:99 / {} rw - resctrl resctrl rw\n", root.display());
+    fs::write(&mountinfo, fs::read_to_string("/proc/self/mountinfo")? + &line)?;
+    let own = format!("/proc/{}/mountinfo", std::process::id());
+    let none = None::<&str>;
+    nix::mount::mount(Some(&mountinfo), &*own, none, nix::mount::MsFlags::MS_BIND, none)?;
+    let tasks = |group: &std::path::Path| fs::read_to_string(group.join("tasks"));
+
+    // Its own group, which ends with it.
+    let mut live = sandbox.start(&config, process(&["/guest", "sleep"]))?;
+    let group = root.join(live.container.id());
+    assert_eq!(tasks(&group)?, format!("{}\n", live.running.pid()));
+    assert_eq!(fs::read_to_string(group.join("schemata"))?, "L3:0=f\n");
+    let mut further = process(&["/guest"]);
+    further.as_child = true;
+    let mut running = sandbox.join(&mut live.container, further)?;
+    assert_eq!(tasks(&group)?, format!("{}\n", running.pid()));
+    output(&mut running)?;
+    for file in ["tasks", "schemata"] {
+        fs::remove_file(group.join(file))?;
+    }
+    live.kill()?;
+    assert!(!group.exists());
+
+    // A group of others, which stays.
+    config.intel_rdt = Some(rdt("gold", "L3:0=f", false));
+    let live = sandbox.start(&config, process(&["/guest", "sleep"]))?;
+    assert_eq!(tasks(&gold)?, format!("{}\n", live.running.pid()));
+    live.kill()?;
+    assert!(gold.exists());
+    config.intel_rdt = Some(rdt("gold", "L3:0=ff", false));
+    let error = sandbox.start(&config, process(&["/guest", "sleep"])).err().ok_or("started")?;
+    assert!(error.to_string().contains("other schemata"), "{error}");
+    // The check for what is left reads the real one.
+    Ok(nix::mount::umount(&*own)?)
 }

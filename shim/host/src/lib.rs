@@ -4,6 +4,7 @@
 //! [`pidone_config`].
 //!
 //! - [`cgroup`]: control groups, version 1, hybrid and version 2.
+//! - [`resctrl`]: shares of caches and of the bandwidth of memory.
 //! - [`net`]: network interfaces, addresses and routes, over rtnetlink.
 //! - [`seccomp`]: the compiler from a profile to a BPF filter.
 //! - [`user`]: `/etc/passwd` and `/etc/group` below an untrusted root.
@@ -28,6 +29,7 @@ pub mod net;
 pub mod pidfd;
 pub mod privilege;
 pub mod proc;
+pub mod resctrl;
 pub mod seccomp;
 pub mod span;
 pub mod systemd;

@@ -7,13 +7,13 @@ use std::sync::PoisonError;
 
 use pidone_config::{Code, Error, Result};
 use pidone_host::cgroup::{Cgroups, Scope};
-use pidone_host::{net, pidfd};
+use pidone_host::{net, pidfd, resctrl};
 use rustix::fs::{AtFlags, Mode, OFlags, openat, unlinkat};
 use rustix::io::Errno;
 use rustix::process::Signal;
 
 use super::{Container, children, owner};
-use crate::container::state::journal::Journal;
+use crate::container::state::journal::{Entry, Journal};
 use crate::container::state::lock::Lock;
 
 impl Container {
@@ -105,6 +105,11 @@ impl Container {
             if let Some(unit) = &journal.scope {
                 Scope::from_unit(unit).forget_failure()?;
             }
+        }
+        if !journal.resctrl.is_empty() {
+            resctrl::remove(&journal.resctrl)?;
+            // Another container may make groups of these names.
+            Journal::append(self.directory.as_fd(), &[Entry::ResctrlMade(Vec::new())])?;
         }
         let state = self.known();
         let links = state.host_links.iter().chain(&journal.host_links);

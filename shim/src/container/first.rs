@@ -3,11 +3,13 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
 
 use pidone_config::config::{self, NamespaceType};
 use pidone_config::{Code, Config, Error, Process, Result};
 use pidone_host::cgroup::{self, Cgroups};
 use pidone_host::pidfd;
+use pidone_host::resctrl::{self, Group};
 use pidone_host::unix::path_in;
 use pidone_plan::container::has_commands;
 use rustix::process::Signal;
@@ -158,6 +160,7 @@ impl Container {
         if let (Some(cgroups), Some(limits)) = (&mut cgroups, &config.cgroups) {
             scope = self.make_cgroups(cgroups, limits)?;
         }
+        let resctrl = config.intel_rdt.as_ref().map(|rdt| self.make_resctrl(rdt)).transpose()?;
         let started = run(&Start {
             state: &state,
             lock,
@@ -169,6 +172,7 @@ impl Container {
             cgroups: cgroups.as_ref(),
             scope: RefCell::new(scope),
             network: &network,
+            resctrl: resctrl.as_ref(),
             parallel_netns: parallel_netns.as_ref(),
             listener,
             supervisor: supervisor.as_ref().map(AsFd::as_fd),
@@ -228,6 +232,25 @@ impl Container {
             let _ = self.clean_failed_start();
         })?;
         Ok(None)
+    }
+
+    /// Makes the group of resctrl, and records what was made: a group of others must stay.
+    fn make_resctrl(&self, config: &config::IntelRdt) -> Result<Group> {
+        let directory = self.directory.as_fd();
+        let mut made = Vec::new();
+        let record = |path: &Path| {
+            made.push(path.to_owned());
+            Journal::append(directory, &[Entry::ResctrlMade(made.clone())]).inspect_err(|_| {
+                // Nothing else knows of it.
+                let _ = resctrl::remove(&made);
+            })
+        };
+        let group = Group::locate(config, self.id());
+        let group = group.and_then(|group| group.create(config, record).map(|()| group));
+        group.inspect_err(|_| {
+            // The error of the group is reported, not one of the cleanup.
+            let _ = self.clean_failed_start();
+        })
     }
 
     /// Removes what a failed start has made, and records that the cgroups are no longer this

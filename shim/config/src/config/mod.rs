@@ -22,6 +22,7 @@ mod fault;
 mod group;
 mod hook;
 mod id_map;
+mod intel_rdt;
 pub(crate) mod json;
 mod namespace;
 mod network;
@@ -44,6 +45,7 @@ pub use device::{Device, DeviceRule, NotARule};
 pub(crate) use fault::Names;
 pub use hook::{Hook, Hooks};
 pub use id_map::IdMap;
+pub use intel_rdt::IntelRdt;
 pub use json::MAX_SIZE;
 pub use mount::{Command, Link, Mount, MountIdMap, MountOptions};
 pub use namespace::{Namespace, NamespaceType, TimeOffset};
@@ -198,6 +200,10 @@ pub struct Config {
     /// Addition: the NUMA memory policy of the container's processes.
     #[serde(deserialize_with = "json::object", skip_serializing_if = "Option::is_none")]
     pub memory_policy: Option<MemoryPolicy>,
+    /// Addition: the group of the resctrl file system: shares of caches and of the bandwidth of
+    /// memory.
+    #[serde(deserialize_with = "json::object", skip_serializing_if = "Option::is_none")]
+    pub intel_rdt: Option<IntelRdt>,
     /// Addition: whether processes get a new session keyring: `session-keyring(7)`.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub new_keyring: bool,

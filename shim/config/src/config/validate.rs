@@ -46,6 +46,9 @@ impl Config {
         if let Some(cgroup) = &self.cgroups {
             cgroup.check().map_err(|fault| fault.under("cgroups"))?;
         }
+        if let Some(rdt) = &self.intel_rdt {
+            rdt.check().map_err(|fault| fault.under("intel_rdt"))?;
+        }
         Ok(())
     }
 

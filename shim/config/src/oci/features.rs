@@ -46,7 +46,7 @@ pub struct Linux {
     /// SELinux labels.
     pub selinux: Enabled,
     /// Intel Resource Director Technology.
-    pub intel_rdt: Enabled,
+    pub intel_rdt: IntelRdt,
     /// NUMA memory policies.
     pub memory_policy: MemoryPolicy,
     /// Extensions of mounts.
@@ -60,6 +60,17 @@ pub struct Linux {
 pub struct Enabled {
     /// Whether this program supports the feature, regardless of the host.
     pub enabled: bool,
+}
+
+/// Intel Resource Director Technology.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct IntelRdt {
+    /// Whether this program supports `intelRdt`, regardless of the host.
+    pub enabled: bool,
+    /// Whether it supports `intelRdt.schemata`.
+    pub schemata: bool,
+    /// Whether it supports `intelRdt.enableMonitoring`.
+    pub monitoring: bool,
 }
 
 /// Cgroup features.
@@ -121,7 +132,7 @@ pub fn features() -> Features {
     let capabilities = caps::all();
     let mut capabilities: Vec<_> = capabilities.iter().collect();
     capabilities.sort_unstable_by_key(|capability| capability.bitmask());
-    let (on, off) = (Enabled { enabled: true }, Enabled { enabled: false });
+    let on = Enabled { enabled: true };
     Features {
         oci_version_min: "1.0.0",
         oci_version_max: VERSION,
@@ -148,7 +159,7 @@ pub fn features() -> Features {
             },
             apparmor: on,
             selinux: on,
-            intel_rdt: off,
+            intel_rdt: IntelRdt { enabled: true, schemata: true, monitoring: true },
             memory_policy: MemoryPolicy {
                 modes: words(&linux::MEMORY_MODES),
                 flags: words(&linux::MEMORY_FLAGS),

@@ -15,7 +15,6 @@
 //!
 //! - `vm`, and the section of another platform (`windows`, `solaris`, `zos`, `freebsd`) in a
 //!   document without `linux`.
-//! - `linux.intelRdt`.
 //! - `linux.personality.flags`: the specification defines none.
 //! - `linux.cgroupsPath` with `..`, and the root of a hierarchy.
 //! - `linux.resources.memory.kernelTCP`, except 0 and -1.

@@ -9,6 +9,7 @@ use pidone_config::seccomp::flag::NEW_LISTENER;
 use pidone_config::{Config, Error, Process, Result};
 use pidone_host::cgroup::{Cgroups, Entrance};
 use pidone_host::proc;
+use pidone_host::resctrl::Group;
 use pidone_host::unix::path_in;
 use pidone_plan as plan;
 use pidone_plan::dropped::DroppedPrivileges;
@@ -245,10 +246,13 @@ pub(crate) struct Further<'a> {
 
 impl Host for JoinHostSide<'_> {
     fn on_cloned(&mut self, child: &Child) -> Result<()> {
-        let Some(Further { process, owner, first, container, .. }) = &self.0 else {
+        let Some(Further { process, owner, hooks, first, container }) = &self.0 else {
             return Ok(());
         };
         owner.take((*first, *container))?;
+        if let Some(rdt) = &hooks.config.intel_rdt {
+            Group::locate(rdt, hooks.id)?.add(child.pid)?;
+        }
         reset_affinity(child.pid, process);
         adjust_oom_score(child.pid, process.oom_score_adj)
     }

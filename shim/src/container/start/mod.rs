@@ -11,6 +11,7 @@ use pidone_config::config::NamespaceType;
 use pidone_config::oci::Status;
 use pidone_config::{Config, Error, Process, Result, Stdio};
 use pidone_host::cgroup::{self, Cgroups, Entrance};
+use pidone_host::resctrl::Group;
 use pidone_host::{lsm, net, privilege, proc};
 use pidone_plan::barrier::{BARRIER_CGROUP, BARRIER_CREATE, BARRIER_START, mount_of_barrier};
 use pidone_plan::dropped::DroppedPrivileges;
@@ -50,6 +51,8 @@ pub(crate) struct Start<'a> {
     /// The scope, if systemd makes the cgroup. It is taken when the process is in it.
     pub(crate) scope: RefCell<Option<cgroup::Starting>>,
     pub(crate) network: &'a net::Plan,
+    /// The group of resctrl that the process enters.
+    pub(crate) resctrl: Option<&'a Group>,
     /// The network namespace, if another thread makes it.
     pub(crate) parallel_netns: Option<&'a Network>,
     /// The socket on which the program waits for the start; `None` to execute it at once.
@@ -385,6 +388,9 @@ impl Host for HostSide<'_> {
         }
         if let Some(owner) = &self.owner {
             owner.take(child.ids())?;
+        }
+        if let Some(group) = self.start.resctrl {
+            group.add(child.pid)?;
         }
         reset_affinity(child.pid, self.start.process);
         adjust_oom_score(child.pid, self.start.process.oom_score_adj)

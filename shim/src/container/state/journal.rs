@@ -38,6 +38,8 @@ pub(crate) enum Entry {
     CgroupsMade(Vec<PathBuf>),
     /// Interfaces on the host that are about to be made.
     HostLinks(Vec<String>),
+    /// Groups of resctrl that were made, those in others last.
+    ResctrlMade(Vec<PathBuf>),
     /// The first process, which has just been cloned.
     Process(Identity),
 }
@@ -55,6 +57,8 @@ pub(crate) struct Journal {
     pub(crate) cgroups_made: Option<Vec<PathBuf>>,
     /// Interfaces on the host.
     pub(crate) host_links: Vec<String>,
+    /// Groups of resctrl, those in others last.
+    pub(crate) resctrl: Vec<PathBuf>,
     /// The first process.
     pub(crate) process: Option<Identity>,
     /// Whether there is a file, even an empty one.
@@ -104,6 +108,7 @@ impl Journal {
                 Ok(Entry::CgroupsMissing(paths)) => journal.cgroups_missing = paths,
                 Ok(Entry::CgroupsMade(parents)) => journal.cgroups_made = Some(parents),
                 Ok(Entry::HostLinks(links)) => journal.host_links = links,
+                Ok(Entry::ResctrlMade(groups)) => journal.resctrl = groups,
                 Ok(Entry::Process(identity)) => journal.process = Some(identity),
                 // What a truncated line announces was not done.
                 Err(_) => journal.has_other_lines |= line.ends_with(b"\n"),

@@ -59,3 +59,30 @@ impl MemoryPolicy {
         Ok(config::MemoryPolicy { mode, nodes })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Some modes take no nodes, which may be absent, empty or `null`, and some may do without.
+    #[test]
+    fn nodes_may_be_empty_where_the_mode_needs_none() {
+        for (mode, may_be_empty, may_be_filled) in [
+            ("MPOL_DEFAULT", true, false),
+            ("MPOL_LOCAL", true, false),
+            ("MPOL_PREFERRED", true, true),
+            ("MPOL_BIND", false, true),
+            ("MPOL_INTERLEAVE", false, true),
+        ] {
+            let policy = |nodes: &str| {
+                let text = format!(r#"{{"mode": "{mode}"{nodes}}}"#);
+                config::json::parse_with_nulls::<MemoryPolicy>(text.as_bytes(), "")
+                    .and_then(|policy| policy.policy())
+            };
+            for empty in ["", r#", "nodes": """#, r#", "nodes": null"#] {
+                assert_eq!(policy(empty).is_ok(), may_be_empty, "{mode}{empty}");
+            }
+            assert_eq!(policy(r#", "nodes": "0""#).is_ok(), may_be_filled, "{mode}");
+        }
+    }
+}

@@ -13,11 +13,13 @@ use crate::oci::linux::seccomp::Seccomp;
 use crate::text::quoted;
 
 mod device;
+mod intel_rdt;
 mod memory_policy;
 mod namespace;
 pub mod seccomp;
 
 pub use device::Device;
+pub use intel_rdt::IntelRdt;
 pub use memory_policy::{FLAGS as MEMORY_FLAGS, MODES as MEMORY_MODES, MemoryPolicy};
 pub(super) use namespace::id_maps;
 pub use namespace::{IdMapping, Namespace, TYPES as NAMESPACES, TimeOffset};
@@ -65,9 +67,9 @@ pub struct Linux {
     /// The SELinux label of files and mounts.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub mount_label: String,
-    /// Intel Resource Director Technology; refused.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub intel_rdt: Option<serde_json::Value>,
+    /// Intel Resource Director Technology.
+    #[serde(deserialize_with = "object", skip_serializing_if = "Option::is_none")]
+    pub intel_rdt: Option<IntelRdt>,
     /// The execution domain.
     #[serde(deserialize_with = "object", skip_serializing_if = "Option::is_none")]
     pub personality: Option<Personality>,
@@ -105,10 +107,7 @@ pub const DOMAINS: [(&str, u32); 2] = [("LINUX", 0), ("LINUX32", 8)];
 impl Linux {
     /// Lowers everything except the cgroup into the configuration.
     pub(super) fn apply(&self, config: &mut Config) -> Result<()> {
-        if self.intel_rdt.is_some() {
-            let reason = "Intel RDT is not supported";
-            return Err(Error::config("linux.intelRdt", "", reason));
-        }
+        config.intel_rdt = self.intel_rdt.as_ref().map(IntelRdt::group);
         self.apply_namespaces(config)?;
         self.apply_root(config)?;
         for (name, device) in &self.net_devices {
@@ -203,6 +202,7 @@ pub(super) const NAMES: config::Names = config::Names {
         ("time_offsets", "linux.timeOffsets"),
         ("root_propagation", "linux.rootfsPropagation"),
         ("memory_policy", "linux.memoryPolicy"),
+        ("intel_rdt", "linux.intelRdt"),
         ("cgroups", "linux.resources"),
         ("rlimits", "process.rlimits"),
         ("capabilities", "process.capabilities.permitted"),
@@ -221,6 +221,7 @@ pub(super) const NAMES: config::Names = config::Names {
         ("id_map", ""),
         ("uid_mappings", "uidMappings"),
         ("gid_mappings", "gidMappings"),
+        ("clos_id", "closID"),
         ("container_id", "containerID"),
         ("host_id", "hostID"),
         ("file_mode", "fileMode"),

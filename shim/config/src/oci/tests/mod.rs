@@ -377,7 +377,9 @@ fn features_list_what_is_supported() {
     assert_eq!(features["linux"]["namespaces"].as_array().unwrap().len(), 8);
     assert_eq!(features["linux"]["cgroup"]["systemdUser"], true);
     assert_eq!(features["linux"]["seccomp"]["archs"].as_array().unwrap().len(), 23);
-    assert_eq!(features["linux"]["intelRdt"]["enabled"], false);
+    let rdt = json!({"enabled": true, "schemata": true, "monitoring": true});
+    assert_eq!(features["linux"]["intelRdt"], rdt);
+    assert_eq!(features["potentiallyUnsafeConfigAnnotations"], json!(["org.pidone.", "run.oci."]));
 }
 
 #[test]

@@ -214,7 +214,16 @@ pub(super) fn all() -> Vec<(&'static str, Value, &'static str)> {
             json!({"defaultAction": "SCMP_ACT_FOO"}),
             "`linux.seccomp.defaultAction = \"SCMP_ACT_FOO\"`: unknown action",
         ),
-        ("/linux/intelRdt", json!({}), "`linux.intelRdt`: Intel RDT is not supported"),
+        (
+            "/linux/intelRdt",
+            json!({"closID": "a/b"}),
+            "`linux.intelRdt.closID = \"a/b\"`: cannot be the name of a group",
+        ),
+        (
+            "/linux/intelRdt",
+            json!({"schemata": ["L3"]}),
+            "`linux.intelRdt.schemata[0] = \"L3\"`: is not a line like L3:0=7f0;1=1f",
+        ),
         (
             "/linux/personality",
             json!({"domain": "SVR4"}),
