@@ -51,6 +51,7 @@ check 'no such program' 127 '*executable file*not found*' run $image nosuchprogr
 check 'no such path' 127 '*no such file or directory*' run $image /no/such/program
 check 'a file that is no program' 126 '*ermission denied*' run $image /etc/plain
 check 'a directory' 126 '*' run $image /etc
+check 'the error names the runtime once' 127 '!(*tested: *pidone: *)' run $image nosuchprogram
 check 'an error of podman itself' 125 '*no-such-option*' run --no-such-option $image true
 check 'no terminal' 1 '' run $image test -t 0
 check 'a terminal' 0 '' run --tty $image sh -c 'test -t 0 && test -t 1 && test -t 2'
@@ -59,6 +60,8 @@ check 'the size of the terminal' 0 '*size 30 100*' on_terminal \
     sh -c 'until stty size | grep -qv ^0; do sleep 0.1; done; echo size $(stty size)'
 check 'user and groups' 0 'uid=1000(user) gid=50(staff) groups=*1000(user)' \
     run --user 1000:50 --group-add 1000 $image id
+check 'groups of the caller' 0 '0 5 6' setpriv --groups 5,6 \
+    podman run --rm "${options[@]}" --group-add keep-groups $image id -G
 check 'a user by name' 0 'uid=1000(user) gid=1000(user)*' run --user user $image id
 check 'working directory' 0 /tmp run --workdir /tmp $image pwd
 check 'environment' 0 'two words' run --env 'V=two words' $image sh -c 'echo "$V"'
@@ -82,6 +85,8 @@ check 'a bind mount' 0 '' run --volume "$work/volume:/volume" $image sh -c 'echo
 check 'what was written there' 0 inside cat "$work/volume/file"
 echo outside >"$work/volume/from"
 check 'a device' 0 crw* run --device /dev/kmsg $image ls -l /dev/kmsg
+check 'a device at another path in a user namespace' 0 'crw* 0 * 0 *' \
+    run --uidmap 0:100000:1000 --device /dev/fuse:/dev/other $image ls -ln /dev/other
 check 'a device that is not allowed' 1 '*not permitted*' \
     run $image sh -c 'mknod /tmp/kmsg c 1 11 && cat /tmp/kmsg'
 check 'a masked path' 0 '' run $image ls -A /sys/firmware
