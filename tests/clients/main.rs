@@ -33,32 +33,32 @@ struct Client {
 /// The view of a host with systemd.
 const SYSTEMD: &str = "systemd";
 
-const BOTH: &[&str] = &["host", "v2"];
+const ALL: &[&str] = &["host", "v2", SYSTEMD];
 
 const CLIENTS: [Client; 5] = [
     Client {
         name: "podman",
         programs: &["podman", "conmon", "catatonit"],
-        views: BOTH,
+        views: ALL,
         needs_controllers: false,
     },
-    Client { name: "buildah", programs: &["buildah"], views: BOTH, needs_controllers: false },
+    Client { name: "buildah", programs: &["buildah"], views: ALL, needs_controllers: false },
     Client {
         name: "containerd",
         programs: &["containerd", "ctr"],
-        views: BOTH,
+        views: ALL,
         needs_controllers: false,
     },
     Client {
         name: "cri",
         programs: &["containerd", "ctr", "protoc", "/usr/bin/python3", PYTHON_GRPC],
-        views: &["host"],
+        views: &["host", SYSTEMD],
         needs_controllers: true,
     },
     Client {
         name: "docker",
         programs: &["dockerd", "docker", "docker-init"],
-        views: BOTH,
+        views: ALL,
         needs_controllers: false,
     },
 ];
