@@ -81,7 +81,8 @@ clear_cgroups() {
 prepare() {
     # Sockets of systemd are there.
     [ "$view" = systemd ] || mount -t tmpfs -o mode=755 tmpfs /run
-    mkdir -p "$work"/{bin,tmp} /run/lock
+    mkdir -p "$work"/{bin,tmp}
+    [ ! -w /run ] || mkdir -p /run/lock
     # conmon writes a file where it was started.
     cd "$work"
     export TMPDIR=$work/tmp HOME=$work PATH=$work/bin:$PATH
@@ -91,7 +92,8 @@ prepare() {
     fi
     # Which the machine may have as well.
     [ "$view" = systemd ] || [ ! -e /sys/fs/cgroup/cgroup.controllers ] || view=v2
-    ip link set lo up
+    # An ordinary user has the network of the host.
+    [ "$(id -u)" != 0 ] || ip link set lo up
     local applet
     mkdir -p "$rootfs"/{bin,etc,tmp,proc,sys,dev,root}
     cp "$(command -v busybox)" "$rootfs/bin/busybox"
@@ -115,6 +117,8 @@ prepare() {
 remains() {
     local process
     for process in /proc/[0-9]*; do
+        # Threads of the kernel come and go where they are seen.
+        ! grep -qs '^Kthread:.*1' "$process/status" || continue
         [ "$process" = /proc/$$ ] || echo "process ${process#/proc/} $(tr '\0' ' ' <"$process/cmdline")"
     done
     awk '{ print "mount", $5 }' /proc/self/mountinfo

@@ -18,6 +18,7 @@ use std::time::Duration;
 use libtest_mimic::{Arguments, Trial};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, Uid};
+use pidone_tests::systemd::User;
 use pidone_tests::{Outcome, Stop, completion, need, systemd};
 
 /// A client, the programs without which its script does not work, and the views of the cgroups
@@ -30,12 +31,15 @@ struct Client {
     needs_controllers: bool,
 }
 
+/// The client whose script an ordinary user runs.
+const ROOTLESS: &str = "rootless";
+
 /// The view of a host with systemd.
 const SYSTEMD: &str = "systemd";
 
 const ALL: &[&str] = &["host", "v2", SYSTEMD];
 
-const CLIENTS: [Client; 5] = [
+const CLIENTS: [Client; 6] = [
     Client {
         name: "podman",
         programs: &["podman", "conmon", "catatonit"],
@@ -54,6 +58,13 @@ const CLIENTS: [Client; 5] = [
         programs: &["containerd", "ctr", "protoc", "/usr/bin/python3", PYTHON_GRPC],
         views: &["host", SYSTEMD],
         needs_controllers: true,
+    },
+    // podman of an ordinary user.
+    Client {
+        name: ROOTLESS,
+        programs: &["podman", "conmon", "newuidmap"],
+        views: &[SYSTEMD],
+        needs_controllers: false,
     },
     Client {
         name: "docker",
@@ -113,7 +124,8 @@ impl Client {
             assert!(copied.success(), "{copied}");
             let script = script(&host.path("clients"));
             let arguments = [OsStr::new("bash"), script.as_os_str(), runtime.as_os_str()];
-            let mut command = host.command(systemd::User::Root, &arguments);
+            let user = if self.name == ROOTLESS { User::Person } else { User::Root };
+            let mut command = host.command(user, &arguments);
             command.arg(view);
             command
         } else {

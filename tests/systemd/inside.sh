@@ -25,6 +25,8 @@ node urandom 1 9
 node tty 5 0
 node kmsg 1 11
 node fuse 10 229
+mkdir "$root/dev/net"
+node net/tun 10 200
 mkdir "$root/dev/pts" "$root/dev/shm" "$root/dev/mqueue"
 mount -t devpts -o newinstance,ptmxmode=0666,mode=620,gid=5 devpts "$root/dev/pts"
 mount -t tmpfs -o mode=1777 tmpfs "$root/dev/shm"
@@ -49,6 +51,8 @@ echo 'person:x:2000:2000::/home/person:/bin/sh' >>"$root/etc/passwd"
 echo 'person:x:2000:' >>"$root/etc/group"
 for file in subuid subgid; do echo person:300000:65536 >"$root/etc/$file"; done
 mkdir -p "$root/home/person"
+# Overlays of the user's images: an overlay above others of an overlay is refused.
+mount -t tmpfs tmpfs "$root/home/person"
 chown 2000:2000 "$root/home/person"
 for directory in "$share" "$programs"; do
     mkdir -p "$root$directory"
