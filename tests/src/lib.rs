@@ -46,4 +46,4 @@ pub use report::{
 pub use sandbox::{Launch, Live, Output, Sandbox, mounts_and_reads, output, process};
 pub use subject::{Place, Running, Subject, children, send, status};
 pub use view::{DELEGATED, View};
-pub use wait::{DEADLINE, eventually, until};
+pub use wait::{DEADLINE, eventually, stop, until};

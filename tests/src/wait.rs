@@ -5,6 +5,8 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal};
+
 use crate::{Outcome, Stop};
 
 /// When a wait is given up. Nothing takes this long, even on a machine with other work: the
@@ -43,4 +45,15 @@ pub fn until(what: &str, mut holds: impl FnMut() -> Result<bool, Stop>) -> Outco
         None if held => Ok(()),
         None => Err(Stop::Failed(format!("{what}: not within {} s", DEADLINE.as_secs()))),
     }
+}
+
+/// Stops a process by `SIGSTOP`, and waits until it has stopped: it may run on for a while after
+/// the signal was sent.
+///
+/// # Errors
+/// If the signal cannot be sent or the process does not stop.
+pub fn stop(pid: Pid) -> Outcome {
+    rustix::process::kill_process(pid, Signal::STOP)?;
+    let stat = format!("/proc/{}/stat", pid.as_raw_nonzero());
+    until("it has stopped", || Ok(std::fs::read_to_string(&stat)?.contains(") T ")))
 }

@@ -8,7 +8,7 @@ use pidone::config::{Hook, IdMap, Seccomp, SeccompSyscall, capability};
 use pidone::{Code, Config, Container, Process, Status, Stdio, TerminalSize};
 use pidone_proto::limits;
 use pidone_tests::{
-    Case, DEADLINE, Live, Outcome, Report, Sandbox, Stop, case, output, process, until,
+    Case, DEADLINE, Live, Outcome, Report, Sandbox, Stop, case, output, process, stop, until,
 };
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, socket_with};
 use rustix::process::{Pid, Signal, kill_process};
@@ -393,7 +393,7 @@ fn a_stopped_init_leaves_the_start_to_the_host(sandbox: &Sandbox) -> Outcome {
     sandbox.add_busybox()?;
     let mut live = sleeper(sandbox)?;
     let init = Pid::from_raw(live.running.pid()).ok_or("no pid")?;
-    kill_process(init, Signal::STOP)?;
+    stop(init)?;
     let script = "echo $PPID >>/tmp/ran";
     for _ in 0..2 {
         let mut running = sandbox.join(&mut live.container, process(&["/bin/sh", "-c", script]))?;

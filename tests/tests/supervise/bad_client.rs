@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Instant;
 
 use pidone_proto::{FrameType, Request, limits};
-use pidone_tests::{Case, DEADLINE, GUEST, Outcome, Sandbox, Stop, case, until};
+use pidone_tests::{Case, DEADLINE, GUEST, Outcome, Sandbox, Stop, case, stop, until};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
 use rustix::io::{Errno, ioctl_fionbio};
 use rustix::process::{Pid, Signal, kill_process};
@@ -113,7 +113,7 @@ fn that_give_up(sandbox: &Sandbox) -> Outcome {
     for stays in [true, false] {
         let (init, _first) = Init::start(sandbox)?;
         let pid = Pid::from_raw(init.pid()?).ok_or("no pid")?;
-        kill_process(pid, Signal::STOP)?;
+        stop(pid)?;
         let mut passing = init.connect()?;
         Spawn::new(&[GUEST, "sleep"]).send(&mut passing)?;
         let passing = stays.then_some(passing);
