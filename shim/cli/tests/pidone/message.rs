@@ -1,12 +1,13 @@
 //! What errors say: the mount, the field, the limit; and the words that clients look for.
 
 use std::fs;
+use std::path::Path;
 
 use serde_json::{Value, json};
 
 use crate::{Case, case};
 use pidone_tests::need::controller;
-use pidone_tests::{Bench, set};
+use pidone_tests::{Bench, Need, set};
 
 pub(crate) const CASES: &[Case] = &[
     case("mount_errors_name_the_mount", &[], mount_errors_name_the_mount),
@@ -14,6 +15,8 @@ pub(crate) const CASES: &[Case] = &[
     case("what_is_out_of_range_is_named", &[], what_is_out_of_range_is_named),
     case("ids_outside_of_the_map_are_named", &[], ids_outside_of_the_map_are_named),
     case("a_full_pids_limit_is_named", &[], a_full_pids_limit_is_named),
+    case("the_systemd_driver_needs_cgroup_v2", &[Need::V1], the_systemd_driver_needs_cgroup_v2),
+    case("the_systemd_driver_needs_systemd", &[], the_systemd_driver_needs_systemd),
 ];
 
 /// The error of a container that cannot be created.
@@ -149,4 +152,37 @@ fn a_full_pids_limit_is_named(bench: &Bench) {
     assert!(error.contains("Resource temporarily unavailable"), "{error}");
     assert!(error.contains("the limit of processes of the cgroup"), "{error}");
     bench.check_nothing_is_left();
+}
+
+/// By the flag of runc, and by the name that `--cgroup-manager` has for it.
+const SYSTEMD: [&[&str]; 2] = [&["--systemd-cgroup"], &["--cgroup-manager", "systemd"]];
+
+/// systemd 258 and later know nothing else.
+fn the_systemd_driver_needs_cgroup_v2(bench: &Bench) {
+    let mut config = bench.config(&["true"]);
+    config["linux"]["cgroupsPath"] = json!(format!(":pidone:{}", bench.cgroup()));
+    let bundle = bench.bundle(&config);
+    for flags in SYSTEMD {
+        let error = bench.refused(&[flags, &["run", "--bundle", &bundle, "x"]].concat());
+        assert!(error.contains("systemd") && error.contains("needs cgroup v2"), "{error}");
+        bench.check_nothing_is_left();
+    }
+}
+
+/// Where there is only cgroup v2, and no socket of systemd or of a bus.
+fn the_systemd_driver_needs_systemd(bench: &Bench) {
+    let mut config = bench.config(&["true"]);
+    config["linux"]["cgroupsPath"] = json!(format!(":pidone:{}", bench.cgroup()));
+    let bundle = bench.bundle(&config);
+    let alone = "umount --recursive /sys/fs/cgroup && mount -t cgroup2 cgroup2 /sys/fs/cgroup && \
+                 mount -t tmpfs tmpfs /run && exec \"$@\"";
+    let (program, state) = (bench.program().to_str().unwrap(), bench.text("state"));
+    for flags in SYSTEMD {
+        let outer = ["--mount", "sh", "-c", alone, "-", program, "--root", &state];
+        let all = [&outer, flags, &["run", "--bundle", &bundle, "x"]].concat();
+        let finished = bench.finish(&mut bench.command_of(Path::new("/usr/bin/unshare"), &all));
+        let error = finished.error(1);
+        assert!(error.contains("needs a running systemd"), "{error}");
+        bench.check_nothing_is_left();
+    }
 }

@@ -15,7 +15,10 @@ use pidone_tests::systemd::{Runtime, Tenant};
 use pidone_tests::{Call, Case};
 
 /// The runtime.
-const RUNTIMES: &[Runtime] = &[Runtime::pidone(env!("CARGO_BIN_EXE_pidone"))];
+const PIDONE: Runtime = Runtime::pidone(env!("CARGO_BIN_EXE_pidone"));
+
+/// By root, and by an ordinary user, whose manager asks the system's to move each process.
+const RUNTIMES: &[Runtime] = &[PIDONE, PIDONE.by_person("::pidone::user")];
 
 const CASES: &[Case<Tenant>] =
     &[Case::panicking("starts_at_a_time", starts_at_a_time).ways(RUNTIMES)];
