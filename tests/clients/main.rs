@@ -39,7 +39,7 @@ const SYSTEMD: &str = "systemd";
 
 const ALL: &[&str] = &["host", "v2", SYSTEMD];
 
-const CLIENTS: [Client; 6] = [
+const CLIENTS: [Client; 7] = [
     Client {
         name: "podman",
         programs: &["podman", "conmon", "catatonit"],
@@ -59,7 +59,13 @@ const CLIENTS: [Client; 6] = [
         views: &["host", SYSTEMD],
         needs_controllers: true,
     },
-    // podman of an ordinary user.
+    // podman of an ordinary user, with cgroups of its own and with systemd.
+    Client {
+        name: "podman-rootless",
+        programs: &["podman", "conmon", "newuidmap", "setpriv", "/etc/subuid", "/etc/subgid"],
+        views: &["host", "v2"],
+        needs_controllers: false,
+    },
     Client {
         name: ROOTLESS,
         programs: &["podman", "conmon", "newuidmap"],

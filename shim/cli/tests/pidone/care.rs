@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::{Case, case};
 use pidone_tests::leftover::{CGROUPS, find};
-use pidone_tests::{Bench, Need};
+use pidone_tests::{Bench, Need, eventually};
 
 pub(crate) const CASES: &[Case] = &[
     case("details_are_lines_of_the_log", &[], details_are_lines_of_the_log),
@@ -111,6 +111,16 @@ fn the_longest_interval_is_no_panic(bench: &Bench) {
     let events = bench.start(&mut bench.command(&["events", "--interval", "2562047h47m16s", "e"]));
     let longer =
         bench.start(&mut bench.command(&["events", "--interval", "2562047788015215h", "e"]));
+    // It has asked for events, and waits.
+    let waits = || {
+        let files = fs::read_dir(format!("/proc/{}/fd", events.pid()));
+        files.into_iter().flatten().flatten().any(|file| {
+            let target = fs::read_link(file.path()).unwrap_or_default();
+            let target = target.to_string_lossy();
+            target.contains("inotify") || target.contains("eventfd")
+        })
+    };
+    assert!(eventually(waits), "{events:?}");
     // They end with the cgroup.
     bench.delete("e");
     assert_eq!(events.finish().ok(), "");
