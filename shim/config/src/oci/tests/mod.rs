@@ -379,7 +379,8 @@ fn features_list_what_is_supported() {
     assert_eq!(features["linux"]["seccomp"]["archs"].as_array().unwrap().len(), 23);
     let rdt = json!({"enabled": true, "schemata": true, "monitoring": true});
     assert_eq!(features["linux"]["intelRdt"], rdt);
-    assert_eq!(features["potentiallyUnsafeConfigAnnotations"], json!(["org.pidone.", "run.oci."]));
+    let unsafe_annotations = json!(["org.pidone.", "org.systemd.property.", "run.oci."]);
+    assert_eq!(features["potentiallyUnsafeConfigAnnotations"], unsafe_annotations);
 }
 
 #[test]
