@@ -59,7 +59,7 @@ const CLIENTS: [Client; 7] = [
         views: &["host", SYSTEMD],
         needs_controllers: true,
     },
-    // podman of an ordinary user, with cgroups of its own and with systemd.
+    // podman of an ordinary user, by the cgroupfs driver, and by systemd.
     Client {
         name: "podman-rootless",
         programs: &["podman", "conmon", "newuidmap", "setpriv", "/etc/subuid", "/etc/subgid"],

@@ -97,13 +97,12 @@ impl Container {
         } else {
             // The journal announced these cgroups but does not say that they were made. Any that
             // belong to another container hold its processes, so that removing them fails.
-            let leaves = journal.cgroups.iter().flat_map(BTreeMap::values);
-            for path in leaves.chain(journal.cgroups_missing.iter().rev()) {
-                let _ = std::fs::remove_dir(path);
-            }
-            // Its process has ended, and with it the scope, unless systemd remembers it as failed.
+            let leaves = || journal.cgroups.iter().flat_map(BTreeMap::values);
             if let Some(unit) = &journal.scope {
-                Scope::from_unit(unit).forget_failure()?;
+                leaves().try_for_each(|path| Scope::from_unit(unit).stop_abandoned(path))?;
+            }
+            for path in leaves().chain(journal.cgroups_missing.iter().rev()) {
+                let _ = std::fs::remove_dir(path);
             }
         }
         if !journal.resctrl.is_empty() {

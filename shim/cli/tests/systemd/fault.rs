@@ -4,10 +4,11 @@ use pidone_tests::systemd::{Tenant, User};
 use pidone_tests::{Call, Outcome, Stop, eventually};
 use serde_json::json;
 
-use crate::{ALL, Case, RUNC, case};
+use crate::{ALL, Case, OWN, RUNC, case};
 
 pub(crate) const CASES: &[Case] = &[
     case("a_killed_runtime_leaves_no_unit", ALL, a_killed_runtime_leaves_no_unit),
+    case("a_runtime_killed_at_any_moment_leaves_no_unit", OWN, killed_at_any_moment),
     Case::new("a_unit_that_runs_is_left_alone", a_unit_that_runs_is_left_alone).ways(ALL),
     Case::new("a_unit_that_failed_is_replaced", a_unit_that_failed_is_replaced).ways(ALL),
     case("without_a_bus", RUNC, without_a_bus),
@@ -44,6 +45,26 @@ fn looks_at_units(tenant: &Tenant) -> Outcome {
         return Err(Stop::Unable("this runc goes on without a unit".to_owned()));
     }
     Ok(())
+}
+
+/// systemd does not see the end of a scope whose process died on the way into it, so `delete` has
+/// to end it. That of runc does not.
+fn killed_at_any_moment(tenant: &Tenant) {
+    let (name, state) = (tenant.name(), tenant.text("state"));
+    let program = tenant.runtime().program();
+    let bundle = tenant.bundle(&tenant.config(""));
+    // A creation takes some 15 ms: the sleeps are the moments at which it ends.
+    let script = format!(
+        "for n in $(seq 10 80); do \
+         {program} --root {state} --systemd-cgroup create --bundle {bundle} {name}-$n \
+         </dev/null >/dev/null 2>&1 & sleep $(printf 0.%05d $((n * 25))); \
+         kill -9 $! 2>/dev/null; wait $! 2>/dev/null; \
+         {program} --root {state} delete --force {name}-$n || echo $n; done"
+    );
+    let failed = tenant.host().run(tenant.user(), &["sh", "-c", &script]).ok();
+    assert_eq!(failed, "");
+    let units = || tenant.host().units(tenant.user(), name);
+    assert!(eventually(|| units().is_empty()), "{:?}", units());
 }
 
 /// Somebody else's: the runtime says so, and neither takes nor stops it.

@@ -25,12 +25,14 @@ type Case = pidone_tests::Case<Tenant>;
 /// This runtime.
 const PIDONE: Runtime = Runtime::pidone(env!("CARGO_BIN_EXE_pidone"));
 
+/// This runtime by root and by an ordinary user: what the others do not do.
+const OWN: &[Runtime] = &[PIDONE, PIDONE.by_person("::pidone::user")];
+
 /// runc, and what takes its place: by root.
 const RUNC: &[Runtime] = &[PIDONE, Runtime::RUNC];
 
 /// The same by an ordinary user.
-const RUNC_PERSON: &[Runtime] =
-    &[PIDONE.by_person("::pidone::user"), Runtime::RUNC.by_person("::runc::user")];
+const RUNC_PERSON: &[Runtime] = &[OWN[1], Runtime::RUNC.by_person("::runc::user")];
 
 /// All runtimes: by root.
 const ROOT: &[Runtime] = &[RUNC[0], RUNC[1], Runtime::CRUN];

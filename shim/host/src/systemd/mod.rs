@@ -18,6 +18,7 @@ mod message;
 mod text;
 mod value;
 
+use std::fmt::Write as _;
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -104,11 +105,29 @@ impl Client {
 
     /// Returns the cgroup of the manager itself, below which its slices are.
     pub(crate) fn control_group(&mut self) -> Result<PathBuf> {
-        let arguments = [Value::text(MANAGER), Value::text("ControlGroup")];
+        self.group_of(SYSTEMD_PATH, MANAGER)
+    }
+
+    /// Returns the cgroup of the scope; empty if it has none.
+    pub(crate) fn scope_group(&mut self) -> Result<PathBuf> {
+        // Object paths have only letters and digits, and `_` before the number of any other byte.
+        let mut path = format!("{SYSTEMD_PATH}/unit/");
+        for (at, &byte) in self.unit.as_bytes().iter().enumerate() {
+            if byte.is_ascii_alphabetic() || (at > 0 && byte.is_ascii_digit()) {
+                path.push(byte.into());
+            } else {
+                let _ = write!(path, "_{byte:02x}");
+            }
+        }
+        self.group_of(&path, "org.freedesktop.systemd1.Scope")
+    }
+
+    fn group_of(&mut self, path: &str, interface: &str) -> Result<PathBuf> {
+        let arguments = [Value::text(interface), Value::text("ControlGroup")];
         let serial = self.connection.send(
             &Call {
                 destination: SYSTEMD,
-                path: SYSTEMD_PATH,
+                path,
                 interface: "org.freedesktop.DBus.Properties",
                 method: "Get",
                 arguments: &arguments,

@@ -137,13 +137,22 @@ impl Scope {
         Client::connect(self.manager, &self.unit)?.stop()
     }
 
-    /// Makes systemd forget that the scope has failed, which frees its name. Nothing happens to one
-    /// that is in use or does not exist.
+    /// Ends the scope after the death of the program that asked for it, if it exists at `path` and
+    /// has no processes: systemd does not see the end of a process that died on its way into a
+    /// scope. One elsewhere, or with processes, is another's and stays.
     ///
     /// # Errors
-    /// `Code::SystemError` if systemd cannot be reached or refuses.
-    pub fn forget_failure(&self) -> Result<()> {
-        Client::connect(self.manager, &self.unit)?.reset_failed()
+    /// `Code::SystemError` if systemd cannot be reached or refuses, or the cgroup cannot be read.
+    pub fn stop_abandoned(&self, path: &Path) -> Result<()> {
+        let mut client = Client::connect(self.manager, &self.unit)?;
+        let group = client.scope_group()?;
+        let below = group.strip_prefix("/").unwrap_or(&group);
+        let is_here = !below.as_os_str().is_empty() && path.ends_with(below);
+        let is_empty = match Directory::open(path)? {
+            Some(directory) => super::tree::processes(&directory)?.is_empty(),
+            None => true,
+        };
+        if is_here && is_empty { client.stop() } else { client.reset_failed() }
     }
 
     /// Whether processes enter the cgroup through systemd: a user may not move a process out of a
@@ -359,9 +368,9 @@ impl Cgroups {
 fn unit(name: &str) -> Result<String> {
     const LONGEST: usize = 255;
     let unit = format!("{name}.scope");
-    let known = |c: char| c.is_ascii_alphanumeric() || ":-_.\\@".contains(c);
+    let known = |c: char| c.is_ascii_alphanumeric() || ":-_.\\".contains(c);
     let reason = if !unit.chars().all(known) {
-        "is no name of a unit of systemd, which has letters, digits and `:-_.\\@`"
+        "is no name of a scope of systemd, which has letters, digits and `:-_.\\`"
     } else if unit.len() > LONGEST {
         "is longer than the name of a unit of systemd, 255 bytes"
     } else if name.ends_with(SLICE) {
