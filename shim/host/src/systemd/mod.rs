@@ -1,6 +1,6 @@
 //! The service manager systemd, over D-Bus: transient scopes, their properties and their end.
 //!
-//! A scope is a unit of systemd for processes that another program has started. A [`Client`] is one
+//! A scope is a unit of systemd for processes that another program has started. A client is one
 //! connection, over which the caller sends one request after the other. It is made for one unit:
 //! the only signals that the bus sends it are those about the end of this unit's jobs.
 //!
