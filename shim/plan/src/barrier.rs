@@ -39,3 +39,23 @@ pub fn mount_of_barrier(id: u32) -> Option<(usize, bool)> {
     let number = id.checked_sub(barrier_of_mount(0))?;
     Some((usize::try_from(number / 2).ok()?, number % 2 == 1))
 }
+
+/// Returns what the init waits for at a barrier, for people.
+pub(super) fn name(id: u32) -> String {
+    match id {
+        BARRIER_HOST => "for the network".into(),
+        BARRIER_CREATE => "for hooks of the creation".into(),
+        BARRIER_PARKED => "for the program".into(),
+        BARRIER_START => "for hooks of the start".into(),
+        BARRIER_CONSOLE => "for the modes of the terminal".into(),
+        BARRIER_CGROUP => "for the cgroup".into(),
+        BARRIER_USER => "for the user".into(),
+        _ => match mount_of_barrier(id) {
+            Some((index, is_after)) => {
+                let place = if is_after { "after" } else { "before" };
+                format!("for commands {place} mounts[{index}]")
+            }
+            None => id.to_string(),
+        },
+    }
+}

@@ -3,9 +3,7 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use pidone_config::config::mount::flags::{
-    BIND, NODEV, NOEXEC, NOSUID, PRIVATE, RDONLY, REC, REMOUNT, attributes,
-};
+use pidone_config::config::mount::flags::{BIND, RDONLY, REC, REMOUNT, attributes};
 use pidone_config::config::{IdMap, Mount, NamespaceType, sysctl};
 use pidone_config::{Config, Error, Result};
 use pidone_proto::{Create, Op, Slot, Text};
@@ -15,7 +13,9 @@ use super::facts::{End, Facts};
 pub use super::mount::{has_commands, names_host_paths};
 use super::process::{Done, Wait};
 use super::provided::{Destinations, Provided, is_new, provided_source};
-use super::{NULL, PROC, Plan, Process, Source, cgroup_mount, clean, devices, mount, sysfs, text};
+use super::{
+    NULL, PROC, Plan, Process, Source, cgroup_mount, clean, devices, mount, protection, sysfs, text,
+};
 
 /// The device that covers masked files.
 const NULL_DEVICE: &std::ffi::CStr = c"/dev/null";
@@ -179,7 +179,7 @@ pub(super) fn configure(
         if process.terminal.as_ref().is_some_and(|terminal| terminal.console) {
             push_console_place(plan, config);
         }
-        push_path_protection(plan, config, facts)?;
+        protection::push(plan, config, facts)?;
     }
     plan.push(Op::ReopenNull);
     if let Some(name) = &facts.keyring {
@@ -427,7 +427,7 @@ fn push_early_mounts(
     // still counts them when a user namespace in the container mounts a new proc or sysfs, which
     // has none of the masks: it permits that while a bare one exists. So each is covered for good.
     for point in &facts.bare {
-        let slot = push_empty(plan, config)?;
+        let slot = protection::push_empty(plan, config)?;
         let at = text("no_pivot_root", point)?;
         plan.push(Op::Attach { mount: slot, at: Text(&at), create: Create::Nothing, follow: true });
     }
@@ -591,64 +591,4 @@ fn push_console_place(plan: &mut Plan, config: &Config) {
         let (path, mode) = (Text(c"/dev/console"), S_IFREG | 0o600);
         plan.push(Op::MakeNode { path, mode, major: 0, minor: 0, uid: 0, gid: 0 });
     }
-}
-
-/// Appends read-only mounts and paths, masked paths, and the read-only root.
-fn push_path_protection(plan: &mut Plan, config: &Config, facts: &Facts<'_>) -> Result<()> {
-    let mut destinations = Destinations::default();
-    for (index, mount) in config.mounts.iter().enumerate() {
-        destinations.add(mount, index);
-    }
-    for (index, mount) in config.mounts.iter().enumerate() {
-        if mount::is_read_only_last(mount) && destinations.leads_to(mount) == Some(index) {
-            mount::push_read_only_last(plan, mount)?;
-        }
-    }
-    for path in &config.readonly_paths {
-        let path = text("readonly_paths", clean(path))?;
-        plan.push(Op::ReadOnly { path: Text(&path) });
-    }
-    if !config.mask_paths.is_empty() {
-        push_masks(plan, config, facts)?;
-    }
-    if config.readonlyfs {
-        plan.push(Op::ReadOnlyRoot);
-    }
-    Ok(())
-}
-
-/// Appends the creation of a file system that is empty and stays so, and returns its slot.
-fn push_empty(plan: &mut Plan, config: &Config) -> Result<Slot> {
-    let empty = Mount {
-        source: "tmpfs".into(),
-        device: "tmpfs".into(),
-        data: "size=0k,nr_inodes=2,mode=555".into(),
-        flags: RDONLY | NOSUID | NODEV | NOEXEC,
-        ..Mount::default()
-    };
-    mount::push_file_system(plan, config, &empty)
-}
-
-/// Appends the masked paths. They share one null device and one empty directory.
-fn push_masks(plan: &mut Plan, config: &Config, facts: &Facts<'_>) -> Result<()> {
-    plan.reserve_sources(2);
-    let directory = if facts.by_path || facts.in_user_namespace || !config.mount_label.is_empty() {
-        push_empty(plan, config)?
-    } else {
-        // It is copied for each path. The host closes it, after the start.
-        plan.source(Source::Empty)
-    };
-    let file = if facts.by_path {
-        NULL
-    } else {
-        plan.source(Source::Tree { path: "/dev/null".into(), recursive: false, ids: None })
-    };
-    mount::push_set_attributes(plan, file, 0, 0, PRIVATE, false);
-    for path in &config.mask_paths {
-        let path = text("mask_paths", clean(path))?;
-        plan.push(Op::Mask { path: Text(&path), file, directory });
-    }
-    plan.push(Op::Close { slot: directory });
-    plan.push(Op::Close { slot: file });
-    Ok(())
 }

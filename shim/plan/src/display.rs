@@ -8,7 +8,7 @@ use std::fmt::{self, Display, Formatter};
 use pidone_config::error::Escaped;
 use pidone_proto::{Create, Op, Slot, Strings};
 
-use super::{Part, Plan, Source, names};
+use super::{Part, Plan, Source, barrier, names};
 
 /// A line for each operation: its number, as errors count them, its name and its fields.
 ///
@@ -145,7 +145,7 @@ fn fields(op: &Op<'_>, slots: &Slots) -> String {
         | Op::NoNewPrivileges => String::new(),
         Op::Fork { flags } => format!("into new {}", names::namespaces(flags)),
         Op::Unshare { flags } => names::namespaces(flags),
-        Op::Barrier { id } => id.to_string(),
+        Op::Barrier { id } => barrier::name(id),
         Op::Propagation { flags } => names::mount_flags(flags.into()),
         Op::MakeMount { .. }
         | Op::OpenTree { .. }

@@ -22,6 +22,7 @@ pub mod mount_name;
 mod names;
 pub mod parked;
 mod process;
+mod protection;
 mod provided;
 pub mod resolve;
 pub mod spawn;
