@@ -224,12 +224,9 @@ impl Container {
     pub(crate) fn hold(&self) -> Result<()> {
         let _lock = Lock::take(self.directory.as_fd(), self.id())?;
         let state = self.known();
-        match &state.config.cgroups {
-            Some(limits) => {
-                let mut cgroups = Cgroups::from_paths(state.cgroup_paths.clone())?;
-                self.make_cgroups(&mut cgroups, limits).map(drop)
-            }
-            None => Ok(()),
+        match (self.cgroups()?, &state.config.cgroups) {
+            (Some(mut cgroups), Some(limits)) => self.make_cgroups(&mut cgroups, limits).map(drop),
+            _ => Ok(()),
         }
     }
 

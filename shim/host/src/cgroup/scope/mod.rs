@@ -25,7 +25,11 @@ pub(super) use properties::round;
 const SLICE: &str = ".slice";
 
 /// The properties that the driver sets itself and that decide what the scope is.
-const OWN: [&str; 3] = ["PIDs", "PIDFDs", "Slice"];
+const OWN: [&str; 3] = [PIDS, PIDFDS, "Slice"];
+
+/// The properties with the processes of a new scope: by their numbers, and by descriptors.
+const PIDS: &str = "PIDs";
+const PIDFDS: &str = "PIDFDs";
 
 /// The scope of a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,7 +107,15 @@ impl Scope {
         }
         let client = Client::connect(self.manager, &self.unit)?;
         let asked = config.systemd_properties.keys().cloned().collect();
-        Ok(Starting { client, properties: all, asked, limits, process: None, is_second: false })
+        Ok(Starting {
+            client,
+            properties: all,
+            asked,
+            limits,
+            process: None,
+            by_number: false,
+            is_second: false,
+        })
     }
 
     /// Changes the properties that the limits of a configuration are.
@@ -196,6 +208,9 @@ pub struct Starting {
     limits: Limits,
     /// The process, and the serial of the request.
     process: Option<(i32, u32)>,
+    /// Whether systemd has refused a pidfd, which it knows since version 255. The number then names
+    /// the process: it cannot be another's, since the process is a child of this program.
+    by_number: bool,
     /// Whether a failed unit of this name was in the way.
     is_second: bool,
 }
@@ -213,24 +228,18 @@ impl Starting {
     /// # Errors
     /// `Code::SystemError` if systemd cannot be reached.
     pub fn start(&mut self, pid: i32, pidfd: BorrowedFd<'_>) -> Result<()> {
-        // A pidfd names the process in every pid namespace. systemd knows the property since 255.
-        let (property, files) = if self.client.passes_descriptors()? && !self.is_old() {
-            let value = Value::Array("h".into(), vec![Value::Descriptor(0)]);
-            (("PIDFDs".to_owned(), value), &[pidfd][..])
+        // A pidfd names the process in every pid namespace.
+        let (name, value, files) = if self.client.passes_descriptors()? && !self.by_number {
+            (PIDFDS, Value::Array("h".into(), vec![Value::Descriptor(0)]), &[pidfd][..])
         } else {
-            let value = Value::Array("u".into(), vec![Value::Uint32(number(pid)?)]);
-            (("PIDs".to_owned(), value), &[][..])
+            (PIDS, Value::Array("u".into(), vec![Value::Uint32(number(pid)?)]), &[][..])
         };
-        self.properties.retain(|(name, _)| !["PIDs", "PIDFDs"].contains(&name.as_str()));
-        self.properties.push(property);
+        // That of an earlier attempt.
+        self.properties.retain(|(name, _)| ![PIDS, PIDFDS].contains(&name.as_str()));
+        self.properties.push((name.to_owned(), value));
         let serial = self.client.send_start(&self.properties, files)?;
         self.process = Some((pid, serial));
         Ok(())
-    }
-
-    /// Whether systemd has refused a pidfd.
-    fn is_old(&self) -> bool {
-        self.properties.iter().any(|(name, _)| name == "PIDs")
     }
 
     /// Waits until the process is in the cgroup of the scope, and writes the limits that systemd
@@ -282,11 +291,8 @@ impl Starting {
                 Err(refusal) => refusal,
             };
             let known = self.properties.len();
-            if is_unknown(&refusal.text, "PIDFDs") {
-                // Without a descriptor the process is named by its number, which cannot be
-                // another's: it is a child of this program.
-                let none = Value::Array("u".into(), Vec::new());
-                self.properties.push(("PIDs".into(), none));
+            if !self.by_number && is_unknown(&refusal.text, PIDFDS) {
+                self.by_number = true;
             } else if refusal.is("UnitExists") && !self.is_second {
                 self.is_second = true;
                 self.client.reset_failed()?;
